@@ -1,0 +1,75 @@
+"""Progress of a run whose stages' costs are known beforehand: a bar with the time left, or plain lines in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+OnFraction = Callable[[int, int], None]  # (done, of how many)
+
+
+class RunProgress:
+    """Shares of one total cost (in FLOPs, say); the time left is what the rest costs at the speed so far."""
+
+    def __init__(self, total_cost: float, console: Console | None = None) -> None:
+        self._console = console or Console(file=sys.stderr)
+        self._total, self._done, self._spent, self._skipped = max(total_cost, 1e-9), 0.0, 0.0, 0.0
+        self._bar = Progress(
+            TextColumn("{task.description:<34}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+        )
+
+    @contextmanager
+    def stage(self, name: str, cost: float) -> Iterator[OnFraction]:
+        """One stage that costs `cost`; call what it yields with (done, total) as it advances."""
+        started, live = time.perf_counter(), self._console.is_terminal
+        task = self._bar.add_task(name, total=1.0, left="")
+        if live:
+            self._bar.start()
+
+        def advance(done: int, of: int) -> None:
+            fraction = done / of
+            spent = self._spent + time.perf_counter() - started
+            cost_done = self._done + fraction * cost
+            left = spent / cost_done * (self._total - self._skipped - cost_done) if cost_done > 0 else float("nan")
+            self._bar.update(task, completed=fraction, left=f"{_duration(left)} left in all")
+
+        try:
+            yield advance
+        finally:
+            self._spent += time.perf_counter() - started
+            self._done += cost
+            if live:
+                self._bar.update(task, left="")
+                self._bar.stop()
+            self._bar.remove_task(task)
+        left = self._spent / self._done * (self._total - self._skipped - self._done) if self._done else 0.0
+        took = _duration(time.perf_counter() - started)
+        self._console.print(f"{name}: {took}; about {_duration(left)} left", highlight=False)
+
+    def skip(self, name: str, cost: float) -> None:
+        """A stage whose product was found."""
+        self._skipped += cost
+        self._console.print(f"{name}: found, not computed again", highlight=False)
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    if not seconds >= 0:
+        return "?"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -1,0 +1,49 @@
+"""Where numbers come from: versions, device, commit, command."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Versions of Python and of the installed `distributions`."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in distributions}
+
+
+def device() -> str:
+    """Kind and number of the devices that JAX uses, and for a CPU how many cores stand behind them."""
+    devices = jax.devices()
+    cores = f" on {cpu_cores()} cores" if devices[0].platform == "cpu" else ""
+    return f"{len(devices)} x {devices[0].device_kind}{cores}"
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def git_commit() -> str | None:
+    """The commit of this checkout, with "+changes" if it has uncommitted ones; None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ("git", *arguments), cwd=folder, capture_output=True, text=True, check=True, timeout=30
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def command() -> str:
+    """The command line as a user would type it."""
+    spec = sys.modules["__main__"].__spec__
+    program = f"python -m {spec.name}" if spec else f"python {Path(sys.argv[0]).name}"
+    return " ".join([program, *sys.argv[1:]])

@@ -1,0 +1,83 @@
+"""Result folders: claimed before compute, written file by file, never half a file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mixmin_jax.errors import InputError
+
+
+def claim_folder(out: Path, names: Iterable[str], overwrite: bool) -> None:
+    """Make the folder `out`; refuse one that already holds one of the files `names`, unless told to `overwrite`."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    held = [name for name in names if (out / name).exists()]
+    if held and not overwrite:
+        raise InputError(f"--out {out} already holds results ({', '.join(held)}): name another, or add --overwrite")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def claim_run(out: Path, config: dict[str, Any], overwrite: bool) -> None:
+    """Claim `out` for the run that `config` describes: a new folder, or that of the same run, finished or not.
+
+    Raises InputError, naming what differs, if it holds another run, unless told to `overwrite`; `config.json` there
+    records whose it is.
+    """
+    path = out / "config.json"
+    if out.is_dir() and not path.exists() and any(out.iterdir()) and not overwrite:
+        raise InputError(
+            f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
+        )
+    if path.exists() and not overwrite:
+        try:
+            held = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path} cannot be read ({error}): name another --out, or add --overwrite") from error
+        if differences := sorted(_differences(held, json.loads(json.dumps(config)))):
+            raise InputError(
+                f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
+                " Name another --out, or add --overwrite to replace them"
+            )
+    claim_folder(out, (), overwrite)
+    write_json(path, config)
+
+
+def _differences(held: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(held, dict) and isinstance(new, dict):
+        keys = sorted({*held, *new})
+        return [line for key in keys for line in _differences(held.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if held == new else [f"{path} ({held!r:.60} there, {new!r:.60} now)"]
+
+
+def write_status(out: Path, complete: bool, how_to_go_on: str | None = None) -> None:
+    """Write `status.json`: whether the results in `out` are complete, and if not, which command completes them."""
+    write_json(out / "status.json", {"complete": complete} | ({"how_to_go_on": how_to_go_on} if how_to_go_on else {}))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, whenever the write is cut off."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write strict JSON (no NaN or Infinity) as `write_text` does."""
+    write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def file_fingerprint(path: Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,0 +1,214 @@
+"""Find the weights of text sources for a target, train on them, and show whether that was worth it.
+
+    python -m experiments.text_mixture                      demonstration on text that Python carries (under 5 minutes)
+    python -m experiments.text_mixture --sources DIR --target FILE [FILE ...] --out DIR [--preset small] [--seeds 3]
+
+MixMin (Thudi et al., arXiv:2502.10510): one small proxy model per source, the target's log-likelihoods under each, a
+convex problem over those, then one training run on the mixture found.
+"""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from experiments.command_line import run
+from experiments.progress import RunProgress
+from experiments.provenance import command, cpu_cores
+from experiments.result_files import claim_run, write_status
+from experiments.stages import Stages
+from experiments.text_mixture_data import read_text, split_target
+from experiments.text_mixture_plan import Plan, describe_plan, make_plan
+from experiments.text_mixture_results import build_metrics, write_target
+from experiments.text_mixture_stages import overlap_stage, run_seed
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.transformer import TransformerConfig
+from mixmin_jax.report import conclusion
+from mixmin_jax.training.language_model import LanguageModelRun
+from mixmin_jax.training.mesh import split_cpu
+
+PRESET = Literal["demo", "small", "medium", "large"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextMixture:
+    """Find the weights of several text sources for a target, train the target model on them, report if it was worth it.
+
+    With no arguments: a demonstration on text that every Python installation carries.
+    """
+
+    sources: tuple[str, ...] = ()
+    """A folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt), or several paths and
+    TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
+    target: tuple[str, ...] = ()
+    """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
+    out: Path = Path("runs/text_mixture")
+    """Folder for the results; an interrupted run goes on from what it finds there."""
+    preset: PRESET = "demo"
+    """Sizes and budgets: demo (minutes on a laptop), small (an hour on two cores for three targets and seeds), medium
+    and large (accelerators). Every option below overrides its part."""
+    seeds: int = 1
+    """Repeat proxies, weights and arms with seeds 0, 1, ..., and report the spread."""
+    proxy: LanguageModelRun = LanguageModelRun()
+    """The cheap model trained once per source, and once per random mixture."""
+    model: LanguageModelRun = LanguageModelRun()
+    """The target model, trained once per arm."""
+    max_epochs: float | None = None
+    """No source is repeated more than this many times in a target run (a cap on its weight, in every arm)."""
+    regmix_runs: int | None = None
+    """Random mixtures for random_search and regmix; by default as many as sources (the compute of MixMin's proxies).
+    From 64 on regmix fits LightGBM, below that a linear model."""
+    method: Literal["interior_point", "projected_gradient", "mirror_descent"] = "interior_point"
+    """Solver for the weights; all are certified."""
+    fit_fraction: float = 0.5
+    """Share of the target's documents that weights are fitted on; losses are reported on the others."""
+    split_seed: int = 0
+    """Seed of that split."""
+    fit_bytes: int = 200_000
+    """At most this much text of the fit part is scored (a random subset of its documents)."""
+    test_bytes: int = 200_000
+    """The same for the part that is reported on."""
+    tokens_on: Literal["device", "host"] = "device"
+    """Where the sources' tokens live: device memory, or the host (fed through Grain; for text that does not fit)."""
+    mesh_source: int | None = None
+    """Devices over which models are split. Default: all; on a CPU one virtual device per core, at most 8."""
+    mesh_data: int = 1
+    """Devices over which each model's batch is split."""
+    dry_run: bool = False
+    """Print the plan and its cost in tokens and FLOPs, and stop."""
+    overwrite: bool = False
+    """Replace the results of another run in --out (stages that still fit are kept)."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be at least 1, not {self.seeds}")
+        if self.max_epochs is not None and not self.max_epochs > 0:
+            raise InputError(f"--max-epochs must be positive, not {self.max_epochs}")
+        if self.regmix_runs is not None and self.regmix_runs < 2:
+            raise InputError(f"--regmix-runs must be at least 2, not {self.regmix_runs}")
+        if min(self.fit_bytes, self.test_bytes) < 1:
+            raise InputError("--fit-bytes and --test-bytes must be positive")
+        if self.mesh_data < 1 or (self.mesh_source is not None and self.mesh_source < 1):
+            raise InputError("--mesh-source and --mesh-data must be at least 1")
+        for name, part in (("proxy", self.proxy), ("model", self.model)):
+            if part.batch_size % self.mesh_data:
+                raise InputError(
+                    f"--{name}.batch-size {part.batch_size} does not divide over --mesh-data {self.mesh_data}"
+                )
+        if self.proxy.sequence_length != self.model.sequence_length:
+            raise InputError(
+                "--proxy.sequence-length and --model.sequence-length must be equal: both read the same windows"
+            )
+
+    @property
+    def demonstration(self) -> bool:
+        return not self.sources
+
+
+def _preset(name: PRESET, proxy: LanguageModelRun, model: LanguageModelRun, **others: int) -> TextMixture:
+    return TextMixture(preset=name, proxy=proxy, model=model, **others)
+
+
+PRESETS: Mapping[str, TextMixture] = {
+    "demo": _preset(
+        "demo",
+        LanguageModelRun(TransformerConfig(64, 2, 4), tokens=100_000, batch_size=8),
+        LanguageModelRun(TransformerConfig(96, 3, 4), tokens=300_000, batch_size=8),
+        fit_bytes=100_000,
+        test_bytes=100_000,
+    ),
+    "small": _preset(
+        "small",
+        LanguageModelRun(TransformerConfig(64, 2, 4), tokens=400_000, batch_size=8),
+        LanguageModelRun(TransformerConfig(128, 3, 4), tokens=1_000_000, batch_size=8),
+    ),
+    "medium": _preset(
+        "medium",
+        LanguageModelRun(
+            TransformerConfig(256, 4, 8), tokens=20_000_000, sequence_length=512, batch_size=32, learning_rate=1e-3
+        ),
+        LanguageModelRun(
+            TransformerConfig(512, 8, 8), tokens=200_000_000, sequence_length=512, batch_size=64, learning_rate=1e-3
+        ),
+        fit_bytes=2_000_000,
+        test_bytes=2_000_000,
+    ),
+    "large": _preset(
+        "large",
+        LanguageModelRun(
+            TransformerConfig(512, 8, 8, bfloat16=True),
+            tokens=200_000_000,
+            sequence_length=1024,
+            batch_size=64,
+            learning_rate=1e-3,
+        ),
+        LanguageModelRun(
+            TransformerConfig(1024, 16, 16, bfloat16=True),
+            tokens=4_000_000_000,
+            sequence_length=1024,
+            batch_size=256,
+            learning_rate=6e-4,
+        ),
+        fit_bytes=10_000_000,
+        test_bytes=10_000_000,
+    ),
+}
+
+
+def main(config: TextMixture) -> None:
+    if config.mesh_source or config.mesh_data > 1:
+        split_cpu((config.mesh_source or 1) * config.mesh_data)
+    else:
+        split_cpu(min(cpu_cores(), 8))
+    sources, targets = read_text(config.sources, config.target)
+    splits = tuple(
+        split_target(target, config.fit_fraction, config.split_seed, config.fit_bytes, config.test_bytes)
+        for target in targets
+    )
+    plan = make_plan(config, sources, splits)
+    print(describe_plan(plan), flush=True)
+    if config.dry_run:
+        return
+    claim_run(config.out, run_record(plan), config.overwrite)
+    with incomplete_until_done(config.out):
+        run_plan(plan)
+
+
+def run_record(plan: Plan) -> dict[str, Any]:
+    """The configuration as JSON, without what does not change the results, and the data's hashes."""
+    record = json.loads(json.dumps(dataclasses.asdict(plan.config), default=str))
+    for name in ("out", "dry_run", "overwrite", "sources", "target"):
+        del record[name]
+    targets = {target.name: target.corpus.fingerprint for target in plan.targets}
+    return record | {"data": plan.inputs["sources"], "targets": targets}
+
+
+def run_plan(plan: Plan) -> None:
+    out, stages, progress = plan.config.out, Stages(plan.config.out / "stages"), RunProgress(plan.flops_in_all)
+    overlaps = {target.name: overlap_stage(plan, target, stages, progress) for target in plan.targets}
+    by_seed = [run_seed(plan, seed, stages, progress) for seed in range(plan.config.seeds)]
+    for target in plan.targets:
+        results = [result[target.name] for result in by_seed]
+        seconds = stages.seconds_by_kind(without=[other.name for other in plan.targets if other is not target])
+        metrics = build_metrics(plan, target, results, overlaps[target.name], run_record(plan), seconds)
+        write_target(out / target.name, metrics)
+        print(f"\n{target.name}: {out / target.name / 'report.md'}\n{conclusion(metrics)}", flush=True)
+
+
+@contextlib.contextmanager
+def incomplete_until_done(out: Path) -> Iterator[None]:
+    """Say in `out`/status.json, and on the way out, that a run which stopped early is incomplete and how to go on."""
+    write_status(out, complete=False, how_to_go_on=command())
+    try:
+        yield
+    except BaseException:
+        print(f"incomplete: finished stages are kept in {out}; the same command goes on from there", file=sys.stderr)
+        raise
+    write_status(out, complete=True)
+
+
+if __name__ == "__main__":
+    run(TextMixture, main, PRESETS)

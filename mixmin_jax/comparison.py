@@ -1,0 +1,169 @@
+"""Which of two arms is better, and do predictions rank what training then reached?  NumPy and SciPy only.
+
+Axes: S seeds, N test documents, P points (one prediction and what was reached, each).
+Quantities that cannot be computed (a spread of one value, a correlation of constants) are None, as JSON wants them.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from mixmin_jax.errors import InputError
+
+RANDOM_MIXTURE = "random_mixture"  # the label of points that are no arm
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Mean difference of two arms, a - b, with its standard error.
+
+    `basis` says what was repeated to get the standard error: "seeds" (whole trainings, n of them) or "documents" (the
+    n test documents of one training each, so that the noise of training is not in it).
+    """
+
+    mean: float
+    standard_error: float | None  # None where one seed says nothing about noise
+    n: int
+    per_seed: list[float]
+    basis: Literal["seeds", "documents"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rank correlation over n points; None where it is not defined."""
+
+    spearman: float | None
+    n: int
+
+
+def summary(values_S: ArrayLike) -> dict[str, Any]:
+    """`mean`, `std` (with S - 1 in the denominator; None for one value) and the values themselves, `per_seed`."""
+    values_S = _vector(values_S, "values")
+    std = float(values_S.std(ddof=1)) if len(values_S) > 1 else None
+    return {"mean": float(values_S.mean()), "std": std, "per_seed": values_S.tolist()}
+
+
+def paired_difference(a_S: ArrayLike, b_S: ArrayLike) -> Difference:
+    """Mean over seeds of `a_s - b_s`; its standard error is `std(a - b) / sqrt(S)`, with S - 1 in the variance.
+
+    Seed s of both arms must share what a seed determines (split, proxies, initialisation), so that this cancels.
+    """
+    a_S, b_S = _vector(a_S, "a"), _vector(b_S, "b")
+    _same_length(a_S, b_S)
+    d_S = a_S - b_S
+    error = float(d_S.std(ddof=1) / math.sqrt(len(d_S))) if len(d_S) > 1 else None
+    return Difference(float(d_S.mean()), error, len(d_S), d_S.tolist(), "seeds")
+
+
+def paired_bootstrap_over_documents(
+    nats_a_N: ArrayLike, nats_b_N: ArrayLike, bytes_N: ArrayLike, num_samples: int = 2000, seed: int = 0
+) -> Difference:
+    """Difference in bits per byte of two trained models on the same N test documents.
+
+        mean = sum_n (nats_a_n - nats_b_n) / (ln 2 sum_n bytes_n)
+
+    The standard error is the spread of that ratio over `num_samples` draws of N documents with replacement.  It
+    measures how far the choice of test documents matters; another training of the same arm may differ by more.
+    """
+    nats_a_N, nats_b_N, bytes_N = _vector(nats_a_N, "nats_a"), _vector(nats_b_N, "nats_b"), _vector(bytes_N, "bytes")
+    _same_length(nats_a_N, nats_b_N, bytes_N)
+    if not (bytes_N > 0).all():
+        raise InputError("every document must have at least one byte")
+    bits_N = (nats_a_N - nats_b_N) / math.log(2)
+    mean = float(bits_N.sum() / bytes_N.sum())
+    error = None
+    if len(bits_N) > 1:
+        rng = np.random.default_rng(seed)
+        # one draw at a time: num_samples x N indices may not fit
+        draws = (rng.integers(len(bits_N), size=len(bits_N)) for _ in range(num_samples))
+        error = float(np.std([bits_N[draw].sum() / bytes_N[draw].sum() for draw in draws], ddof=1))
+    return Difference(mean, error, len(bits_N), [mean], "documents")
+
+
+def verdict(difference: Difference, num_standard_errors: float = 2) -> Literal["wins", "ties", "loses"]:
+    """What arm a does against arm b where lower is better; "ties" means not distinguishable.
+
+    A difference without a standard error decides nothing and is a tie.
+    """
+    if difference.standard_error is None or not (
+        abs(difference.mean) > num_standard_errors * difference.standard_error
+    ):
+        return "ties"
+    return "wins" if difference.mean < 0 else "loses"
+
+
+def chance_of_false_verdict(num_seeds: int, num_standard_errors: float = 2) -> float:
+    """How often two equal arms are called different: `P(|t| > num_standard_errors)`, Student's t, S - 1 degrees.
+
+    With three seeds and two standard errors this is 0.18, not the 0.05 of many seeds.
+    """
+    return float(2 * scipy.stats.t.sf(num_standard_errors, num_seeds - 1)) if num_seeds > 1 else 1.0
+
+
+def stratified_spearman(predicted_P: ArrayLike, reached_P: ArrayLike, stratum_P: Iterable[Any]) -> RankCorrelation:
+    """Spearman's correlation inside strata (seed x model size, say), pooled.
+
+        sum_h sum_(p in h) r_p q_p / sqrt(sum r^2 sum q^2),   r, q: ranks inside stratum h less their mean
+
+    Differences between strata (larger models reach lower losses) can therefore neither make nor break it.  Ties share
+    their mean rank; a stratum of one point is dropped and not counted in n; with one stratum it is the usual rho.
+    """
+    predicted_P, reached_P = np.asarray(predicted_P, np.float64), np.asarray(reached_P, np.float64)
+    strata: dict[Any, list[int]] = {}
+    for p, stratum in enumerate(stratum_P):
+        strata.setdefault(stratum, []).append(p)
+    _same_length(predicted_P, reached_P, [p for members in strata.values() for p in members])
+    used = [members for members in strata.values() if len(members) > 1]
+    if not used:
+        return RankCorrelation(None, 0)
+    r_P, q_P = (np.concatenate([_centred_ranks(x_P[members]) for members in used]) for x_P in (predicted_P, reached_P))
+    scale = math.sqrt((r_P @ r_P) * (q_P @ q_P))
+    if not scale > 0:  # all values equal, or one of them not a number
+        return RankCorrelation(None, len(r_P))
+    return RankCorrelation(float(np.clip(r_P @ q_P / scale, -1, 1)), len(r_P))
+
+
+def fidelity(points: Iterable[Mapping[str, Any]], rows: Iterable[str] = ("document", "token")) -> dict[str, Any]:
+    """How well the mixtures of proxies ranked the losses that training reached: the `fidelity` part of metrics.json.
+
+    A point holds `seed`, `label` (an arm, or RANDOM_MIXTURE), `size` (of the trained model), `reached` and, per entry
+    of `rows`, `predicted_<row>`.  Ranks are taken inside each seed and size.  Returns {row: {"all", "arms",
+    "random_mixtures"}}, each a correlation and its n, with the points; those of the first row over all points stand at
+    the top as `spearman` and `n`.
+    """
+    every, rows = [dict(point) for point in points], tuple(rows)
+    groups = {
+        "all": every,
+        "arms": [point for point in every if point["label"] != RANDOM_MIXTURE],
+        "random_mixtures": [point for point in every if point["label"] == RANDOM_MIXTURE],
+    }
+
+    def correlation(members: list[dict[str, Any]], row: str) -> dict[str, Any]:
+        predicted_P, reached_P = ([p[key] for p in members] for key in (f"predicted_{row}", "reached"))
+        strata_P = [(p["seed"], p["size"]) for p in members]
+        return dataclasses.asdict(stratified_spearman(predicted_P, reached_P, strata_P))
+
+    by_row = {row: {name: correlation(members, row) for name, members in groups.items()} for row in rows}
+    return by_row[rows[0]]["all"] | by_row | {"points": every}
+
+
+def _centred_ranks(values_P: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:
+    return scipy.stats.rankdata(values_P) - (len(values_P) + 1) / 2
+
+
+def _vector(values: ArrayLike, name: str) -> Float[np.ndarray, " _"]:
+    vector = np.asarray(values, np.float64)
+    if vector.ndim != 1 or not len(vector) or not np.isfinite(vector).all():
+        raise InputError(f"{name} must be a vector of at least one finite number; got {values!r:.80}")
+    return vector
+
+
+def _same_length(*vectors: Any) -> None:
+    if len({len(vector) for vector in vectors}) > 1:
+        raise InputError(f"paired values must be equally many; got {[len(vector) for vector in vectors]}")

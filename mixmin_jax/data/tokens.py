@@ -1,0 +1,51 @@
+"""Text as one flat array of bytes with a separator before each document, cut into training windows."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from mixmin_jax.errors import InputError
+
+SEPARATOR = 0xFF  # never occurs in UTF-8
+
+
+def join_documents(documents: Iterable[bytes]) -> np.ndarray:
+    """uint8 tokens: SEPARATOR, first document, SEPARATOR, second document, ..., SEPARATOR."""
+    separator = bytes([SEPARATOR])
+    return np.frombuffer(separator + b"".join(d + separator for d in documents), np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenStore:
+    """The sources' tokens end to end.  Window i of source k starts at `starts_K[k] + i * length`; it holds `length`
+    inputs and, one position later, `length` targets.  Windows of a source do not overlap in their targets."""
+
+    names: tuple[str, ...]
+    tokens: np.ndarray  # uint8, all sources
+    starts_K: np.ndarray  # int64: first token of each source
+    windows_K: np.ndarray  # int64: whole windows in each source
+    length: int  # L: positions in a window
+
+    @property
+    def tokens_K(self) -> np.ndarray:
+        """Tokens in each source that training can use: those in whole windows."""
+        return self.windows_K * self.length
+
+
+def build_store(names: Sequence[str], documents: Sequence[Iterable[bytes]], length: int) -> TokenStore:
+    """Join each source's documents and lay the sources end to end.
+
+    Raises InputError for a source shorter than one window of `length` + 1 tokens.
+    """
+    parts = [join_documents(d) for d in documents]
+    sizes_K = np.array([len(p) for p in parts], np.int64)
+    windows_K = (sizes_K - 1) // length
+    for name, size, windows in zip(names, sizes_K, windows_K, strict=True):
+        if windows < 1:
+            raise InputError(
+                f"source {name!r} holds {size} tokens, fewer than one training window of {length + 1}:"
+                " add text to it, leave it out, or train with a shorter sequence length"
+            )
+    starts_K = np.concatenate([[0], np.cumsum(sizes_K)[:-1]])
+    return TokenStore(tuple(names), np.concatenate(parts), starts_K, windows_K, length)

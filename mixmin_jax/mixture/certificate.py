@@ -1,0 +1,80 @@
+"""Certificates of optimality: upper bounds on F(w) - min F that come free with the gradient.
+
+F = f + s KL(w || q) is convex, so linearising f at w bounds the error of w (Frank-Wolfe gap; for mixture proportions
+the directional-derivative condition of Kiefer and Wolfowitz 1956):
+
+    gap(w) = max over u in C of  grad f . (w - u) + s [KL(w || q) - KL(u || q)]   >=   F(w) - min F   >=   0
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import xlogy
+from jaxtyping import Array, Float
+
+from mixmin_jax.mixture.feasible import FeasibleSet
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Prior:
+    """The penalty s KL(w || q), in the units of f; q_k > 0."""
+
+    q_K: Float[Array, " K"]
+    strength: Float[Array, ""]
+
+    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        """s sum_k w_k log(w_k / q_k), with 0 log 0 = 0."""
+        return self.strength * (xlogy(w_K, w_K) - w_K * jnp.log(self.q_K)).sum()
+
+    def gradient(self, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
+        return self.strength * (jnp.log(w_K) - jnp.log(self.q_K) + 1)
+
+
+def gap(
+    w_K: Float[Array, " K"], gradient_K: Float[Array, " K"], feasible: FeasibleSet, prior: Prior | None = None
+) -> Float[Array, ""]:
+    """The bound above for w in C, from the gradient of f at w, in the units of f.
+
+    Without a prior a linear programme over C, on the simplex grad . w - min_k grad_k.  With a prior the inner
+    minimum is attained at u, the KL projection of q exp(-grad / s) on C (Boyd and Vandenberghe 2004, chapter 5: its
+    multipliers give a valid bound whether or not they are exact).  Both are written as sums of terms >= 0, so
+    nothing large cancels.
+    """
+    if prior is None:
+        return _linear_gap(w_K, gradient_K, feasible)
+    s = prior.strength
+    log_target_K = jnp.log(prior.q_K) - gradient_K / s
+    u_K, nu_K, lambda_G = feasible.project_kl(log_target_K)
+    log_free_K = log_target_K - nu_K  # the minimiser without floors and caps, u_K = clip(exp(log_free_K), floor, cap)
+    if feasible.plain:
+        return s * kl_terms(w_K, log_free_K).sum()
+    # s [D(w, free) - D(u, free)] = s [D(w, u) + (w - u) log(u / free)] where a bound is active (three-point
+    # identity).
+    log_u_K = jnp.where(u_K > 0, jnp.log(jnp.where(u_K > 0, u_K, 1)), log_free_K)
+    # The last term is at least 0 as u is the nearest allowed value to free.
+    terms_K = kl_terms(w_K, log_u_K) + jnp.maximum((w_K - u_K) * (log_u_K - log_free_K), 0)
+    # The multipliers nu price the constraint sum w = 1, and lambda the group caps: a group that w does not fill adds
+    # slack.
+    groups = feasible.groups
+    slack = 0.0 if groups is None or lambda_G is None else lambda_G @ jnp.maximum(groups.cap_G - groups.sums(w_K), 0)
+    return s * (terms_K.sum() + slack)
+
+
+def _linear_gap(w_K, gradient_K, feasible):
+    if feasible.plain:
+        return w_K @ (gradient_K - gradient_K.min())
+    u_K = feasible.minimise_linear(gradient_K)
+    # Shifting the gradient changes nothing as sum (w - u) = 0; the price of the last source bought makes most terms
+    # >= 0.
+    price = jnp.max(jnp.where(u_K > feasible.lower_K, gradient_K, -jnp.inf))
+    price = jnp.where(jnp.isfinite(price), price, gradient_K.min())
+    return jnp.maximum((gradient_K - price) @ (w_K - u_K), 0)
+
+
+def kl_terms(a_K, log_b_K):
+    """D(a, b) = a log(a / b) - a + b >= 0 per entry, without cancellation where a is close to b."""
+    positive_K = a_K > jnp.finfo(a_K.dtype).tiny
+    t_K = jnp.where(positive_K, jnp.log(jnp.where(positive_K, a_K, 1)) - log_b_K, 0)
+    return jnp.where(positive_K, a_K * (jnp.expm1(-t_K) + t_K), jnp.exp(log_b_K))

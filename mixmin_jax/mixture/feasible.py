@@ -1,0 +1,213 @@
+"""The set of allowed weights: the simplex with floors, caps, and disjoint groups of sources with caps.
+
+    C = { w : sum_k w_k = 1,  floor_k <= w_k <= cap_k,  sum_{k in G} w_k <= cap_G }
+
+Everything that solvers and certificates need to know about C stands here, usable under jit, vmap and grad.
+
+Axes: K sources, G groups, M inequalities (K floors, then K caps and G group caps where there are any).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_BISECTIONS = 100  # narrows any bracket that occurs to the resolution of float64
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Disjoint groups of sources, each with a cap on the sum of its weights."""
+
+    members_GxK: Float[Array, "G K"]  # 1 where source k is in group g; a source is in one group at most
+    cap_G: Float[Array, " G"]
+
+    def sums(self, x_K: Float[Array, " K"]) -> Float[Array, " G"]:
+        """The sum over each group."""
+        return self.members_GxK @ x_K
+
+    def spread(self, x_G: Float[Array, " G"], otherwise: Float[Array, ""] | float = 0.0) -> Float[Array, " K"]:
+        """The value of each source's group; `otherwise` for sources in none."""
+        return x_G @ self.members_GxK + otherwise * (1 - self.members_GxK.sum(axis=0))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FeasibleSet:
+    """Bounds as arrays; None where there are none, so that the plain simplex compiles to its closed forms."""
+
+    num_sources: int = dataclasses.field(metadata={"static": True})
+    floor_K: Float[Array, " K"] | None = None
+    cap_K: Float[Array, " K"] | None = None
+    groups: Groups | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is the whole simplex."""
+        return self.floor_K is None and self.cap_K is None and self.groups is None
+
+    @property
+    def lower_K(self) -> Float[Array, " K"]:
+        return jnp.zeros(self.num_sources) if self.floor_K is None else jnp.asarray(self.floor_K)
+
+    @property
+    def upper_K(self) -> Float[Array, " K"]:
+        return jnp.ones(self.num_sources) if self.cap_K is None else jnp.minimum(self.cap_K, 1)
+
+    # The inequalities A w <= b, for interior-point methods.
+
+    def limits(self) -> Float[Array, " M"]:
+        """b.  A cap of 1 or more is implied by sum w = 1; it is moved to 2 so that it can never be active."""
+        parts = [-self.lower_K]
+        if self.cap_K is not None:
+            parts.append(jnp.where(self.upper_K < 1, self.upper_K, 2))
+        if self.groups is not None:
+            parts.append(jnp.where(self.groups.cap_G < 1, self.groups.cap_G, 2))
+        return jnp.concatenate(parts)
+
+    def rows(self, w_K: Float[Array, " K"]) -> Float[Array, " M"]:
+        """A w."""
+        parts = [-w_K]
+        if self.cap_K is not None:
+            parts.append(w_K)
+        if self.groups is not None:
+            parts.append(self.groups.sums(w_K))
+        return jnp.concatenate(parts)
+
+    @property
+    def num_bounds(self) -> int:
+        """How many of the M inequalities bound a single source; the rest are groups."""
+        return self.num_sources if self.cap_K is None else 2 * self.num_sources
+
+    def bounds_adjoint(self, z_M: Float[Array, " M"]) -> Float[Array, " K"]:
+        """A' z, of the bounds on single sources alone."""
+        k = self.num_sources
+        return -z_M[:k] if self.cap_K is None else z_M[k : 2 * k] - z_M[:k]
+
+    def adjoint(self, z_M: Float[Array, " M"]) -> Float[Array, " K"]:
+        """A' z."""
+        bounds_K = self.bounds_adjoint(z_M)
+        return bounds_K if self.groups is None else bounds_K + self.groups.spread(z_M[self.num_bounds :])
+
+    def bounds_gram(self, d_M: Float[Array, " M"]) -> Float[Array, " K"]:
+        """The diagonal of A' diag(d) A, of the bounds on single sources alone."""
+        k = self.num_sources
+        return d_M[:k] if self.cap_K is None else d_M[:k] + d_M[k : 2 * k]
+
+    # Points of C.
+
+    def start(self) -> Float[Array, " K"]:
+        """A point with room on all sides, where C has one: every source takes the same share of its room."""
+        return self.repair(self.lower_K)
+
+    def repair(self, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
+        """A point of C near w; w itself up to rounding where w lies in C."""
+        if self.plain:
+            w_K = jnp.maximum(w_K, 0)
+            total = w_K.sum()
+            return jnp.where(total > 0, w_K / jnp.where(total > 0, total, 1), 1 / self.num_sources)
+        low_K = self.lower_K
+        above_K = jnp.clip(w_K, low_K, self.upper_K) - low_K
+        if self.groups is not None:
+            sum_G = self.groups.sums(above_K)
+            fit_G = jnp.minimum(1, (self.groups.cap_G - self.groups.sums(low_K)) / jnp.where(sum_G > 0, sum_G, 1))
+            above_K = above_K * self.groups.spread(fit_G, 1.0)
+        free = 1 - low_K.sum()
+        above_K = above_K * jnp.minimum(1, free / jnp.maximum(above_K.sum(), jnp.finfo(above_K.dtype).tiny))
+        # What is missing goes first to sources in proportion to what they have, so that zeros stay zeros; then to
+        # all.
+        for wish_K in (above_K * (free / jnp.maximum(above_K.sum(), jnp.finfo(above_K.dtype).tiny) - 1), None):
+            room_K = self._room(low_K + above_K)
+            if wish_K is None:
+                wish_K = room_K * (free - above_K.sum()) / jnp.maximum(room_K.sum(), jnp.finfo(room_K.dtype).tiny)
+            above_K = above_K + jnp.clip(wish_K, 0, room_K)
+        return low_K + above_K
+
+    def _room(self, w_K):
+        """Amounts by which all sources can grow together."""
+        room_K = jnp.maximum(self.upper_K - w_K, 0)
+        if self.groups is None:
+            return room_K
+        room_G, left_G = self.groups.sums(room_K), jnp.maximum(self.groups.cap_G - self.groups.sums(w_K), 0)
+        return room_K * self.groups.spread(jnp.minimum(1, left_G / jnp.where(room_G > 0, room_G, 1)), 1.0)
+
+    def minimise_linear(self, cost_K: Float[Array, " K"]) -> Float[Array, " K"]:
+        """argmin over u in C of cost . u.  Greedy, and exact: floors first, then room by ascending cost."""
+        order_K = jnp.argsort(cost_K)
+        if self.plain:
+            return jnp.zeros(self.num_sources, cost_K.dtype).at[order_K[0]].set(1)
+        low_K = self.lower_K
+        room_K = (self.upper_K - low_K)[order_K]
+        if self.groups is not None:
+            members_GxK = jnp.asarray(self.groups.members_GxK)[:, order_K]
+            left_G = self.groups.cap_G - self.groups.sums(low_K)
+            # Within its group a source gets what cheaper members leave, whatever happens outside the group.
+            before_GxK = jnp.cumsum(members_GxK * room_K, axis=1) - members_GxK * room_K
+            left_K = (members_GxK * (left_G[:, None] - before_GxK)).sum(axis=0)
+            room_K = jnp.where(members_GxK.sum(axis=0) > 0, jnp.clip(left_K, 0, room_K), room_K)
+        taken_K = jnp.clip(1 - low_K.sum() - (jnp.cumsum(room_K) - room_K), 0, room_K)
+        return low_K.at[order_K].add(taken_K)
+
+    def project(self, x_K: Float[Array, " K"]) -> Float[Array, " K"]:
+        """argmin over u in C of ||u - x||^2 = clip(x - nu_k, floor, cap); nu by bisection."""
+        nu_K, _ = self._level(lambda nu: x_K - nu, x_K.min() - 1, x_K.max())
+        return self.repair(jnp.clip(x_K - nu_K, self.lower_K, self.upper_K))
+
+    def project_kl(
+        self, logx_K: Float[Array, " K"]
+    ) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " G"] | None]:
+        """argmin over u in C of KL(u || x) = clip(x exp(-nu_k), floor, cap), for x given by its logarithm.
+
+        Returns u, the multipliers nu_k (that of sum u = 1 plus that of the source's group) and the groups'
+        multipliers.
+        """
+        if self.plain:
+            nu = jax.nn.logsumexp(logx_K)
+            return jnp.exp(logx_K - nu), jnp.full_like(logx_K, nu), None
+        # At the top of the bracket sources weigh exp(-80) or their floor.
+        nu_K, lambda_G = self._level(lambda nu: jnp.exp(logx_K - nu), logx_K.min(), logx_K.max() + 80)
+        u_K = jnp.clip(jnp.exp(logx_K - nu_K), self.lower_K, self.upper_K)
+        return u_K, nu_K, lambda_G
+
+    def _level(self, response: Callable, low, high):
+        """nu_K, equal for all sources but for their group's multiplier, at which clip(response(nu)) lies in C.
+
+        A full group stays full as nu falls, so that with nu_G, the level at which group G is just full, all its
+        sources see max(nu, nu_G): one bisection for all groups and one for the total, not one inside the other.
+        """
+
+        def filled(nu_K):
+            return jnp.clip(response(nu_K), self.lower_K, self.upper_K)
+
+        if self.groups is None:
+            nu = _bisect(lambda nu: filled(nu).sum() - 1, low, high)
+            return jnp.full_like(self.lower_K, nu), None
+        groups = self.groups
+        low_G, high_G = low + jnp.zeros_like(groups.cap_G), high + jnp.zeros_like(groups.cap_G)
+
+        def excess(nu_G):
+            return groups.sums(filled(groups.spread(nu_G))) - groups.cap_G
+
+        nu_G = jnp.where(excess(low_G) > 0, _bisect(excess, low_G, high_G), low)  # a cap that cannot bind has no level
+
+        def levels(nu):
+            return groups.spread(jnp.maximum(nu, nu_G), nu)
+
+        nu = _bisect(lambda nu: filled(levels(nu)).sum() - 1, low, high)
+        return levels(nu), jnp.maximum(nu_G - nu, 0)
+
+
+def _bisect(decreasing: Callable, low, high):
+    """The root of a decreasing function between low and high, elementwise."""
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        above = decreasing(middle) > 0
+        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.asarray(low), jnp.asarray(high)))
+    return (low + high) / 2

@@ -1,0 +1,144 @@
+"""Primal-dual interior point with Mehrotra's predictor and corrector: the default method.
+
+With slacks s > 0 and multipliers z > 0 of the inequalities A w <= b, and the multiplier y of sum w = 1, each
+iteration solves the Newton equations of
+
+    grad F(w) + y 1 + A' z = 0        sum w = 1        A w + s = b        s_m z_m = mu
+
+twice with one Cholesky factor of the K x K matrix  hess F + A' diag(z / s) A.  For cross-entropy on the whole
+simplex the
+sum need not be imposed: f(c w) = f(w) - V log c, so that minimising f(w) + V sum_k w_k over w >= 0 gives sum w = 1 by
+itself, with y = V known.  (Mehrotra 1992; Boyd and Vandenberghe 2004, section 11.7; for mixture proportions Kim,
+Carbonetto, Stephens and Anitescu 2020, who solve the same Newton system with an active set.)
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mixmin_jax.mixture.problem import Method, Point, Problem
+
+_TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice
+
+
+class State(NamedTuple):
+    point: Point
+    curvature_KxK: Float[Array, "K K"]  # of f
+    y: Float[Array, ""]
+    slack_M: Float[Array, " M"]
+    z_M: Float[Array, " M"]
+
+
+def init(problem: Problem) -> State:
+    """The start of the feasible set, with multipliers that make the dual equation hold as far as z > 0 allows."""
+    w_K = problem.feasible.start()
+    point, curvature_KxK = _evaluate(problem, w_K)
+    slack_M = problem.feasible.limits() - problem.feasible.rows(w_K)
+    # A set without interior (caps that sum to 1) still needs slacks above 0 to begin with; iterations drive them to
+    # 0.
+    slack_M = jnp.maximum(slack_M, 1e-2 / problem.feasible.num_sources)
+    gradient_K = _gradient(problem, point)
+    y = problem.f.scale if problem.homogeneous else -(w_K @ gradient_K)
+    # mu about the size of the error that the certificate allows for
+    reduced_K = gradient_K + y
+    mu = jnp.maximum(jnp.abs(reduced_K) @ w_K, 1e-8 * problem.f.scale) / problem.feasible.num_sources
+    return State(point, curvature_KxK, y, slack_M, mu / slack_M)
+
+
+def step(problem: Problem, state: State) -> State:
+    """One predictor and corrector step."""
+    feasible, (point, _, y, slack_M, z_M) = problem.feasible, state
+    w_K, b = point.weights, feasible.num_bounds
+    dual_K = _gradient(problem, point) + y + feasible.adjoint(z_M)
+    primal_M = feasible.limits() - feasible.rows(w_K) - slack_M
+    mu = slack_M @ z_M / slack_M.size
+    solve = newton(problem, state)
+
+    def direction(complementarity_M):
+        """The Newton step that takes s z to s z - complementarity."""
+        push_M = (complementarity_M + z_M * primal_M) / slack_M
+        dw_K, dz_G, dy = solve(feasible.bounds_adjoint(push_M) - dual_K, (complementarity_M / z_M + primal_M)[b:])
+        dslack_M = primal_M - feasible.rows(dw_K)
+        dz_M = -(complementarity_M + z_M * dslack_M) / slack_M
+        return dw_K, dy, dslack_M, jnp.concatenate([dz_M[:b], dz_G])
+
+    _, _, dslack_M, dz_M = direction(slack_M * z_M)
+    after = (slack_M + _room(slack_M, dslack_M) * dslack_M) @ (z_M + _room(z_M, dz_M) * dz_M) / slack_M.size
+    weight = _room(slack_M, dslack_M) * _room(z_M, dz_M)
+    centring = (after / mu) ** 3
+    dw_K, dy, dslack_M, dz_M = direction(slack_M * z_M + weight * dslack_M * dz_M - centring * mu)
+
+    primal = jnp.minimum(1, _TO_BOUNDARY * _room(slack_M, dslack_M, cut=jnp.inf))
+    dual = jnp.minimum(1, _TO_BOUNDARY * _room(z_M, dz_M, cut=jnp.inf))
+    w_K = feasible.repair(w_K + primal * dw_K)
+    new_slack_M = w_K if problem.homogeneous else slack_M + primal * dslack_M
+    point, curvature_KxK = _evaluate(problem, w_K)
+    return State(point, curvature_KxK, y + dual * dy, new_slack_M, z_M + dual * dz_M)
+
+
+def newton(problem: Problem, state: State) -> Callable:
+    """The solver (r_K, r_G) -> (dw, dz_G, dy) of the Newton equations with the bounds on single sources eliminated,
+
+        M dw + G' dz_G + 1 dy = r_K,      G dw - (s_G / z_G) dz_G = r_G,      1' dw = 0
+
+    (without the last unknown and equation where the sum is free), M = hess F + D and D the diagonal of the bounds' z
+    / s.
+    Groups and the sum stay as borders: eliminated like bounds, an active group would drown the curvature inside it.
+    """
+    feasible, ratio_M = problem.feasible, state.z_M / state.slack_M
+    diagonal_K = feasible.bounds_gram(ratio_M)
+    if problem.prior is not None:
+        diagonal_K = diagonal_K + problem.prior.strength / state.point.weights
+    matrix_KxK = state.curvature_KxK + jnp.diag(diagonal_K)
+    # Scaled to a unit diagonal the matrix is as well conditioned as scaling can make it; the shift, at the size of
+    # rounding errors, keeps the factorisation alive where sources are duplicates.
+    scale_K = jax.lax.rsqrt(jnp.diag(matrix_KxK))
+    k = scale_K.size
+    shift = 4 * k * jnp.finfo(scale_K.dtype).eps
+    factor = jax.scipy.linalg.cho_factor(matrix_KxK * jnp.outer(scale_K, scale_K) + shift * jnp.eye(k), lower=True)
+
+    def inverse(r_KxR):
+        return scale_K[:, None] * jax.scipy.linalg.cho_solve(factor, scale_K[:, None] * r_KxR)
+
+    if problem.homogeneous:
+        return lambda r_K, r_G: (inverse(r_K[:, None])[:, 0], r_G, jnp.zeros_like(state.y))
+    border_RxK, give_R = jnp.ones((1, k)), jnp.zeros(1)
+    if feasible.groups is not None:
+        border_RxK = jnp.concatenate([feasible.groups.members_GxK, border_RxK])
+        give_R = jnp.concatenate([1 / ratio_M[feasible.num_bounds :], give_R])
+    through_KxR = inverse(border_RxK.T)
+    schur_RxR = border_RxK @ through_KxR + jnp.diag(give_R)
+    unit_R = jax.lax.rsqrt(jnp.diag(schur_RxR))
+    shift = 4 * unit_R.size * jnp.finfo(unit_R.dtype).eps  # for groups that together make up the sum
+    small = jax.scipy.linalg.cho_factor(
+        schur_RxR * jnp.outer(unit_R, unit_R) + shift * jnp.eye(unit_R.size), lower=True
+    )
+
+    def bordered(r_K, r_G):
+        free_K = inverse(r_K[:, None])[:, 0]
+        lack_R = border_RxK @ free_K - jnp.append(r_G, 0)
+        dual_R = unit_R * jax.scipy.linalg.cho_solve(small, unit_R * lack_R)
+        return free_K - through_KxR @ dual_R, dual_R[:-1], dual_R[-1]
+
+    return bordered
+
+
+def _evaluate(problem, w_K):
+    loss, gradient_K, curvature_KxK = problem.f.curvature(w_K)
+    return Point(w_K, loss, gradient_K, problem.gap(w_K, gradient_K)), curvature_KxK
+
+
+def _gradient(problem, point):
+    """grad F."""
+    return point.gradient if problem.prior is None else point.gradient + problem.prior.gradient(point.weights)
+
+
+def _room(x_M, dx_M, cut=1.0):
+    """The largest step at most `cut` that keeps x + step dx >= 0."""
+    return jnp.minimum(cut, jnp.min(jnp.where(dx_M < 0, -x_M / jnp.where(dx_M < 0, dx_M, -1), jnp.inf)))
+
+
+INTERIOR_POINT = Method(init, step)

@@ -1,0 +1,284 @@
+"""Objectives over mixture weights: cross-entropy and squared error.
+
+What a user builds (`CrossEntropy`, `SquaredError`) holds data.  `prepare()` turns it, inside a compiled program, into
+what a solver evaluates (an `Evaluator`): a value, a gradient and a K x K curvature, each of them a sum over rows.
+Solvers know nothing else, so rows may be streamed, sharded or belong to several targets without a change to any
+solver.
+
+Axes: N examples, K sources, D outputs of a predictor.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import xlogy
+from jaxtyping import Array, ArrayLike, Float, Shaped
+
+from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.checks import at_rows, describe_bad_rows, float64, is_traced, source_names
+
+_BLOCK = 4096  # rows whose scaled copy stays in the cache while the curvature is summed
+
+HostOrDevice = np.ndarray | Array
+
+
+class Evaluator(Protocol):
+    """A convex function f of the weights, as solvers see it."""
+
+    homogeneous: ClassVar[bool]  # f(c w) = f(w) - scale log c, so that w . grad f = -scale everywhere
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        """What a relative tolerance refers to, in the units of f."""
+
+    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        """f(w); +inf outside the domain."""
+
+    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
+        """f(w) and its gradient."""
+
+    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
+        """f(w), its gradient and its Hessian, in one pass over the rows."""
+
+
+class Objective(Protocol):
+    """Data that defines a convex function of the weights of K sources."""
+
+    sources: tuple[str, ...] | None
+
+    @property
+    def num_sources(self) -> int:
+        """K."""
+
+    def prepare(self) -> Evaluator:
+        """The function that solvers evaluate; called once per solve, inside the compiled program."""
+
+    def take(self, columns: np.ndarray) -> "Objective":
+        """The same objective over some of the sources only, validated again."""
+
+    def anonymous(self) -> "Objective":
+        """The same objective without names, which would be compiled in."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy:
+    """f(w) = - sum_n v_n log sum_k w_k exp(logp_nk); built by `cross_entropy`."""
+
+    logp_NxK: Float[HostOrDevice, "N K"]
+    shift_N: Float[HostOrDevice, " N"]  # the largest entry of each row
+    weights_N: Float[HostOrDevice, " N"]
+    sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @property
+    def num_sources(self) -> int:
+        return self.logp_NxK.shape[1]
+
+    def prepare(self) -> "Likelihoods":
+        # f does not depend on the shifts, so no derivative has to pass through them.
+        shift_N = jax.lax.stop_gradient(jnp.asarray(self.shift_N))
+        v_N = jnp.asarray(self.weights_N)
+        offset = -(v_N @ shift_N)
+        scaled_NxK = self.logp_NxK - shift_N[:, None]
+        if (n := v_N.size) > _BLOCK:  # rows of weight 0 make up a whole number of blocks
+            v_N = jnp.pad(v_N, (0, -n % _BLOCK))
+            scaled_NxK = jnp.pad(scaled_NxK, ((0, -n % _BLOCK), (0, 0)))
+        return Likelihoods(jnp.exp(scaled_NxK), v_N, offset)
+
+    def take(self, columns: np.ndarray) -> "CrossEntropy":
+        names = None if self.sources is None else [self.sources[k] for k in columns]
+        return cross_entropy(self.logp_NxK[:, columns], self.weights_N, names)
+
+    def anonymous(self) -> "CrossEntropy":
+        return dataclasses.replace(self, sources=None)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Likelihoods:
+    """f(w) = offset - sum_n v_n log (p_n . w), with every row of p scaled to a maximum of 1."""
+
+    p_NxK: Float[Array, "N K"]
+    weights_N: Float[Array, " N"]
+    offset: Float[Array, ""]
+    homogeneous: ClassVar[bool] = True
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        return self.weights_N.sum()
+
+    def _densities(self, w_K):
+        d_N = self.p_NxK @ w_K
+        inside = jnp.all((d_N > 0) | (self.weights_N == 0))
+        d_N = jnp.where(d_N > 0, d_N, 1)  # rows of weight 0 may have no density; others make the value infinite
+        return d_N, jnp.where(inside, self.offset - xlogy(self.weights_N, d_N).sum(), jnp.inf)
+
+    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return self._densities(w_K)[1]
+
+    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
+        d_N, value = self._densities(w_K)
+        return value, -((self.weights_N / d_N) @ self.p_NxK)
+
+    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
+        block = min(self.weights_N.size, _BLOCK)
+        rows = self.p_NxK.reshape(-1, block, self.p_NxK.shape[1]), self.weights_N.reshape(-1, block)
+
+        def add(sums, rows):
+            p_NxK, v_N = rows
+            d_N, value = Likelihoods(p_NxK, v_N, jnp.zeros_like(self.offset))._densities(w_K)
+            root_N = jnp.sqrt(v_N)
+            scaled_NxK = p_NxK * (root_N / d_N)[:, None]
+            return jax.tree.map(jnp.add, sums, (value, -(root_N @ scaled_NxK), scaled_NxK.T @ scaled_NxK)), None
+
+        return jax.lax.scan(add, (self.offset, jnp.zeros_like(w_K), jnp.zeros((w_K.size, w_K.size), w_K.dtype)), rows)[
+            0
+        ]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SquaredError:
+    """f(w) = 1/N sum_n ||sum_k w_k yhat_nk - y_n||^2 as a function of residuals; built by `squared_error`."""
+
+    residuals_NxKxD: Float[HostOrDevice, "N K D"]  # yhat - y: the weights sum to 1, so f = 1/N sum_n ||r_n^T w||^2
+    variance: Float[HostOrDevice, ""]
+    sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @property
+    def num_sources(self) -> int:
+        return self.residuals_NxKxD.shape[1]
+
+    def prepare(self) -> "Quadratic":
+        r_NxKxD = jnp.asarray(self.residuals_NxKxD)
+        r_KxK = jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD) / r_NxKxD.shape[0]
+        return Quadratic(r_KxK, jnp.asarray(self.variance))
+
+    def take(self, columns: np.ndarray) -> "SquaredError":
+        names = None if self.sources is None else tuple(self.sources[k] for k in columns)
+        return dataclasses.replace(self, residuals_NxKxD=self.residuals_NxKxD[:, columns], sources=names)
+
+    def anonymous(self) -> "SquaredError":
+        return dataclasses.replace(self, sources=None)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Quadratic:
+    """f(w) = w' R w with R the mean outer product of the sources' residuals."""
+
+    r_KxK: Float[Array, "K K"]
+    scale: Float[Array, ""]
+    homogeneous: ClassVar[bool] = False
+
+    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return w_K @ self.r_KxK @ w_K
+
+    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
+        half_K = self.r_KxK @ w_K
+        return w_K @ half_K, 2 * half_K
+
+    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
+        return *self.value_and_gradient(w_K), 2 * self.r_KxK
+
+
+def cross_entropy(
+    logp_NxK: Shaped[ArrayLike, "N K"],
+    example_weights: Shaped[ArrayLike, " N"] | None = None,
+    sources: Sequence[str] | None = None,
+) -> CrossEntropy:
+    """Cross-entropy of a mixture of K sources on N examples (MixMin, arXiv:2502.10510, equation 2).
+
+        f(w) = - sum_n v_n log sum_k w_k p_nk          grad_k f = - sum_n v_n p_nk / (p_n . w)
+
+    Minimising it over the simplex is maximum likelihood for mixture proportions (Kiefer and Wolfowitz 1956).  Rows of
+    conditional log-likelihoods, log p(y | x), additionally assume that all sources share the distribution of x.
+
+    Args:
+      logp_NxK: log-likelihood of example n under the proxy of source k, in nats; -inf where a source excludes an
+        example. NumPy or JAX arrays of any float type; held in float64 on the host (a traced array keeps its type,
+        unchecked).
+      example_weights: v_N >= 0, used as given; 1/N each by default (f in nats per example).  1/(N length_n) gives
+        nats per token.
+      sources: names of the K columns.
+
+    Raises:
+      InputError: NaN, +inf or all -inf rows; negative or non-finite weights, or none above 0; lengths that do not
+        match.
+    """
+    shape = np.shape(logp_NxK)
+    if len(shape) != 2 or 0 in shape:
+        raise InputError(f"log-likelihoods must have the shape (examples, sources), both at least 1; got {shape}")
+    names = source_names(sources, shape[1])
+    if example_weights is not None and np.shape(example_weights) != shape[:1]:
+        raise InputError(
+            f"example_weights has the shape {np.shape(example_weights)}, but there are {shape[0]} rows: "
+            "give one weight a row"
+        )
+    if is_traced(logp_NxK, example_weights):
+        traced_NxK = jnp.asarray(logp_NxK)
+        v_N = np.full(shape[0], 1 / shape[0]) if example_weights is None else example_weights
+        return CrossEntropy(traced_NxK, traced_NxK.max(axis=1), jnp.asarray(v_N, traced_NxK.dtype), names)
+
+    host_NxK = float64(logp_NxK, "log-likelihoods")
+    shift_N = host_NxK.max(axis=1)  # NaN and +inf survive the maximum, so one pass over the data finds every bad row
+    if not np.isfinite(shift_N).all():
+        raise InputError(describe_bad_rows(host_NxK, shift_N, names))
+    if example_weights is None:
+        return CrossEntropy(host_NxK, shift_N, np.full(shape[0], 1 / shape[0]), names)
+    v_N = float64(example_weights, "example_weights")
+    bad = np.flatnonzero(~(np.isfinite(v_N) & (v_N >= 0)))
+    if bad.size:
+        raise InputError(
+            f"example_weights must be finite and at least 0; {at_rows(bad)} (the first is {v_N[bad[0]]}). "
+            "Leave out rows that should not count, or give them weight 0"
+        )
+    if not v_N.any():
+        raise InputError("example_weights are all 0: nothing is left to fit; give at least one row a positive weight")
+    return CrossEntropy(host_NxK, shift_N, v_N, names)
+
+
+def squared_error(
+    yhat: Shaped[ArrayLike, "N K"] | Shaped[ArrayLike, "N K D"],
+    y: Shaped[ArrayLike, " N"] | Shaped[ArrayLike, "N D"],
+    sources: Sequence[str] | None = None,
+) -> SquaredError:
+    """Squared error of a mixture of K predictors on N examples (MixMin, arXiv:2502.10510, section 4).
+
+        f(w) = 1/N sum_n ||sum_k w_k yhat_nk - y_n||^2
+
+    Args:
+      yhat: predictions of the K sources' proxies, (N, K) for one output or (N, K, D).
+      y: the target values, (N,) or (N, D).
+      sources: names of the K sources.
+
+    A tolerance refers to the variance mean_n ||y_n - mean y||^2, or to the worst source's error where y is constant.
+
+    Raises:
+      InputError: values that are not finite, or shapes that do not match.
+    """
+    if np.ndim(yhat) not in (2, 3) or 0 in np.shape(yhat):
+        raise InputError(f"predictions must have the shape (examples, sources[, outputs]); got {np.shape(yhat)}")
+    if np.shape(y) != np.shape(yhat)[:1] + np.shape(yhat)[2:]:
+        raise InputError(
+            f"predictions of shape {np.shape(yhat)} need targets of shape {np.shape(yhat)[:1] + np.shape(yhat)[2:]}; "
+            f"got {np.shape(y)}"
+        )
+    names = source_names(sources, np.shape(yhat)[1])
+    xp: Any = jnp if is_traced(yhat, y) else np
+    if xp is np:
+        yhat, y = float64(yhat, "predictions"), float64(y, "targets")
+        for what, values in (("predictions", yhat), ("targets", y)):
+            bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+            if bad.size:
+                raise InputError(f"{what} must be finite; {at_rows(bad)}. Remove or repair these rows")
+    n, k = np.shape(yhat)[:2]
+    y_NxD, yhat_NxKxD = xp.reshape(y, (n, -1)), xp.reshape(yhat, (n, k, -1))
+    residuals_NxKxD = yhat_NxKxD - y_NxD[:, None]
+    variance = ((y_NxD - y_NxD.mean(axis=0)) ** 2).sum(axis=1).mean()
+    worst = (residuals_NxKxD**2).sum(axis=2).mean(axis=0).max()
+    return SquaredError(residuals_NxKxD, xp.where(variance > 0, variance, xp.where(worst > 0, worst, 1.0)), names)

@@ -1,0 +1,112 @@
+"""The problem that every method solves, and the loop that drives every method.
+
+    minimise  F(w) = f(w) + s KL(w || q)   over w in C
+
+A method is two pure functions: `init(problem) -> state` and `step(problem, state) -> state`.  Its states start with
+the fields of `Point`, evaluated at exactly the weights they hold.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mixmin_jax.mixture.certificate import Prior, gap
+from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.objective import Evaluator
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """F = f + prior over the feasible set."""
+
+    f: Evaluator
+    feasible: FeasibleSet
+    prior: Prior | None = None
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether the constraint sum w = 1 can be dropped: F(w) + scale sum w is then least where the sum is 1."""
+        return self.f.homogeneous and self.feasible.plain and self.prior is None
+
+    def penalty(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        """s KL(w || q); 0 without a prior."""
+        return jnp.zeros((), w_K.dtype) if self.prior is None else self.prior.value(w_K)
+
+    def gap(self, w_K: Float[Array, " K"], gradient_K: Float[Array, " K"]) -> Float[Array, ""]:
+        """The certificate at w, from the gradient of f alone."""
+        return gap(w_K, gradient_K, self.feasible, self.prior)
+
+    def point(self, w_K: Float[Array, " K"]) -> "Point":
+        """f, its gradient and the certificate at w in C."""
+        loss, gradient_K = self.f.value_and_gradient(w_K)
+        return Point(w_K, loss, gradient_K, self.gap(w_K, gradient_K))
+
+
+class Point(NamedTuple):
+    """Feasible weights with what is known there."""
+
+    weights: Float[Array, " K"]
+    loss: Float[Array, ""]  # f, without the prior's penalty
+    gradient: Float[Array, " K"]  # of f
+    gap: Float[Array, ""]
+
+
+class State(Protocol):
+    """What the loop reads of a method's state."""
+
+    @property
+    def point(self) -> Point: ...
+
+
+class Method(NamedTuple):
+    """A solver: how it begins, and one iteration."""
+
+    init: Callable[[Problem], Any]
+    step: Callable[[Problem, Any], Any]
+    priors: bool = True  # whether it can minimise s KL(w || q) as well
+
+
+class Run(NamedTuple):
+    """What the loop leaves: the state with the smallest gap."""
+
+    best: Any
+    converged: Bool[Array, ""]
+    iterations: Int[Array, ""]
+    gap_history: Float[Array, " T"]  # gap at the start and after each iteration, NaN after the last
+
+
+def iterate(method: Method, problem: Problem, tolerance: Float[Array, ""], max_iterations: int) -> Run:
+    """Iterates until gap <= tolerance x scale, at most max_iterations times.  Pure; usable under jit and vmap.
+
+    The state returned is the best one seen: its gap is the smallest among those whose F is not above that of the
+      start.
+    """
+
+    def total(point):
+        return point.loss + problem.penalty(point.weights)
+
+    first = method.init(problem)
+    start = total(first.point)
+    start = jnp.where(jnp.isfinite(start), start, jnp.inf)
+    goal = tolerance * problem.f.scale
+
+    def unfinished(carry):
+        state, best, t, _ = carry
+        return (t < max_iterations) & ~(best.point.gap <= goal) & ~jnp.isnan(state.point.gap)
+
+    def advance(carry):
+        state, best, t, history_T = carry
+        state = method.step(problem, state)
+        slack = 16 * jnp.finfo(start.dtype).eps * (jnp.abs(start) + problem.f.scale)
+        better = (state.point.gap < best.point.gap) & (total(state.point) <= start + slack)
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, best)
+        return state, best, t + 1, history_T.at[t + 1].set(state.point.gap)
+
+    history_T = jnp.full(max_iterations + 1, jnp.nan, start.dtype).at[0].set(first.point.gap)
+    _, best, t, history_T = jax.lax.while_loop(unfinished, advance, (first, first, jnp.asarray(0), history_T))
+    return Run(best, best.point.gap <= goal, t, history_T)

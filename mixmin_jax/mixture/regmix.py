@@ -1,0 +1,134 @@
+"""RegMix: predict a mixture's loss by regression over earlier runs, then choose (Liu et al., arXiv:2407.01492).
+
+Axes: R runs, K sources, M candidates. The published notebook stops boosting early on the very runs that it then
+reports; here the number of trees is fixed, and no held-out run is seen before it is predicted.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from mixmin_jax.errors import InputError
+
+Predictor = Callable[[ArrayLike], Float[np.ndarray, " M"]]
+
+# The published notebook's settings; its other parameters are LightGBM's defaults (31 leaves of 20 runs or more).
+LIGHTGBM_PARAMS = {"objective": "regression", "learning_rate": 1e-2, "seed": 42, "verbosity": -1}
+LIGHTGBM_TREES = 1000
+LIGHTGBM_MIN_RUNS = 64  # leaves hold at least 20 runs: 40 give a constant, and 64 a few splits
+RIDGE_GRID = np.geomspace(1e-5, 1e2, 29)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LinearPredictor:
+    """`loss(w) = intercept + w . slope`, in the units of the losses it was fitted to; `ridge` is the strength used."""
+
+    slope_K: Float[np.ndarray, " K"]
+    intercept: float
+    ridge: float
+
+    def __call__(self, mixtures_MxK: ArrayLike) -> Float[np.ndarray, " M"]:
+        return self.intercept + np.asarray(mixtures_MxK, np.float64) @ self.slope_K
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LightGBMPredictor:
+    """Boosted regression trees, in the units of the losses they were fitted to."""
+
+    booster: Any
+
+    def __call__(self, mixtures_MxK: ArrayLike) -> Float[np.ndarray, " M"]:
+        return self.booster.predict(np.asarray(mixtures_MxK, np.float64), num_threads=1)
+
+
+def fit_regmix(
+    mixtures_RxK: ArrayLike,
+    losses_R: ArrayLike,
+    model: Literal["linear", "lightgbm"] = "linear",
+    *,
+    ridge: float | None = None,
+) -> Predictor:
+    """Fit a predictor of a run's loss from its mixture (arXiv:2407.01492, section 3.2).
+
+    `linear` minimises `sum_r (b0 + w_r . b - loss_r)^2 + ridge |b|^2` (b0 is not penalised). The published
+    regression is ordinary least squares, `ridge=0`, taken here at minimum norm where it is under-determined. With few
+    runs that is a poor opponent: near R = K it interpolates, and on the published runs its rank correlation falls to
+    0.2 where ridge reaches 0.5. So the default, None, takes the strength of 29 between 1e-5 and 1e2 with the least
+    leave-one-out squared error, in closed form; with many runs the two agree.
+
+    `lightgbm` uses the published hyperparameters (1000 trees, learning rate 0.01, seed 42) without early stopping, on
+    one thread, deterministically. It needs the extra `mixmin_jax[regmix]`.
+
+    Args:
+        mixtures_RxK: the weights of each run.
+        losses_R: the loss that each run reached, in any unit.
+        model: which regression.
+        ridge: the strength for `linear`; None chooses it by leave-one-out.
+
+    Raises:
+        InputError: shapes that don't match, values that are not finite, too few runs, or lightgbm is not installed.
+    """
+    mixtures_RxK, losses_R = np.asarray(mixtures_RxK, np.float64), np.asarray(losses_R, np.float64)
+    if mixtures_RxK.ndim != 2 or losses_R.shape != mixtures_RxK.shape[:1]:
+        raise InputError(f"losses {losses_R.shape} do not match mixtures {mixtures_RxK.shape}")
+    finite_R = np.isfinite(losses_R) & np.isfinite(mixtures_RxK).all(1)
+    if not finite_R.all():
+        raise InputError(f"run {int(np.argmin(finite_R))} (counting from 0) has a weight or a loss that is not finite")
+    if model not in ("linear", "lightgbm"):
+        raise InputError(f"unknown model {model!r}; choose linear or lightgbm")
+    least = 2 if model == "linear" else LIGHTGBM_MIN_RUNS
+    if len(losses_R) < least:
+        raise InputError(f"{model} regression needs at least {least} runs; got {len(losses_R)}")
+    return _fit_linear(mixtures_RxK, losses_R, ridge) if model == "linear" else _fit_lightgbm(mixtures_RxK, losses_R)
+
+
+def propose(predictor: Predictor, candidates_MxK: ArrayLike, top: int = 128) -> Float[np.ndarray, " K"]:
+    """The mean of the `top` candidates of least predicted loss (arXiv:2407.01492, section 3.3; 128 in the notebook).
+
+    A mean of feasible mixtures is feasible, so candidates under caps give weights under caps.
+
+    Raises:
+        InputError: `top` is not between 1 and the number of candidates.
+    """
+    candidates_MxK = np.asarray(candidates_MxK, np.float64)
+    if candidates_MxK.ndim != 2 or not 1 <= top <= len(candidates_MxK):
+        raise InputError(f"top must lie between 1 and the number of candidates {candidates_MxK.shape[:1]}; got {top}")
+    mean_K = candidates_MxK[np.argsort(predictor(candidates_MxK), kind="stable")[:top]].mean(0)
+    return mean_K / mean_K.sum()
+
+
+def _fit_linear(
+    mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarray, " R"], ridge: float | None
+) -> LinearPredictor:
+    if ridge is not None and not 0 <= ridge < np.inf:
+        raise InputError(f"ridge must be a non-negative number; got {ridge}")
+    center_K, center = mixtures_RxK.mean(0), losses_R.mean()
+    left_RxJ, scale_J, right_JxK = np.linalg.svd(mixtures_RxK - center_K, full_matrices=False)
+    # Weights sum to 1, so the centred rows have a null direction; what rounding leaves of it is dropped.
+    varies_J = scale_J > 1e-10
+    left_RxJ, scale_J, right_JxK = left_RxJ[:, varies_J], scale_J[varies_J], right_JxK[varies_J]
+    target_J = left_RxJ.T @ (losses_R - center)
+
+    def leave_one_out_error(strength: float) -> float:
+        shrink_J = scale_J**2 / (scale_J**2 + strength)
+        residual_R = losses_R - center - left_RxJ @ (shrink_J * target_J)
+        leverage_R = 1 / len(losses_R) + (left_RxJ**2) @ shrink_J
+        return float(np.mean((residual_R / (1 - leverage_R)) ** 2))
+
+    if ridge is None:
+        ridge = float(min(RIDGE_GRID, key=leave_one_out_error))
+    slope_K = right_JxK.T @ (scale_J / (scale_J**2 + ridge) * target_J)
+    return LinearPredictor(slope_K, float(center - center_K @ slope_K), ridge)
+
+
+def _fit_lightgbm(mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarray, " R"]) -> LightGBMPredictor:
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise InputError('lightgbm is not installed: pip install "mixmin_jax[regmix]"') from error
+    params = {**LIGHTGBM_PARAMS, "deterministic": True, "force_row_wise": True, "num_threads": 1}
+    return LightGBMPredictor(lightgbm.train(params, lightgbm.Dataset(mixtures_RxK, losses_R), LIGHTGBM_TREES))

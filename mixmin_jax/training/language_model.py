@@ -1,0 +1,103 @@
+"""What training a language model means here: its size and budget, its loss, its optimiser, its cost.
+
+Axes: B batch, L positions.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.transformer import TransformerConfig, TransformerLM
+from mixmin_jax.training.loop import TrainState, init_state, make_train_step, warmup_cosine
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelRun:
+    """One training run of a language model."""
+
+    model: TransformerConfig = TransformerConfig()
+    tokens: int = 400_000  # tokens (bytes) to train on, rounded down to whole batches
+    sequence_length: int = 128  # L: positions in a training window
+    batch_size: int = 16  # B: windows in a step
+    learning_rate: float = 3e-3  # peak of a warm-up and cosine schedule (AdamW, gradients clipped to norm 1)
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        if min(self.sequence_length, self.batch_size) < 1:
+            raise InputError(
+                f"sequence_length and batch_size must be positive, got {self.sequence_length}, {self.batch_size}"
+            )
+        if self.num_steps < 1:
+            raise InputError(
+                f"tokens ({self.tokens}) is less than one batch of {self.batch_size} x {self.sequence_length}"
+            )
+        if not (self.learning_rate > 0 and self.weight_decay >= 0):
+            raise InputError("learning_rate must be positive and weight_decay not negative")
+
+    @property
+    def num_steps(self) -> int:
+        return self.tokens // (self.batch_size * self.sequence_length)
+
+    @property
+    def num_windows(self) -> int:
+        """Windows that the run draws in all."""
+        return self.num_steps * self.batch_size
+
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adamw(warmup_cosine(self.learning_rate, self.num_steps), b2=0.98, weight_decay=self.weight_decay),
+        )
+
+    def init(self, key: jax.Array) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        tokens_1xL = jnp.zeros((1, self.sequence_length), jnp.uint8)
+        return init_state(TransformerLM(self.model).init(init_key, tokens_1xL), self.optimizer(), train_key)
+
+    def train_step(self, state: TrainState, tokens_BxL1: Int[Array, "B L1"]) -> tuple[TrainState, jax.Array]:
+        """One update on a batch of windows of L + 1 tokens; returns the new state and the loss in nats per token."""
+
+        def loss(params: Any, batch: jax.Array, key: jax.Array) -> jax.Array:
+            del key  # no dropout: a run sees few tokens more than once
+            return -token_log_likelihoods(self.model, params, batch).mean()
+
+        return make_train_step(loss, self.optimizer())(state, tokens_BxL1)
+
+
+def token_log_likelihoods(
+    model: TransformerConfig, params: Any, tokens_BxL1: Int[Array, "B L1"]
+) -> Float[Array, "B L"]:
+    """log p(token l + 1 | tokens 0..l of its window) in nats."""
+    logp_BxLxV = jax.nn.log_softmax(TransformerLM(model).apply(params, tokens_BxL1[:, :-1]))
+    return jnp.take_along_axis(logp_BxLxV, tokens_BxL1[:, 1:, None].astype(jnp.int32), axis=-1)[..., 0]
+
+
+def training_flops(run: LanguageModelRun) -> float:
+    """FLOPs of one whole run: its steps times what XLA counts for one compiled step of one model alone."""
+    state = jax.eval_shape(run.init, jax.random.key(0))
+    batch = jax.ShapeDtypeStruct((run.batch_size, run.sequence_length + 1), jnp.uint8)
+    return run.num_steps * _flops(jax.jit(run.train_step).lower(state, batch))
+
+
+def scoring_flops_per_row(run: LanguageModelRun) -> float:
+    """FLOPs of one forward pass over one row of L tokens."""
+    params = jax.eval_shape(run.init, jax.random.key(0)).params
+    row = jax.ShapeDtypeStruct((1, run.sequence_length + 1), jnp.uint8)
+    return _flops(jax.jit(lambda p, t: token_log_likelihoods(run.model, p, t)).lower(params, row))
+
+
+def _flops(lowered: jax.stages.Lowered) -> float:
+    analysis = lowered.cost_analysis() or lowered.compile().cost_analysis()
+    if isinstance(analysis, list):
+        analysis = analysis[0]
+    return float(analysis["flops"])
+
+
+def num_parameters(params: Any) -> int:
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

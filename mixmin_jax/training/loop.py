@@ -1,0 +1,58 @@
+"""One training step as a pure function, and a compiled scan over a block of them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+PyTree = Any
+LossFn = Callable[[PyTree, PyTree, jax.Array], jax.Array]  # (params, batch, key) -> scalar loss
+StepFn = Callable[["TrainState", PyTree], tuple["TrainState", PyTree]]
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes; a pytree, so that it can be vmapped, donated, sharded and saved whole."""
+
+    step: jax.Array  # number of updates made
+    params: PyTree
+    opt_state: PyTree
+    key: jax.Array  # never changes: the randomness of a step is fold_in(key, step), so that resuming repeats it
+
+
+def init_state(params: PyTree, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
+
+
+def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> StepFn:
+    """A pure `step(state, batch) -> (state, loss)`: one gradient, one update, not compiled here."""
+
+    def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
+        key = jax.random.fold_in(state.key, state.step)
+        loss, grads = jax.value_and_grad(loss_fn)(state.params, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state, state.key), loss
+
+    return train_step
+
+
+def compile_block(step: StepFn, fetch: Callable[..., PyTree] = lambda x: x) -> Callable[..., tuple[TrainState, PyTree]]:
+    """Compile `block(state, xs, *data) -> (state, metrics)`: a scan of `step` over the leading axis of `xs`.
+
+    Step t trains on `fetch(xs[t], *data)`, so that what is scanned can be small (positions) while the data they point
+    into stays on the device. The state's buffers are donated: the caller's old state is gone after the call. Blocks of
+    one length compile once.
+    """
+
+    def block(state: TrainState, xs: PyTree, *data: PyTree) -> tuple[TrainState, PyTree]:
+        return jax.lax.scan(lambda s, x: step(s, fetch(x, *data)), state, xs)
+
+    return jax.jit(block, donate_argnums=0)
+
+
+def warmup_cosine(peak: float, num_steps: int, warmup_fraction: float = 0.05) -> optax.Schedule:
+    """Linear warm-up to `peak` over the given fraction of the run, then a half cosine to a tenth of it."""
+    warmup = max(1, round(warmup_fraction * num_steps))
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(num_steps, warmup + 1), end_value=0.1 * peak)

@@ -1,0 +1,131 @@
+"""Reads data sets that TFDS itself writes into a temporary folder, in its array_record format, without TensorFlow."""
+
+import socket
+import urllib.request
+
+import numpy as np
+import pytest
+
+from mixmin_jax.data import tfds as tfds_text
+from mixmin_jax.data.documents import read_any, read_sources
+from mixmin_jax.data.tfds import default_name, read_tfds
+from mixmin_jax.errors import InputError
+
+tfds = pytest.importorskip("tensorflow_datasets")
+pytest.importorskip("array_record", reason="array_record has no wheels for this system")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tfds")
+    folder = root / "tiny_text" / "1.0.0"
+    folder.mkdir(parents=True)
+    text = tfds.features.Text
+    features = tfds.features.FeaturesDict(
+        {
+            "body": text(),
+            "label": tfds.features.ClassLabel(names=["a", "b"]),
+            "pair": tfds.features.Translation(languages=["en", "fr"]),
+            "many": tfds.features.Sequence(text()),
+            "vector": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+        }
+    )
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name="tiny_text", version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name="tiny_text"
+    )
+    info = tfds.core.DatasetInfo(builder=identity, features=features)
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=2, file_format="array_record")
+    writer.initialize_splits(["train", "test", "blank", "broken"])
+    for split, bodies in {
+        "train": ["zwölf", "two\nlines", " ", "four", "five"],
+        "test": ["test"],
+        "blank": ["\n"],
+        "broken": ["fine", b"\xff"],
+    }.items():
+        example = {"label": "a", "pair": {"en": "yes", "fr": "ça"}, "many": ["x"], "vector": np.zeros(2, np.float32)}
+        writer.add_examples({split: [{"body": body, **example} for body in bodies]})
+    writer.close_all()
+    return str(root)
+
+
+def test_texts_come_back_in_order_across_shards(data_dir):
+    read = read_tfds("tfds:tiny_text:body", data_dir=data_dir)
+    assert read.documents == ("zwölf".encode(), b"two\nlines", b"four", b"five")
+    assert (read.name, read.origin, read.num_skipped) == ("tiny_text_body", "tfds:tiny_text/1.0.0:body@train", 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "documents"),
+    [
+        ("tfds:tiny_text:body@test", (b"test",)),
+        ("tfds:tiny_text:body@train[:2]+test", ("zwölf".encode(), b"two\nlines", b"test")),
+        ("tfds:tiny_text:1.0.0:body@test", (b"test",)),
+        ("tfds:tiny_text:pair/fr@test", ("ça".encode(),)),
+    ],
+)
+def test_split_version_and_nested_field(data_dir, spec, documents):
+    assert read_tfds(spec, data_dir=data_dir).documents == documents
+
+
+def test_specs_stand_where_paths_do(data_dir, tmp_path, monkeypatch):
+    data_source, builder = tfds.data_source, tfds.builder
+    monkeypatch.setattr(tfds, "data_source", lambda *a, **k: data_source(*a, **{**k, "data_dir": data_dir}))
+    monkeypatch.setattr(tfds, "builder", lambda *a, **k: builder(*a, **{**k, "data_dir": data_dir}))
+    (tmp_path / "prose.txt").write_text("prose")
+    assert read_any("tfds:tiny_text:body@test", name="n").name == "n"
+    names = [source.name for source in read_sources("tfds:tiny_text:pair/en", tmp_path / "prose.txt")]
+    assert names == ["prose", "tiny_text_pair_en"]
+    with pytest.raises(InputError, match="at least two sources, only tfds:tiny_text:body"):
+        read_sources("tfds:tiny_text:body")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("tfds:tiny_text", "expected tfds:NAME:FIELD"),
+        ("tfds::body", "expected tfds:NAME:FIELD"),
+        ("tfds:tiny_text:body@", "expected tfds:NAME:FIELD"),
+        ("tfds:tiny_text:text", "'text' is not a text field of it; those are body, pair/en, pair/fr$"),
+        ("tfds:tiny_text:label", "'label' is not a text field"),
+        ("tfds:tiny_text:many", "'many' is not a text field"),
+        ("tfds:tiny_text:pair", "'pair' is not a text field"),
+        ("tfds:tiny_text:vector", "'vector' is not a text field"),
+        ("tfds:tiny_text:body@dev", r"Unknown split 'dev'.*'train'.*\)$"),
+        ("tfds:tiny_text:body@blank", "no document with text"),
+        ("tfds:tiny_text:body@broken", "example 1: not valid UTF-8"),
+        ("tfds:tiny_text:9.9.9:body", "knows no data set 'tiny_text:9.9.9'"),
+        ("tfds:ag_news_subse:title", "knows no data set 'ag_news_subse'.*close names: .*ag_news_subset"),
+        ("tfds:ag_news_subset/none:title", "BuilderConfig none not found"),
+    ],
+)
+def test_bad_specs_are_explained(data_dir, spec, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_tfds(spec, data_dir=data_dir)
+    assert str(caught.value).startswith(spec)
+
+
+def test_no_network_is_said_at_once_with_what_to_do(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    # TFDS 4.9.10 needs importlib_resources to say where it would download from, and forgets to require it
+    monkeypatch.setattr(tfds_text, "_hosts", lambda builder: ["example.org"])
+    with pytest.raises(InputError, match=r"no network to fetch it from example\.org; prepare it .*TFDS_DATA_DIR"):
+        read_tfds("tfds:ag_news_subset:title", data_dir=str(tmp_path))
+
+
+def test_a_download_that_fails_is_an_input_error(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("disk full\nand more")
+
+    monkeypatch.setattr(tfds, "data_source", fail)
+    monkeypatch.setattr(tfds_text, "_hosts", lambda builder: [])
+    with pytest.raises(InputError, match=r"cannot be read \(OSError: disk full\); prepare it"):
+        read_tfds("tfds:ag_news_subset:title", data_dir=str(tmp_path))
+
+
+def test_default_names_are_fit_for_folders():
+    assert default_name("tfds:paws_x_wiki/en:sentence1@test") == "paws_x_wiki_en_sentence1_test"
+    assert default_name("tfds:a:1.0.0:b@train[:10%]") == "a_1.0.0_b_train_10"
