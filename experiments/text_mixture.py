@@ -115,15 +115,15 @@ def _preset(name: PRESET, proxy: LanguageModelRun, model: LanguageModelRun, **ot
 PRESETS: Mapping[str, TextMixture] = {
     "demo": _preset(
         "demo",
-        LanguageModelRun(TransformerConfig(64, 2, 4), tokens=100_000, batch_size=8),
-        LanguageModelRun(TransformerConfig(96, 3, 4), tokens=300_000, batch_size=8),
+        LanguageModelRun(TransformerConfig(64, 2, 4), tokens=100_000),
+        LanguageModelRun(TransformerConfig(96, 3, 4), tokens=300_000, learning_rate=4e-3),
         fit_bytes=100_000,
         test_bytes=100_000,
     ),
     "small": _preset(
         "small",
-        LanguageModelRun(TransformerConfig(64, 2, 4), tokens=400_000, batch_size=8),
-        LanguageModelRun(TransformerConfig(128, 3, 4), tokens=1_000_000, batch_size=8),
+        LanguageModelRun(TransformerConfig(64, 2, 4), tokens=400_000),
+        LanguageModelRun(TransformerConfig(96, 3, 4), tokens=1_000_000, learning_rate=4e-3),
     ),
     "medium": _preset(
         "medium",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mixmin_jax.mixture.certificate import Prior, gap
 from mixmin_jax.mixture.feasible import FeasibleSet
@@ -77,14 +77,16 @@ class Run(NamedTuple):
     best: Any
     converged: Bool[Array, ""]
     iterations: Int[Array, ""]
-    gap_history: Float[Array, " T"]  # gap at the start and after each iteration, NaN after the last
+    gap_history: Float[Array, " T"]  # the gap at the start and after each iteration, NaN after the last
 
 
-def iterate(method: Method, problem: Problem, tolerance: Float[Array, ""], max_iterations: int) -> Run:
+def iterate(
+    method: Method, problem: Problem, tolerance: ArrayLike, max_iterations: ArrayLike, history_length: int = 0
+) -> Run:
     """Iterates until gap <= tolerance x scale, at most max_iterations times.  Pure; usable under jit and vmap.
 
     The state returned is the best one seen: its gap is the smallest among those whose F is not above that of the
-      start.
+    start.  The first `history_length` gaps are kept.
     """
 
     def total(point):
@@ -105,8 +107,8 @@ def iterate(method: Method, problem: Problem, tolerance: Float[Array, ""], max_i
         slack = 16 * jnp.finfo(start.dtype).eps * (jnp.abs(start) + problem.f.scale)
         better = (state.point.gap < best.point.gap) & (total(state.point) <= start + slack)
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, best)
-        return state, best, t + 1, history_T.at[t + 1].set(state.point.gap)
+        return state, best, t + 1, history_T.at[t + 1].set(state.point.gap, mode="drop")
 
-    history_T = jnp.full(max_iterations + 1, jnp.nan, start.dtype).at[0].set(first.point.gap)
+    history_T = jnp.full(history_length, jnp.nan, start.dtype).at[:1].set(first.point.gap)
     _, best, t, history_T = jax.lax.while_loop(unfinished, advance, (first, first, jnp.asarray(0), history_T))
     return Run(best, best.point.gap <= goal, t, history_T)

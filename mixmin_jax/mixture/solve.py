@@ -22,6 +22,7 @@ METHODS: dict[str, tuple[Method, int]] = {  # with the iterations each is allowe
     "projected_gradient": (PROJECTED_GRADIENT, 20_000),
     "mirror_descent": (MIRROR_DESCENT, 20_000),
 }
+_LONGEST_HISTORY = 100_000
 
 
 def solve(
@@ -67,6 +68,7 @@ def solve(
     """
     _check_options(objective, method, prior, tolerance, max_iterations)
     max_iterations = METHODS[method][1] if max_iterations is None else int(max_iterations)
+    length = min(max(METHODS[method][1], max_iterations), _LONGEST_HISTORY) + 1  # rarely another program to compile
     k, names = objective.num_sources, objective.sources
     feasible, penalty = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
     columns = usable(feasible, penalty)
@@ -76,7 +78,8 @@ def solve(
         feasible, penalty = take(feasible, penalty, columns)
     with _float64_on_cpu():
         reduced = reduced.anonymous()  # names are no part of what is compiled
-        outputs = jax.device_get(_run(reduced, feasible, penalty, np.float64(tolerance), method, max_iterations))
+        limits = np.float64(tolerance), np.int64(max_iterations)
+        outputs = jax.device_get(_run(reduced, feasible, penalty, *limits, method, length))
     point, spent, goal, converged, iterations, history_T = outputs
     weights = np.zeros(k)
     weights[columns] = point.weights
@@ -98,10 +101,10 @@ def solve(
     return solution
 
 
-@functools.partial(jax.jit, static_argnames=("method", "max_iterations"))
-def _run(objective, feasible, prior, tolerance, method, max_iterations):
+@functools.partial(jax.jit, static_argnames=("method", "history_length"))
+def _run(objective, feasible, prior, tolerance, max_iterations, method, history_length):
     problem = Problem(objective.prepare(), feasible, prior)
-    run = iterate(METHODS[method][0], problem, tolerance, max_iterations)
+    run = iterate(METHODS[method][0], problem, tolerance, max_iterations, history_length)
     point = run.best.point
     goal = tolerance * problem.f.scale
     return point, problem.penalty(point.weights), goal, run.converged, run.iterations, run.gap_history

@@ -50,9 +50,12 @@ def solve_traced(
     )
     if penalty is not None and not is_traced(penalty.q_K) and not (penalty.q_K > 0).all():
         raise InputError("solve_traced needs a prior above 0 for every source; leave the others out of the objective")
-    x64 = jnp.zeros(()).dtype == jnp.float64
-    tolerance = jnp.asarray((1e-9 if x64 else 1e-5) if tolerance is None else tolerance)
-    data = jax.tree.map(jnp.asarray, (objective.anonymous(), feasible, penalty))
+    dtype = jnp.zeros(()).dtype
+    if tolerance is None:
+        tolerance = 1e-9 if dtype == jnp.float64 else 1e-5
+    data, tolerance = jax.tree.map(
+        lambda x: jnp.asarray(x, dtype), ((objective.anonymous(), feasible, penalty), tolerance)
+    )
     return _solve(data, tolerance, max_iterations)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig, TransformerLM
-from mixmin_jax.training.loop import TrainState, init_state, make_train_step, warmup_cosine
+from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, init_state, make_train_step, warmup_cosine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +22,10 @@ class LanguageModelRun:
     """One training run of a language model."""
 
     model: TransformerConfig = TransformerConfig()
-    tokens: int = 400_000  # tokens (bytes) to train on, rounded down to whole batches
+    tokens: int = 400_000  # tokens (bytes) to train on, rounded down to whole batches (and blocks of 50 batches)
     sequence_length: int = 128  # L: positions in a training window
-    batch_size: int = 16  # B: windows in a step
-    learning_rate: float = 3e-3  # peak of a warm-up and cosine schedule (AdamW, gradients clipped to norm 1)
+    batch_size: int = 4  # B: windows in a step
+    learning_rate: float = 6e-3  # peak of a warm-up and cosine schedule (AdamW, gradients clipped to norm 1)
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
@@ -42,7 +42,8 @@ class LanguageModelRun:
 
     @property
     def num_steps(self) -> int:
-        return self.tokens // (self.batch_size * self.sequence_length)
+        steps = self.tokens // (self.batch_size * self.sequence_length)
+        return steps if steps < BLOCK_STEPS else steps - steps % BLOCK_STEPS  # so that all blocks compile as one
 
     @property
     def num_windows(self) -> int:

@@ -18,7 +18,7 @@ from mixmin_jax.data.mixing import MixingPlan, draw, gather_windows, make_plan
 from mixmin_jax.data.tokens import TokenStore
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.language_model import LanguageModelRun
-from mixmin_jax.training.loop import TrainState, compile_block
+from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
 from mixmin_jax.training.mesh import make_mesh, over_models, over_models_and_batch, replicated
 
 MAX_DEVICE_TOKENS = 2**31 - 1  # positions on the device are int32; more text than this is fed from the host
@@ -48,7 +48,7 @@ def train_on_mixtures(
     max_epochs: float | None = None,
     mesh: Mesh | None = None,
     tokens_on: str = "device",
-    block_steps: int = 50,
+    block_steps: int = BLOCK_STEPS,
     on_block: OnBlock | None = None,
     names: tuple[str, ...] | None = None,
 ) -> TrainedModels:

@@ -1,0 +1,209 @@
+"""Every method on every problem under every constraint, and what `solve` promises beside numbers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixmin_jax import InputError, NotConverged, Solution, cross_entropy, solve, squared_error
+from mixmin_jax.mixture.objective import Likelihoods
+from tests.mixture import problems
+from tests.mixture.problems import CONSTRAINTS, K, N
+
+OBJECTIVES = problems.objectives()
+METHODS = ["interior_point", "projected_gradient", "mirror_descent"]
+TOLERANCE = {"interior_point": 1e-9, "projected_gradient": 1e-6, "mirror_descent": 1e-6}  # first order methods are slow
+
+
+COMPILED = [  # kept to what differs in kind, as each combination is a program to compile
+    *(("interior_point", constraint) for constraint in CONSTRAINTS),
+    *(("projected_gradient", constraint) for constraint in ("simplex", "bounds")),
+    *(("mirror_descent", constraint) for constraint in ("simplex", "all")),
+]
+
+
+reference = functools.cache(lambda name, constraint: problems.reference(name, CONSTRAINTS[constraint]))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("method, constraint", COMPILED)
+def test_certified_optimum_agrees_with_an_independent_solver(method, constraint, name):
+    constraints, objective = CONSTRAINTS[constraint], OBJECTIVES[name]
+    solution = solve(objective, method=method, tolerance=TOLERANCE[method], **constraints)
+    scale = 1.0 if name != "squared error" else float(objective.variance)
+    assert solution.converged and 0 <= solution.gap <= TOLERANCE[method] * max(scale, 1)
+    problems.assert_feasible(solution.weights, constraints)
+    best = reference(name, constraint)
+    total = solution.loss + solution.penalty
+    assert -1e-6 <= total - best <= solution.gap + 1e-6  # Clarabel's own error
+    if constraint == "simplex" and name in problems.KNOWN_WEIGHTS and method == "interior_point":
+        np.testing.assert_allclose(solution.weights, problems.KNOWN_WEIGHTS[name], atol=1e-7)
+
+
+@pytest.mark.parametrize("method, constraint", COMPILED)
+def test_gap_bounds_the_error_after_any_number_of_steps(method, constraint):
+    constraints, logp_NxK = CONSTRAINTS[constraint], problems.CROSS_ENTROPIES["scales"]
+    best = solve(OBJECTIVES["scales"], **constraints)
+    for steps in (0, 1, 4):
+        early = solve(OBJECTIVES["scales"], method=method, max_iterations=steps, throw=False, **constraints)
+        problems.assert_feasible(early.weights, constraints)
+        total = problems.penalised(logp_NxK, np.full(N, 1 / N), early.weights, constraints)
+        np.testing.assert_allclose(early.loss + early.penalty, total, rtol=1e-12)
+        assert early.loss + early.penalty - best.loss - best.penalty <= early.gap + 1e-12
+        assert early.gap_history.shape == (early.iterations + 1,) and early.gap in early.gap_history
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_permuting_sources_permutes_weights(method):
+    logp_NxK = problems.classifiers()
+    order = np.array([3, 0, 5, 1, 4, 2])
+    straight = solve(cross_entropy(logp_NxK), method=method, tolerance=1e-8).weights
+    permuted = solve(cross_entropy(logp_NxK[:, order]), method=method, tolerance=1e-8).weights
+    np.testing.assert_allclose(permuted, straight[order], atol=1e-5 if method != "interior_point" else 1e-8)
+
+
+def test_adding_a_constant_to_an_example_moves_no_weight():
+    logp_NxK, shift_N = problems.classifiers(), 1e3 * np.arange(N)
+    plain, moved = solve(cross_entropy(logp_NxK)), solve(cross_entropy(logp_NxK + shift_N[:, None]))
+    np.testing.assert_allclose(moved.weights, plain.weights, atol=1e-9)
+    np.testing.assert_allclose(moved.loss, plain.loss - shift_N.mean(), rtol=1e-12)
+
+
+def test_example_weights_are_used_as_given():
+    logp_NxK, v_N = problems.classifiers(), problems.example_weights()
+    one, scaled = solve(cross_entropy(logp_NxK, v_N)), solve(cross_entropy(logp_NxK, 1e6 * v_N))
+    np.testing.assert_allclose(scaled.loss, 1e6 * one.loss, rtol=1e-9)
+    np.testing.assert_allclose(scaled.weights, one.weights, atol=1e-8)
+    kept = np.delete(np.arange(N), 3)  # a row of weight 0 is no row
+    np.testing.assert_allclose(solve(cross_entropy(logp_NxK[kept], v_N[kept])).weights, one.weights, atol=1e-8)
+
+
+@pytest.mark.parametrize("n, k", [(1, 1), (30, 1), (1, 4), (5, 20)])
+def test_small_and_flat_shapes(n, k):
+    solution = solve(cross_entropy(problems.classifiers(n, k)))
+    assert solution.converged and solution.weights.shape == (k,)
+    np.testing.assert_allclose(solution.weights.sum(), 1)
+
+
+def test_five_hundred_sources_and_blocks_of_rows():
+    logp_NxK = np.log(
+        np.random.default_rng(0).random((5000, 500))
+    )  # 5000 rows: more than one block, the last one padded
+    solution = solve(cross_entropy(logp_NxK), upper_bounds=0.01)
+    assert solution.converged and solution.gap <= 1e-9
+    problems.assert_feasible(solution.weights, {"upper_bounds": 0.01})
+    total = problems.penalised(logp_NxK, np.full(5000, 1 / 5000), solution.weights, {})
+    np.testing.assert_allclose(solution.loss, total, rtol=1e-12)
+
+
+def test_caps_that_leave_a_single_point():
+    caps = np.array([0.1, 0.2, 0.3, 0.15, 0.05, 0.2])
+    solution = solve(cross_entropy(problems.scales()), upper_bounds=caps)
+    np.testing.assert_allclose(solution.weights, caps, atol=1e-12)
+
+
+def test_floors_that_meet_their_caps():
+    bounds = {"upper_bounds": {0: 0.2, 3: 0.1}, "lower_bounds": {0: 0.2, 3: 0.1}}
+    weights = solve(cross_entropy(problems.scales()), **bounds).weights
+    np.testing.assert_allclose(weights[[0, 3]], [0.2, 0.1], atol=1e-12)
+
+
+def test_sources_without_weight_are_left_out():
+    logp_NxK = problems.text() + np.where(np.arange(K) == 0, 5000.0, 0.0)  # only source 0 is above underflow ...
+    dropped = solve(cross_entropy(logp_NxK), upper_bounds={0: 0.0})  # ... and may not be used
+    alone = solve(cross_entropy(logp_NxK[:, 1:]))
+    np.testing.assert_allclose(dropped.weights, np.append(0, alone.weights), atol=1e-9)
+    np.testing.assert_allclose(dropped.loss, alone.loss, rtol=1e-12)
+    in_group = solve(cross_entropy(logp_NxK), groups={(0,): 0.0})
+    np.testing.assert_allclose(in_group.weights, dropped.weights, atol=1e-9)
+    prior = np.append(0, np.full(K - 1, 1 / (K - 1)))
+    assert solve(cross_entropy(logp_NxK), prior=prior, prior_strength=0.1).weights[0] == 0
+
+
+def test_a_row_that_only_excluded_sources_can_produce_is_named():
+    logp_NxK = problems.classifiers().copy()
+    logp_NxK[7, 1:] = -np.inf
+    with pytest.raises(InputError, match="row 7"):
+        solve(cross_entropy(logp_NxK), upper_bounds={0: 0.0})
+
+
+def test_float64_without_touching_the_callers_configuration():
+    assert not jax.config.jax_enable_x64
+    objective = cross_entropy(problems.CROSS_ENTROPIES["text, 1000 nats"])
+    assert objective.logp_NxK.dtype == np.float64
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"), jax.debug_nans(True):
+        solution = solve(objective, **CONSTRAINTS["all"])
+        assert jax.config.jax_numpy_rank_promotion == "raise" and jax.config.jax_debug_nans
+    assert solution.weights.dtype == np.float64 and solution.gap < 1e-9
+    assert not jax.config.jax_enable_x64 and jnp.ones(1).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, np.float16, np.float64])
+def test_arrays_of_any_float_type(dtype):
+    logp_NxK = problems.classifiers()
+    given = jnp.asarray(logp_NxK, dtype) if dtype in (jnp.float32, jnp.bfloat16) else logp_NxK.astype(dtype)
+    expected = solve(cross_entropy(np.asarray(given, np.float64)))
+    np.testing.assert_array_equal(solve(cross_entropy(given)).weights, expected.weights)
+
+
+def test_compiled_once_per_shape(monkeypatch):
+    traces, original = [], Likelihoods.curvature
+
+    def counting(self, w_K):
+        traces.append(1)
+        return original(self, w_K)
+
+    monkeypatch.setattr(Likelihoods, "curvature", counting)
+    logp_NxK = problems.classifiers(37, 5)
+    solve(cross_entropy(logp_NxK, sources=list("abcde")))
+    first = len(traces)
+    solve(cross_entropy(logp_NxK * 2, sources=list("vwxyz")), tolerance=1e-6)
+    assert first > 0 and len(traces) == first
+
+
+def test_not_converged_carries_the_best_point():
+    with pytest.raises(NotConverged, match="after 2 iterations") as caught:
+        solve(OBJECTIVES["scales"], max_iterations=2)
+    solution = caught.value.solution
+    assert isinstance(solution, Solution) and not solution.converged and solution.iterations == 2
+    assert solution.gap == solution.gap_history.min() and solution.gap_history.shape == (3,)
+    quiet = solve(OBJECTIVES["scales"], max_iterations=2, throw=False)
+    np.testing.assert_array_equal(quiet.weights, solution.weights)
+
+
+def test_names_are_kept_and_usable_in_bounds():
+    objective = cross_entropy(problems.classifiers(), sources=list("abcdef"))
+    solution = solve(objective, upper_bounds={"b": 0.1}, groups={("c", "d"): 0.2})
+    assert solution.sources == tuple("abcdef")
+    by_column = solve(objective, upper_bounds={1: 0.1}, groups={(2, 3): 0.2})
+    np.testing.assert_array_equal(solution.weights, by_column.weights)
+
+
+def test_one_output_is_the_same_as_a_vector_of_one():
+    yhat, y = problems.predictions()
+    flat, vector = squared_error(yhat[:, :, 0], y[:, 0]), squared_error(yhat[:, :, :1], y[:, :1])
+    np.testing.assert_array_equal(solve(flat).weights, solve(vector).weights)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"method": "newton"}, "unknown method 'newton'; choose one of interior_point"),
+        ({"method": "projected_gradient", "prior": problems.PRIOR, "prior_strength": 1.0}, "cannot take a prior"),
+        ({"tolerance": 0.0}, "tolerance must be"),
+        ({"tolerance": float("nan")}, "tolerance must be"),
+        ({"max_iterations": 1.5}, "max_iterations must be"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InputError, match=message):
+        solve(OBJECTIVES["scales"], **options)
+
+
+def test_arrays_and_tracers_are_refused_with_what_to_do():
+    with pytest.raises(InputError, match="as cross_entropy"):
+        solve(problems.classifiers())
+    with pytest.raises(InputError, match="use solve_traced"):
+        jax.jit(lambda logp_NxK: solve(cross_entropy(logp_NxK)).weights)(problems.classifiers())
