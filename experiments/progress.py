@@ -1,5 +1,6 @@
 """Progress of a run whose stages' costs are known beforehand: a bar with the time left, or plain lines in a log."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,38 +39,31 @@ class RunProgress:
             fraction = done / of
             spent = self._spent + time.perf_counter() - started
             cost_done = self._done + fraction * cost
-            left = spent / cost_done * (self._total - self._skipped - cost_done) if cost_done > 0 else float("nan")
+            left = spent / cost_done * (self._total - self._skipped - cost_done) if cost_done > 0 else math.nan
             self._bar.update(task, completed=fraction, left=f"{_duration(left)} left in all")
 
         try:
             yield advance
         finally:
-            self._spent += time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            self._spent += seconds
             self._done += cost
             if live:
                 self._bar.update(task, left="")
                 self._bar.stop()
             self._bar.remove_task(task)
-        left = self._spent / self._done * (self._total - self._skipped - self._done) if self._done else 0.0
-        took = _duration(time.perf_counter() - started)
-        self._console.print(f"{name}: {took}; about {_duration(left)} left", highlight=False)
+        left = self._spent / self._done * (self._total - self._skipped - self._done) if self._done else math.nan
+        self._console.print(f"{name}: {_duration(seconds)}; about {_duration(left)} left", highlight=False)
 
     def skip(self, name: str, cost: float) -> None:
         """A stage whose product was found."""
         self._skipped += cost
         self._console.print(f"{name}: found, not computed again", highlight=False)
 
-    def say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
-
 
 def _duration(seconds: float) -> str:
     if not seconds >= 0:
         return "?"
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds <= 7200 else f"{seconds / 3600:.1f} h"

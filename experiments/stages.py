@@ -60,7 +60,7 @@ def fingerprint(inputs: Any) -> str:
 
 def _read(path: Path, stamp: str) -> Product | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             if str(file["stamp"]) != stamp:
                 return None
             record = json.loads(str(file["record"]))

@@ -18,13 +18,15 @@ from typing import Any, Literal
 from experiments.command_line import run
 from experiments.progress import RunProgress
 from experiments.provenance import command, cpu_cores
-from experiments.result_files import claim_run, write_status
+from experiments.result_files import claim_run, write_bytes, write_status, write_text
 from experiments.stages import Stages
 from experiments.text_mixture_data import read_text, split_target
 from experiments.text_mixture_plan import Plan, describe_plan, make_plan
 from experiments.text_mixture_results import build_metrics, write_target
 from experiments.text_mixture_stages import overlap_stage, run_seed
+from experiments.text_mixture_summary import summary_figure, summary_table
 from mixmin_jax.errors import InputError
+from mixmin_jax.figures import figure_png
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.report import conclusion
 from mixmin_jax.training.language_model import LanguageModelRun
@@ -108,44 +110,40 @@ class TextMixture:
         return not self.sources
 
 
-def _preset(name: PRESET, proxy: LanguageModelRun, model: LanguageModelRun, **others: int) -> TextMixture:
-    return TextMixture(preset=name, proxy=proxy, model=model, **others)
-
-
 PRESETS: Mapping[str, TextMixture] = {
-    "demo": _preset(
-        "demo",
-        LanguageModelRun(TransformerConfig(64, 2, 4), tokens=100_000),
-        LanguageModelRun(TransformerConfig(96, 3, 4), tokens=300_000, learning_rate=4e-3),
+    "demo": TextMixture(
+        preset="demo",
+        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=100_000),
+        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=300_000, learning_rate=4e-3),
         fit_bytes=100_000,
         test_bytes=100_000,
     ),
-    "small": _preset(
-        "small",
-        LanguageModelRun(TransformerConfig(64, 2, 4), tokens=400_000),
-        LanguageModelRun(TransformerConfig(96, 3, 4), tokens=1_000_000, learning_rate=4e-3),
+    "small": TextMixture(
+        preset="small",
+        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=400_000),
+        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=1_000_000, learning_rate=4e-3),
     ),
-    "medium": _preset(
-        "medium",
-        LanguageModelRun(
+    "medium": TextMixture(
+        preset="medium",
+        proxy=LanguageModelRun(
             TransformerConfig(256, 4, 8), tokens=20_000_000, sequence_length=512, batch_size=32, learning_rate=1e-3
         ),
-        LanguageModelRun(
+        model=LanguageModelRun(
             TransformerConfig(512, 8, 8), tokens=200_000_000, sequence_length=512, batch_size=64, learning_rate=1e-3
         ),
         fit_bytes=2_000_000,
         test_bytes=2_000_000,
     ),
-    "large": _preset(
-        "large",
-        LanguageModelRun(
+    "large": TextMixture(
+        preset="large",
+        proxy=LanguageModelRun(
             TransformerConfig(512, 8, 8, bfloat16=True),
             tokens=200_000_000,
             sequence_length=1024,
             batch_size=64,
             learning_rate=1e-3,
         ),
-        LanguageModelRun(
+        model=LanguageModelRun(
             TransformerConfig(1024, 16, 16, bfloat16=True),
             tokens=4_000_000_000,
             sequence_length=1024,
@@ -190,12 +188,16 @@ def run_plan(plan: Plan) -> None:
     out, stages, progress = plan.config.out, Stages(plan.config.out / "stages"), RunProgress(plan.flops_in_all)
     overlaps = {target.name: overlap_stage(plan, target, stages, progress) for target in plan.targets}
     by_seed = [run_seed(plan, seed, stages, progress) for seed in range(plan.config.seeds)]
+    runs = []
     for target in plan.targets:
         results = [result[target.name] for result in by_seed]
         seconds = stages.seconds_by_kind(without=[other.name for other in plan.targets if other is not target])
         metrics = build_metrics(plan, target, results, overlaps[target.name], run_record(plan), seconds)
         write_target(out / target.name, metrics)
+        runs.append(metrics)
         print(f"\n{target.name}: {out / target.name / 'report.md'}\n{conclusion(metrics)}", flush=True)
+    write_text(out / "summary.md", summary_table(runs) + "\n")
+    write_bytes(out / "summary.png", figure_png(summary_figure(runs)))
 
 
 @contextlib.contextmanager

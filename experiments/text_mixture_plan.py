@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -47,7 +47,7 @@ class Plan:
         return self.config.regmix_runs or len(self.names)
 
     @property
-    def regmix_model(self) -> str:
+    def regmix_model(self) -> Literal["linear", "lightgbm"]:
         return "lightgbm" if self.num_random >= LIGHTGBM_RUNS else "linear"
 
     @property
@@ -121,7 +121,7 @@ def _row_flops(run: LanguageModelRun) -> float:
 
 
 def make_plan(config: TextMixture, sources: tuple[Corpus, ...], targets: tuple[Target, ...]) -> Plan:
-    """Raises InputError for a source shorter than a window, caps that leave too little, and more devices than there are."""
+    """Raises InputError for a source shorter than a window, caps that leave too little, or missing devices."""
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.model.sequence_length)
     plan = Plan(config, sources, targets, store)
     bounds_K = plan.upper_bounds_K
@@ -130,7 +130,7 @@ def make_plan(config: TextMixture, sources: tuple[Corpus, ...], targets: tuple[T
             f"--max-epochs {config.max_epochs:g} allows at most {bounds_K.sum():.2f} of the target run's windows in"
             f" total: raise it, add text, or lower --model.tokens ({config.model.tokens})"
         )
-    plan.mesh(len(sources))
+    make_mesh(config.mesh_source or 1, config.mesh_data)  # refuses what is not there
     return plan
 
 

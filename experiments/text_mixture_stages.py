@@ -177,7 +177,8 @@ def run_seed(plan: Plan, seed: int, stages: Stages, progress: RunProgress) -> di
             f"arms-{target.name}", config.model, np.stack([weights[arm] for arm in OWN_ARMS]), OWN_ARMS, capped=True
         )
         weights |= {"uniform": plan.uniform_K, "natural": plan.natural_K}
-        test_nats, draws = {}, {}
+        test_nats: dict[str, np.ndarray] = {}
+        draws: dict[str, np.ndarray] = {}
         for names, models in ((SHARED_ARMS, shared), (OWN_ARMS, own)):
             label = "shared-arms" if models is shared else "arms"
             nats_DxM = -stage.score(label, models, target, ("test",), tokens=False)["document_DxM"]

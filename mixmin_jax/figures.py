@@ -140,6 +140,27 @@ def loss_figure(
     """
     figure = ReportFigure(figsize=(5.6, 0.75 + 0.27 * max(len(values), 2)))
     axes = figure.subplots()
+    _draw_losses(axes, values)
+    axes.set_xlabel(f"{label} ({better} is better)")
+    return figure
+
+
+@_styled
+def loss_panels_figure(
+    values: Mapping[str, Mapping[str, Sequence[float]]], label: str = "test loss, bits per byte (lower is better)"
+) -> ReportFigure:
+    """`loss_figure` for several targets side by side: {target: {arm: [value per seed]}}, the same arms in each."""
+    rows = max(map(len, values.values()))
+    figure = ReportFigure(figsize=(1.2 + 2.9 * len(values), 0.95 + 0.27 * rows))
+    panels = np.atleast_1d(figure.subplots(1, len(values), sharey=True))
+    for axes, (target, arms) in zip(panels, values.items(), strict=True):
+        _draw_losses(axes, arms)
+        axes.set_title(target)
+    figure.supxlabel(label)
+    return figure
+
+
+def _draw_losses(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
     for row, (arm, colour) in enumerate(arm_colours(values).items()):
         value_S = np.asarray(values[arm], np.float64)
         mean, std = value_S.mean(), value_S.std(ddof=1) if len(value_S) > 1 else math.nan
@@ -155,8 +176,6 @@ def loss_figure(
     axes.margins(x=0.06)
     axes.tick_params(length=0)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"{label} ({better} is better)")
-    return figure
 
 
 @_styled

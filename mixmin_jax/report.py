@@ -100,6 +100,7 @@ def _what_to_check(metrics: Metrics, better: str) -> str:
     target, overlap = data["target"], metrics["overlap"]["sources"]
     weights_per_seed = {s: [seed[s] for seed in arms["mixmin"]["weights_per_seed"]] for s in metrics["sources"]}
     moved, mover = max((max(values) - min(values), source) for source, values in weights_per_seed.items())
+    num_seeds = len(metrics["seeds"])
     leaks = [source for source, count in overlap.items() if count]
     shares = md.listing(
         f"{md.code(source)} ({overlap[source]} documents; weight {arms['mixmin']['weights'][source]:.3f} in `mixmin`, "
@@ -126,9 +127,12 @@ def _what_to_check(metrics: Metrics, better: str) -> str:
             "Few target documents?",
             # proxies that disown `mixmin` on other documents than it was fitted on: the fit did not carry over
             target["fit_documents"] < FEW_DOCUMENTS or predicted > predicted_better,
-            f"Weights are fitted on {md.plural(target['fit_documents'], 'document')} ({target['fit_bytes']:,} bytes); "
-            f"over {md.plural(len(metrics['seeds']), 'seed')} a weight moved by at most {moved:.3f} "
-            f"({md.code(mover)}).",
+            f"Weights are fitted on {md.plural(target['fit_documents'], 'document')} ({target['fit_bytes']:,} bytes)"
+            + (
+                f"; over {num_seeds} seeds a weight moved by at most {moved:.3f} ({md.code(mover)})."
+                if num_seeds > 1
+                else "."
+            ),
         ),
         (
             "Leakage?",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Integer, UInt32
 
 from mixmin_jax.errors import InputError
 
@@ -23,7 +23,7 @@ MAX_DRAWS = 2**30  # the bijection below works on uint32 with room for its paddi
 
 def apportion(
     weights_K: Float[np.ndarray, " K"], num_draws: int, max_draws_K: np.ndarray | None = None
-) -> Int[np.ndarray, " K"]:
+) -> Integer[np.ndarray, " K"]:
     """Whole numbers of draws nearest to weights * num_draws (largest remainder) that sum to num_draws exactly.
 
     A weight of 0 gives 0 draws; `max_draws_K` is never exceeded.  Raises InputError if the caps leave no room.
@@ -46,13 +46,13 @@ def apportion(
 
 
 def shuffled_index(
-    index: UInt32[Array, "..."], size: UInt32[Array, "..."], words: UInt32[Array, "... 4"]
+    index: Integer[Array, "..."], size: Integer[Array, "..."], words: UInt32[Array, "... 4"]
 ) -> UInt32[Array, "..."]:
     """A pseudo-random bijection of {0, ..., size - 1}: where `index` goes in the shuffle that `words` names.
 
     Four Feistel rounds on the smallest even number of bits that holds `size`, walked along its cycle until the value
     is inside again (format-preserving encryption, Black & Rogaway 2002, section 4: "cycle walking").  Elementwise:
-    index, size and words may differ from element to element, 0 <= index < size <= 2^30.
+    index, size and words may differ from element to element; 1 <= size <= 2^30, and index counts modulo size.
     """
     size = jnp.asarray(size, jnp.uint32)
     bits = 32 - jax.lax.clz(jnp.maximum(size, 2) - 1)
@@ -65,7 +65,7 @@ def shuffled_index(
             left, right = right, left ^ (_mix(right ^ words[..., r]) & mask)
         return (left << half) | right
 
-    start = permute(jnp.asarray(index, jnp.uint32))
+    start = permute(jnp.asarray(index, jnp.uint32) % size)  # from outside, a walk might never come in
     return jax.lax.while_loop(
         lambda x: jnp.any(x >= size),
         lambda x: jnp.where(x >= size, permute(x), x),
@@ -83,8 +83,8 @@ def _mix(x: jax.Array) -> jax.Array:
 class MixingPlan(NamedTuple):
     """The draws of one run: a pytree of small arrays (vmap over plans trains many mixtures at once)."""
 
-    counts_K: Int[Array, " K"]  # draws from each source over the whole run
-    windows_K: Int[Array, " K"]  # windows that each source has
+    counts_K: Integer[Array, " K"]  # draws from each source over the whole run
+    windows_K: Integer[Array, " K"]  # windows that each source has
     words: UInt32[Array, " 4"]  # the key of the run's order
 
 
@@ -101,7 +101,7 @@ def make_plan(
     )
 
 
-def draw(plan: MixingPlan, example: Int[Array, "..."]) -> tuple[Int[Array, "..."], Int[Array, "..."]]:
+def draw(plan: MixingPlan, example: Integer[Array, "..."]) -> tuple[Integer[Array, "..."], Integer[Array, "..."]]:
     """(source, window) of the given example numbers, each in [0, num_draws)."""
     ends_K = jnp.cumsum(plan.counts_K)
     place = shuffled_index(example, ends_K[-1], plan.words).astype(jnp.int32)
@@ -114,7 +114,7 @@ def draw(plan: MixingPlan, example: Int[Array, "..."]) -> tuple[Int[Array, "..."
 
 
 def gather_windows(
-    tokens: Array, starts_K: Int[Array, " K"], length: int, source: Int[Array, "..."], window: Int[Array, "..."]
+    tokens: Array, starts_K: Integer[Array, " K"], length: int, source: Integer[Array, "..."], window: Integer[Array, "..."]
 ) -> Array:
     """The `length` + 1 tokens of each window (see `TokenStore`): inputs are [..., :-1], targets [..., 1:]."""
     start = starts_K[source] + window * length

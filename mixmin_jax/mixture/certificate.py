@@ -50,13 +50,11 @@ def gap(
     log_free_K = log_target_K - nu_K  # the minimiser without floors and caps, u_K = clip(exp(log_free_K), floor, cap)
     if feasible.plain:
         return s * kl_terms(w_K, log_free_K).sum()
-    # s [D(w, free) - D(u, free)] = s [D(w, u) + (w - u) log(u / free)] where a bound is active (three-point
-    # identity).
+    # Where a bound is active, D(w, free) - D(u, free) = D(w, u) + (w - u) log(u / free): the three-point identity.
     log_u_K = jnp.where(u_K > 0, jnp.log(jnp.where(u_K > 0, u_K, 1)), log_free_K)
     # The last term is at least 0 as u is the nearest allowed value to free.
     terms_K = kl_terms(w_K, log_u_K) + jnp.maximum((w_K - u_K) * (log_u_K - log_free_K), 0)
-    # The multipliers nu price the constraint sum w = 1, and lambda the group caps: a group that w does not fill adds
-    # slack.
+    # A group that has a price and that w does not fill adds what is left of its cap at that price.
     groups = feasible.groups
     slack = 0.0 if groups is None or lambda_G is None else lambda_G @ jnp.maximum(groups.cap_G - groups.sums(w_K), 0)
     return s * (terms_K.sum() + slack)
@@ -66,8 +64,7 @@ def _linear_gap(w_K, gradient_K, feasible):
     if feasible.plain:
         return w_K @ (gradient_K - gradient_K.min())
     u_K = feasible.minimise_linear(gradient_K)
-    # Shifting the gradient changes nothing as sum (w - u) = 0; the price of the last source bought makes most terms
-    # >= 0.
+    # As sum (w - u) = 0 a shift changes nothing; one by the price of the last source bought avoids cancellation.
     price = jnp.max(jnp.where(u_K > feasible.lower_K, gradient_K, -jnp.inf))
     price = jnp.where(jnp.isfinite(price), price, gradient_K.min())
     return jnp.maximum((gradient_K - price) @ (w_K - u_K), 0)

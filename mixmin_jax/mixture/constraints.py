@@ -68,12 +68,10 @@ def build(
         raise InputError(
             f"caps{only} allow at most {most:.6g} in total, but weights must sum to 1; raise caps or drop some"
         )
-    if cap_K is not None or (high_K == 0).any():
-        cap_K = high_K / min(most, 1)
+    if cap_K is not None:
+        cap_K = _binding(high_K / min(most, 1))
     if grouped is not None:
         grouped = dataclasses.replace(grouped, cap_G=grouped.cap_G / min(most, 1))
-    if cap_K is not None and (cap_K >= 1).all():
-        cap_K = None
     if floor_K is not None:
         floor_K = None if not floor_K.any() else floor_K / max(floor_K.sum(), 1)
     return FeasibleSet(num_sources, floor_K, cap_K, grouped), penalty
@@ -99,9 +97,16 @@ def take(feasible: FeasibleSet, prior: Prior | None, columns: np.ndarray) -> tup
 
     groups = feasible.groups
     if groups is not None:
-        groups = dataclasses.replace(groups, members_GxK=of(groups.members_GxK))
-    feasible = FeasibleSet(len(columns), of(feasible.floor_K), of(feasible.cap_K), groups)
+        members_GxK = of(groups.members_GxK)
+        kept_G = members_GxK.any(axis=1)
+        groups = Groups(members_GxK[kept_G], groups.cap_G[kept_G]) if kept_G.any() else None
+    feasible = FeasibleSet(len(columns), of(feasible.floor_K), _binding(of(feasible.cap_K)), groups)
     return feasible, None if prior is None else Prior(of(prior.q_K), prior.strength)
+
+
+def _binding(cap_K):
+    """None where no cap can bind, so that the plain simplex is seen as such."""
+    return None if cap_K is None or (cap_K >= 1).all() else cap_K
 
 
 def _per_source(values, what, default, num_sources, sources):

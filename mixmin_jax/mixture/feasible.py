@@ -109,6 +109,10 @@ class FeasibleSet:
             w_K = jnp.maximum(w_K, 0)
             total = w_K.sum()
             return jnp.where(total > 0, w_K / jnp.where(total > 0, total, 1), 1 / self.num_sources)
+
+        def positive(x):
+            return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
+
         low_K = self.lower_K
         above_K = jnp.clip(w_K, low_K, self.upper_K) - low_K
         if self.groups is not None:
@@ -116,14 +120,11 @@ class FeasibleSet:
             fit_G = jnp.minimum(1, (self.groups.cap_G - self.groups.sums(low_K)) / jnp.where(sum_G > 0, sum_G, 1))
             above_K = above_K * self.groups.spread(fit_G, 1.0)
         free = 1 - low_K.sum()
-        above_K = above_K * jnp.minimum(1, free / jnp.maximum(above_K.sum(), jnp.finfo(above_K.dtype).tiny))
-        # What is missing goes first to sources in proportion to what they have, so that zeros stay zeros; then to
-        # all.
-        for wish_K in (above_K * (free / jnp.maximum(above_K.sum(), jnp.finfo(above_K.dtype).tiny) - 1), None):
-            room_K = self._room(low_K + above_K)
-            if wish_K is None:
-                wish_K = room_K * (free - above_K.sum()) / jnp.maximum(room_K.sum(), jnp.finfo(room_K.dtype).tiny)
-            above_K = above_K + jnp.clip(wish_K, 0, room_K)
+        above_K = above_K * jnp.minimum(1, free / positive(above_K.sum()))
+        # What is missing goes to sources in proportion to what they have, so that zeros stay zeros, then to all.
+        above_K = above_K + jnp.clip(above_K * (free / positive(above_K.sum()) - 1), 0, self._room(low_K + above_K))
+        room_K = self._room(low_K + above_K)
+        above_K = above_K + jnp.clip(room_K * (free - above_K.sum()) / positive(room_K.sum()), 0, room_K)
         return low_K + above_K
 
     def _room(self, w_K):

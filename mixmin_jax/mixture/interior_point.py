@@ -6,10 +6,9 @@ iteration solves the Newton equations of
     grad F(w) + y 1 + A' z = 0        sum w = 1        A w + s = b        s_m z_m = mu
 
 twice with one Cholesky factor of the K x K matrix  hess F + A' diag(z / s) A.  For cross-entropy on the whole
-simplex the
-sum need not be imposed: f(c w) = f(w) - V log c, so that minimising f(w) + V sum_k w_k over w >= 0 gives sum w = 1 by
-itself, with y = V known.  (Mehrotra 1992; Boyd and Vandenberghe 2004, section 11.7; for mixture proportions Kim,
-Carbonetto, Stephens and Anitescu 2020, who solve the same Newton system with an active set.)
+simplex the sum need not be imposed: f(c w) = f(w) - V log c, so that minimising f(w) + V sum_k w_k over w >= 0 gives
+sum w = 1 by itself, with y = V known.  (Mehrotra 1992; Boyd and Vandenberghe 2004, section 11.7; for mixture
+proportions Kim, Carbonetto, Stephens and Anitescu 2020, whose mixsqp works on the same reduced problem.)
 """
 
 from collections.abc import Callable
@@ -37,14 +36,12 @@ def init(problem: Problem) -> State:
     w_K = problem.feasible.start()
     point, curvature_KxK = _evaluate(problem, w_K)
     slack_M = problem.feasible.limits() - problem.feasible.rows(w_K)
-    # A set without interior (caps that sum to 1) still needs slacks above 0 to begin with; iterations drive them to
-    # 0.
+    # A set without interior (caps that sum to 1) still needs slacks above 0 to begin with; they shrink as it goes.
     slack_M = jnp.maximum(slack_M, 1e-2 / problem.feasible.num_sources)
     gradient_K = _gradient(problem, point)
     y = problem.f.scale if problem.homogeneous else -(w_K @ gradient_K)
-    # mu about the size of the error that the certificate allows for
-    reduced_K = gradient_K + y
-    mu = jnp.maximum(jnp.abs(reduced_K) @ w_K, 1e-8 * problem.f.scale) / problem.feasible.num_sources
+    # mu: about the size of the error, as far as reduced gradients tell it
+    mu = jnp.maximum(jnp.abs(gradient_K + y) @ w_K, 1e-8 * problem.f.scale) / problem.feasible.num_sources
     return State(point, curvature_KxK, y, slack_M, mu / slack_M)
 
 
@@ -66,13 +63,14 @@ def step(problem: Problem, state: State) -> State:
         return dw_K, dy, dslack_M, jnp.concatenate([dz_M[:b], dz_G])
 
     _, _, dslack_M, dz_M = direction(slack_M * z_M)
-    after = (slack_M + _room(slack_M, dslack_M) * dslack_M) @ (z_M + _room(z_M, dz_M) * dz_M) / slack_M.size
-    weight = _room(slack_M, dslack_M) * _room(z_M, dz_M)
-    centring = (after / mu) ** 3
-    dw_K, dy, dslack_M, dz_M = direction(slack_M * z_M + weight * dslack_M * dz_M - centring * mu)
+    primal, dual = jnp.minimum(1, _room(slack_M, dslack_M)), jnp.minimum(1, _room(z_M, dz_M))
+    after = (slack_M + primal * dslack_M) @ (z_M + dual * dz_M) / slack_M.size
+    # The second-order term counts as far as the predictor got; in full it can throw a blocked iterate far off.
+    second_M = primal * dual * dslack_M * dz_M
+    dw_K, dy, dslack_M, dz_M = direction(slack_M * z_M + second_M - (after / mu) ** 3 * mu)
 
-    primal = jnp.minimum(1, _TO_BOUNDARY * _room(slack_M, dslack_M, cut=jnp.inf))
-    dual = jnp.minimum(1, _TO_BOUNDARY * _room(z_M, dz_M, cut=jnp.inf))
+    primal = jnp.minimum(1, _TO_BOUNDARY * _room(slack_M, dslack_M))
+    dual = jnp.minimum(1, _TO_BOUNDARY * _room(z_M, dz_M))
     w_K = feasible.repair(w_K + primal * dw_K)
     new_slack_M = w_K if problem.homogeneous else slack_M + primal * dslack_M
     point, curvature_KxK = _evaluate(problem, w_K)
@@ -80,13 +78,12 @@ def step(problem: Problem, state: State) -> State:
 
 
 def newton(problem: Problem, state: State) -> Callable:
-    """The solver (r_K, r_G) -> (dw, dz_G, dy) of the Newton equations with the bounds on single sources eliminated,
+    """The solver (r_K, r_G) -> (dw, dz_G, dy) of the Newton equations with the bounds on single sources eliminated.
 
         M dw + G' dz_G + 1 dy = r_K,      G dw - (s_G / z_G) dz_G = r_G,      1' dw = 0
 
-    (without the last unknown and equation where the sum is free), M = hess F + D and D the diagonal of the bounds' z
-    / s.
-    Groups and the sum stay as borders: eliminated like bounds, an active group would drown the curvature inside it.
+    where M = hess F + D, and D is the diagonal of the bounds' z / s; without dy and the last equation where the sum is
+    free.  Groups and the sum stay as borders: eliminated like bounds, a full group would drown the curvature inside.
     """
     feasible, ratio_M = problem.feasible, state.z_M / state.slack_M
     diagonal_K = feasible.bounds_gram(ratio_M)
@@ -136,9 +133,9 @@ def _gradient(problem, point):
     return point.gradient if problem.prior is None else point.gradient + problem.prior.gradient(point.weights)
 
 
-def _room(x_M, dx_M, cut=1.0):
-    """The largest step at most `cut` that keeps x + step dx >= 0."""
-    return jnp.minimum(cut, jnp.min(jnp.where(dx_M < 0, -x_M / jnp.where(dx_M < 0, dx_M, -1), jnp.inf)))
+def _room(x_M, dx_M):
+    """The largest step that keeps x + step dx >= 0."""
+    return jnp.min(jnp.where(dx_M < 0, -x_M / jnp.where(dx_M < 0, dx_M, -1), jnp.inf))
 
 
 INTERIOR_POINT = Method(init, step)

@@ -2,8 +2,8 @@
 
     w+ = argmin over u in C of  eta [grad f(w) . u + s KL(u || q)] + KL(u || w)
 
-On the simplex without a prior this multiplies weights by exp(-eta grad f) and normalises (MixMin, arXiv:2502.10510,
-algorithm 1; Beck and Teboulle 2003).  The published loop takes eta = 1 and a fixed number of steps; here eta shrinks
+On the simplex without a prior this multiplies weights by exp(-eta grad f) and normalises (MixMin, arXiv:2502.10510;
+Beck and Teboulle 2003).  The published loop takes eta = 1 and a fixed number of steps; here eta shrinks
 until f(w+) <= f(w) + grad f(w) . (w+ - w) + KL(w+ || w) / eta, which makes every step decrease F, and grows again
 afterwards.
 """

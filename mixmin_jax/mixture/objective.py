@@ -35,14 +35,18 @@ class Evaluator(Protocol):
     def scale(self) -> Float[Array, ""]:
         """What a relative tolerance refers to, in the units of f."""
 
+    @property
+    def offset(self) -> Float[Array, ""]:
+        """A constant left out of the values below, beside which small improvements would drown."""
+
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        """f(w); +inf outside the domain."""
+        """f(w) - offset; +inf outside the domain."""
 
     def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
-        """f(w) and its gradient."""
+        """f(w) - offset, and the gradient."""
 
     def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
-        """f(w), its gradient and its Hessian, in one pass over the rows."""
+        """f(w) - offset, the gradient and the Hessian, in one pass over the rows."""
 
 
 class Objective(Protocol):
@@ -115,7 +119,7 @@ class Likelihoods:
         d_N = self.p_NxK @ w_K
         inside = jnp.all((d_N > 0) | (self.weights_N == 0))
         d_N = jnp.where(d_N > 0, d_N, 1)  # rows of weight 0 may have no density; others make the value infinite
-        return d_N, jnp.where(inside, self.offset - xlogy(self.weights_N, d_N).sum(), jnp.inf)
+        return d_N, jnp.where(inside, -xlogy(self.weights_N, d_N).sum(), jnp.inf)
 
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         return self._densities(w_K)[1]
@@ -130,14 +134,13 @@ class Likelihoods:
 
         def add(sums, rows):
             p_NxK, v_N = rows
-            d_N, value = Likelihoods(p_NxK, v_N, jnp.zeros_like(self.offset))._densities(w_K)
+            d_N, value = Likelihoods(p_NxK, v_N, self.offset)._densities(w_K)
             root_N = jnp.sqrt(v_N)
             scaled_NxK = p_NxK * (root_N / d_N)[:, None]
             return jax.tree.map(jnp.add, sums, (value, -(root_N @ scaled_NxK), scaled_NxK.T @ scaled_NxK)), None
 
-        return jax.lax.scan(add, (self.offset, jnp.zeros_like(w_K), jnp.zeros((w_K.size, w_K.size), w_K.dtype)), rows)[
-            0
-        ]
+        zeros = jnp.zeros((), w_K.dtype), jnp.zeros_like(w_K), jnp.zeros((w_K.size, w_K.size), w_K.dtype)
+        return jax.lax.scan(add, zeros, rows)[0]
 
 
 @jax.tree_util.register_dataclass
@@ -175,6 +178,10 @@ class Quadratic:
     scale: Float[Array, ""]
     homogeneous: ClassVar[bool] = False
 
+    @property
+    def offset(self) -> Float[Array, ""]:
+        return jnp.zeros_like(self.scale)
+
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         return w_K @ self.r_KxK @ w_K
 
@@ -191,7 +198,7 @@ def cross_entropy(
     example_weights: Shaped[ArrayLike, " N"] | None = None,
     sources: Sequence[str] | None = None,
 ) -> CrossEntropy:
-    """Cross-entropy of a mixture of K sources on N examples (MixMin, arXiv:2502.10510, equation 2).
+    """Cross-entropy of a mixture of K sources on N examples (MixMin, arXiv:2502.10510).
 
         f(w) = - sum_n v_n log sum_k w_k p_nk          grad_k f = - sum_n v_n p_nk / (p_n . w)
 
@@ -247,7 +254,7 @@ def squared_error(
     y: Shaped[ArrayLike, " N"] | Shaped[ArrayLike, "N D"],
     sources: Sequence[str] | None = None,
 ) -> SquaredError:
-    """Squared error of a mixture of K predictors on N examples (MixMin, arXiv:2502.10510, section 4).
+    """Squared error of a mixture of K predictors on N examples (MixMin, arXiv:2502.10510).
 
         f(w) = 1/N sum_n ||sum_k w_k yhat_nk - y_n||^2
 

@@ -2,13 +2,13 @@
 
     minimise  F(w) = f(w) + s KL(w || q)   over w in C
 
-A method is two pure functions: `init(problem) -> state` and `step(problem, state) -> state`.  Its states start with
-the fields of `Point`, evaluated at exactly the weights they hold.
+A method is two pure functions: `init(problem) -> state` and `step(problem, state) -> state`.  Its states have a field
+`point`: feasible weights, with the loss, gradient and gap at exactly these weights.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,16 +51,9 @@ class Point(NamedTuple):
     """Feasible weights with what is known there."""
 
     weights: Float[Array, " K"]
-    loss: Float[Array, ""]  # f, without the prior's penalty
+    loss: Float[Array, ""]  # f, without its offset and the prior's penalty
     gradient: Float[Array, " K"]  # of f
     gap: Float[Array, ""]
-
-
-class State(Protocol):
-    """What the loop reads of a method's state."""
-
-    @property
-    def point(self) -> Point: ...
 
 
 class Method(NamedTuple):
@@ -81,7 +74,7 @@ class Run(NamedTuple):
 
 
 def iterate(
-    method: Method, problem: Problem, tolerance: ArrayLike, max_iterations: ArrayLike, history_length: int = 0
+    method: Method, problem: Problem, tolerance: ArrayLike, max_iterations: ArrayLike, history_length: int = 1
 ) -> Run:
     """Iterates until gap <= tolerance x scale, at most max_iterations times.  Pure; usable under jit and vmap.
 
@@ -109,6 +102,6 @@ def iterate(
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, best)
         return state, best, t + 1, history_T.at[t + 1].set(state.point.gap, mode="drop")
 
-    history_T = jnp.full(history_length, jnp.nan, start.dtype).at[:1].set(first.point.gap)
+    history_T = jnp.full(history_length, jnp.nan, start.dtype).at[0].set(first.point.gap)
     _, best, t, history_T = jax.lax.while_loop(unfinished, advance, (first, first, jnp.asarray(0), history_T))
     return Run(best, best.point.gap <= goal, t, history_T)

@@ -1,7 +1,7 @@
 """jaxopt's accelerated projected gradient, guarded: the only file that imports jaxopt.
 
 Unguarded, the accelerated iteration extrapolates out of the domain of the logarithm and returns numbers without
-meaning. Here a step is kept only if F at the projected point is finite and no larger than before; otherwise the
+meaning.  Here a step is kept only if F at the projected point is finite and no larger than before; otherwise the
 iteration restarts there without momentum and with a shorter step (O'Donoghue and Candes 2015).  F never increases,
 and the certificate, not the length of the step, says when to stop.
 """

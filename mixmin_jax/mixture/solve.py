@@ -38,11 +38,10 @@ def solve(
     max_iterations: int | None = None,
     throw: bool = True,
 ) -> Solution:
-    """Minimises f(w) + s KL(w || q) over the allowed weights, with a certificate (MixMin, arXiv:2502.10510, section
-    4).
+    """Minimises f(w) + s KL(w || q) over the allowed weights, with a certificate (MixMin, arXiv:2502.10510).
 
     Runs in float64 on the CPU whatever the caller's JAX configuration, which it leaves alone; compiled once per
-    shape. For use inside jit, vmap or grad see `solve_traced`.
+    shape.  For use inside jit, vmap or grad see `solve_traced`.
 
     Args:
       objective: from `cross_entropy` or `squared_error`.
@@ -107,6 +106,7 @@ def _run(objective, feasible, prior, tolerance, max_iterations, method, history_
     run = iterate(METHODS[method][0], problem, tolerance, max_iterations, history_length)
     point = run.best.point
     goal = tolerance * problem.f.scale
+    point = point._replace(loss=point.loss + problem.f.offset)
     return point, problem.penalty(point.weights), goal, run.converged, run.iterations, run.gap_history
 
 

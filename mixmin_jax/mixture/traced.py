@@ -1,9 +1,8 @@
 """The traced form of `solve`, for use under jit, vmap and grad.
 
 At the solution the Newton equations of the interior point, taken at fixed s z, are those of the implicit function
-theorem on
-the active set: a bound that holds has z / s -> infinity and pins its weights, one that does not has z / s -> 0.  So
-with t the direction in which the problem changes,
+theorem on the active set: a bound that is active has z / s -> infinity and pins its weights, one that is not has
+z / s -> 0.  So, with t the direction in which the problem changes,
 
     (hess F + A' D A) dw + dy 1 = - d(grad F)/dt + A' D db/dt,     sum dw = 0,     D = diag(z / s).
 """
@@ -38,9 +37,8 @@ def solve_traced(
 
     Differentiable once, forwards and backwards, with respect to the log-likelihoods (or predictions), the example
     weights, the bounds, the prior and its strength.  Where weights are not unique (duplicate sources) or a bound
-    only just holds, derivatives are those of a nearby problem.  Runs where and in the precision that its arrays and
-    JAX's configuration say;
-    nothing raises when the tolerance is missed: read `.converged`.
+    only just holds, derivatives are those of a nearby problem.  Runs on the device of its arrays, in the precision
+    of JAX's configuration.  Nothing raises when the tolerance is missed: read `.converged`.
 
     Args: as for `solve`, with traced values not validated (bounds must be feasible; priors, and caps if weights
       shall be differentiated, above 0).  tolerance is 1e-9 in float64 and 1e-5 in float32 unless given.
@@ -75,7 +73,9 @@ def _run(data, tolerance, max_iterations):
     run = iterate(INTERIOR_POINT, problem, tolerance, max_iterations)
     point = run.best.point
     penalty = problem.penalty(point.weights)
-    return TracedSolution(point.weights, point.loss, penalty, point.gap, run.converged, run.iterations), run.best
+    return TracedSolution(
+        point.weights, point.loss + problem.f.offset, penalty, point.gap, run.converged, run.iterations
+    ), run.best
 
 
 @_solve.defjvp
@@ -90,7 +90,7 @@ def _solve_jvp(max_iterations, primals, tangents):
         if problem.prior is not None:
             gradient_K = gradient_K + problem.prior.gradient(w_K)
         price = problem.f.scale if problem.homogeneous else 0.0  # of the sum, where it is not a constraint but a cost
-        return loss, gradient_K, gradient_K + price, problem.penalty(w_K), problem.feasible.limits()
+        return loss + problem.f.offset, gradient_K, gradient_K + price, problem.penalty(w_K), problem.feasible.limits()
 
     (_, gradient_K, *_), (dloss, _, dgradient_K, dpenalty, dlimits_M) = jax.jvp(at_w, (data,), (ddata,))
     problem = _problem(data)

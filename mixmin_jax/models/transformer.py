@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from mixmin_jax.errors import InputError
 
@@ -40,7 +40,7 @@ class TransformerConfig:
 
 
 def rotate_pairs(x_BxLxHxC: Float[Array, "B L H C"]) -> Float[Array, "B L H C"]:
-    """Rotary position embedding (Su et al., arXiv:2104.09864, eq. 34): pair c turns by l * 10000^(-2c/C) at position l."""
+    """Rotary position embedding: pair c turns by l * 10000^(-2c/C) at position l (Su et al., arXiv:2104.09864, eq. 34)."""
     half = x_BxLxHxC.shape[-1] // 2
     frequency_c = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle_Lx1xc = (jnp.arange(x_BxLxHxC.shape[1], dtype=jnp.float32)[:, None] * frequency_c)[:, None, :]
@@ -78,7 +78,7 @@ class TransformerLM(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, tokens_BxL: Int[Array, "B L"]) -> Float[Array, "B L V"]:
+    def __call__(self, tokens_BxL: Integer[Array, "B L"]) -> Float[Array, "B L V"]:
         cfg = self.config
         x = nn.Embed(VOCABULARY, cfg.width, dtype=cfg.dtype, name="embed")(tokens_BxL.astype(jnp.int32))
         for i in range(cfg.depth):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig, TransformerLM
@@ -61,7 +61,7 @@ class LanguageModelRun:
         tokens_1xL = jnp.zeros((1, self.sequence_length), jnp.uint8)
         return init_state(TransformerLM(self.model).init(init_key, tokens_1xL), self.optimizer(), train_key)
 
-    def train_step(self, state: TrainState, tokens_BxL1: Int[Array, "B L1"]) -> tuple[TrainState, jax.Array]:
+    def train_step(self, state: TrainState, tokens_BxL1: Integer[Array, "B L1"]) -> tuple[TrainState, jax.Array]:
         """One update on a batch of windows of L + 1 tokens; returns the new state and the loss in nats per token."""
 
         def loss(params: Any, batch: jax.Array, key: jax.Array) -> jax.Array:
@@ -72,10 +72,11 @@ class LanguageModelRun:
 
 
 def token_log_likelihoods(
-    model: TransformerConfig, params: Any, tokens_BxL1: Int[Array, "B L1"]
+    model: TransformerConfig, params: Any, tokens_BxL1: Integer[Array, "B L1"]
 ) -> Float[Array, "B L"]:
     """log p(token l + 1 | tokens 0..l of its window) in nats."""
-    logp_BxLxV = jax.nn.log_softmax(TransformerLM(model).apply(params, tokens_BxL1[:, :-1]))
+    logits_BxLxV: Any = TransformerLM(model).apply(params, tokens_BxL1[:, :-1])
+    logp_BxLxV = jax.nn.log_softmax(logits_BxLxV)
     return jnp.take_along_axis(logp_BxLxV, tokens_BxL1[:, 1:, None].astype(jnp.int32), axis=-1)[..., 0]
 
 
@@ -94,10 +95,10 @@ def scoring_flops_per_row(run: LanguageModelRun) -> float:
 
 
 def _flops(lowered: jax.stages.Lowered) -> float:
-    analysis = lowered.cost_analysis() or lowered.compile().cost_analysis()
-    if isinstance(analysis, list):
-        analysis = analysis[0]
-    return float(analysis["flops"])
+    analysis: Any = (
+        lowered.cost_analysis() or lowered.compile().cost_analysis()
+    )  # some backends count compiled code only
+    return float((analysis[0] if isinstance(analysis, list) else analysis)["flops"])
 
 
 def num_parameters(params: Any) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 PyTree = Any
-BLOCK_STEPS = 50  # steps of one compiled call: few enough for progress and checkpoints, many enough to hide the dispatch
+BLOCK_STEPS = 50  # steps of one compiled call: few enough to show progress, many enough to hide the dispatch
 
 LossFn = Callable[[PyTree, PyTree, jax.Array], jax.Array]  # (params, batch, key) -> scalar loss
 StepFn = Callable[["TrainState", PyTree], tuple["TrainState", PyTree]]

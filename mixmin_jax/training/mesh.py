@@ -39,9 +39,9 @@ def source_devices(num_models: int, present: int) -> int:
 
 
 def split_cpu(num_devices: int) -> None:
-    """Let JAX see the CPU as `num_devices` devices; nothing happens once a backend has started.
+    """Let JAX see the CPU as `num_devices` devices, so that a mesh spreads models over its cores too.
 
-    XLA's CPU backend trains several small models faster with one on each core than with all cores on each.
+    Accelerators are not touched; once a backend has started, nothing happens.
     """
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", num_devices)

@@ -78,18 +78,22 @@ def train_on_mixtures(
 
     train_block, blocks = _feed(run, store, plan, mesh, tokens_on, block_steps)
     names = names or tuple(f"model {m}" for m in range(num_models))
-    losses, pending, done = [], None, 0
+    losses: list[np.ndarray] = []
+
+    def report(loss_TxM: jax.Array) -> None:
+        done = sum(map(len, losses))
+        losses.append(_checked(loss_TxM, done, num_models, names, run))
+        if on_block:
+            on_block(done + len(losses[-1]), run.num_steps, losses[-1][-1])
+
+    pending = None
     for xs in blocks:
         state, loss_TxM = train_block(state, xs)
-        if pending is not None:  # the next block is already under way while these numbers are fetched
-            losses.append(_checked(pending, done, num_models, names, run))
-            done += len(losses[-1])
-            if on_block:
-                on_block(done, run.num_steps, losses[-1][-1])
+        if pending is not None:
+            report(pending)  # the next block is already under way while these numbers are fetched
         pending = loss_TxM
-    losses.append(_checked(pending, done, num_models, names, run))
-    if on_block:
-        on_block(run.num_steps, run.num_steps, losses[-1][-1])
+    if pending is not None:
+        report(pending)
     params = jax.tree.map(lambda leaf: leaf[:num_models], state.params)
     return TrainedModels(params, np.concatenate(losses), np.stack([np.asarray(p.counts_K) for p in plans[:num_models]]))
 

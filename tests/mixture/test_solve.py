@@ -27,8 +27,15 @@ COMPILED = [  # kept to what differs in kind, as each combination is a program t
 reference = functools.cache(lambda name, constraint: problems.reference(name, CONSTRAINTS[constraint]))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("method, constraint", COMPILED)
+CASES = [
+    (method, constraint, name)
+    for method, constraint in COMPILED
+    for name in OBJECTIVES
+    if name != "squared error" or (method, constraint) in (*COMPILED[:1], *COMPILED[5:])
+]
+
+
+@pytest.mark.parametrize("method, constraint, name", CASES)
 def test_certified_optimum_agrees_with_an_independent_solver(method, constraint, name):
     constraints, objective = CONSTRAINTS[constraint], OBJECTIVES[name]
     solution = solve(objective, method=method, tolerance=TOLERANCE[method], **constraints)
@@ -87,13 +94,16 @@ def test_small_and_flat_shapes(n, k):
     np.testing.assert_allclose(solution.weights.sum(), 1)
 
 
-def test_five_hundred_sources_and_blocks_of_rows():
-    logp_NxK = np.log(
-        np.random.default_rng(0).random((5000, 500))
-    )  # 5000 rows: more than one block, the last one padded
-    solution = solve(cross_entropy(logp_NxK), upper_bounds=0.01)
+def test_five_hundred_sources():
+    solution = solve(cross_entropy(problems.classifiers(200, 500)), upper_bounds=0.01)
     assert solution.converged and solution.gap <= 1e-9
     problems.assert_feasible(solution.weights, {"upper_bounds": 0.01})
+
+
+def test_more_rows_than_a_block():
+    logp_NxK = problems.classifiers(5000, 4)  # the last block is padded
+    solution = solve(cross_entropy(logp_NxK))
+    assert solution.converged
     total = problems.penalised(logp_NxK, np.full(5000, 1 / 5000), solution.weights, {})
     np.testing.assert_allclose(solution.loss, total, rtol=1e-12)
 
@@ -116,10 +126,6 @@ def test_sources_without_weight_are_left_out():
     alone = solve(cross_entropy(logp_NxK[:, 1:]))
     np.testing.assert_allclose(dropped.weights, np.append(0, alone.weights), atol=1e-9)
     np.testing.assert_allclose(dropped.loss, alone.loss, rtol=1e-12)
-    in_group = solve(cross_entropy(logp_NxK), groups={(0,): 0.0})
-    np.testing.assert_allclose(in_group.weights, dropped.weights, atol=1e-9)
-    prior = np.append(0, np.full(K - 1, 1 / (K - 1)))
-    assert solve(cross_entropy(logp_NxK), prior=prior, prior_strength=0.1).weights[0] == 0
 
 
 def test_a_row_that_only_excluded_sources_can_produce_is_named():
