@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -41,7 +41,7 @@ def parse(
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     module = sys.modules["__main__"].__spec__
     prog = f"python -m {module.name}" if module else None
-    options = {"prog": prog, "config": (tyro.conf.FlagCreatePairsOff,), "args": arguments}
+    options: dict[str, Any] = {"prog": prog, "config": (tyro.conf.FlagCreatePairsOff,), "args": arguments}
     if presets is None:
         return tyro.cli(config_class, **options)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

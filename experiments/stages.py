@@ -70,7 +70,7 @@ def _read(path: Path, stamp: str) -> Product | None:
 
 
 def _write(path: Path, stamp: str, seconds: float, product: Product) -> None:
-    arrays = {f"array/{key}": value for key, value in product.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {f"array/{key}": value for key, value in product.items() if isinstance(value, np.ndarray)}
     record = {key: value for key, value in product.items() if not isinstance(value, np.ndarray)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -11,149 +11,24 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from experiments.command_line import run
 from experiments.progress import RunProgress
 from experiments.provenance import command, cpu_cores
 from experiments.result_files import claim_run, write_bytes, write_status, write_text
 from experiments.stages import Stages
+from experiments.text_mixture_config import PRESETS, TextMixture
 from experiments.text_mixture_data import read_text, split_target
 from experiments.text_mixture_plan import Plan, describe_plan, make_plan
 from experiments.text_mixture_results import build_metrics, write_target
 from experiments.text_mixture_stages import overlap_stage, run_seed
 from experiments.text_mixture_summary import summary_figure, summary_table
-from mixmin_jax.errors import InputError
 from mixmin_jax.figures import figure_png
-from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.report import conclusion
-from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.mesh import split_cpu
-
-PRESET = Literal["demo", "small", "medium", "large"]
-
-
-@dataclasses.dataclass(frozen=True)
-class TextMixture:
-    """Find the weights of several text sources for a target, train the target model on them, report if it was worth it.
-
-    With no arguments: a demonstration on text that every Python installation carries.
-    """
-
-    sources: tuple[str, ...] = ()
-    """A folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt), or several paths and
-    TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
-    target: tuple[str, ...] = ()
-    """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
-    out: Path = Path("runs/text_mixture")
-    """Folder for the results; an interrupted run goes on from what it finds there."""
-    preset: PRESET = "demo"
-    """Sizes and budgets: demo (minutes on a laptop), small (an hour on two cores for three targets and seeds), medium
-    and large (accelerators). Every option below overrides its part."""
-    seeds: int = 1
-    """Repeat proxies, weights and arms with seeds 0, 1, ..., and report the spread."""
-    proxy: LanguageModelRun = LanguageModelRun()
-    """The cheap model trained once per source, and once per random mixture."""
-    model: LanguageModelRun = LanguageModelRun()
-    """The target model, trained once per arm."""
-    max_epochs: float | None = None
-    """No source is repeated more than this many times in a target run (a cap on its weight, in every arm)."""
-    regmix_runs: int | None = None
-    """Random mixtures for random_search and regmix; by default as many as sources (the compute of MixMin's proxies).
-    From 64 on regmix fits LightGBM, below that a linear model."""
-    method: Literal["interior_point", "projected_gradient", "mirror_descent"] = "interior_point"
-    """Solver for the weights; all are certified."""
-    fit_fraction: float = 0.5
-    """Share of the target's documents that weights are fitted on; losses are reported on the others."""
-    split_seed: int = 0
-    """Seed of that split."""
-    fit_bytes: int = 200_000
-    """At most this much text of the fit part is scored (a random subset of its documents)."""
-    test_bytes: int = 200_000
-    """The same for the part that is reported on."""
-    tokens_on: Literal["device", "host"] = "device"
-    """Where the sources' tokens live: device memory, or the host (fed through Grain; for text that does not fit)."""
-    mesh_source: int | None = None
-    """Devices over which models are split. Default: all; on a CPU one virtual device per core, at most 8."""
-    mesh_data: int = 1
-    """Devices over which each model's batch is split."""
-    dry_run: bool = False
-    """Print the plan and its cost in tokens and FLOPs, and stop."""
-    overwrite: bool = False
-    """Replace the results of another run in --out (stages that still fit are kept)."""
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise InputError(f"--seeds must be at least 1, not {self.seeds}")
-        if self.max_epochs is not None and not self.max_epochs > 0:
-            raise InputError(f"--max-epochs must be positive, not {self.max_epochs}")
-        if self.regmix_runs is not None and self.regmix_runs < 2:
-            raise InputError(f"--regmix-runs must be at least 2, not {self.regmix_runs}")
-        if min(self.fit_bytes, self.test_bytes) < 1:
-            raise InputError("--fit-bytes and --test-bytes must be positive")
-        if self.mesh_data < 1 or (self.mesh_source is not None and self.mesh_source < 1):
-            raise InputError("--mesh-source and --mesh-data must be at least 1")
-        for name, part in (("proxy", self.proxy), ("model", self.model)):
-            if part.batch_size % self.mesh_data:
-                raise InputError(
-                    f"--{name}.batch-size {part.batch_size} does not divide over --mesh-data {self.mesh_data}"
-                )
-        if self.proxy.sequence_length != self.model.sequence_length:
-            raise InputError(
-                "--proxy.sequence-length and --model.sequence-length must be equal: both read the same windows"
-            )
-
-    @property
-    def demonstration(self) -> bool:
-        return not self.sources
-
-
-PRESETS: Mapping[str, TextMixture] = {
-    "demo": TextMixture(
-        preset="demo",
-        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=100_000),
-        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=300_000, learning_rate=4e-3),
-        fit_bytes=100_000,
-        test_bytes=100_000,
-    ),
-    "small": TextMixture(
-        preset="small",
-        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=400_000),
-        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=1_000_000, learning_rate=4e-3),
-    ),
-    "medium": TextMixture(
-        preset="medium",
-        proxy=LanguageModelRun(
-            TransformerConfig(256, 4, 8), tokens=20_000_000, sequence_length=512, batch_size=32, learning_rate=1e-3
-        ),
-        model=LanguageModelRun(
-            TransformerConfig(512, 8, 8), tokens=200_000_000, sequence_length=512, batch_size=64, learning_rate=1e-3
-        ),
-        fit_bytes=2_000_000,
-        test_bytes=2_000_000,
-    ),
-    "large": TextMixture(
-        preset="large",
-        proxy=LanguageModelRun(
-            TransformerConfig(512, 8, 8, bfloat16=True),
-            tokens=200_000_000,
-            sequence_length=1024,
-            batch_size=64,
-            learning_rate=1e-3,
-        ),
-        model=LanguageModelRun(
-            TransformerConfig(1024, 16, 16, bfloat16=True),
-            tokens=4_000_000_000,
-            sequence_length=1024,
-            batch_size=256,
-            learning_rate=6e-4,
-        ),
-        fit_bytes=10_000_000,
-        test_bytes=10_000_000,
-    ),
-}
 
 
 def main(config: TextMixture) -> None:

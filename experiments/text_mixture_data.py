@@ -5,15 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixmin_jax.data.documents import (
-    Corpus,
-    read_any,
-    read_sources,
-    refuse_identical,
-    split_documents,
-    take_bytes,
-)
+from mixmin_jax.data.documents import Corpus, split_documents, take_bytes
 from mixmin_jax.data.installed_text import installed_sources, installed_target
+from mixmin_jax.data.sources import read_any, read_sources, refuse_identical
 from mixmin_jax.errors import InputError
 
 MIN_DOCUMENTS = 10  # on each side of a target's split; fewer can neither fit weights nor tell two arms apart

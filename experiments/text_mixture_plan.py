@@ -1,15 +1,14 @@
 """What a run of the text experiment will do and what that costs, before anything is computed."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Target
 from mixmin_jax.data.documents import Corpus
 from mixmin_jax.data.tokens import TokenStore, build_store
@@ -19,9 +18,6 @@ from mixmin_jax.mixture.baselines import fit_under_caps, natural_weights, unifor
 from mixmin_jax.training.language_model import LanguageModelRun, num_parameters, scoring_flops_per_row, training_flops
 from mixmin_jax.training.mesh import make_mesh, source_devices
 from mixmin_jax.training.scoring import count_windows
-
-if TYPE_CHECKING:
-    from experiments.text_mixture import TextMixture
 
 SHARED_ARMS = ("uniform", "natural")  # the same for every target: trained once, scored on all
 OWN_ARMS = ("mixmin", "mixmin_token", "random_search", "regmix")

@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,6 @@ from jaxtyping import Int
 from mixmin_jax.errors import InputError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".txt")
-SOURCE_NOTES = "sources.toml"  # licences and notes beside the sources, not a source
-TFDS_PREFIX = "tfds:"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -55,15 +53,6 @@ class Corpus:
         return digest.hexdigest()
 
 
-def read_any(spec: str | Path, name: str | None = None, field: str = "text") -> Corpus:
-    """A corpus from a path (`read_corpus`) or from a TFDS data set `tfds:NAME:FIELD` (`tfds.read_tfds`)."""
-    if str(spec).startswith(TFDS_PREFIX):
-        from mixmin_jax.data.tfds import read_tfds  # here, because it builds on Corpus
-
-        return read_tfds(str(spec), name)
-    return read_corpus(spec, name, field)
-
-
 def read_corpus(path: str | Path, name: str | None = None, field: str = "text") -> Corpus:
     """The documents of one file or folder; `name` defaults to the stem (`code.jsonl.gz` -> `code`).
 
@@ -84,49 +73,7 @@ def read_corpus(path: str | Path, name: str | None = None, field: str = "text") 
             raise InputError(f"{file}: empty, no document with text in it")
         documents += kept
         num_skipped += len(texts) - len(kept)
-    return Corpus(_stem(path) if name is None else name, tuple(documents), str(path), num_skipped)
-
-
-def read_sources(*specs: str | Path, field: str = "text") -> tuple[Corpus, ...]:
-    """All sources of a mixture, sorted by name: those in one folder, or one for each of several paths and tfds: specs.
-
-    Every visible entry of a single folder is a source (`sources.toml` aside), named by its stem.
-
-    Raises InputError for a missing folder, fewer than two sources, two sources of one name, two sources with the same
-    documents, and whatever `read_any` refuses.
-    """
-    entries: list[str | Path] = list(specs)
-    if len(specs) == 1 and not str(specs[0]).startswith(TFDS_PREFIX):
-        folder = Path(specs[0])
-        if not folder.exists():
-            raise InputError(f"{folder}: no such folder of sources")
-        if folder.is_dir():
-            entries = [entry for entry in _listing(folder) if entry.name != SOURCE_NOTES]
-            if not entries:
-                raise InputError(
-                    f"{folder}: holds no sources; put a file ({', '.join(SUFFIXES)}) or folder there for each"
-                )
-    if len(entries) < 2:
-        found = f"only {entries[0]} was given" if entries else "none was given"
-        raise InputError(f"mixing needs at least two sources, {found}")
-    paths = [Path(entry) for entry in entries if not str(entry).startswith(TFDS_PREFIX)]
-    _refuse_repeats([_stem(path) for path in paths], paths)  # before anything large is read
-    corpora = sorted((read_any(entry, field=field) for entry in entries), key=lambda corpus: corpus.name)
-    _refuse_repeats([corpus.name for corpus in corpora], [corpus.origin for corpus in corpora])
-    refuse_identical(corpora)
-    return tuple(corpora)
-
-
-def refuse_identical(corpora: Sequence[Corpus]) -> None:
-    """InputError if two corpora hold the same documents: a source given twice, or a source that is also the target."""
-    seen: dict[str, Corpus] = {}
-    for corpus in corpora:
-        other = seen.setdefault(corpus.fingerprint, corpus)
-        if other is not corpus:
-            raise InputError(
-                f"{other.name} ({other.origin}) and {corpus.name} ({corpus.origin}) hold the same documents; "
-                "remove one of them"
-            )
+    return Corpus(stem(path) if name is None else name, tuple(documents), str(path), num_skipped)
 
 
 def split_documents(
@@ -177,24 +124,18 @@ def _shuffled(corpus: Corpus, indices: list[int] | range, seed: int) -> list[int
     return sorted(indices, key=lambda index: hashlib.sha256(f"{key}{index}".encode()).digest())
 
 
-def _refuse_repeats(names: list[str], places: Sequence[Path | str]) -> None:
-    seen: dict[str, Path | str] = {}
-    for name, place in zip(names, places, strict=True):
-        if name in seen:
-            raise InputError(f"two sources are named {name!r}: {seen[name]} and {place}; rename one")
-        seen[name] = place
-
-
 def _suffix(path: Path) -> str | None:
     return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(suffix)), None)
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """The name of what is at `path`: the folder's, or the file's without its suffix."""
     name = path.name or path.resolve().name  # "." has no name of its own
     return name if path.is_dir() else name.removesuffix(_suffix(path) or path.suffix)
 
 
-def _listing(folder: Path) -> list[Path]:
+def listing(folder: Path) -> list[Path]:
+    """The visible entries of a folder, sorted."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -203,7 +144,7 @@ def _listing(folder: Path) -> list[Path]:
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        entries = _listing(path)
+        entries = listing(path)
         if not entries:
             raise InputError(f"{path}: empty folder, no {', '.join(SUFFIXES)} file in it")
         for entry in entries:

@@ -114,8 +114,12 @@ def draw(plan: MixingPlan, example: Integer[Array, "..."]) -> tuple[Integer[Arra
 
 
 def gather_windows(
-    tokens: Array, starts_K: Integer[Array, " K"], length: int, source: Integer[Array, "..."], window: Integer[Array, "..."]
-) -> Array:
+    tokens: Integer[Array, " n"],
+    starts_K: Integer[Array, " K"],
+    length: int,
+    source: Integer[Array, "..."],
+    window: Integer[Array, "..."],
+) -> Integer[Array, "... L1"]:
     """The `length` + 1 tokens of each window (see `TokenStore`): inputs are [..., :-1], targets [..., 1:]."""
     start = starts_K[source] + window * length
     return tokens[start[..., None] + jnp.arange(length + 1)]

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from mixmin_jax.data.documents import TFDS_PREFIX, Corpus
+from mixmin_jax.data.documents import Corpus
 from mixmin_jax.errors import InputError
+
+TFDS_PREFIX = "tfds:"
 
 _FORMAT = "array_record"  # random access; TFDS's default format needs TensorFlow to be read
 

@@ -52,7 +52,9 @@ class Evaluator(Protocol):
 class Objective(Protocol):
     """Data that defines a convex function of the weights of K sources."""
 
-    sources: tuple[str, ...] | None
+    @property
+    def sources(self) -> tuple[str, ...] | None:
+        """Names of the K sources."""
 
     @property
     def num_sources(self) -> int:

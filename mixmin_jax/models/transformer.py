@@ -40,7 +40,7 @@ class TransformerConfig:
 
 
 def rotate_pairs(x_BxLxHxC: Float[Array, "B L H C"]) -> Float[Array, "B L H C"]:
-    """Rotary position embedding: pair c turns by l * 10000^(-2c/C) at position l (Su et al., arXiv:2104.09864, eq. 34)."""
+    """Rotary positions: pair c turns by l * 10000^(-2c/C) at position l (Su et al., arXiv:2104.09864, equation 34)."""
     half = x_BxLxHxC.shape[-1] // 2
     frequency_c = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle_Lx1xc = (jnp.arange(x_BxLxHxC.shape[1], dtype=jnp.float32)[:, None] * frequency_c)[:, None, :]

@@ -9,10 +9,7 @@ from hypothesis import strategies as st
 
 from mixmin_jax.data.documents import (
     Corpus,
-    read_any,
     read_corpus,
-    read_sources,
-    refuse_identical,
     split_documents,
     take_bytes,
 )
@@ -64,7 +61,6 @@ def test_blank_lines_byte_order_mark_and_another_field(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"body": "one"}\r\n\n{"body": "two\\u2028"}')
     assert read_corpus(path, field="body").documents == (b"one", "two\u2028".encode())
-    assert read_any(path, name="n", field="body").name == "n"
 
 
 @pytest.mark.parametrize(
@@ -140,53 +136,6 @@ def test_unreadable_file_is_named(tmp_path, monkeypatch, ending):
         monkeypatch.setattr(f"{owner}.{name}", refuse)
     with pytest.raises(InputError, match=rf"locked{ending}: cannot be read \(Permission denied\)"):
         read_corpus(path)
-
-
-# ------------------------------------------------------------------------------------------------------- sources
-
-
-def test_sources_are_the_visible_entries_of_a_folder_sorted_by_name(tmp_path):
-    write_json_lines(tmp_path / "code.jsonl.gz", ["x = 1"])
-    (tmp_path / "a_folder.v2").mkdir()
-    (tmp_path / "a_folder.v2" / "one.txt").write_text("one")
-    (tmp_path / "prose.txt").write_text("prose")
-    (tmp_path / ".DS_Store").write_bytes(b"\x00")
-    (tmp_path / "sources.toml").write_text("")
-    sources = read_sources(tmp_path)
-    assert [source.name for source in sources] == ["a_folder.v2", "code", "prose"]
-    assert sources[1].documents == (b"x = 1",)
-    given_singly = read_sources(tmp_path / "prose.txt", tmp_path / "code.jsonl.gz")
-    assert [source.name for source in given_singly] == ["code", "prose"]
-
-
-def test_source_folder_errors(tmp_path):
-    with pytest.raises(InputError, match="gone: no such folder of sources"):
-        read_sources(tmp_path / "gone")
-    with pytest.raises(InputError, match="holds no sources"):
-        read_sources(tmp_path)
-    with pytest.raises(InputError, match="at least two sources, none"):
-        read_sources()
-    (tmp_path / "one.txt").write_text("one")
-    with pytest.raises(InputError, match=r"at least two sources, only .*one\.txt"):
-        read_sources(tmp_path)
-    with pytest.raises(InputError, match=r"at least two sources, only .*one\.txt"):
-        read_sources(tmp_path / "one.txt")
-    write_json_lines(tmp_path / "one.jsonl", ["two"])
-    with pytest.raises(InputError, match=r"two sources are named 'one': .*one\.jsonl and .*one\.txt"):
-        read_sources(tmp_path)
-    (tmp_path / "one.jsonl").unlink()
-    (tmp_path / "two").mkdir()
-    with pytest.raises(InputError, match="two: empty folder"):
-        read_sources(tmp_path)
-    (tmp_path / "two" / "copy.txt").write_text("one")
-    with pytest.raises(InputError, match=r"one .* and two .* hold the same documents"):
-        read_sources(tmp_path)
-
-
-def test_a_source_that_is_also_the_target_is_refused():
-    with pytest.raises(InputError, match=r"a .* and t .* hold the same documents"):
-        refuse_identical((corpus("x", name="a"), corpus("y", name="b"), corpus("x", name="t")))
-    refuse_identical((corpus("x", "y"), corpus("y", "x"), corpus("xy")))
 
 
 # -------------------------------------------------------------------------------------------------- fingerprint

@@ -25,7 +25,8 @@ def test_tokens_become_whole_batches_and_then_whole_blocks(run, tokens, steps):
 
 
 @pytest.mark.parametrize(
-    "change", [{"tokens": 15}, {"batch_size": 0}, {"sequence_length": 0}, {"learning_rate": 0.0}, {"weight_decay": -1.0}]
+    "change",
+    [{"tokens": 15}, {"batch_size": 0}, {"sequence_length": 0}, {"learning_rate": 0.0}, {"weight_decay": -1.0}],
 )
 def test_impossible_runs_are_refused(run, change):
     with pytest.raises(InputError, match=next(iter(change))):

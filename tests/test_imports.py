@@ -1,0 +1,48 @@
+"""Imports go one way, so that each part can be read, tested and replaced without those above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_USE = {  # a part, and the other parts of the project that it may import
+    "mixmin_jax/errors.py": set(),
+    "mixmin_jax/mixture": {"mixmin_jax.errors"},
+    "mixmin_jax/models": {"mixmin_jax.errors"},
+    "mixmin_jax/data": {"mixmin_jax.errors"},
+    "mixmin_jax/training": {"mixmin_jax.errors", "mixmin_jax.mixture", "mixmin_jax.models", "mixmin_jax.data"},
+    "mixmin_jax/comparison.py": {"mixmin_jax.errors"},
+    "mixmin_jax/markdown.py": set(),
+    "mixmin_jax/figures.py": {"mixmin_jax.comparison", "mixmin_jax.markdown"},
+    "mixmin_jax/report.py": {"mixmin_jax.comparison", "mixmin_jax.markdown"},
+}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("part", MAY_USE)
+def test_a_part_imports_only_what_lies_below_it(part):
+    place, own = ROOT / part, part.removesuffix(".py").replace("/", ".")
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    assert files
+    for path in files:
+        ours = [name for name in imported(path) if name.split(".")[0] in ("mixmin_jax", "experiments", "benchmarks")]
+        allowed = tuple(f"{name}." for name in MAY_USE[part] | {own})
+        assert not [name for name in ours if not f"{name}.".startswith(allowed)], path
+
+
+def test_every_module_belongs_to_a_part():
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mixmin_jax").rglob("*.py")} - {"mixmin_jax/__init__.py"}
+    assert not [name for name in modules if not name.startswith(tuple(MAY_USE))]
+
+
+def test_jaxopt_is_imported_in_one_file():
+    users = [path.name for path in (ROOT / "mixmin_jax").rglob("*.py") if "jaxopt" in set(imported(path))]
+    assert users == ["projected_gradient.py"]
