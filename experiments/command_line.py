@@ -1,6 +1,7 @@
 """From a typed config class to a command line: parse, run, and turn what a user can correct into one line."""
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import tyro
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.proxies import Diverged
 
 Config = TypeVar("Config")
 
@@ -18,7 +20,8 @@ def run(
     """Parse the command line into `config_class`, call `main` with it, and exit.
 
     `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
-    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2; Ctrl-C exits with 130.
+    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2, a diverged training likewise
+    with status 1; Ctrl-C exits with 130.
 
     Args:
         config_class: a frozen dataclass; the defaults of its fields are the command line's.
@@ -32,6 +35,9 @@ def run(
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def parse(
@@ -40,11 +46,19 @@ def parse(
     """The config that `arguments` (default: the command line's) describe; other options override the preset's."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     module = sys.modules["__main__"].__spec__
-    prog = f"python -m {module.name}" if module else None
-    options: dict[str, Any] = {"prog": prog, "config": (tyro.conf.FlagCreatePairsOff,), "args": arguments}
-    if presets is None:
-        return tyro.cli(config_class, **options)
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default=next(iter(presets)))
-    name = first.parse_known_args(arguments)[0].preset
-    return tyro.cli(config_class, default=presets.get(name, next(iter(presets.values()))), **options)
+    options: dict[str, Any] = {
+        "prog": f"python -m {module.name}" if module else None,
+        "config": (tyro.conf.FlagCreatePairsOff,),
+        "description": inspect.getdoc(config_class),
+    }
+    if presets:
+        first = argparse.ArgumentParser(prog=options["prog"], add_help=False, allow_abbrev=False)
+        first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
+        chosen, arguments = first.parse_known_args(arguments)
+        options["default"] = presets[chosen.preset]
+        names = ", ".join(presets)
+        options["description"] += (
+            f"\n\n--preset NAME sets sizes and budgets ({names}; default {next(iter(presets))}); every option below"
+            f" overrides its part. The defaults shown are those of {chosen.preset}."
+        )
+    return tyro.cli(config_class, args=arguments, **options)

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 OnFraction = Callable[[int, int], None]  # (done, of how many)
 
+_EVERY = 60.0  # seconds between lines of one stage in a log
+
 
 class RunProgress:
     """Shares of one total cost (in FLOPs, say); the time left is what the rest costs at the speed so far."""
@@ -19,7 +21,7 @@ class RunProgress:
         self._console = console or Console(file=sys.stderr)
         self._total, self._done, self._spent, self._skipped = max(total_cost, 1e-9), 0.0, 0.0, 0.0
         self._bar = Progress(
-            TextColumn("{task.description:<34}"),
+            TextColumn("{task.description:<38}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
@@ -31,6 +33,7 @@ class RunProgress:
     def stage(self, name: str, cost: float) -> Iterator[OnFraction]:
         """One stage that costs `cost`; call what it yields with (done, total) as it advances."""
         started, live = time.perf_counter(), self._console.is_terminal
+        told = started
         task = self._bar.add_task(name, total=1.0, left="")
         if live:
             self._bar.start()
@@ -41,6 +44,10 @@ class RunProgress:
             cost_done = self._done + fraction * cost
             left = spent / cost_done * (self._total - self._skipped - cost_done) if cost_done > 0 else math.nan
             self._bar.update(task, completed=fraction, left=f"{_duration(left)} left in all")
+            nonlocal told
+            if not live and time.perf_counter() - told > _EVERY:
+                told = time.perf_counter()
+                self._console.print(f"{name}: {fraction:.0%}; about {_duration(left)} left", highlight=False)
 
         try:
             yield advance

@@ -3,16 +3,30 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
 
 def versions(*distributions: str) -> dict[str, str]:
     """Versions of Python and of the installed `distributions`."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in distributions}
+    return {"python": platform.python_version()} | {name: _version(name) for name in distributions}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # an optional extra, or a checkout that is run in place
+
+
+def provenance(*distributions: str) -> dict[str, Any]:
+    """All of the above, for a result file; taken at the start, so that it is that of the code which runs."""
+    return {"versions": versions(*distributions), "device": device(), "git_commit": git_commit(), "command": command()}
 
 
 def device() -> str:
@@ -46,4 +60,4 @@ def command() -> str:
     """The command line as a user would type it."""
     spec = sys.modules["__main__"].__spec__
     program = f"python -m {spec.name}" if spec else f"python {Path(sys.argv[0]).name}"
-    return " ".join([program, *sys.argv[1:]])
+    return f"{program} {shlex.join(sys.argv[1:])}".rstrip()

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 
 from experiments.command_line import run
-from experiments.provenance import versions
+from experiments.provenance import provenance
 from experiments.result_files import claim_folder, file_fingerprint, write_json, write_text
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.regmix import LIGHTGBM_MIN_RUNS, fit_regmix
@@ -159,11 +159,9 @@ def main(config: Config) -> None:
 
     spearman = {model: rank_correlations(train, tests, model) for model in MODELS}
     few = with_few_runs(train, tests["1m"], config.subset_runs, config.subset_repeats)
-    command = f"python -m experiments.regmix_published --data {config.data} --out {config.out}"
     record = {
         "schema_version": 1,
-        "command": command,
-        "versions": versions("mixmin_jax", "numpy", "scipy", "lightgbm"),
+        **provenance("mixmin_jax", "numpy", "scipy", "lightgbm"),
         "config": dataclasses.asdict(config) | {"data": str(config.data), "out": str(config.out)},
         "data": {
             path(f"{p}_{k}_{s}").name: file_fingerprint(path(f"{p}_{k}_{s}")) for p, s in names for k in FILE_KINDS

@@ -31,18 +31,33 @@ def claim_run(out: Path, config: dict[str, Any], overwrite: bool) -> None:
         raise InputError(
             f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
         )
-    if path.exists() and not overwrite:
+    if path.exists():
         try:
             held = json.loads(path.read_text())
         except ValueError as error:
-            raise InputError(f"{path} cannot be read ({error}): name another --out, or add --overwrite") from error
+            if not overwrite:
+                raise InputError(f"{path} cannot be read ({error}): name another --out, or add --overwrite") from error
+            held = {}
         if differences := sorted(_differences(held, json.loads(json.dumps(config)))):
-            raise InputError(
-                f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
-                " Name another --out, or add --overwrite to replace them"
-            )
+            if not overwrite:
+                raise InputError(
+                    f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
+                    " Name another --out, or add --overwrite to replace them"
+                )
+            _remove_results(out)
     claim_folder(out, (), overwrite)
     write_json(path, config)
+
+
+def _remove_results(out: Path) -> None:
+    """Remove another run's result files, so that none is taken for the new run's; its stages stay."""
+    for metrics in out.glob("*/metrics.json"):
+        for file in [*metrics.parent.glob("*.json"), *metrics.parent.glob("*.png"), metrics.parent / "report.md"]:
+            file.unlink(missing_ok=True)
+        if not any(metrics.parent.iterdir()):
+            metrics.parent.rmdir()
+    for name in ("summary.md", "summary.png"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _differences(held: Any, new: Any, path: str = "") -> list[str]:

@@ -8,35 +8,31 @@ convex problem over those, then one training run on the mixture found.
 """
 
 import contextlib
-import dataclasses
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.command_line import run
 from experiments.progress import RunProgress
-from experiments.provenance import command, cpu_cores
-from experiments.result_files import claim_run, write_bytes, write_status, write_text
-from experiments.stages import Stages
+from experiments.provenance import command, cpu_cores, provenance
+from experiments.result_files import claim_run, write_json, write_status
+from experiments.stages import Product, Stages
 from experiments.text_mixture_config import PRESETS, TextMixture
-from experiments.text_mixture_data import read_text, split_target
+from experiments.text_mixture_data import Target, read_text, split_target
 from experiments.text_mixture_plan import Plan, describe_plan, make_plan
-from experiments.text_mixture_results import build_metrics, write_target
-from experiments.text_mixture_stages import overlap_stage, run_seed
-from experiments.text_mixture_summary import summary_figure, summary_table
-from mixmin_jax.figures import figure_png
+from experiments.text_mixture_report import write_report, write_summary
+from experiments.text_mixture_results import build_metrics, identity
+from experiments.text_mixture_stages import SeedResult, overlap_stage, run_seed
 from mixmin_jax.report import conclusion
 from mixmin_jax.training.mesh import split_cpu
 
+DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "lightgbm")
+
 
 def main(config: TextMixture) -> None:
-    if config.mesh_source or config.mesh_data > 1:
-        split_cpu((config.mesh_source or 1) * config.mesh_data)
-    else:
-        split_cpu(min(cpu_cores(), 8))
-    sources, targets = read_text(config.sources, config.target)
+    split_cpu((config.mesh_source or max(min(cpu_cores(), 8) // config.mesh_data, 1)) * config.mesh_data)
+    sources, targets = read_text(config.sources, config.target, config.field)
     splits = tuple(
         split_target(target, config.fit_fraction, config.split_seed, config.fit_bytes, config.test_bytes)
         for target in targets
@@ -45,34 +41,48 @@ def main(config: TextMixture) -> None:
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return
-    claim_run(config.out, run_record(plan), config.overwrite)
+    claim_run(config.out, identity(plan), config.overwrite)
     with incomplete_until_done(config.out):
-        run_plan(plan)
+        runs = run_plan(plan)
+    for metrics in runs:
+        print(f"\n{metrics['target']}: {config.out / metrics['target'] / 'report.md'}\n{conclusion(metrics)}")
 
 
-def run_record(plan: Plan) -> dict[str, Any]:
-    """The configuration as JSON, without what does not change the results, and the data's hashes."""
-    record = json.loads(json.dumps(dataclasses.asdict(plan.config), default=str))
-    for name in ("out", "dry_run", "overwrite", "sources", "target"):
-        del record[name]
-    targets = {target.name: target.corpus.fingerprint for target in plan.targets}
-    return record | {"data": plan.inputs["sources"], "targets": targets}
+def run_plan(plan: Plan) -> list[dict[str, Any]]:
+    """Run every stage; what a finished seed shows is written before the next begins."""
+    made_by = provenance(*DISTRIBUTIONS)
+    stages = Stages(plan.config.out / "stages", RunProgress(plan.flops_in_all), made_by)
+    overlaps = {target.name: overlap_stage(plan, target, stages) for target in plan.targets}
+    done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
+    runs: list[dict[str, Any]] = []
+    for seed in range(plan.config.seeds):
+        for name, result in run_seed(plan, seed, stages).items():
+            done[name].append(result)
+        runs = [
+            write_target(plan, target, done[target.name], overlaps[target.name], stages, made_by)
+            for target in plan.targets
+        ]
+        write_summary(plan.config.out, runs)
+    return runs
 
 
-def run_plan(plan: Plan) -> None:
-    out, stages, progress = plan.config.out, Stages(plan.config.out / "stages"), RunProgress(plan.flops_in_all)
-    overlaps = {target.name: overlap_stage(plan, target, stages, progress) for target in plan.targets}
-    by_seed = [run_seed(plan, seed, stages, progress) for seed in range(plan.config.seeds)]
-    runs = []
-    for target in plan.targets:
-        results = [result[target.name] for result in by_seed]
-        seconds = stages.seconds_by_kind(without=[other.name for other in plan.targets if other is not target])
-        metrics = build_metrics(plan, target, results, overlaps[target.name], run_record(plan), seconds)
-        write_target(out / target.name, metrics)
-        runs.append(metrics)
-        print(f"\n{target.name}: {out / target.name / 'report.md'}\n{conclusion(metrics)}", flush=True)
-    write_text(out / "summary.md", summary_table(runs) + "\n")
-    write_bytes(out / "summary.png", figure_png(summary_figure(runs)))
+def write_target(
+    plan: Plan,
+    target: Target,
+    results: Sequence[SeedResult],
+    overlap: Product,
+    stages: Stages,
+    made_by: dict[str, Any],
+) -> dict[str, Any]:
+    """Write one target's folder from the seeds that are done, and return its metrics."""
+    folder = plan.config.out / target.name
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = build_metrics(plan, target, results, overlap, stages, made_by)
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "weights.json", {arm: result["weights"] for arm, result in metrics["arms"].items()})
+    write_json(folder / "overlap.json", overlap)
+    write_report(folder, metrics)
+    return metrics
 
 
 @contextlib.contextmanager
@@ -82,7 +92,10 @@ def incomplete_until_done(out: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        print(f"incomplete: finished stages are kept in {out}; the same command goes on from there", file=sys.stderr)
+        print(
+            f"incomplete: finished stages and seeds are kept in {out}; the same command goes on from there",
+            file=sys.stderr,
+        )
         raise
     write_status(out, complete=True)
 

@@ -9,7 +9,8 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 
-PRESET = Literal["demo", "small", "medium", "large"]
+DEMO_PROXY = LanguageModelRun(TransformerConfig(64, 2, 4), tokens=102_400)
+DEMO_MODEL = LanguageModelRun(TransformerConfig(96, 3, 4), tokens=307_200, learning_rate=4e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +23,17 @@ class TextMixture:
     sources: tuple[str, ...] = ()
     """A folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt), or several paths and
     TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
+    field: str = "text"
+    """The field of JSON lines that holds the text."""
     target: tuple[str, ...] = ()
     """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
     out: Path = Path("runs/text_mixture")
     """Folder for the results; an interrupted run goes on from what it finds there."""
-    preset: PRESET = "demo"
-    """Sizes and budgets: demo (minutes on a laptop), small (an hour on two cores for three targets and seeds), medium
-    and large (accelerators). Every option below overrides its part."""
     seeds: int = 1
     """Repeat proxies, weights and arms with seeds 0, 1, ..., and report the spread."""
-    proxy: LanguageModelRun = LanguageModelRun()
+    proxy: LanguageModelRun = DEMO_PROXY
     """The cheap model trained once per source, and once per random mixture."""
-    model: LanguageModelRun = LanguageModelRun()
+    model: LanguageModelRun = DEMO_MODEL
     """The target model, trained once per arm."""
     max_epochs: float | None = None
     """No source is repeated more than this many times in a target run (a cap on its weight, in every arm)."""
@@ -46,12 +46,13 @@ class TextMixture:
     """Share of the target's documents that weights are fitted on; losses are reported on the others."""
     split_seed: int = 0
     """Seed of that split."""
-    fit_bytes: int = 200_000
+    fit_bytes: int = 100_000
     """At most this much text of the fit part is scored (a random subset of its documents)."""
-    test_bytes: int = 200_000
+    test_bytes: int = 100_000
     """The same for the part that is reported on."""
-    tokens_on: Literal["device", "host"] = "device"
-    """Where the sources' tokens live: device memory, or the host (fed through Grain; for text that does not fit)."""
+    tokens_on: Literal["auto", "device", "host"] = "auto"
+    """Where the sources' tokens live: device memory, or the host (fed through Grain, the same examples in the same
+    order). auto: the device, up to 2^31 tokens."""
     mesh_source: int | None = None
     """Devices over which models are split. Default: all; on a CPU one virtual device per core, at most 8."""
     mesh_data: int = 1
@@ -88,46 +89,29 @@ class TextMixture:
 
 
 PRESETS: Mapping[str, TextMixture] = {
-    "demo": TextMixture(
-        preset="demo",
-        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=100_000),
-        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=300_000, learning_rate=4e-3),
-        fit_bytes=100_000,
-        test_bytes=100_000,
+    "demo": TextMixture(),  # minutes on a laptop
+    "small": TextMixture(  # an hour on two cores for three targets and three seeds
+        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=384_000),
+        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=998_400, learning_rate=4e-3),
+        fit_bytes=200_000,
+        test_bytes=200_000,
     ),
-    "small": TextMixture(
-        preset="small",
-        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=400_000),
-        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=1_000_000, learning_rate=4e-3),
-    ),
-    "medium": TextMixture(
-        preset="medium",
+    "medium": TextMixture(  # one accelerator; not yet run by anyone
         proxy=LanguageModelRun(
-            TransformerConfig(256, 4, 8), tokens=20_000_000, sequence_length=512, batch_size=32, learning_rate=1e-3
-        ),
-        model=LanguageModelRun(
-            TransformerConfig(512, 8, 8), tokens=200_000_000, sequence_length=512, batch_size=64, learning_rate=1e-3
-        ),
-        fit_bytes=2_000_000,
-        test_bytes=2_000_000,
-    ),
-    "large": TextMixture(
-        preset="large",
-        proxy=LanguageModelRun(
-            TransformerConfig(512, 8, 8, bfloat16=True),
-            tokens=200_000_000,
-            sequence_length=1024,
-            batch_size=64,
+            TransformerConfig(256, 4, 8, bfloat16=True),
+            tokens=20_480_000,
+            sequence_length=512,
+            batch_size=32,
             learning_rate=1e-3,
         ),
         model=LanguageModelRun(
-            TransformerConfig(1024, 16, 16, bfloat16=True),
-            tokens=4_000_000_000,
-            sequence_length=1024,
-            batch_size=256,
-            learning_rate=6e-4,
+            TransformerConfig(512, 8, 8, bfloat16=True, remat=True),
+            tokens=204_800_000,
+            sequence_length=512,
+            batch_size=32,
+            learning_rate=1e-3,
         ),
-        fit_bytes=10_000_000,
-        test_bytes=10_000_000,
+        fit_bytes=2_000_000,
+        test_bytes=2_000_000,
     ),
 }

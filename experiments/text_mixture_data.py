@@ -29,20 +29,24 @@ class Target:
         return [self.corpus.documents[i] for i in getattr(self, part)]
 
 
-def read_text(sources: Sequence[str], targets: Sequence[str]) -> tuple[tuple[Corpus, ...], tuple[Corpus, ...]]:
+def read_text(
+    sources: Sequence[str], targets: Sequence[str], field: str = "text"
+) -> tuple[tuple[Corpus, ...], tuple[Corpus, ...]]:
     """Sources and targets; with neither given, the text that this Python installation carries."""
     if bool(sources) != bool(targets):
         given, missing = ("--sources", "--target") if sources else ("--target", "--sources")
         raise InputError(f"{given} is given without {missing}; give both, or neither for the built-in demonstration")
     if sources:
-        read = read_sources(*sources), tuple(read_any(target) for target in targets)
+        read = read_sources(*sources, field=field), tuple(read_any(target, field=field) for target in targets)
     else:
         read = installed_sources(), (installed_target(),)
     names = [target.name for target in read[1]]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise InputError(f"two targets are named {sorted(repeated)[0]!r}; rename one")
+    if "stages" in names:
+        raise InputError("a target cannot be named 'stages', which is a folder of every run; rename it")
     if both := {source.name for source in read[0]} & set(names):
-        raise InputError(f"{sorted(both)[0]!r} is a source and a target: a mixture would win by leakage; leave one out")
+        raise InputError(f"{sorted(both)[0]!r} is the name of a source and of a target: rename one, or leave one out")
     refuse_identical((*read[0], *read[1]))
     return read
 

@@ -1,16 +1,15 @@
-"""From the stages' products to metrics.json, weights.json, report.md and figures, one folder per target."""
+"""From the stages' products to the numbers of metrics.json."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.provenance import command, device, git_commit, versions
-from experiments.result_files import write_bytes, write_json, write_text
-from experiments.stages import Product
+from experiments.stages import Product, Stages
+from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Target
 from experiments.text_mixture_plan import ARMS, Plan
 from experiments.text_mixture_stages import SOLVED_ARMS, SeedResult
@@ -23,21 +22,9 @@ from mixmin_jax.comparison import (
     verdict,
 )
 from mixmin_jax.data.documents import Corpus
-from mixmin_jax.figures import figure_png, text_mixture_figures
-from mixmin_jax.report import text_mixture_report
 
 SCHEMA_VERSION = 1
-DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "scipy")
-
-
-def write_target(folder: Path, metrics: dict[str, Any]) -> None:
-    """Write one target's files; metrics.json comes last, so that its presence says that the folder is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "weights.json", {arm: result["weights"] for arm, result in metrics["arms"].items()})
-    for name, figure in text_mixture_figures(metrics).items():
-        write_bytes(folder / name, figure_png(figure))
-    write_text(folder / "report.md", text_mixture_report(metrics))
-    write_json(folder / "metrics.json", metrics)
+NUM_WORST = 5  # near-duplicates that the report shows; overlap.json has all
 
 
 def build_metrics(
@@ -45,11 +32,11 @@ def build_metrics(
     target: Target,
     results: Sequence[SeedResult],
     overlap: Product,
-    config: dict[str, Any],
-    seconds: dict[str, float],
+    stages: Stages,
+    provenance: dict[str, Any],
 ) -> dict[str, Any]:
-    """metrics.json of one target, from every seed's result."""
-    names, runs = plan.names, plan.config
+    """metrics.json of one target from the seeds that are done; `complete` says whether those are all."""
+    names, config = plan.names, plan.config
     bytes_D = np.array([len(document) for document in target.documents("test")])
     bits = math.log(2) * bytes_D.sum()
     levels = {arm: [float(result.test_nats[arm].sum() / bits) for result in results] for arm in ARMS}
@@ -57,12 +44,12 @@ def build_metrics(
         arm: max(results, key=lambda r: (not r.solutions[arm]["converged"], r.solutions[arm]["gap"]))
         for arm in SOLVED_ARMS
     }
-    finding = plan.flops_of_finding
+    records = stages.records_of(target.name)
     return {
         "schema_version": SCHEMA_VERSION,
         "experiment": "text_mixture",
-        "demonstration": runs.demonstration,
-        "complete": True,
+        "demonstration": config.demonstration,
+        "complete": len(results) == config.seeds,
         "target": target.name,
         "seeds": [result.seed for result in results],
         "sources": list(names),
@@ -80,23 +67,21 @@ def build_metrics(
         "random_mixtures": [
             {"seed": result.seed, "weights": _named(w_K, names), "test_bits_per_byte": float(reached)}
             for result in results
-            for w_K, reached in zip(result.random_MxK, result.random_reached, strict=True)
+            for w_K, reached in zip(result.random_RxK, result.random_reached_R, strict=True)
         ],
-        "overlap": {key: overlap[key] for key in ("ngram", "threshold", "sources", "worst")},
-        "flops": finding
-        | {
-            "target": plan.target_flops,
-            "total": len(results) * (sum(finding.values()) + len(ARMS) * plan.target_flops),
-        },
+        "overlap": {key: overlap[key] for key in ("ngram", "threshold", "sources")}
+        | {"worst": [_with_part(match, target) for match in overlap["matches"][:NUM_WORST]]},
+        "flops": plan.flops_of(target),
         "tokens": {
-            name: run.num_windows * run.sequence_length for name, run in (("proxy", runs.proxy), ("target", runs.model))
+            role: run.num_windows * run.sequence_length
+            for role, run in (("proxy", config.proxy), ("target", config.model))
         },
         "regmix": {
             "model": plan.regmix_model,
             "runs": plan.num_random,
             "more_compute_than_mixmin": plan.num_random > len(names),
         },
-        "max_epochs": runs.max_epochs,
+        "max_epochs": config.max_epochs,
         "data": {
             "sources": {corpus.name: _counts(corpus) for corpus in plan.sources},
             "target": {"name": target.name}
@@ -109,16 +94,35 @@ def build_metrics(
                     ("bytes", sum(map(len, target.documents(part)))),
                 )
             }
-            | {"split_seed": runs.split_seed, "fit_fraction": runs.fit_fraction}
+            | {"split_seed": config.split_seed, "fit_fraction": config.fit_fraction}
             | {f"{part}_document_numbers": getattr(target, part).tolist() for part in ("fit", "test")},
         },
-        "config": config,
-        "versions": versions(*DISTRIBUTIONS),
-        "device": device(),
-        "git_commit": git_commit(),
-        "command": command(),
-        "seconds": seconds,
+        "config": config_record(config),
+        **provenance,
+        "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records.values()}),
+        "seconds": {name: record.seconds for name, record in records.items()},
     }
+
+
+def config_record(config: TextMixture) -> dict[str, Any]:
+    """The configuration as JSON, with what is needed to run it again."""
+    record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return {key: value for key, value in record.items() if key not in ("out", "dry_run", "overwrite")}
+
+
+def identity(plan: Plan) -> dict[str, Any]:
+    """What makes two runs the same: everything that the results depend on, and nothing else."""
+    elsewhere = ("sources", "target", "field", "tokens_on", "mesh_source", "mesh_data")  # data by its hash
+    return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
+        "data": plan.inputs["sources"],
+        "targets": {target.name: target.corpus.fingerprint for target in plan.targets},
+    }
+
+
+def _with_part(match: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Which part of the target the document of a near-duplicate is in; most are in none under a byte budget."""
+    parts = [part for part in ("fit", "test") if match["document"] in getattr(target, part)]
+    return match | {"part": (parts or ["unused"])[0]}
 
 
 def _arm(arm: str, levels: list[float], results: Sequence[SeedResult], plan: Plan) -> dict[str, Any]:
@@ -162,7 +166,7 @@ def _points(levels: dict[str, list[float]], results: Sequence[SeedResult]) -> li
     random = [
         point(result.seed, RANDOM_MIXTURE, "proxy", predicted, reached)
         for result in results
-        for predicted, reached in zip(result.random_predicted, result.random_reached, strict=True)
+        for predicted, reached in zip(result.random_predicted, result.random_reached_R, strict=True)
     ]
     return arms + random
 
@@ -172,4 +176,9 @@ def _named(values_K: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def _counts(corpus: Corpus) -> dict[str, Any]:
-    return {"documents": corpus.num_documents, "bytes": corpus.num_bytes, "sha256": corpus.fingerprint}
+    return {
+        "documents": corpus.num_documents,
+        "empty_documents_skipped": corpus.num_skipped,
+        "bytes": corpus.num_bytes,
+        "sha256": corpus.fingerprint,
+    }

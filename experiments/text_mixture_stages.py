@@ -11,27 +11,28 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from experiments.progress import RunProgress
+from experiments.progress import OnFraction
 from experiments.stages import Product, Stages
 from experiments.text_mixture_data import Target
-from experiments.text_mixture_plan import OWN_ARMS, SHARED_ARMS, Plan
+from experiments.text_mixture_plan import OWN_ARMS, SHARED_ARMS, Plan, Role
 from mixmin_jax.data.overlap import find_overlap
-from mixmin_jax.mixture.baselines import best_random_mixture, candidate_mixtures, random_mixtures
+from mixmin_jax.mixture.baselines import best_random_mixture, candidate_mixtures
 from mixmin_jax.mixture.objective import cross_entropy
 from mixmin_jax.mixture.regmix import fit_regmix, propose
 from mixmin_jax.mixture.solve import solve
-from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import score_documents
 
 SOLVED_ARMS = ("mixmin", "mixmin_token")
+TOLERANCE = 1e-9  # of the solver, relative to the sum of the example weights
+NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
 
 
 @dataclasses.dataclass(frozen=True)
 class Models:
     """Trained models and all that determines them."""
 
-    run: LanguageModelRun
+    role: Role
     inputs: Any
     params: Any
     draws_MxK: np.ndarray
@@ -47,64 +48,59 @@ class SeedResult:
     solutions: dict[str, dict[str, Any]]  # mixmin, mixmin_token -> certificate
     test_nats: dict[str, np.ndarray]  # arm -> nats of each test document
     predicted: dict[str, dict[str, float]]  # arm -> {"document", "token"}: loss of the mixture of proxies, test part
-    random_MxK: np.ndarray
-    random_reached: np.ndarray  # test loss of the model trained on each random mixture
+    random_RxK: np.ndarray
+    random_reached_R: np.ndarray  # test loss of the model trained on each random mixture
     random_predicted: list[dict[str, float]]
 
 
 class SeedStages:
     """Runs the stages of one seed."""
 
-    def __init__(self, plan: Plan, seed: int, stages: Stages, progress: RunProgress) -> None:
-        self._plan, self._seed, self._stages, self._progress = plan, seed, stages, progress
-
-    def _stage(self, name: str, inputs: Any, cost: float, compute) -> Product:
-        label = f"{name.replace('-', ' ')}, seed {self._seed}"
-        full_name = f"{name}-seed{self._seed}"
-        if self._stages.has(full_name, inputs):
-            self._progress.skip(label, cost)
-            return self._stages.run(full_name, inputs, lambda: {})
-        with self._progress.stage(label, cost) as advance:
-            return self._stages.run(full_name, inputs, lambda: compute(advance))
+    def __init__(self, plan: Plan, seed: int, stages: Stages) -> None:
+        self._plan, self._seed, self._stages = plan, seed, stages
 
     def train(
-        self, name: str, run: LanguageModelRun, weights_MxK: np.ndarray, labels: tuple[str, ...], capped: bool
+        self, name: str, role: Role, weights_MxK: np.ndarray, labels: tuple[str, ...], target: str | None = None
     ) -> Models:
-        """Train one model per row of weights."""
-        plan, config = self._plan, self._plan.config
-        key = jax.random.fold_in(jax.random.key(self._seed), int(run is config.model))
-        max_epochs = config.max_epochs if capped else None
+        """Train one model per row of weights; caps hold in target runs."""
+        plan, run = self._plan, self._plan.run(role)
+        max_epochs = plan.config.max_epochs if role == "target" else None
         inputs = plan.inputs | {
+            "role": role,
             "run": dataclasses.asdict(run),
             "weights": weights_MxK.tolist(),
             "seed": self._seed,
-            "caps": max_epochs,
+            "max_epochs": max_epochs,
         }
 
-        def compute(advance) -> Product:
+        def compute(advance: OnFraction) -> Product:
             trained = train_on_mixtures(
                 run,
                 plan.store,
                 weights_MxK,
-                key,
+                jax.random.fold_in(jax.random.key(self._seed), 0 if role == "proxy" else 1),
                 max_epochs=max_epochs,
                 mesh=plan.mesh(len(weights_MxK)),
-                tokens_on=config.tokens_on,
+                tokens_on=plan.tokens_on,
                 on_block=lambda done, of, losses: advance(done, of),
                 names=labels,
             )
             params = flatten_dict(jax.device_get(trained.params), sep="/")
-            arrays = {f"params/{path}": leaf for path, leaf in params.items()}
-            return arrays | {"draws_MxK": trained.draws_MxK, "loss_TxM": trained.loss_TxM}
+            return {f"params/{path}": leaf for path, leaf in params.items()} | {"draws_MxK": trained.draws_MxK}
 
-        flops = plan.target_flops if run is config.model else plan.proxy_flops
-        product = self._stage(f"train-{name}", inputs, len(weights_MxK) * flops, compute)
+        product = self._stages.run(
+            f"train-{name}-seed{self._seed}",
+            inputs,
+            compute,
+            cost=len(weights_MxK) * plan.training_flops(role),
+            target=target,
+        )
         leaves = {key.removeprefix("params/"): leaf for key, leaf in product.items() if key.startswith("params/")}
-        return Models(run, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"])
+        return Models(role, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"])
 
     def score(self, name: str, models: Models, target: Target, parts: tuple[str, ...], tokens: bool) -> Product:
         """Log-likelihoods of the target's documents: `document_DxM`, and with `tokens` also `token_NxM`, in nats."""
-        plan = self._plan
+        plan, num_models = self._plan, len(models.draws_MxK)
         documents = [document for part in parts for document in target.documents(part)]
         inputs = {
             "models": models.inputs,
@@ -112,11 +108,10 @@ class SeedStages:
             "tokens": tokens,
             "documents": [getattr(target, part).tolist() for part in parts],
         }
-        num_models = len(models.draws_MxK)
 
-        def compute(advance) -> Product:
+        def compute(advance: OnFraction) -> Product:
             scores = score_documents(
-                models.run.model,
+                plan.run(models.role).model,
                 models.params,
                 documents,
                 plan.store.length,
@@ -126,126 +121,142 @@ class SeedStages:
             product: Product = {"document_DxM": scores.document_logp_DxM, "bytes_D": scores.bytes_D}
             return product | ({"token_NxM": scores.logp_NxM} if tokens else {})
 
-        cost = num_models * plan.scoring_flops(models.run, documents)
-        return self._stage(f"score-{name}-{target.name}", inputs, cost, compute)
+        return self._stages.run(
+            f"score-{name}-{target.name}-seed{self._seed}",
+            inputs,
+            compute,
+            cost=num_models * plan.scoring_flops(models.role, documents),
+            target=target.name,
+        )
+
+    def weights(self, target: Target, scored: Product, random_DxR: np.ndarray, inputs: Any) -> Product:
+        """The weights of the target's own arms, from the fit part: {arm: weights}, with the solver's certificates."""
+        plan, seed = self._plan, self._seed
+
+        def compute(_advance: OnFraction) -> Product:
+            fit, _ = _split_rows(scored, len(target.fit))
+            num_bytes, random_RxK = fit["bytes_D"].sum(), plan.random_RxK(seed)
+            random_loss_R = -random_DxR[: len(target.fit)].sum(0) / num_bytes
+            rows = {"mixmin": fit["document_DxM"], "mixmin_token": fit["token_NxM"]}
+            solutions: dict[str, Any] = {arm: _solve(plan, logp_NxK, num_bytes) for arm, logp_NxK in rows.items()}
+            weights = {arm: solution.pop("weights") for arm, solution in solutions.items()} | {
+                "random_search": best_random_mixture(random_RxK, random_loss_R).tolist(),
+                "regmix": _regmix(plan, random_RxK, random_loss_R, seed).tolist(),
+            }
+            return {"weights": weights, "solutions": solutions}
+
+        bounds_K = plan.upper_bounds_K
+        settings = {
+            "method": plan.config.method,
+            "tolerance": TOLERANCE,
+            "caps": None if bounds_K is None else bounds_K.tolist(),
+            "regmix": plan.regmix_model,
+            "num_random": plan.num_random,
+            "num_fit": len(target.fit),
+        }
+        name = f"weights-{target.name}-seed{seed}"
+        return self._stages.run(name, {"scores": inputs} | settings, compute, target=target.name)
 
 
-def run_seed(plan: Plan, seed: int, stages: Stages, progress: RunProgress) -> dict[str, SeedResult]:
+def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
     """All stages of one seed; returns {target name: result}."""
-    stage, config, num_sources = SeedStages(plan, seed, stages, progress), plan.config, len(plan.names)
-    proxies = stage.train("proxies", config.proxy, np.eye(num_sources), plan.names, capped=False)
-    random_RxK = random_mixtures(
-        plan.num_random,
-        plan.store.windows_K,
-        seed,
-        minimum=1 / config.proxy.num_windows,
-        upper_bounds_K=plan.upper_bounds_K,
-    )
+    stage, num_sources, random_RxK = SeedStages(plan, seed, stages), len(plan.names), plan.random_RxK(seed)
+    proxies = stage.train("proxies", "proxy", np.eye(num_sources), plan.names)
     groups = [  # as many at once as there are proxies, so that one compiled program serves both
         stage.train(
             f"random-mixtures-{first // num_sources}",
-            config.proxy,
-            _rows(random_RxK, first, num_sources),
-            tuple(f"random mixture {r}" for r in range(first, first + num_sources)),
-            capped=False,
+            "proxy",
+            random_RxK[first : first + num_sources],
+            tuple(f"random mixture {first + r}" for r in range(len(random_RxK[first : first + num_sources]))),
         )
         for first in range(0, plan.num_random, num_sources)
     ]
-    shared = stage.train(
-        "shared-arms", config.model, np.stack([plan.uniform_K, plan.natural_K]), SHARED_ARMS, capped=True
-    )
+    shared = stage.train("shared-arms", "target", np.stack([plan.uniform_K, plan.natural_K]), SHARED_ARMS)
     results = {}
     for target in plan.targets:
-        proxy_scores = stage.score("proxies", proxies, target, ("fit", "test"), tokens=True)
-        random_scores = [
-            stage.score(f"random-mixtures-{g}", group, target, ("fit", "test"), tokens=False)["document_DxM"]
-            for g, group in enumerate(groups)
-        ]
-        random_DxR = np.concatenate(random_scores, axis=1)[:, : plan.num_random]
-        fit, test = _split_rows(proxy_scores, len(target.fit))
-        solutions = {
-            "mixmin": _solve(plan, fit["document_DxM"], fit["bytes_D"].sum()),
-            "mixmin_token": _solve(plan, fit["token_NxM"], fit["bytes_D"].sum()),
-        }
-        random_fit_R = -random_DxR[: len(target.fit)].sum(0) / fit["bytes_D"].sum()
-        weights = {arm: np.array(solution.pop("weights_K")) for arm, solution in solutions.items()}
-        weights |= {
-            "random_search": best_random_mixture(random_RxK, random_fit_R),
-            "regmix": _regmix(plan, random_RxK, random_fit_R, seed),
-        }
-        own = stage.train(
-            f"arms-{target.name}", config.model, np.stack([weights[arm] for arm in OWN_ARMS]), OWN_ARMS, capped=True
+        scored = stage.score("proxies", proxies, target, ("fit", "test"), tokens=True)
+        random_DxR = np.concatenate(
+            [
+                stage.score(f"random-mixtures-{g}", group, target, ("fit", "test"), tokens=False)["document_DxM"]
+                for g, group in enumerate(groups)
+            ],
+            axis=1,
         )
+        scored_from = [[models.inputs for models in (proxies, *groups)], target.corpus.fingerprint]
+        scored_from += [target.fit.tolist(), target.test.tolist()]
+        found = stage.weights(target, scored, random_DxR, scored_from)
+        weights = {arm: np.array(w_K) for arm, w_K in found["weights"].items()}
+        own_MxK = np.stack([weights[arm] for arm in OWN_ARMS])
+        own = stage.train(f"arms-{target.name}", "target", own_MxK, OWN_ARMS, target.name)
         weights |= {"uniform": plan.uniform_K, "natural": plan.natural_K}
         test_nats: dict[str, np.ndarray] = {}
         draws: dict[str, np.ndarray] = {}
-        for names, models in ((SHARED_ARMS, shared), (OWN_ARMS, own)):
-            label = "shared-arms" if models is shared else "arms"
-            nats_DxM = -stage.score(label, models, target, ("test",), tokens=False)["document_DxM"]
-            test_nats |= dict(zip(names, nats_DxM.T, strict=True))
-            draws |= dict(zip(names, models.draws_MxK, strict=True))
+        for label, arms, models in (("shared-arms", SHARED_ARMS, shared), ("arms", OWN_ARMS, own)):
+            logp_DxM = stage.score(label, models, target, ("test",), tokens=False)["document_DxM"]
+            test_nats |= dict(zip(arms, -logp_DxM.T, strict=True))
+            draws |= dict(zip(arms, models.draws_MxK, strict=True))
+        _, test = _split_rows(scored, len(target.fit))
         bits = math.log(2) * test["bytes_D"].sum()
         results[target.name] = SeedResult(
             seed,
             weights,
             draws,
-            solutions,
+            found["solutions"],
             test_nats,
             predicted={arm: _predicted(w_K, test) for arm, w_K in weights.items()},
-            random_MxK=random_RxK,
-            random_reached=-random_DxR[len(target.fit) :].sum(0) / bits,
+            random_RxK=random_RxK,
+            random_reached_R=-random_DxR[len(target.fit) :].sum(0) / bits,
             random_predicted=[_predicted(w_K, test) for w_K in random_RxK],
         )
     return results
 
 
-def overlap_stage(plan: Plan, target: Target, stages: Stages, progress: RunProgress) -> Product:
-    """Near-duplicates of the target's documents in the sources."""
-    name, inputs = f"overlap-{target.name}", plan.inputs | {"target": target.corpus.fingerprint}
+def overlap_stage(plan: Plan, target: Target, stages: Stages) -> Product:
+    """Near-duplicates of the target's documents in the sources: all of them, the largest share first."""
+    inputs = plan.inputs | {"target": target.corpus.fingerprint, "words": NGRAM_WORDS, "share": NGRAM_SHARE}
 
-    def compute() -> Product:
-        overlap = find_overlap(target.corpus, plan.sources)
-        parts = {int(i): "fit" for i in target.fit} | {int(i): "test" for i in target.test}
+    def compute(_advance: OnFraction) -> Product:
+        overlap = find_overlap(target.corpus, plan.sources, words=NGRAM_WORDS, threshold=NGRAM_SHARE)
         return {
             "ngram": overlap.words,
             "threshold": overlap.threshold,
             "sources": overlap.num_matched,
-            "worst": [
+            "matches": [
                 {
                     "document": match.target_document,
                     "source": match.source,
                     "share": match.share,
-                    "part": parts.get(match.target_document, "unused"),
+                    "source_documents": list(match.source_documents),
                     "excerpt": match.excerpt,
                 }
-                for match in overlap.matches[:5]
+                for match in overlap.matches
             ],
         }
 
-    with progress.stage(f"near-duplicates, {target.name}", 0.0):
-        return stages.run(name, inputs, compute)
+    return stages.run(f"overlap-{target.name}", inputs, compute, target=target.name)
 
 
 def _solve(plan: Plan, logp_NxK: np.ndarray, num_bytes: int) -> dict[str, Any]:
     """The weights that minimise the mixture's loss on the fit part, in nats per byte, with their certificate."""
     objective = cross_entropy(logp_NxK, example_weights=np.full(len(logp_NxK), 1 / num_bytes), sources=plan.names)
-    solution = solve(objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K, throw=False)
+    solution = solve(
+        objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K, tolerance=TOLERANCE, throw=False
+    )
     return {
-        "weights_K": solution.weights,
+        "weights": solution.weights.tolist(),
         "loss": solution.loss,
         "gap": solution.gap,
+        "tolerance": TOLERANCE * len(logp_NxK) / num_bytes,
         "iterations": solution.iterations,
         "converged": solution.converged,
         "method": solution.method,
-        "tolerance": 1e-9 * len(logp_NxK) / num_bytes,
-        "gap_history": solution.gap_history.tolist(),
+        "gap_history": [gap if math.isfinite(gap) else None for gap in solution.gap_history.tolist()],
     }
 
 
 def _regmix(plan: Plan, random_RxK: np.ndarray, losses_R: np.ndarray, seed: int) -> np.ndarray:
     predictor = fit_regmix(random_RxK, losses_R, plan.regmix_model)
-    candidates = candidate_mixtures(plan.store.windows_K, seed, upper_bounds_K=plan.upper_bounds_K)
-    return propose(predictor, candidates)
+    return propose(predictor, candidate_mixtures(plan.store.windows_K, seed, upper_bounds_K=plan.upper_bounds_K))
 
 
 def _predicted(weights_K: np.ndarray, scores: Product) -> dict[str, float]:
@@ -265,8 +276,3 @@ def _split_rows(scores: Product, num_fit: int) -> tuple[Product, Product]:
     ends = {"document_DxM": num_fit, "bytes_D": num_fit, "token_NxM": fit_bytes}
     fit = {key: scores[key][:end] for key, end in ends.items()}
     return fit, {key: scores[key][end:] for key, end in ends.items()}
-
-
-def _rows(random_RxK: np.ndarray, first: int, count: int) -> np.ndarray:
-    """Rows first, ..., first + count - 1; the last stands in for those past the end."""
-    return random_RxK[np.minimum(np.arange(first, first + count), len(random_RxK) - 1)]

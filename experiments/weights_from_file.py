@@ -13,7 +13,6 @@ import csv
 import dataclasses
 import difflib
 import math
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,12 +27,13 @@ from jaxtyping import Float
 from scipy.special import logsumexp
 
 from experiments.command_line import run
-from experiments.provenance import versions
+from experiments.provenance import provenance
 from experiments.result_files import claim_folder, file_fingerprint, write_json
 from mixmin_jax import NotConverged, cross_entropy, solve
 from mixmin_jax.errors import InputError
 
 LENGTH = "length"
+RESULTS = ("weights.json", "metrics.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +45,15 @@ class Config:
     their error; writes weights.json ({"mixmin": {source: weight}}) and metrics.json.
 
     Without lengths every example has v_n = 1/N, and the loss is in nats per example. With lengths (tokens per
-    example) every example has v_n = 1 / (sum of all lengths), and the loss is in nats per token. Both give the same
-    weights, as all examples count alike, except with a prior, whose strength is in the unit of the loss.
+    example) every example has v_n = 1 / (sum of all lengths), and the loss is in nats per token of the whole file:
+    total nats / total tokens, not the mean over examples of each one's nats per token. Both give the same weights,
+    as all examples count alike, except with a prior, whose strength is in the unit of the loss.
     """
 
     log_likelihoods: Path
     """The file: .npz (log_likelihoods N x K, sources, optional lengths), .csv or .parquet (a column per source and,
-    optionally, `length`). Natural logarithms; -inf where a model excludes an example. Errors count rows from 0."""
+    optionally, `length`); spaces around names are dropped. Natural logarithms; -inf where a model excludes an example.
+    Errors count rows from 0."""
 
     out: Path
     """Folder for weights.json and metrics.json; one that holds results already is refused."""
@@ -66,7 +68,7 @@ class Config:
     """Weights to stay close to, one per source, summing to 1: adds strength * KL(w || prior) to the loss."""
 
     prior_strength: float | None = None
-    """Strength of the prior, in the unit of the loss (nats per example, or per token with lengths)."""
+    """Strength of the prior, in the unit of the loss (nats per example; with lengths, total nats / total tokens)."""
 
     tolerance: float = 1e-9
     """Largest gap accepted, relative to the sum of v_n."""
@@ -121,9 +123,9 @@ def _check_shapes(table: Table) -> None:
     if not shape[0]:
         raise InputError("no rows of log-likelihoods")
     _refuse_twice(names)
-    if not all(name.strip() for name in names):
+    if not all(names):
         raise InputError(
-            f"column {[bool(n.strip()) for n in names].index(False)} (counting from 0) has no name; if it is a row "
+            f"column {names.index('')} (counting from 0) has no name; if it is a row "
             "number written by pandas, save with index=False"
         )
     if table.length_N is not None:
@@ -142,13 +144,17 @@ def _read_npz(path: Path) -> Table:
             raise InputError("a single array; save with np.savez(file, log_likelihoods=..., sources=...)")
         if missing := [name for name in ("log_likelihoods", "sources") if name not in archive]:
             raise InputError(f"no array {missing[0]!r}; the file has {', '.join(archive.files) or 'none'}")
+        if unknown := [name for name in archive.files if name not in ("log_likelihoods", "sources", "lengths")]:
+            raise InputError(
+                f"unknown array {unknown[0]!r}; known are log_likelihoods, sources and, for tokens per example, lengths"
+            )
         names = _member(archive, "sources", "U", "strings (np.array(names, dtype=str))")
         if names.ndim != 1:
             raise InputError(f"sources must have one axis; got the shape {names.shape}")
         logp_NxK = _member(archive, "log_likelihoods", "fiu", "real numbers").astype(np.float64)
         has_lengths = "lengths" in archive
         length_N = _member(archive, "lengths", "fiu", "real numbers").astype(np.float64) if has_lengths else None
-    return Table(tuple(names.tolist()), logp_NxK, length_N)
+    return Table(tuple(name.strip() for name in names.tolist()), logp_NxK, length_N)
 
 
 def _member(archive: np.lib.npyio.NpzFile, name: str, kinds: str, what: str) -> np.ndarray:
@@ -201,9 +207,11 @@ def _read_parquet(path: Path) -> Table:
 
 
 def _from_arrow(names: list[str], columns: list[pyarrow.ChunkedArray]) -> Table:
+    for name in names:
+        if name != LENGTH and name.strip().lower() in (LENGTH, "lengths"):
+            raise InputError(f"the column of lengths must be called `{LENGTH}`; there is one called {name!r}")
+    names = [name.strip() for name in names]
     _refuse_twice(names)
-    if "lengths" in names:
-        raise InputError("the column of lengths must be called `length`; there is one called `lengths`")
     arrays = {}
     for name, column in zip(names, columns, strict=True):
         is_number = (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_decimal)
@@ -274,10 +282,14 @@ def main(config: Config) -> None:
         raise InputError(f"{path}: {error} (rows are counted from 0)") from None
     options: dict[str, Any] = {"upper_bounds": caps} if caps else {}
     options |= {"prior": prior, "prior_strength": config.prior_strength} if prior else {}
-    claim_folder(config.out, ("weights.json", "metrics.json"), config.overwrite)
+    options |= {"method": config.method, "tolerance": config.tolerance}
+    solve(objective, max_iterations=0, throw=False, **options)  # finds what is wrong with the options
+    claim_folder(config.out, RESULTS, config.overwrite)
+    for name in RESULTS:
+        (config.out / name).unlink(missing_ok=True)  # so that old results are never taken for those of this run
 
     try:
-        solution = solve(objective, method=config.method, tolerance=config.tolerance, **options)
+        solution = solve(objective, **options)
     except NotConverged as error:
         solution = error.solution
     weights = dict(zip(sources, np.asarray(solution.weights, np.float64).tolist(), strict=True))
@@ -300,9 +312,8 @@ def main(config: Config) -> None:
         raise SystemExit(1)
     record = {
         "schema_version": 1,
-        "command": shlex.join(["python", "-m", "experiments.weights_from_file", *sys.argv[1:]]),
         "config": dataclasses.asdict(config) | {"log_likelihoods": str(path), "out": str(config.out)},
-        "versions": versions("mixmin_jax", "jax", "numpy", "pyarrow"),
+        **provenance("mixmin_jax", "jax", "numpy", "pyarrow"),
         "data": file_fingerprint(path) | {"num_examples": num_rows, "num_sources": len(sources)},
         "unit": unit,
         "example_weight": per_row,

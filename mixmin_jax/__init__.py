@@ -1,4 +1,4 @@
-"""Data mixtures by convex optimisation (MixMin) and shared self-supervised and supervised training (MixTraining)."""
+"""Training-data mixtures by convex optimisation (MixMin)."""
 
 from mixmin_jax.errors import InputError as InputError
 from mixmin_jax.mixture.objective import cross_entropy as cross_entropy

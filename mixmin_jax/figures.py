@@ -1,6 +1,6 @@
 """Figures from plain data, for reports, papers and notebooks.
 
-Every function returns a `ReportFigure`, which a notebook displays and `save_figure` writes as PNG, the same bytes for
+Every function returns a `ReportFigure`, which a notebook displays and `figure_png` turns into PNG, the same bytes for
 the same data.  pyplot is not used and matplotlib's settings are the user's again when a function returns.
 """
 
@@ -8,7 +8,6 @@ import io
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -75,11 +74,6 @@ def figure_png(figure: Figure) -> bytes:
     figure.savefig(buffer, format="png", metadata={"Software": None})
     figure.set_layout_engine("none")  # settled: the constrained layout would move on a little with every drawing
     return buffer.getvalue()
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write the figure to `path` as PNG."""
-    Path(path).write_bytes(figure_png(figure))
 
 
 def arm_colours(arms: Iterable[str]) -> dict[str, str]:
@@ -272,14 +266,13 @@ def _correlation(result: Mapping[str, Any]) -> str:
 def text_mixture_figures(metrics: Mapping[str, Any]) -> dict[str, ReportFigure]:
     """The figures of one target of the text experiment, by file name, from its metrics.json alone."""
     arms = metrics["arms"]
-    solved = [arm for arm in metrics["gap_history"] if arm in metrics]
+    gaps = {  # each in units of its own tolerance, which depends on the number of rows
+        arm: [[None if gap is None else gap / metrics[arm]["tolerance"] for gap in history] for history in histories]
+        for arm, histories in metrics["gap_history"].items()
+    }
     return {
         "weights.png": weights_figure({arm: result["weights_per_seed"] for arm, result in arms.items()}),
         "loss.png": loss_figure({arm: result["test_bits_per_byte"]["per_seed"] for arm, result in arms.items()}),
-        "gap.png": gap_figure(
-            metrics["gap_history"],
-            max((metrics[arm]["tolerance"] for arm in solved), default=None),
-            "gap, nats per byte",
-        ),
+        "gap.png": gap_figure(gaps, 1.0, "gap / tolerance"),
         "fidelity.png": fidelity_figure(metrics["fidelity"]),
     }

@@ -16,6 +16,7 @@ Metrics = Mapping[str, Any]
 FREE_ARMS = ("natural", "uniform")  # mixtures that need no proxies
 CHEAP_EPOCHS = 4  # up to about here a repeated token is worth almost a new one (Muennighoff et al., arXiv:2305.16264)
 WEAK_CORRELATION, STRONG_CORRELATION = 0.5, 0.8
+LEAKING_SHARE = 0.01  # of the target's documents with near-duplicates in a source, from which a win may be leakage
 FEW_DOCUMENTS = 100  # fewer than this to fit the weights on is called few
 
 
@@ -81,11 +82,20 @@ def conclusion(metrics: Metrics) -> str:
     unsolved = [arm for arm in ("mixmin", "mixmin_token") if arm in metrics and not metrics[arm]["converged"]]
     if unsolved:
         sentences.append(f"**The weights of {md.listing(map(md.code, unsolved))} are not solved to tolerance.**")
-    leaking = sum(arms[best]["weights"][source] for source, count in metrics["overlap"]["sources"].items() if count)
-    if leaking > 0.01:
+    documents = metrics["data"]["target"]["documents"]
+    leaks = [source for source, count in metrics["overlap"]["sources"].items() if count >= LEAKING_SHARE * documents]
+    leaking = sum(arms[best]["weights"][source] for source in leaks)
+    if leaks and leaking > 0.01:
         sentences.append(
-            f"**{leaking:.0%} of the weight of {md.code(best)} is on sources that hold near-duplicates of the "
-            "target**: what it gains may be leakage."
+            f"**{leaking:.0%} of the weight of {md.code(best)} is on sources that hold near-duplicates of at least "
+            f"{LEAKING_SHARE:.0%} of the target's documents**: what it gains may be leakage."
+        )
+    if best not in FREE_ARMS:
+        flops = metrics["flops"]
+        spent = flops["random_mixtures" if best in ("random_search", "regmix") else "proxies"] / flops["target"]
+        sentences.append(
+            f"Finding these weights cost {md.share(spent)} of the FLOPs of one target run, which `natural` and "
+            "`uniform` did not get."
         )
     paragraph = " ".join(sentences)
     return paragraph + ("\n\n" + _what_to_check(metrics, best) if losses else "")

@@ -80,6 +80,11 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
+def max_draws(windows_K: np.ndarray, max_epochs: float) -> np.ndarray:
+    """Windows that each source may give when none is repeated more than `max_epochs` times."""
+    return np.floor(max_epochs * windows_K + 1e-9).astype(np.int64)
+
+
 class MixingPlan(NamedTuple):
     """The draws of one run: a pytree of small arrays (vmap over plans trains many mixtures at once)."""
 
@@ -94,8 +99,7 @@ def make_plan(
     """Fix a run's draws.  `max_epochs`: no source gives more than this many times its windows."""
     if not 0 < num_draws <= MAX_DRAWS:
         raise InputError(f"a run must draw between 1 and {MAX_DRAWS} windows, not {num_draws}")
-    caps_K = None if max_epochs is None else np.floor(max_epochs * windows_K + 1e-9).astype(np.int64)
-    counts_K = apportion(weights_K, num_draws, caps_K)
+    counts_K = apportion(weights_K, num_draws, None if max_epochs is None else max_draws(windows_K, max_epochs))
     return MixingPlan(
         jnp.asarray(counts_K, jnp.int32), jnp.asarray(windows_K, jnp.int32), jax.random.bits(key, (4,), jnp.uint32)
     )

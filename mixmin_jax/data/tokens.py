@@ -27,11 +27,6 @@ class TokenStore:
     windows_K: np.ndarray  # int64: whole windows in each source
     length: int  # L: positions in a window
 
-    @property
-    def tokens_K(self) -> np.ndarray:
-        """Tokens in each source that training can use: those in whole windows."""
-        return self.windows_K * self.length
-
 
 def build_store(names: Sequence[str], documents: Sequence[Iterable[bytes]], length: int) -> TokenStore:
     """Join each source's documents and lay the sources end to end.

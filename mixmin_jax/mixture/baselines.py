@@ -8,8 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from mixmin_jax.errors import InputError
-
-CAPS_SLACK = 1e-12  # caps that were themselves computed may sum to 1 less a rounding error
+from mixmin_jax.mixture.checks import SLACK, total
 
 
 def uniform_weights(num_sources: int) -> Float[np.ndarray, " K"]:
@@ -35,9 +34,9 @@ def fit_under_caps(weights_K: ArrayLike, upper_bounds_K: ArrayLike) -> Float[np.
         u_k = min(c_k, t w_k)   with t >= 1 such that sum_k u_k = 1
 
     This is the Kullback-Leibler projection, the minimiser of `KL(u || w)` over `{0 <= u <= c, sum u = 1}`. Where the
-    caps of the sources with `w_k > 0` leave a rest, those are filled and the rest goes to the sources with `w_k = 0`
-    in proportion to their caps (the limit of the projection of `w + eps c` as eps goes to 0). Weights that obey the
-    caps come back as they are.
+    caps of the sources with `w_k > 0` leave a rest, those are filled and the rest goes to the sources with `w_k = 0` in
+    proportion to their caps (the limit of the projection of `w + eps c` as eps goes to 0). Weights that obey the caps
+    come back as they are.
 
     Args:
         weights_K: weights, on the simplex along the last axis; leading axes are batches.
@@ -55,8 +54,9 @@ def fit_under_caps(weights_K: ArrayLike, upper_bounds_K: ArrayLike) -> Float[np.
     if not (weights_K >= 0).all() or not np.allclose(weights_K.sum(-1), 1, rtol=0, atol=1e-6):
         raise InputError("the weights to fit under the caps must be non-negative and sum to 1")
     caps_K = np.minimum(caps_K, 1.0)
-    if caps_K.sum() < 1 - CAPS_SLACK:
-        raise InputError(f"caps allow at most {caps_K.sum():.4g} in total; weights must sum to 1")
+    if caps_K.sum() < 1 - SLACK:
+        raise InputError(f"caps allow at most {total(caps_K.sum())} in total; weights must sum to 1")
+    caps_K = caps_K / min(caps_K.sum(), 1)
 
     fitted_K, is_full_K = weights_K, np.zeros(weights_K.shape, bool)
     for _ in range(len(caps_K)):  # every pass but the last fills at least one more source
@@ -68,8 +68,8 @@ def fit_under_caps(weights_K: ArrayLike, upper_bounds_K: ArrayLike) -> Float[np.
         # where no source of positive weight has room left, the others share the rest by their caps
         open_K = np.where(is_full_K, 0.0, weights_K)
         open_K = np.where(open_K.sum(-1, keepdims=True) > 0, open_K, np.where(is_full_K, 0.0, caps_K))
-        total = open_K.sum(-1, keepdims=True)
-        scale = np.divide(np.maximum(rest, 0.0), total, out=np.zeros_like(total), where=total > 0)
+        sum_1 = open_K.sum(-1, keepdims=True)
+        scale = np.divide(np.maximum(rest, 0.0), sum_1, out=np.zeros_like(sum_1), where=sum_1 > 0)
         shared_K = np.where(is_full_K, caps_K, scale * open_K)
         fitted_K = np.where(over_K.any(-1, keepdims=True), shared_K, fitted_K)
     return np.minimum(fitted_K, caps_K)
@@ -87,12 +87,13 @@ def random_mixtures(
 ) -> Float[np.ndarray, "R K"]:
     """Random mixtures as RegMix draws them (arXiv:2407.01492, section 3.1 and its public `synthesize_mixture.py`).
 
-        w ~ Dirichlet(s q),   q_k = p_k^temperature / sum_j p_j^temperature,   s of 15 values, log-spaced in
-        `strengths`
+        w ~ Dirichlet(s q),   q_k = p_k^temperature / sum_j p_j^temperature
 
-    with p the natural weights. Of 100 draws per mixture asked for, those over a cap are rejected; weights under
-    `minimum` become 0, the others are rounded to its multiples; duplicates are dropped and `num` are kept at random.
-    Where rejection leaves too few (tight caps), all draws are moved under the caps by `fit_under_caps` instead.
+    with p the natural weights and s one of 15 values, log-spaced in `strengths`. Of 100 draws per mixture asked for,
+    those over a cap are rejected; weights under `minimum` become 0, the others are rounded to its multiples and
+    normalised, which leaves them near multiples; duplicates are dropped and `num` are kept at random. Where rejection
+    leaves too few (tight caps), all draws are moved under the caps by `fit_under_caps` instead. Last of all, weights
+    that rounding lifted over a cap are moved under it, which may make two mixtures alike.
 
     Three differences: the script always caps, at `15 p` (pass that as `upper_bounds_K` to do the same; it keeps a
     source smaller than 1/15 from ever being the whole mixture); its rows sum to 1 only up to rounding, these are
@@ -144,11 +145,12 @@ def candidate_mixtures(
 ) -> Float[np.ndarray, "M K"]:
     """Mixtures for a regression to choose from: M draws from `Dirichlet(p)`, p the natural weights.
 
-    As RegMix simulates them (arXiv:2407.01492, section 3.3; 100 000 draws in its public notebook). Draws over a cap
-    are moved under it by `fit_under_caps`, so that the edge of the feasible set, where a capped optimum lies, is
-    there.
+    As RegMix simulates them (arXiv:2407.01492, section 3.3; 100 000 draws in its public notebook). Draws over a cap are
+    moved under it by `fit_under_caps`, so that the edge of the feasible set, where a capped optimum lies, is there.
     """
     natural_K = natural_weights(natural_K)
+    if num < 1:
+        raise InputError(f"the number of candidates must be at least 1; got {num}")
     draws_MxK = _dirichlet(natural_K, num, np.random.default_rng(seed))
     return draws_MxK if upper_bounds_K is None else fit_under_caps(draws_MxK, upper_bounds_K)
 

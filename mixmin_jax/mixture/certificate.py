@@ -37,10 +37,11 @@ def gap(
 ) -> Float[Array, ""]:
     """The bound above for w in C, from the gradient of f at w, in the units of f.
 
-    Without a prior a linear programme over C, on the simplex grad . w - min_k grad_k.  With a prior the inner
-    minimum is attained at u, the KL projection of q exp(-grad / s) on C (Boyd and Vandenberghe 2004, chapter 5: its
-    multipliers give a valid bound whether or not they are exact).  Both are written as sums of terms >= 0, so
-    nothing large cancels.
+    Without a prior a linear programme over C, on the simplex grad . w - min_k grad_k. With a prior the inner minimum is
+    attained at u, the KL projection of q exp(-grad / s) on C (Boyd and Vandenberghe 2004, chapter 5: its multipliers
+    give a valid bound whether or not they are exact). On the simplex, and with a prior everywhere, the gap is written
+    as a sum of terms >= 0, so that nothing large cancels; a linear programme with bounds is shifted by its price, so
+    that little does.
     """
     if prior is None:
         return _linear_gap(w_K, gradient_K, feasible)

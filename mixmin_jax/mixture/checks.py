@@ -1,6 +1,8 @@
 """Checks of arrays and names that users hand in, with messages that say where the fault is."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,20 +10,57 @@ from jaxtyping import ArrayLike
 
 from mixmin_jax.errors import InputError
 
+SLACK = 1e-9  # totals that miss 1, or a cap, by no more than this are taken to be rounded
 _SHOWN = 5  # rows or names that a message lists
 
 
-def is_traced(*arrays: object) -> bool:
-    """Whether any array is a tracer of jit, vmap or grad, whose values cannot be looked at."""
-    return any(isinstance(a, jax.core.Tracer) for a in arrays)
+def is_traced(*values: object) -> bool:
+    """Whether any value, or any element of a list or mapping, is a tracer of jit, vmap or grad, with nothing to see."""
+
+    def traced(value):
+        if isinstance(value, Mapping):
+            return any(map(traced, value.values()))
+        return any(map(traced, value)) if isinstance(value, list | tuple) else isinstance(value, jax.core.Tracer)
+
+    return any(map(traced, values))
 
 
-def float64(values: ArrayLike, what: str) -> np.ndarray:
+def as_float64(values: ArrayLike, what: str) -> np.ndarray:
     """Host copy in float64; no copy where the values already are that."""
     try:
+        if np.iscomplexobj(values):
+            raise TypeError("got complex ones")
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{what} must be an array of real numbers: {error}") from None
+
+
+def total(value: float) -> str:
+    """A total that should be 1, with its distance where six digits hide it: '0.83', '1 - 2e-08'."""
+    text = f"{value:.6g}"
+    return text if text != "1" or value == 1 else f"1 {'+' if value > 1 else '-'} {abs(value - 1):.2g}"
+
+
+def checked_tolerance(tolerance: Any) -> float:
+    """A finite number above 0."""
+    try:
+        value = float("nan") if isinstance(tolerance, str) or is_traced(tolerance) else float(tolerance)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"tolerance must be a finite number above 0; got {tolerance!r}")
+    return value
+
+
+def checked_iterations(max_iterations: Any) -> int:
+    """A whole number of at least 0; ones that no run reaches are cut to what a counter holds."""
+    try:
+        value = -1 if is_traced(max_iterations) else operator.index(max_iterations)
+    except TypeError:
+        value = -1
+    if value < 0:
+        raise InputError(f"max_iterations must be a whole number of at least 0; got {max_iterations!r}")
+    return min(value, np.iinfo(np.int32).max)
 
 
 def at_rows(rows: np.ndarray) -> str:

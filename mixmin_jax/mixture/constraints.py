@@ -1,7 +1,8 @@
 """Constraints and priors as users write them, checked and turned into a feasible set and a penalty."""
 
-import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,15 +10,15 @@ from jaxtyping import ArrayLike
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
-from mixmin_jax.mixture.checks import float64, is_traced, list_names
+from mixmin_jax.mixture.checks import SLACK, as_float64, is_traced, list_names, total
 from mixmin_jax.mixture.feasible import FeasibleSet, Groups
 
 Source = str | int
 # One value for all sources, one each, or some sources' by name or column.
-PerSource = ArrayLike | Mapping[str, float] | Mapping[int, float]
-GroupCaps = Mapping[tuple[Source, ...], float]
+PerSource = ArrayLike | Sequence[Any] | Mapping[str, Any] | Mapping[int, Any]
+GroupCaps = Mapping[tuple[Source, ...], Any]
 
-_SLACK = 1e-9  # caps that fall short of a total of 1, or a prior that misses it, by no more than this are rescaled
+_ROUNDING = 1e-13  # room that is no more than this is none
 
 
 def build(
@@ -32,61 +33,65 @@ def build(
     """The feasible set and the prior that the options of `solve` describe.
 
     Raises:
-      InputError: no weights satisfy the bounds (with the total they allow), or a bound or prior is not one.  Traced
-        values are taken as they are.
+      InputError: no weights satisfy the bounds (with the total they allow), or a bound or prior is not one. Traced
+        values are taken as they are; the others are checked as if the traced ones bound nothing.
     """
     names = sources or tuple(str(k) for k in range(num_sources))
     cap_K = _per_source(upper_bounds, "upper_bounds", 1.0, num_sources, sources)
     floor_K = _per_source(lower_bounds, "lower_bounds", 0.0, num_sources, sources)
     grouped = _groups(groups, num_sources, sources)
-    q_K = _per_source(prior, "prior", None, num_sources, sources)
-    if is_traced(cap_K, floor_K, q_K, prior_strength, grouped and grouped.cap_G):
-        feasible = FeasibleSet(num_sources, floor_K, cap_K, grouped)
-        return feasible, None if q_K is None else Prior(jnp.asarray(q_K), jnp.asarray(prior_strength))
-
-    penalty = _prior(q_K, prior_strength, names)
+    q_K, strength = _prior(_per_source(prior, "prior", None, num_sources, sources), prior_strength, names)
     for what, values_K, meaning in (("upper_bounds", cap_K, "a cap"), ("lower_bounds", floor_K, "a floor")):
-        if values_K is not None and (bad := np.flatnonzero(~(values_K >= 0))).size:
-            raise InputError(f"{what}: {meaning} must be at least 0, but {names[bad[0]]} has {values_K[bad[0]]}")
-    low_K = np.zeros(num_sources) if floor_K is None else floor_K
-    high_K = np.ones(num_sources) if cap_K is None else np.minimum(cap_K, 1)
-    _check_floors(low_K, high_K, q_K, names)
-    if q_K is not None:
-        high_K = np.where(q_K > 0, high_K, 0)  # s KL(w || q) is infinite otherwise
+        known_K = _known(values_K, np.zeros(num_sources))
+        if (bad := np.flatnonzero(~(known_K >= 0))).size:
+            raise InputError(f"{what}: {meaning} must be at least 0, but {names[bad[0]]} has {known_K[bad[0]]}")
+
+    low_K, known_q_K = _known(floor_K, np.zeros(num_sources)), _known(q_K, np.ones(num_sources))
+    high_K = np.minimum(_known(cap_K, np.ones(num_sources)), 1)
+    _check_floors(low_K, high_K, known_q_K, names)
+    high_K = np.where(known_q_K > 0, high_K, 0)  # s KL(w || q) is infinite otherwise
     most = high_K.sum()
     if grouped is not None:
-        floors_G = grouped.sums(low_K)
-        if (bad := np.flatnonzero(floors_G > grouped.cap_G + _SLACK)).size:
+        cap_G, floors_G = _known(grouped.cap_G, np.ones(len(grouped.cap_G))), grouped.sums(low_K)
+        if (bad := np.flatnonzero(floors_G > cap_G + SLACK)).size:
             group = list_names([names[k] for k in np.flatnonzero(grouped.members_GxK[bad[0]])])
             raise InputError(
-                f"the group ({group}) has a cap of {grouped.cap_G[bad[0]]:.6g}, but its floors need "
-                f"{floors_G[bad[0]]:.6g}; raise the group's cap or lower its floors"
+                f"the group ({group}) has a cap of {cap_G[bad[0]]:.6g}, but its floors need {floors_G[bad[0]]:.6g}; "
+                "raise the group's cap or lower its floors"
             )
-        most -= np.maximum(grouped.sums(high_K) - grouped.cap_G, 0).sum()
-    if most < 1 - _SLACK:
-        only = "" if q_K is None or (q_K > 0).all() else ", where the prior is above 0,"
+        cap_G = np.maximum(cap_G, floors_G)
+        most -= np.maximum(grouped.sums(high_K) - cap_G, 0).sum()
+    if most < 1 - SLACK:
+        only = "" if (known_q_K > 0).all() else ", where the prior is above 0,"
         raise InputError(
-            f"caps{only} allow at most {most:.6g} in total, but weights must sum to 1; raise caps or drop some"
+            f"caps{only} allow at most {total(most)} in total, but weights must sum to 1; raise caps or drop some"
         )
-    if cap_K is not None:
+    if cap_K is not None and not is_traced(cap_K):
         cap_K = _binding(high_K / min(most, 1))
     if grouped is not None:
-        grouped = dataclasses.replace(grouped, cap_G=grouped.cap_G / min(most, 1))
-    if floor_K is not None:
+        if is_traced(grouped.cap_G):
+            grouped = Groups(grouped.members_GxK, jnp.minimum(grouped.cap_G, 1))
+        else:
+            binds_G = cap_G < 1
+            grouped = Groups(grouped.members_GxK[binds_G], cap_G[binds_G] / min(most, 1)) if binds_G.any() else None
+    if floor_K is not None and not is_traced(floor_K):
         floor_K = None if not floor_K.any() else floor_K / max(floor_K.sum(), 1)
-    return FeasibleSet(num_sources, floor_K, cap_K, grouped), penalty
+    feasible = FeasibleSet(num_sources, floor_K, cap_K, grouped)
+    return feasible, None if q_K is None else Prior(q_K, strength)
 
 
 def usable(feasible: FeasibleSet, prior: Prior | None) -> np.ndarray:
-    """The sources that may have a weight above 0 at all."""
-    may_K = np.ones(feasible.num_sources, bool)
-    if feasible.cap_K is not None:
-        may_K &= np.asarray(feasible.cap_K) > 0
-    if feasible.groups is not None:
-        may_K &= feasible.groups.spread(feasible.groups.cap_G, 1.0) > 0
+    """The sources that may have a weight above 0 at all, all of them at once; traced bounds are taken to allow it."""
+    floor_K = _known(feasible.floor_K, np.zeros(feasible.num_sources))
+    may_K = _known(feasible.cap_K, np.ones(feasible.num_sources)) > 0
     if prior is not None:
-        may_K &= np.asarray(prior.q_K) > 0
-    return np.flatnonzero(may_K)
+        may_K &= _known(prior.q_K, np.ones(feasible.num_sources)) > 0
+    # Where floors use up a group, or the sum, nothing is left for sources without a floor.
+    room_K = np.full(feasible.num_sources, 1 - floor_K.sum())
+    if feasible.groups is not None:
+        cap_G = _known(feasible.groups.cap_G, np.ones(len(feasible.groups.cap_G)))
+        room_K = np.minimum(room_K, feasible.groups.spread(cap_G - feasible.groups.sums(floor_K), 1.0))
+    return np.flatnonzero(may_K & ((floor_K > 0) | (room_K > _ROUNDING)))
 
 
 def take(feasible: FeasibleSet, prior: Prior | None, columns: np.ndarray) -> tuple[FeasibleSet, Prior | None]:
@@ -109,22 +114,35 @@ def _binding(cap_K):
     return None if cap_K is None or (cap_K >= 1).all() else cap_K
 
 
+def _known(values, otherwise):
+    """Values to look at; `otherwise`, which binds nothing, where there are none or they are traced."""
+    return otherwise if values is None or is_traced(values) else np.asarray(values)
+
+
 def _per_source(values, what, default, num_sources, sources):
     """(K,) floats from one value, one value each, or values by name or column; None for None."""
-    if values is None or is_traced(values):
-        return values if values is None else jnp.broadcast_to(values, (num_sources,))
+    if values is None:
+        return None
     if isinstance(values, Mapping):
         if default is None and len(values) != num_sources:
             raise InputError(f"{what} must give all {num_sources} sources a value; got {len(values)}")
-        result_K = np.full(num_sources, default or 0.0)
+        given = {}
         for source, value in values.items():
-            result_K[_column(source, what, num_sources, sources)] = float64(value, what)
-        return result_K
-    values = float64(values, what)
-    if values.shape not in ((num_sources,), () if default is not None else (num_sources,)):
+            column = _column(source, what, num_sources, sources)
+            if column in given:
+                raise InputError(f"{what} gives {sources[column]!r} two values, by name and by column {column}")
+            given[column] = value
+        values = [given.get(k, default) for k in range(num_sources)]
+    if is_traced(values):
+        values = jnp.stack([jnp.asarray(value) for value in values]) if isinstance(values, list | tuple) else values
+    else:
+        values = as_float64(values, what)
+    if np.shape(values) not in ((num_sources,), () if default is not None else (num_sources,)):
         raise InputError(
-            f"{what} has the shape {values.shape}, but there are {num_sources} sources: give one value a source"
+            f"{what} has the shape {np.shape(values)}, but there are {num_sources} sources: give one value a source"
         )
+    if is_traced(values):
+        return jnp.broadcast_to(values, (num_sources,))
     return np.broadcast_to(values, (num_sources,)).copy()
 
 
@@ -135,53 +153,65 @@ def _column(source, what, num_sources, sources):
         if source not in sources:
             raise InputError(f"{what} names {source!r}, which is no source; the sources are {list_names(sources)}")
         return sources.index(source)
+    if not isinstance(source, numbers.Integral) or isinstance(source, bool):
+        raise InputError(f"{what} names sources by name or by column, a whole number; got {source!r}")
     if not 0 <= source < num_sources:
         raise InputError(f"{what} names column {source}, but columns go from 0 to {num_sources - 1}")
     return int(source)
 
 
 def _groups(groups, num_sources, sources):
-    if not groups:
+    if groups is None or (isinstance(groups, Mapping) and not groups):
         return None
+    usage = "groups map tuples of sources to caps, as in {('web', 'news'): 0.5}"
+    if not isinstance(groups, Mapping):
+        raise InputError(f"{usage}; got {groups!r}")
     members_GxK = np.zeros((len(groups), num_sources))
     for g, group in enumerate(groups):
         if isinstance(group, str) or not isinstance(group, Sequence) or not group:
-            raise InputError(f"groups map tuples of sources to caps, as in {{('web', 'news'): 0.5}}; got {group!r}")
+            raise InputError(f"{usage}; got {group!r}")
         for source in group:
             members_GxK[g, _column(source, "groups", num_sources, sources)] = 1
     if (shared := np.flatnonzero(members_GxK.sum(axis=0) > 1)).size:
         name = sources[shared[0]] if sources else shared[0]
         raise InputError(f"groups must not overlap, but source {name} is in more than one")
     caps = list(groups.values())
-    if is_traced(*caps):
-        return Groups(members_GxK, jnp.stack(caps))
-    group_cap_G = float64(caps, "groups")
-    if group_cap_G.ndim != 1 or not (group_cap_G >= 0).all():
-        raise InputError(f"groups: every cap must be a number of at least 0; got {caps}")
-    return Groups(members_GxK, group_cap_G)
+    for cap in caps:
+        if not is_traced(cap) and not (np.shape(cap) == () and as_float64(cap, "groups") >= 0):
+            raise InputError(f"groups: every cap must be a number of at least 0; got {cap!r}")
+    if is_traced(caps):
+        return Groups(members_GxK, jnp.stack([jnp.asarray(cap) for cap in caps]))
+    return Groups(members_GxK, as_float64(caps, "groups"))
 
 
 def _prior(q_K, strength, names):
+    """The prior and its strength, checked as far as they are not traced; a prior below the least float is 0."""
+    if not is_traced(strength):
+        strength = as_float64(strength, "prior_strength")
+        if strength.shape != ():
+            raise InputError(f"prior_strength must be one number; got the shape {strength.shape}")
     if q_K is None:
-        if strength:
+        if is_traced(strength) or strength != 0:
             raise InputError(f"prior_strength is {strength}, but there is no prior; give one, or leave it out")
-        return None
-    if not (np.isfinite(strength) and strength > 0):
+        return None, None
+    if not is_traced(strength) and not (np.isfinite(strength) and strength > 0):
         raise InputError(f"a prior needs a finite prior_strength above 0; got {strength}")
+    if is_traced(q_K):
+        return q_K, strength
     if (bad := np.flatnonzero(~(q_K >= 0))).size:
         raise InputError(f"prior must not be negative or NaN, but {names[bad[0]]} has {q_K[bad[0]]}")
-    if not abs(q_K.sum() - 1) <= 1e-6:
-        raise InputError(f"prior must sum to 1, but sums to {q_K.sum():.6g}; divide it by its sum")
-    return Prior(q_K / q_K.sum(), np.float64(strength))
+    if not abs(q_K.sum() - 1) <= 1e-6:  # more than SLACK, for priors written to a few digits or held in float32
+        raise InputError(f"prior must sum to 1, but sums to {total(q_K.sum())}; divide it by its sum")
+    return np.where(q_K > np.finfo(np.float64).tiny, q_K, 0) / q_K.sum(), strength
 
 
 def _check_floors(low_K, high_K, q_K, names):
-    if low_K.sum() > 1 + _SLACK:
-        raise InputError(f"floors need {low_K.sum():.6g} in total, and weights sum to 1; lower them")
+    if low_K.sum() > 1 + SLACK:
+        raise InputError(f"floors need {total(low_K.sum())} in total, and weights sum to 1; lower them")
     if (bad := np.flatnonzero(low_K > high_K)).size:
         name, low, high = names[bad[0]], low_K[bad[0]], high_K[bad[0]]
         raise InputError(f"{name} has a floor of {low:.6g} above its cap of {high:.6g}; lower it or raise the cap")
-    if q_K is not None and (bad := np.flatnonzero((low_K > 0) & (q_K == 0))).size:
+    if (bad := np.flatnonzero((low_K > 0) & (q_K == 0))).size:
         raise InputError(
             f"{names[bad[0]]} has a floor of {low_K[bad[0]]:.6g}, but the prior gives it 0, which forbids any weight; "
             "give it a prior above 0 or no floor"

@@ -60,7 +60,7 @@ class FeasibleSet:
     # The inequalities A w <= b, for interior-point methods.
 
     def limits(self) -> Float[Array, " M"]:
-        """b.  A cap of 1 or more is implied by sum w = 1; it is moved to 2 so that it can never be active."""
+        """b. A cap of 1 or more is implied by sum w = 1; it is moved to 2 so that it can never be active."""
         parts = [-self.lower_K]
         if self.cap_K is not None:
             parts.append(jnp.where(self.upper_K < 1, self.upper_K, 2))
@@ -96,6 +96,10 @@ class FeasibleSet:
         """The diagonal of A' diag(d) A, of the bounds on single sources alone."""
         k = self.num_sources
         return d_M[:k] if self.cap_K is None else d_M[:k] + d_M[k : 2 * k]
+
+    def violation(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        """By how much w misses C, at most, in any one bound or in the sum; 0 or rounding where C is not empty."""
+        return jnp.maximum(jnp.abs(w_K.sum() - 1), jnp.max(self.rows(w_K) - self.limits()))
 
     # Points of C.
 
@@ -136,7 +140,7 @@ class FeasibleSet:
         return room_K * self.groups.spread(jnp.minimum(1, left_G / jnp.where(room_G > 0, room_G, 1)), 1.0)
 
     def minimise_linear(self, cost_K: Float[Array, " K"]) -> Float[Array, " K"]:
-        """argmin over u in C of cost . u.  Greedy, and exact: floors first, then room by ascending cost."""
+        """argmin over u in C of cost . u. Greedy, and exact: floors first, then room by ascending cost."""
         order_K = jnp.argsort(cost_K)
         if self.plain:
             return jnp.zeros(self.num_sources, cost_K.dtype).at[order_K[0]].set(1)
@@ -162,8 +166,7 @@ class FeasibleSet:
     ) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " G"] | None]:
         """argmin over u in C of KL(u || x) = clip(x exp(-nu_k), floor, cap), for x given by its logarithm.
 
-        Returns u, the multipliers nu_k (that of sum u = 1 plus that of the source's group) and the groups'
-        multipliers.
+        Returns u, the multipliers nu_k (that of sum u = 1 plus that of the source's group) and the groups' multipliers.
         """
         if self.plain:
             nu = jax.nn.logsumexp(logx_K)
@@ -176,8 +179,8 @@ class FeasibleSet:
     def _level(self, response: Callable, low, high):
         """nu_K, equal for all sources but for their group's multiplier, at which clip(response(nu)) lies in C.
 
-        A full group stays full as nu falls, so that with nu_G, the level at which group G is just full, all its
-        sources see max(nu, nu_G): one bisection for all groups and one for the total, not one inside the other.
+        A full group stays full as nu falls, so that with nu_G, the level at which group G is just full, all its sources
+        see max(nu, nu_G): one bisection for all groups and one for the total, not one inside the other.
         """
 
         def filled(nu_K):

@@ -1,14 +1,15 @@
 """Primal-dual interior point with Mehrotra's predictor and corrector: the default method.
 
-With slacks s > 0 and multipliers z > 0 of the inequalities A w <= b, and the multiplier y of sum w = 1, each
-iteration solves the Newton equations of
+With slacks t > 0 and multipliers z > 0 of the inequalities A w <= b, and the multiplier y of sum w = 1, each iteration
+solves the Newton equations of
 
-    grad F(w) + y 1 + A' z = 0        sum w = 1        A w + s = b        s_m z_m = mu
+    grad F(w) + y 1 + A' z = 0        sum w = 1        A w + t = b        t_m z_m = mu
 
-twice with one Cholesky factor of the K x K matrix  hess F + A' diag(z / s) A.  For cross-entropy on the whole
-simplex the sum need not be imposed: f(c w) = f(w) - V log c, so that minimising f(w) + V sum_k w_k over w >= 0 gives
-sum w = 1 by itself, with y = V known.  (Mehrotra 1992; Boyd and Vandenberghe 2004, section 11.7; for mixture
-proportions Kim, Carbonetto, Stephens and Anitescu 2020, whose mixsqp works on the same reduced problem.)
+twice with one Cholesky factor. Factored is the K x K matrix hess F + D, where the diagonal D holds z / t of the bounds
+on single sources; groups and the sum are borders of it, eliminated last. For cross-entropy on the whole simplex the sum
+need not be imposed: f(c w) = f(w) - V log c, so that minimising f(w) + V sum_k w_k over w >= 0 gives sum w = 1 by
+itself, with y = V known. (Mehrotra 1992; Boyd and Vandenberghe 2004, section 11.7; for mixture proportions Kim,
+Carbonetto, Stephens and Anitescu 2020, whose mixsqp works on the same reduced problem.)
 """
 
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def step(problem: Problem, state: State) -> State:
     solve = newton(problem, state)
 
     def direction(complementarity_M):
-        """The Newton step that takes s z to s z - complementarity."""
+        """The Newton step that takes t z to t z - complementarity."""
         push_M = (complementarity_M + z_M * primal_M) / slack_M
         dw_K, dz_G, dy = solve(feasible.bounds_adjoint(push_M) - dual_K, (complementarity_M / z_M + primal_M)[b:])
         dslack_M = primal_M - feasible.rows(dw_K)
@@ -63,14 +64,14 @@ def step(problem: Problem, state: State) -> State:
         return dw_K, dy, dslack_M, jnp.concatenate([dz_M[:b], dz_G])
 
     _, _, dslack_M, dz_M = direction(slack_M * z_M)
-    primal, dual = jnp.minimum(1, _room(slack_M, dslack_M)), jnp.minimum(1, _room(z_M, dz_M))
+    primal, dual = jnp.minimum(1, _step_to_boundary(slack_M, dslack_M)), jnp.minimum(1, _step_to_boundary(z_M, dz_M))
     after = (slack_M + primal * dslack_M) @ (z_M + dual * dz_M) / slack_M.size
     # The second-order term counts as far as the predictor got; in full it can throw a blocked iterate far off.
     second_M = primal * dual * dslack_M * dz_M
     dw_K, dy, dslack_M, dz_M = direction(slack_M * z_M + second_M - (after / mu) ** 3 * mu)
 
-    primal = jnp.minimum(1, _TO_BOUNDARY * _room(slack_M, dslack_M))
-    dual = jnp.minimum(1, _TO_BOUNDARY * _room(z_M, dz_M))
+    primal = jnp.minimum(1, _TO_BOUNDARY * _step_to_boundary(slack_M, dslack_M))
+    dual = jnp.minimum(1, _TO_BOUNDARY * _step_to_boundary(z_M, dz_M))
     w_K = feasible.repair(w_K + primal * dw_K)
     new_slack_M = w_K if problem.homogeneous else slack_M + primal * dslack_M
     point, curvature_KxK = _evaluate(problem, w_K)
@@ -80,10 +81,10 @@ def step(problem: Problem, state: State) -> State:
 def newton(problem: Problem, state: State) -> Callable:
     """The solver (r_K, r_G) -> (dw, dz_G, dy) of the Newton equations with the bounds on single sources eliminated.
 
-        M dw + G' dz_G + 1 dy = r_K,      G dw - (s_G / z_G) dz_G = r_G,      1' dw = 0
+        M dw + G' dz_G + 1 dy = r_K,      G dw - (t_G / z_G) dz_G = r_G,      1' dw = 0
 
-    where M = hess F + D, and D is the diagonal of the bounds' z / s; without dy and the last equation where the sum is
-    free.  Groups and the sum stay as borders: eliminated like bounds, a full group would drown the curvature inside.
+    where M = hess F + D, and D is the diagonal of the bounds' z / t; without dy and the last equation where the sum is
+    free. Groups and the sum stay as borders: eliminated like bounds, a full group would drown the curvature inside.
     """
     feasible, ratio_M = problem.feasible, state.z_M / state.slack_M
     diagonal_K = feasible.bounds_gram(ratio_M)
@@ -125,7 +126,7 @@ def newton(problem: Problem, state: State) -> Callable:
 
 def _evaluate(problem, w_K):
     loss, gradient_K, curvature_KxK = problem.f.curvature(w_K)
-    return Point(w_K, loss, gradient_K, problem.gap(w_K, gradient_K)), curvature_KxK
+    return problem.certified(w_K, loss, gradient_K), curvature_KxK
 
 
 def _gradient(problem, point):
@@ -133,9 +134,9 @@ def _gradient(problem, point):
     return point.gradient if problem.prior is None else point.gradient + problem.prior.gradient(point.weights)
 
 
-def _room(x_M, dx_M):
+def _step_to_boundary(x_M, dx_M):
     """The largest step that keeps x + step dx >= 0."""
     return jnp.min(jnp.where(dx_M < 0, -x_M / jnp.where(dx_M < 0, dx_M, -1), jnp.inf))
 
 
-INTERIOR_POINT = Method(init, step)
+INTERIOR_POINT = Method(init, step, iterations=100)

@@ -3,9 +3,9 @@
     w+ = argmin over u in C of  eta [grad f(w) . u + s KL(u || q)] + KL(u || w)
 
 On the simplex without a prior this multiplies weights by exp(-eta grad f) and normalises (MixMin, arXiv:2502.10510;
-Beck and Teboulle 2003).  The published loop takes eta = 1 and a fixed number of steps; here eta shrinks
-until f(w+) <= f(w) + grad f(w) . (w+ - w) + KL(w+ || w) / eta, which makes every step decrease F, and grows again
-afterwards.
+Beck and Teboulle 2003). The published loop takes eta = 1 and a fixed number of steps; here eta shrinks until f(w+) <=
+f(w) + grad f(w) . (w+ - w) + KL(w+ || w) / eta, so that a step decreases F but for rounding, and grows again
+afterwards. Where no step is short enough, the weights stay.
 """
 
 from typing import NamedTuple
@@ -56,8 +56,9 @@ def step(problem: Problem, state: State) -> State:
         eta = eta * _SHRINK
         return eta, *move(eta), tries + 1
 
-    eta, w_K, (loss, gradient_K), _ = jax.lax.while_loop(rejected, shrink, (state.eta, *move(state.eta), 0))
-    return State(Point(w_K, loss, gradient_K, problem.gap(w_K, gradient_K)), eta * _GROW)
+    eta, w_K, outcome, _ = jax.lax.while_loop(rejected, shrink, (state.eta, *move(state.eta), 0))
+    moved, stays = problem.certified(w_K, *outcome), rejected((eta, w_K, outcome, 0))
+    return State(jax.tree.map(lambda new, old: jnp.where(stays, old, new), moved, here), eta * _GROW)
 
 
 MIRROR_DESCENT = Method(init, step)

@@ -1,16 +1,15 @@
 """Objectives over mixture weights: cross-entropy and squared error.
 
-What a user builds (`CrossEntropy`, `SquaredError`) holds data.  `prepare()` turns it, inside a compiled program, into
+What a user builds (`CrossEntropy`, `SquaredError`) holds data. `prepare()` turns it, inside a compiled program, into
 what a solver evaluates (an `Evaluator`): a value, a gradient and a K x K curvature, each of them a sum over rows.
-Solvers know nothing else, so rows may be streamed, sharded or belong to several targets without a change to any
-solver.
+Solvers know nothing else, so rows may be streamed, sharded or belong to several targets without a change to any solver.
 
 Axes: N examples, K sources, D outputs of a predictor.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +18,14 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.checks import at_rows, describe_bad_rows, float64, is_traced, source_names
+from mixmin_jax.mixture.checks import as_float64, at_rows, describe_bad_rows, is_traced, source_names
 
 _BLOCK = 4096  # rows whose scaled copy stays in the cache while the curvature is summed
 
 HostOrDevice = np.ndarray | Array
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """A convex function f of the weights, as solvers see it."""
 
@@ -49,6 +49,7 @@ class Evaluator(Protocol):
         """f(w) - offset, the gradient and the Hessian, in one pass over the rows."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """Data that defines a convex function of the weights of K sources."""
 
@@ -69,6 +70,9 @@ class Objective(Protocol):
     def anonymous(self) -> "Objective":
         """The same objective without names, which would be compiled in."""
 
+    def rounded(self, dtype: Any) -> "Objective":
+        """The same objective in arrays of a float type, with large constants taken off host arrays in float64 first."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -76,20 +80,22 @@ class CrossEntropy:
     """f(w) = - sum_n v_n log sum_k w_k exp(logp_nk); built by `cross_entropy`."""
 
     logp_NxK: Float[HostOrDevice, "N K"]
-    shift_N: Float[HostOrDevice, " N"]  # the largest entry of each row
     weights_N: Float[HostOrDevice, " N"]
     sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+    shift_N: Float[HostOrDevice, " N"] | None = None  # what has been taken off the rows already
 
     @property
     def num_sources(self) -> int:
         return self.logp_NxK.shape[1]
 
     def prepare(self) -> "Likelihoods":
+        logp_NxK, v_N = jnp.asarray(self.logp_NxK), jnp.asarray(self.weights_N)
         # f does not depend on the shifts, so no derivative has to pass through them.
-        shift_N = jax.lax.stop_gradient(jnp.asarray(self.shift_N))
-        v_N = jnp.asarray(self.weights_N)
-        offset = -(v_N @ shift_N)
-        scaled_NxK = self.logp_NxK - shift_N[:, None]
+        most_N = jax.lax.stop_gradient(logp_NxK.max(axis=1))
+        good_N = jnp.isfinite(most_N)  # other rows have weight 0, or no density under any weights
+        most_N = jnp.where(good_N, most_N, 0)
+        offset = -(v_N @ (most_N if self.shift_N is None else most_N + self.shift_N))
+        scaled_NxK = jnp.where(good_N[:, None], logp_NxK - most_N[:, None], -jnp.inf)
         if (n := v_N.size) > _BLOCK:  # rows of weight 0 make up a whole number of blocks
             v_N = jnp.pad(v_N, (0, -n % _BLOCK))
             scaled_NxK = jnp.pad(scaled_NxK, ((0, -n % _BLOCK), (0, 0)))
@@ -101,6 +107,14 @@ class CrossEntropy:
 
     def anonymous(self) -> "CrossEntropy":
         return dataclasses.replace(self, sources=None)
+
+    def rounded(self, dtype: Any) -> "CrossEntropy":
+        result = self
+        if isinstance(self.logp_NxK, np.ndarray):
+            shift_N = self.logp_NxK.max(axis=1)
+            shift_N = np.where(np.isfinite(shift_N), shift_N, 0)
+            result = dataclasses.replace(self, logp_NxK=self.logp_NxK - shift_N[:, None], shift_N=shift_N)
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype), result)
 
 
 @jax.tree_util.register_dataclass
@@ -170,6 +184,9 @@ class SquaredError:
     def anonymous(self) -> "SquaredError":
         return dataclasses.replace(self, sources=None)
 
+    def rounded(self, dtype: Any) -> "SquaredError":
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -204,20 +221,22 @@ def cross_entropy(
 
         f(w) = - sum_n v_n log sum_k w_k p_nk          grad_k f = - sum_n v_n p_nk / (p_n . w)
 
-    Minimising it over the simplex is maximum likelihood for mixture proportions (Kiefer and Wolfowitz 1956).  Rows of
+    Minimising it over the simplex is maximum likelihood for mixture proportions (Kiefer and Wolfowitz 1956). Rows of
     conditional log-likelihoods, log p(y | x), additionally assume that all sources share the distribution of x.
 
     Args:
       logp_NxK: log-likelihood of example n under the proxy of source k, in nats; -inf where a source excludes an
-        example. NumPy or JAX arrays of any float type; held in float64 on the host (a traced array keeps its type,
-        unchecked).
-      example_weights: v_N >= 0, used as given; 1/N each by default (f in nats per example).  1/(N length_n) gives
-        nats per token.
+        example. NumPy or JAX arrays of any real type; held in float64 on the host (a traced array keeps its type,
+        float32 at least, unchecked).
+      example_weights: v_N >= 0, used as given; 1/N each by default: f in nats per example. With tokens length_n, v_n =
+        1 / sum of lengths gives nats per token of the whole set (total loss / total tokens), which weighs examples
+        alike; v_n = 1 / (N length_n) gives the mean over examples of each one's nats per token, which weighs short ones
+        more. Rows of weight 0 do not count, whatever they hold.
       sources: names of the K columns.
 
     Raises:
-      InputError: NaN, +inf or all -inf rows; negative or non-finite weights, or none above 0; lengths that do not
-        match.
+      InputError: NaN, +inf or all -inf in rows that count; negative or non-finite weights, or none above 0; lengths
+        that do not match.
     """
     shape = np.shape(logp_NxK)
     if len(shape) != 2 or 0 in shape:
@@ -228,27 +247,40 @@ def cross_entropy(
             f"example_weights has the shape {np.shape(example_weights)}, but there are {shape[0]} rows: "
             "give one weight a row"
         )
-    if is_traced(logp_NxK, example_weights):
-        traced_NxK = jnp.asarray(logp_NxK)
-        v_N = np.full(shape[0], 1 / shape[0]) if example_weights is None else example_weights
-        return CrossEntropy(traced_NxK, traced_NxK.max(axis=1), jnp.asarray(v_N, traced_NxK.dtype), names)
-
-    host_NxK = float64(logp_NxK, "log-likelihoods")
-    shift_N = host_NxK.max(axis=1)  # NaN and +inf survive the maximum, so one pass over the data finds every bad row
-    if not np.isfinite(shift_N).all():
-        raise InputError(describe_bad_rows(host_NxK, shift_N, names))
     if example_weights is None:
-        return CrossEntropy(host_NxK, shift_N, np.full(shape[0], 1 / shape[0]), names)
-    v_N = float64(example_weights, "example_weights")
-    bad = np.flatnonzero(~(np.isfinite(v_N) & (v_N >= 0)))
-    if bad.size:
+        v_N = np.full(shape[0], 1 / shape[0])
+    elif is_traced(example_weights):
+        v_N = _at_least_single(example_weights, "example_weights")
+    else:
+        v_N = as_float64(example_weights, "example_weights")
+        bad = np.flatnonzero(~(np.isfinite(v_N) & (v_N >= 0)))
+        if bad.size:
+            raise InputError(
+                f"example_weights must be finite and at least 0; {at_rows(bad)} (the first is {v_N[bad[0]]}). "
+                "Leave out rows that should not count, or give them weight 0"
+            )
+        if not v_N.any():
+            raise InputError(
+                "example_weights are all 0: nothing is left to fit; give at least one row a positive weight"
+            )
+    if is_traced(logp_NxK):
+        return CrossEntropy(_at_least_single(logp_NxK, "log-likelihoods"), v_N, names)
+    host_NxK = as_float64(logp_NxK, "log-likelihoods")
+    most_N = host_NxK.max(axis=1)  # NaN and +inf survive the maximum, so one pass over the data finds every bad row
+    counts_N = np.ones(shape[0], bool) if is_traced(v_N) else v_N > 0
+    if not np.isfinite(most_N[counts_N]).all():
         raise InputError(
-            f"example_weights must be finite and at least 0; {at_rows(bad)} (the first is {v_N[bad[0]]}). "
-            "Leave out rows that should not count, or give them weight 0"
+            describe_bad_rows(np.where(counts_N[:, None], host_NxK, 0), np.where(counts_N, most_N, 0), names)
         )
-    if not v_N.any():
-        raise InputError("example_weights are all 0: nothing is left to fit; give at least one row a positive weight")
-    return CrossEntropy(host_NxK, shift_N, v_N, names)
+    return CrossEntropy(host_NxK, v_N, names)
+
+
+def _at_least_single(traced, what):
+    """A traced array in its own float type, or in float32 where that is less or no float type."""
+    traced = jnp.asarray(traced)
+    if jnp.iscomplexobj(traced):
+        raise InputError(f"{what} must be real; got {traced.dtype}")
+    return traced.astype(jnp.promote_types(traced.dtype, jnp.float32))
 
 
 def squared_error(
@@ -260,12 +292,12 @@ def squared_error(
 
         f(w) = 1/N sum_n ||sum_k w_k yhat_nk - y_n||^2
 
+    A tolerance refers to the variance mean_n ||y_n - mean y||^2, or to the worst source's error where y is constant.
+
     Args:
       yhat: predictions of the K sources' proxies, (N, K) for one output or (N, K, D).
       y: the target values, (N,) or (N, D).
       sources: names of the K sources.
-
-    A tolerance refers to the variance mean_n ||y_n - mean y||^2, or to the worst source's error where y is constant.
 
     Raises:
       InputError: values that are not finite, or shapes that do not match.
@@ -280,14 +312,18 @@ def squared_error(
     names = source_names(sources, np.shape(yhat)[1])
     xp: Any = jnp if is_traced(yhat, y) else np
     if xp is np:
-        yhat, y = float64(yhat, "predictions"), float64(y, "targets")
+        yhat, y = as_float64(yhat, "predictions"), as_float64(y, "targets")
         for what, values in (("predictions", yhat), ("targets", y)):
             bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
             if bad.size:
                 raise InputError(f"{what} must be finite; {at_rows(bad)}. Remove or repair these rows")
+    else:
+        yhat, y = _at_least_single(yhat, "predictions"), _at_least_single(y, "targets")
     n, k = np.shape(yhat)[:2]
     y_NxD, yhat_NxKxD = xp.reshape(y, (n, -1)), xp.reshape(yhat, (n, k, -1))
     residuals_NxKxD = yhat_NxKxD - y_NxD[:, None]
-    variance = ((y_NxD - y_NxD.mean(axis=0)) ** 2).sum(axis=1).mean()
+    moved_NxD = y_NxD - y_NxD[0]  # a constant that float64 cannot hold exactly, as 0.1, has no variance either
+    variance = ((moved_NxD - moved_NxD.mean(axis=0)) ** 2).sum(axis=1).mean()
+    varies = variance > (8 * xp.finfo(y_NxD.dtype).eps) ** 2 * (y_NxD**2).sum(axis=1).mean()
     worst = (residuals_NxKxD**2).sum(axis=2).mean(axis=0).max()
-    return SquaredError(residuals_NxKxD, xp.where(variance > 0, variance, xp.where(worst > 0, worst, 1.0)), names)
+    return SquaredError(residuals_NxKxD, xp.where(varies, variance, xp.where(worst > 0, worst, 1.0)), names)

@@ -2,7 +2,7 @@
 
     minimise  F(w) = f(w) + s KL(w || q)   over w in C
 
-A method is two pure functions: `init(problem) -> state` and `step(problem, state) -> state`.  Its states have a field
+A method is two pure functions: `init(problem) -> state` and `step(problem, state) -> state`. Its states have a field
 `point`: feasible weights, with the loss, gradient and gap at exactly these weights.
 """
 
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mixmin_jax.mixture.certificate import Prior, gap
+from mixmin_jax.mixture.checks import SLACK
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.objective import Evaluator
 
@@ -37,14 +38,14 @@ class Problem:
         """s KL(w || q); 0 without a prior."""
         return jnp.zeros((), w_K.dtype) if self.prior is None else self.prior.value(w_K)
 
-    def gap(self, w_K: Float[Array, " K"], gradient_K: Float[Array, " K"]) -> Float[Array, ""]:
-        """The certificate at w, from the gradient of f alone."""
-        return gap(w_K, gradient_K, self.feasible, self.prior)
+    def certified(self, w_K: Float[Array, " K"], loss: Float[Array, ""], gradient_K: Float[Array, " K"]) -> "Point":
+        """w in C, f and its gradient there, and the certificate; outside the domain of f nothing is certified."""
+        bound = gap(w_K, gradient_K, self.feasible, self.prior)
+        return Point(w_K, loss, gradient_K, jnp.where(loss == jnp.inf, jnp.inf, bound))
 
     def point(self, w_K: Float[Array, " K"]) -> "Point":
         """f, its gradient and the certificate at w in C."""
-        loss, gradient_K = self.f.value_and_gradient(w_K)
-        return Point(w_K, loss, gradient_K, self.gap(w_K, gradient_K))
+        return self.certified(w_K, *self.f.value_and_gradient(w_K))
 
 
 class Point(NamedTuple):
@@ -61,6 +62,7 @@ class Method(NamedTuple):
 
     init: Callable[[Problem], Any]
     step: Callable[[Problem, Any], Any]
+    iterations: int = 20_000  # allowed by default
     priors: bool = True  # whether it can minimise s KL(w || q) as well
 
 
@@ -76,10 +78,11 @@ class Run(NamedTuple):
 def iterate(
     method: Method, problem: Problem, tolerance: ArrayLike, max_iterations: ArrayLike, history_length: int = 1
 ) -> Run:
-    """Iterates until gap <= tolerance x scale, at most max_iterations times.  Pure; usable under jit and vmap.
+    """Iterates until gap <= tolerance x scale, at most max_iterations times. Pure; usable under jit and vmap.
 
-    The state returned is the best one seen: its gap is the smallest among those whose F is not above that of the
-    start.  The first `history_length` gaps are kept.
+    The state returned is the best one seen: its gap is the smallest among those whose F is not above that of the start.
+    The first `history_length` gaps are kept. Weights that miss the feasible set, as where traced bounds leave none,
+    have not converged.
     """
 
     def total(point):
@@ -104,4 +107,5 @@ def iterate(
 
     history_T = jnp.full(history_length, jnp.nan, start.dtype).at[0].set(first.point.gap)
     _, best, t, history_T = jax.lax.while_loop(unfinished, advance, (first, first, jnp.asarray(0), history_T))
-    return Run(best, best.point.gap <= goal, t, history_T)
+    inside = problem.feasible.violation(best.point.weights) <= max(SLACK, 1e3 * float(jnp.finfo(start.dtype).eps))
+    return Run(best, (best.point.gap <= goal) & inside, t, history_T)

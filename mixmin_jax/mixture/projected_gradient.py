@@ -1,9 +1,9 @@
 """jaxopt's accelerated projected gradient, guarded: the only file that imports jaxopt.
 
 Unguarded, the accelerated iteration extrapolates out of the domain of the logarithm and returns numbers without
-meaning.  Here a step is kept only if F at the projected point is finite and no larger than before; otherwise the
-iteration restarts there without momentum and with a shorter step (O'Donoghue and Candes 2015).  F never increases,
-and the certificate, not the length of the step, says when to stop.
+meaning. Here a step is kept only if F at the projected point is finite and no larger than before; otherwise the
+iteration restarts there without momentum and with a shorter step (O'Donoghue and Candes 2015). F never increases but
+for rounding, and the certificate, not the length of the step, says when to stop.
 """
 
 import warnings
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
 with warnings.catch_warnings():
-    # jaxopt says on import that it is no longer maintained.  We know: it stands in this file only, to be replaceable.
+    # jaxopt says on import that it is no longer maintained. We know: it stands in this file only, to be replaceable.
     warnings.simplefilter("ignore", DeprecationWarning)
     import jaxopt
 

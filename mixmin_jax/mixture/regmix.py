@@ -5,6 +5,7 @@ reports; here the number of trees is fixed, and no held-out run is seen before i
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -45,6 +46,12 @@ class LightGBMPredictor:
         return self.booster.predict(np.asarray(mixtures_MxK, np.float64), num_threads=1)
 
 
+def require_lightgbm() -> None:
+    """InputError, with the command that installs it, if lightgbm is missing; for checks before compute is spent."""
+    if importlib.util.find_spec("lightgbm") is None:
+        raise InputError('lightgbm is not installed: pip install "mixmin_jax[regmix]"')
+
+
 def fit_regmix(
     mixtures_RxK: ArrayLike,
     losses_R: ArrayLike,
@@ -54,11 +61,11 @@ def fit_regmix(
 ) -> Predictor:
     """Fit a predictor of a run's loss from its mixture (arXiv:2407.01492, section 3.2).
 
-    `linear` minimises `sum_r (b0 + w_r . b - loss_r)^2 + ridge |b|^2` (b0 is not penalised). The published
-    regression is ordinary least squares, `ridge=0`, taken here at minimum norm where it is under-determined. With few
-    runs that is a poor opponent: near R = K it interpolates, and on the published runs its rank correlation falls to
-    0.2 where ridge reaches 0.5. So the default, None, takes the strength of 29 between 1e-5 and 1e2 with the least
-    leave-one-out squared error, in closed form; with many runs the two agree.
+    `linear` minimises `sum_r (b0 + w_r . b - loss_r)^2 + ridge |b|^2` (b0 is not penalised). The published regression
+    is ordinary least squares, `ridge=0`, taken here at minimum norm where it is under-determined. With few runs that is
+    a poor opponent: near R = K it interpolates, and on the published runs its rank correlation falls to 0.2 where ridge
+    reaches 0.5. So the default, None, takes the strength of 29 between 1e-5 and 1e2 with the least leave-one-out
+    squared error, in closed form; with many runs the two agree.
 
     `lightgbm` uses the published hyperparameters (1000 trees, learning rate 0.01, seed 42) without early stopping, on
     one thread, deterministically. It needs the extra `mixmin_jax[regmix]`.
@@ -80,6 +87,8 @@ def fit_regmix(
         raise InputError(f"run {int(np.argmin(finite_R))} (counting from 0) has a weight or a loss that is not finite")
     if model not in ("linear", "lightgbm"):
         raise InputError(f"unknown model {model!r}; choose linear or lightgbm")
+    if model == "lightgbm" and ridge is not None:
+        raise InputError(f"ridge is for model='linear'; leave it out for lightgbm (got {ridge})")
     least = 2 if model == "linear" else LIGHTGBM_MIN_RUNS
     if len(losses_R) < least:
         raise InputError(f"{model} regression needs at least {least} runs; got {len(losses_R)}")
@@ -126,9 +135,8 @@ def _fit_linear(
 
 
 def _fit_lightgbm(mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarray, " R"]) -> LightGBMPredictor:
-    try:
-        import lightgbm
-    except ImportError as error:
-        raise InputError('lightgbm is not installed: pip install "mixmin_jax[regmix]"') from error
+    require_lightgbm()
+    import lightgbm
+
     params = {**LIGHTGBM_PARAMS, "deterministic": True, "force_row_wise": True, "num_threads": 1}
     return LightGBMPredictor(lightgbm.train(params, lightgbm.Dataset(mixtures_RxK, losses_R), LIGHTGBM_TREES))

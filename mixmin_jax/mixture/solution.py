@@ -14,7 +14,7 @@ class Solution:
     loss + penalty exceeds its minimum over all allowed weights by at most `gap`.
     """
 
-    weights: Float[np.ndarray, " K"]  # float64, at least 0, summing to 1 within rounding, inside all bounds
+    weights: Float[np.ndarray, " K"]  # float64, at least 0; they sum to 1 and obey all bounds to 1e-9
     loss: float  # the objective at the weights, in its own units (nats x the units of the example weights)
     penalty: float  # s KL(weights || prior); 0 without a prior
     gap: float  # in the units of the loss
@@ -33,6 +33,9 @@ class NotConverged(RuntimeError):
         super().__init__(solution.status)
         self.solution = solution
 
+    def __reduce__(self):
+        return type(self), (self.solution,)
+
 
 class TracedSolution(NamedTuple):
     """What `solve_traced` returns, as arrays; fields as in `Solution`."""
@@ -45,17 +48,29 @@ class TracedSolution(NamedTuple):
     iterations: Int[Array, ""]
 
 
-def describe(method: str, gap: float, goal: float, converged: bool, iterations: int) -> str:
-    """One sentence on how a solve ended, and what to do if it did not converge."""
+def describe(
+    method: str,
+    what: str,
+    gap: float,
+    goal: float,
+    rounding: float,
+    converged: bool,
+    iterations: int,
+    max_iterations: int,
+) -> str:
+    """One sentence on how a solve of `what` ended, and what to do if it did not converge.
+
+    `rounding` is what float64 resolves of the loss and its gradient.
+    """
     after = f"{method} after {iterations} iteration{'' if iterations == 1 else 's'}"
     if converged:
         return f"converged: {after} certifies a gap of {gap:.2g}, within {goal:.2g}"
     if not np.isfinite(gap):
         return f"not converged: {after} has no finite certificate; check the scale of the data"
-    advice = "raise max_iterations or tolerance"
-    if method != "interior_point":
-        advice = f"use method='interior_point', or {advice}"
-    return (
-        f"not converged: {after} certifies that the loss is within {gap:.2g} of its minimum, not within {goal:.2g}; "
-        f"{advice}"
-    )
+    found = f"not converged: {after} certifies that {what} is within {gap:.2g} of its minimum, not within {goal:.2g}"
+    if gap <= rounding:
+        return f"{found}; float64 cannot resolve less of values this large: raise tolerance, or center the data"
+    other = "" if method == "interior_point" else "use method='interior_point', or "
+    if iterations < max_iterations:
+        return f"{found}, and then met a NaN; {other}raise tolerance, and check the scale of the data"
+    return f"{found}, in all of max_iterations; {other}raise max_iterations or tolerance"

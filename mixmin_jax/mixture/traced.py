@@ -1,10 +1,10 @@
 """The traced form of `solve`, for use under jit, vmap and grad.
 
-At the solution the Newton equations of the interior point, taken at fixed s z, are those of the implicit function
-theorem on the active set: a bound that is active has z / s -> infinity and pins its weights, one that is not has
-z / s -> 0.  So, with t the direction in which the problem changes,
+At the solution the Newton equations of the interior point, taken at fixed t z, are those of the implicit function
+theorem on the active set: a bound that is active has z / t -> infinity and pins its weights, one that is not has z / t
+-> 0. So, with d for the change along the direction in which the problem moves,
 
-    (hess F + A' D A) dw + dy 1 = - d(grad F)/dt + A' D db/dt,     sum dw = 0,     D = diag(z / s).
+    (hess F + A' D A) dw + dy 1 = - d(grad F) + A' D db,     sum dw = 0,     D = diag(z / t).
 """
 
 import functools
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.checks import is_traced
-from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build
+from mixmin_jax.mixture.checks import checked_iterations, checked_tolerance, is_traced
+from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, usable
 from mixmin_jax.mixture.interior_point import INTERIOR_POINT, newton
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.problem import Problem, iterate
@@ -36,25 +36,31 @@ def solve_traced(
     """`solve` by the interior point as a pure function of arrays, under jit, vmap and grad.
 
     Differentiable once, forwards and backwards, with respect to the log-likelihoods (or predictions), the example
-    weights, the bounds, the prior and its strength.  Where weights are not unique (duplicate sources) or a bound
-    only just holds, derivatives are those of a nearby problem.  Runs on the device of its arrays, in the precision
-    of JAX's configuration.  Nothing raises when the tolerance is missed: read `.converged`.
+    weights, the bounds, the prior and its strength. Where weights are not unique (duplicate sources) or a bound only
+    just holds, derivatives are those of a nearby problem. Runs on the device of its arrays, in the precision of JAX's
+    configuration: the gap refers to the data as rounded to that. Nothing raises when the tolerance is missed or traced
+    bounds leave no weights: read `.converged`.
 
-    Args: as for `solve`, with traced values not validated (bounds must be feasible; priors, and caps if weights
-      shall be differentiated, above 0).  tolerance is 1e-9 in float64 and 1e-5 in float32 unless given.
+    Args: as for `solve`. Traced values are not validated; caps, if weights shall be differentiated, must be above 0,
+      and with a prior every source must be allowed a weight. tolerance is 1e-9 in float64 and 1e-5 in float32 unless
+      given.
     """
+    max_iterations = checked_iterations(max_iterations)
     feasible, penalty = build(
         objective.num_sources, objective.sources, upper_bounds, lower_bounds, groups, prior, prior_strength
     )
-    if penalty is not None and not is_traced(penalty.q_K) and not (penalty.q_K > 0).all():
-        raise InputError("solve_traced needs a prior above 0 for every source; leave the others out of the objective")
+    if penalty is not None and len(columns := usable(feasible, penalty)) < objective.num_sources:
+        raise InputError(
+            f"with a prior, solve_traced must be allowed a weight above 0 for every source, but only columns "
+            f"{', '.join(map(str, columns))} can have one; leave the others out of the objective"
+        )
     dtype = jnp.zeros(()).dtype
     if tolerance is None:
         tolerance = 1e-9 if dtype == jnp.float64 else 1e-5
-    data, tolerance = jax.tree.map(
-        lambda x: jnp.asarray(x, dtype), ((objective.anonymous(), feasible, penalty), tolerance)
-    )
-    return _solve(data, tolerance, max_iterations)
+    elif not is_traced(tolerance):
+        tolerance = checked_tolerance(tolerance)
+    constraints, tolerance = jax.tree.map(lambda x: jnp.asarray(x, dtype), ((feasible, penalty), tolerance))
+    return _solve((objective.anonymous().rounded(dtype), *constraints), tolerance, max_iterations)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -68,6 +74,7 @@ def _problem(data):
 
 
 @functools.partial(jax.jit, static_argnums=2)
+@jax.default_matmul_precision("highest")
 def _run(data, tolerance, max_iterations):
     problem = _problem(data)
     run = iterate(INTERIOR_POINT, problem, tolerance, max_iterations)
@@ -79,6 +86,7 @@ def _run(data, tolerance, max_iterations):
 
 
 @_solve.defjvp
+@jax.default_matmul_precision("highest")
 def _solve_jvp(max_iterations, primals, tangents):
     (data, tolerance), (ddata, _) = primals, tangents
     result, state = _run(data, tolerance, max_iterations)
@@ -90,10 +98,10 @@ def _solve_jvp(max_iterations, primals, tangents):
         if problem.prior is not None:
             gradient_K = gradient_K + problem.prior.gradient(w_K)
         price = problem.f.scale if problem.homogeneous else 0.0  # of the sum, where it is not a constraint but a cost
-        return loss + problem.f.offset, gradient_K, gradient_K + price, problem.penalty(w_K), problem.feasible.limits()
+        outputs = loss + problem.f.offset, gradient_K + price, problem.penalty(w_K), problem.feasible.limits()
+        return outputs, (gradient_K, problem)
 
-    (_, gradient_K, *_), (dloss, _, dgradient_K, dpenalty, dlimits_M) = jax.jvp(at_w, (data,), (ddata,))
-    problem = _problem(data)
+    _, (dloss, dgradient_K, dpenalty, dlimits_M), (gradient_K, problem) = jax.jvp(at_w, (data,), (ddata,), has_aux=True)
     push_K = problem.feasible.bounds_adjoint(state.z_M / state.slack_M * dlimits_M)
     dw_K, _, _ = newton(problem, state)(push_K - dgradient_K, dlimits_M[problem.feasible.num_bounds :])
     along = state.point.gradient @ dw_K

@@ -23,7 +23,10 @@ class TransformerConfig:
     width: int = 64  # D: features per position
     depth: int = 2  # number of blocks
     heads: int = 4  # H: attention heads; divides the width into even parts
-    bfloat16: bool = False  # compute in bfloat16; parameters, softmax and losses stay float32
+    bfloat16: bool = False  # compute in bfloat16; parameters, logits and losses stay float32
+    remat: bool = (
+        False  # recompute each block's activations in the backward pass: less memory, about a third more FLOPs
+    )
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads) < 1:
@@ -81,8 +84,8 @@ class TransformerLM(nn.Module):
     def __call__(self, tokens_BxL: Integer[Array, "B L"]) -> Float[Array, "B L V"]:
         cfg = self.config
         x = nn.Embed(VOCABULARY, cfg.width, dtype=cfg.dtype, name="embed")(tokens_BxL.astype(jnp.int32))
+        block = nn.remat(Block) if cfg.remat else Block
         for i in range(cfg.depth):
-            x = Block(cfg, name=f"block_{i}")(x)
-        x = nn.RMSNorm(dtype=cfg.dtype, name="final_norm")(x)
-        logits = nn.Dense(VOCABULARY, use_bias=False, dtype=cfg.dtype, name="head")(x)
-        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+            x = block(cfg, name=f"block_{i}")(x)
+        x = nn.RMSNorm(name="final_norm")(x)  # from here on in the parameters' type: log-likelihoods need its digits
+        return nn.Dense(VOCABULARY, use_bias=False, name="head")(x)

@@ -22,7 +22,7 @@ class LanguageModelRun:
     """One training run of a language model."""
 
     model: TransformerConfig = TransformerConfig()
-    tokens: int = 400_000  # tokens (bytes) to train on, rounded down to whole batches (and blocks of 50 batches)
+    tokens: int = 384_000  # tokens (bytes) to train on, rounded down to whole batches and blocks (2 % at most)
     sequence_length: int = 128  # L: positions in a training window
     batch_size: int = 4  # B: windows in a step
     learning_rate: float = 6e-3  # peak of a warm-up and cosine schedule (AdamW, gradients clipped to norm 1)
@@ -43,7 +43,9 @@ class LanguageModelRun:
     @property
     def num_steps(self) -> int:
         steps = self.tokens // (self.batch_size * self.sequence_length)
-        return steps if steps < BLOCK_STEPS else steps - steps % BLOCK_STEPS  # so that all blocks compile as one
+        while steps > BLOCK_STEPS and steps % -(-steps // BLOCK_STEPS):
+            steps -= 1  # until blocks of one length make up the run: they compile once
+        return steps
 
     @property
     def num_windows(self) -> int:

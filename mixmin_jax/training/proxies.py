@@ -4,6 +4,7 @@ Axes: M models, K sources, B batch, L positions, T steps of a block.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -110,7 +111,9 @@ def _feed(
     run: LanguageModelRun, store: TokenStore, plan: MixingPlan, mesh: Mesh, tokens_on: str, block_steps: int
 ) -> tuple[Callable, Iterator[Any]]:
     """The compiled block for this data path, and what to scan in each block."""
-    bounds = [(t, min(t + block_steps, run.num_steps)) for t in range(0, run.num_steps, block_steps)]
+    blocks_in_all = -(-run.num_steps // block_steps)
+    edges = [run.num_steps * b // blocks_in_all for b in range(blocks_in_all + 1)]  # as equal as can be
+    bounds = list(itertools.pairwise(edges))
     if tokens_on == "host":
         train = compiled_block(run, mesh, "host")
         return train, (jax.device_put(b) for b in host_blocks(store, plan, run.batch_size, bounds))

@@ -110,9 +110,7 @@ def test_no_network_is_said_at_once_with_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(urllib.request, "getproxies", dict)
-    # TFDS 4.9.10 needs importlib_resources to say where it would download from, and forgets to require it
-    monkeypatch.setattr(tfds_text, "_hosts", lambda builder: ["example.org"])
-    with pytest.raises(InputError, match=r"no network to fetch it from example\.org; prepare it .*TFDS_DATA_DIR"):
+    with pytest.raises(InputError, match=r"no network to fetch it from .*; prepare it .*TFDS_DATA_DIR"):
         read_tfds("tfds:ag_news_subset:title", data_dir=str(tmp_path))
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from experiments.command_line import run
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.proxies import Diverged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,14 +14,13 @@ class Config:
 
     size: int = 1
     """How large."""
-    preset: str = "small"
 
     def __post_init__(self):
         if self.size < 0:
             raise InputError("--size must not be negative")
 
 
-PRESETS = {"small": Config(1, "small"), "big": Config(100, "big")}
+PRESETS = {"small": Config(1), "big": Config(100)}
 
 
 def call(monkeypatch, main, *arguments, presets=None):
@@ -59,6 +59,15 @@ def test_a_bad_value_is_found_before_main_runs(monkeypatch, capsys):
     assert "--size must not be negative" in capsys.readouterr().err
 
 
+def test_a_training_that_diverges_is_one_line(monkeypatch, capsys):
+    def main(config):
+        raise Diverged("the loss of general became nan at step 7")
+
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, main)
+    assert stopped.value.code == 1 and capsys.readouterr().err == "error: the loss of general became nan at step 7\n"
+
+
 def test_a_defect_keeps_its_traceback(monkeypatch):
     def main(config):
         raise ValueError("a bug")
@@ -67,8 +76,10 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         call(monkeypatch, main)
 
 
-def test_help_shows_the_docstrings(monkeypatch, capsys):
+def test_help_shows_the_docstrings_and_the_presets(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
-        call(monkeypatch, lambda config: None, "--help")
+        call(monkeypatch, lambda config: None, "--preset", "big", "--help", presets=PRESETS)
     assert stopped.value.code == 0
-    assert "What the example does" in (shown := capsys.readouterr().out) and "How large" in shown
+    shown = capsys.readouterr().out
+    assert "What the example does" in shown and "How large" in shown
+    assert "--preset NAME" in shown and "small, big" in shown and "100" in shown

@@ -22,6 +22,18 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["seeds"] == 2
 
 
+def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_path):
+    claim_run(tmp_path, CONFIG, overwrite=False)
+    for name in ("news/metrics.json", "news/loss.png", "stages/a.npz", "notes/mine.txt", "summary.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    claim_run(tmp_path, CONFIG, overwrite=True)
+    assert (tmp_path / "news" / "metrics.json").exists()  # the same run: nothing to replace
+    claim_run(tmp_path, CONFIG | {"seeds": 2}, overwrite=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"config.json", "stages/a.npz", "notes/mine.txt"}
+
+
 def test_folders_of_others_and_files_are_refused(tmp_path):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "x").touch()

@@ -1,12 +1,23 @@
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
-from experiments.stages import Stages, fingerprint
+from experiments import stages
+from experiments.progress import RunProgress
+from experiments.stages import fingerprint
+
+MADE_BY = {"git_commit": "abc"}
+
+
+def Stages(folder, made_by=MADE_BY):
+    return stages.Stages(folder, RunProgress(1.0, Console(file=io.StringIO())), made_by)
 
 
 def counted(product):
     calls = []
-    return calls, lambda: calls.append(1) or dict(product)
+    return calls, lambda advance: calls.append(1) or dict(product)
 
 
 PRODUCT = {"w": np.arange(3.0), "names": ["a", "b"], "nested": {"x": 1}}
@@ -14,23 +25,20 @@ PRODUCT = {"w": np.arange(3.0), "names": ["a", "b"], "nested": {"x": 1}}
 
 def test_a_product_is_computed_once_and_read_back_whole(tmp_path):
     calls, compute = counted(PRODUCT)
-    first = Stages(tmp_path)
+    first, second = Stages(tmp_path), Stages(tmp_path, {"git_commit": "later"})
     first.run("train", {"seed": 0}, compute)
-    second = Stages(tmp_path)
-    assert second.has("train", {"seed": 0})
     found = second.run("train", {"seed": 0}, compute)
     assert len(calls) == 1
     np.testing.assert_array_equal(found["w"], PRODUCT["w"])
     assert found["names"] == ["a", "b"] and found["nested"] == {"x": 1} and set(found) == set(PRODUCT)
-    assert second.seconds == pytest.approx(first.seconds)
+    assert second.records == first.records  # seconds and commit are those of the computation
+    assert second.records["train"].made_by == MADE_BY
 
 
 def test_other_inputs_compute_anew(tmp_path):
     calls, compute = counted(PRODUCT)
-    stages = Stages(tmp_path)
-    stages.run("train", {"seed": 0}, compute)
-    assert not stages.has("train", {"seed": 1})
-    stages.run("train", {"seed": 1}, compute)
+    for seed in (0, 1, 1):
+        Stages(tmp_path).run("train", {"seed": seed}, compute)
     assert len(calls) == 2
 
 
@@ -45,7 +53,7 @@ def test_a_damaged_product_is_computed_again(tmp_path, damage):
 
 
 def test_a_failing_stage_leaves_nothing(tmp_path):
-    def fail():
+    def fail(advance):
         raise RuntimeError("mid-way")
 
     with pytest.raises(RuntimeError):
@@ -57,7 +65,13 @@ def test_fingerprints_do_not_depend_on_the_order_of_keys():
     assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1}) != fingerprint({"a": 1, "b": [3]})
 
 
-def test_seconds_are_summed_over_seeds_without_other_targets(tmp_path):
-    stages = Stages(tmp_path)
-    stages.seconds = {"train-seed0": 1.0, "train-seed1": 2.0, "score-x-seed0": 4.0, "score-y-seed0": 8.0}
-    assert stages.seconds_by_kind(without=["y"]) == {"train": 3.0, "score-x": 4.0}
+def test_inputs_that_json_cannot_hold_are_refused(tmp_path):
+    with pytest.raises(TypeError):
+        fingerprint({"weights": np.zeros(5000)})
+
+
+def test_a_target_rests_on_its_own_stages_and_the_shared_ones(tmp_path):
+    run = Stages(tmp_path)
+    for name, target in (("train", None), ("score-news", "news"), ("score-science-news", "science-news")):
+        run.run(name, {}, lambda advance: {}, target=target)
+    assert list(run.records_of("science-news")) == ["train", "score-science-news"]

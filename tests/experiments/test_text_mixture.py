@@ -1,4 +1,4 @@
-"""The main job end to end, tiny: three sources, two targets, one seed."""
+"""The main job end to end, tiny: three sources, two targets, two seeds."""
 
 import dataclasses
 import errno
@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import command_line, stages, text_mixture, text_mixture_stages
+from experiments import command_line, stages, text_mixture_report, text_mixture_stages
 from experiments.text_mixture import main
 from experiments.text_mixture_config import PRESETS, TextMixture
 from experiments.text_mixture_data import read_text, split_target
@@ -20,7 +20,8 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 
-TINY = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=50 * 2 * 16, sequence_length=16, batch_size=2)
+PROXY = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=40 * 2 * 16, sequence_length=16, batch_size=2)
+MODEL = LanguageModelRun(TransformerConfig(12, 1, 1), tokens=50 * 2 * 16, sequence_length=16, batch_size=2)
 
 
 def sentences(words, count, seed):
@@ -50,8 +51,10 @@ def config(data, tmp_path_factory):
         sources=(str(data / "sources"),),
         target=(str(data / "numbers.jsonl"), str(data / "both.jsonl")),
         out=tmp_path_factory.mktemp("run") / "out",
-        proxy=TINY,
-        model=TINY,
+        seeds=2,
+        regmix_runs=4,  # not a multiple of the three sources
+        proxy=PROXY,
+        model=MODEL,
         mesh_source=1,
     )
 
@@ -73,8 +76,12 @@ def without_times(metrics):
 def test_every_target_gets_its_files(finished):
     for target in ("numbers", "both"):
         assert {path.name for path in (finished / target).iterdir()} == {
-            "weights.json", "metrics.json", "report.md", "weights.png", "loss.png", "gap.png", "fidelity.png",
+            "weights.json", "metrics.json", "overlap.json", "report.md", "weights.png", "loss.png", "gap.png",
+            "fidelity.png",
         }  # fmt: skip
+    assert {path.name for path in finished.iterdir() if path.is_file()} == {
+        "config.json", "status.json", "summary.md", "summary.png",
+    }  # fmt: skip
     assert json.loads((finished / "status.json").read_text()) == {"complete": True}
 
 
@@ -83,16 +90,24 @@ def test_metrics_hold_what_readers_rely_on(finished):
     assert metrics["schema_version"] == 1 and list(metrics["arms"]) == list(ARMS)
     for arm in metrics["arms"].values():
         level = arm["test_bits_per_byte"]
-        assert level["mean"] == level["per_seed"][0] and level["std"] is None
+        assert level["mean"] == pytest.approx(np.mean(level["per_seed"])) and level["std"] > 0
         assert set(arm["weights"]) == {"digits", "lower", "upper"}
-        assert sum(arm["weights"].values()) == pytest.approx(1) and arm["weights_per_seed"] == [arm["weights"]]
+        assert sum(arm["weights"].values()) == pytest.approx(1) and len(arm["weights_per_seed"]) == 2
+    mixmin, natural = (metrics["arms"][arm]["test_bits_per_byte"]["per_seed"] for arm in ("mixmin", "natural"))
+    paired = metrics["comparisons"]["natural"]
+    assert paired["basis"] == "seeds" and paired["per_seed"] == pytest.approx(np.subtract(mixmin, natural))
+    assert metrics["complete"] is True and metrics["seeds"] == [0, 1]
     assert {"loss", "gap", "iterations", "converged", "method"} <= set(metrics["mixmin"])
     assert metrics["mixmin"]["converged"] and metrics["mixmin"]["gap"] <= metrics["mixmin"]["tolerance"]
-    assert metrics["flops"]["proxies"] > 0 < metrics["flops"]["target"]
-    assert metrics["fidelity"]["n"] == len(ARMS) + 3 and "spearman" in metrics["fidelity"]
-    for part in ("config", "versions", "device", "command"):
+    flops = metrics["flops"]
+    assert flops["random_mixtures"] == pytest.approx(flops["proxies"] * 4 / 3)
+    assert flops["total"] > 2 * (flops["proxies"] + flops["random_mixtures"] + len(ARMS) * flops["target"])
+    assert metrics["regmix"] == {"model": "linear", "runs": 4, "more_compute_than_mixmin": True}
+    assert metrics["fidelity"]["n"] == 2 * (len(ARMS) + 4) and "spearman" in metrics["fidelity"]
+    assert len(metrics["config"]["sources"]) == 1 and len(metrics["config"]["target"]) == 2
+    for part in ("config", "versions", "device", "command", "stage_commits"):
         assert metrics[part]
-    assert set(metrics["data"]["sources"]["digits"]) == {"documents", "bytes", "sha256"}
+    assert set(metrics["data"]["sources"]["digits"]) >= {"documents", "bytes", "sha256"}
     split = metrics["data"]["target"]
     assert not set(split["fit_document_numbers"]) & set(split["test_document_numbers"])
 
@@ -107,10 +122,15 @@ def test_the_mixture_is_that_of_the_target(finished):
 
 
 def test_what_does_not_depend_on_the_target_is_the_same_for_all(finished):
-    numbers, both = (load(finished, target) for target in ("numbers", "both"))
-    assert numbers["arms"]["natural"]["weights"] == both["arms"]["natural"]["weights"]
-    names = {path.name for path in (finished / "stages").iterdir()}
-    assert sum(name.startswith("train-") for name in names) == 5  # proxies, random mixtures, shared, two targets' arms
+    names = {path.name.removesuffix(".npz") for path in (finished / "stages").iterdir()}
+    trained = {name for name in names if name.startswith("train-") and name.endswith("seed0")}
+    assert trained == {
+        f"train-{what}-seed0"
+        for what in ("proxies", "random-mixtures-0", "random-mixtures-1", "shared-arms", "arms-numbers", "arms-both")
+    }
+    numbers, both = (load(finished, target)["random_mixtures"] for target in ("numbers", "both"))
+    assert [run["weights"] for run in numbers] == [run["weights"] for run in both]
+    assert numbers[0]["test_bits_per_byte"] != both[0]["test_bits_per_byte"]
 
 
 def test_the_reported_loss_is_nats_over_bytes(finished, config):
@@ -119,7 +139,7 @@ def test_the_reported_loss_is_nats_over_bytes(finished, config):
         nats, num_bytes = -file["array/document_DxM"], file["array/bytes_D"]
     assert num_bytes.sum() == metrics["data"]["target"]["test_bytes"]
     expected = nats.sum(0) / (num_bytes.sum() * np.log(2))
-    reported = [metrics["arms"][arm]["test_bits_per_byte"]["mean"] for arm in ("uniform", "natural")]
+    reported = [metrics["arms"][arm]["test_bits_per_byte"]["per_seed"][0] for arm in ("uniform", "natural")]
     np.testing.assert_allclose(reported, expected, rtol=1e-12)
 
 
@@ -129,9 +149,8 @@ def forbid(*_, **__):
 
 def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch, capsys):
     before = load(finished)
-    monkeypatch.setattr(text_mixture_stages, "train_on_mixtures", forbid)
-    monkeypatch.setattr(text_mixture_stages, "score_documents", forbid)
-    monkeypatch.setattr(text_mixture_stages, "find_overlap", forbid)
+    for name in ("train_on_mixtures", "score_documents", "find_overlap", "solve", "fit_regmix"):
+        monkeypatch.setattr(text_mixture_stages, name, forbid)
     main(config)
     assert without_times(load(finished)) == without_times(before)
 
@@ -150,7 +169,7 @@ def test_another_run_is_refused_unless_told(finished, config, tmp_path, monkeypa
     )
     main(dataclasses.replace(other, overwrite=True))
     assert load(out)["data"]["target"]["split_seed"] == 1
-    assert len(trained) == 2  # the arms of two targets; what does not depend on the split is kept
+    assert len(trained) == 4  # the arms of two targets, two seeds; what does not depend on the split is kept
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
@@ -158,12 +177,14 @@ def test_another_run_is_refused_unless_told(finished, config, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
-def test_what_is_finished_survives_and_the_rest_follows(finished, config, tmp_path, monkeypatch, capsys, fault):
+def test_what_is_finished_can_be_read_and_the_rest_follows(finished, config, tmp_path, monkeypatch, capsys, fault):
+    """The run stops while the second seed's arms are being written; the first seed's results are there by then."""
     out = tmp_path / "out"
-    shutil.copytree(finished, out)
-    shutil.rmtree(out / "both")
-    for path in (out / "stages").glob("*arms-both*"):
-        path.unlink()
+    (out / "stages").mkdir(parents=True)
+    (out / "config.json").write_bytes((finished / "config.json").read_bytes())
+    for path in (finished / "stages").iterdir():  # as a run leaves them that got so far
+        if not path.name.startswith(("train-arms", "score-arms")) or path.name.endswith("seed0.npz"):
+            shutil.copy(path, out / "stages")
     with monkeypatch.context() as patch:
 
         def fail(*_, **__):
@@ -176,9 +197,41 @@ def test_what_is_finished_survives_and_the_rest_follows(finished, config, tmp_pa
     assert status["complete"] is False and status["how_to_go_on"]
     assert "incomplete" in capsys.readouterr().err
     assert not list((out / "stages").glob(".*"))  # no half-written files
-    assert load(out)["arms"]  # what was there can still be read
+    for target in ("numbers", "both"):
+        metrics = load(out, target)
+        assert metrics["complete"] is False and metrics["seeds"] == [0]
+        assert "did not end" in (out / target / "report.md").read_text()
     main(dataclasses.replace(config, out=out))
-    assert without_times(load(out, "both")) == without_times(load(finished, "both"))
+    for target in ("numbers", "both"):
+        assert without_times(load(out, target)) == without_times(load(finished, target))
+
+
+def test_text_fed_from_the_host_trains_the_same_models(finished, config, tmp_path):
+    out = tmp_path / "out"
+    main(dataclasses.replace(config, out=out, seeds=1, target=config.target[:1], tokens_on="host"))
+    for arm, result in load(out)["arms"].items():
+        expected = load(finished)["arms"][arm]["test_bits_per_byte"]["per_seed"][0]
+        assert result["test_bits_per_byte"]["mean"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_default_job_runs_on_installed_text_and_calls_itself_a_demonstration(config, tmp_path, capsys):
+    main(
+        TextMixture(out=tmp_path / "out", proxy=PROXY, model=MODEL, mesh_source=1, fit_bytes=60_000, test_bytes=60_000)
+    )
+    assert "demonstration" in (tmp_path / "out" / "scipy_docs" / "report.md").read_text()
+    assert len(load(tmp_path / "out", "scipy_docs")["sources"]) >= 5
+    assert "demonstration" in capsys.readouterr().out
+
+
+def test_reports_are_written_again_from_the_metrics_alone(finished, tmp_path):
+    for target in ("numbers", "both"):
+        (tmp_path / target).mkdir()
+        shutil.copy(finished / target / "metrics.json", tmp_path / target)
+    text_mixture_report.main(text_mixture_report.TextMixtureReport(tmp_path))
+    for name in ("numbers/report.md", "both/loss.png", "summary.png"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+    with pytest.raises(InputError, match="no target's metrics"):
+        text_mixture_report.main(text_mixture_report.TextMixtureReport(tmp_path / "numbers"))
 
 
 def test_a_damaged_stage_is_made_again(finished, config, tmp_path):
@@ -192,7 +245,7 @@ def test_a_damaged_stage_is_made_again(finished, config, tmp_path):
 
 def test_a_cap_binds_in_every_arm(config, tmp_path):
     out = tmp_path / "out"
-    main(dataclasses.replace(config, out=out, target=config.target[:1], max_epochs=0.2))
+    main(dataclasses.replace(config, out=out, seeds=1, target=config.target[:1], max_epochs=0.2))
     arms = load(out)["arms"]
     assert max(epochs for arm in arms.values() for epochs in arm["epochs"].values()) <= 0.2
     assert arms["mixmin"]["epochs"]["digits"] > 0.18  # as much as allowed
@@ -203,19 +256,30 @@ def test_a_cap_binds_in_every_arm(config, tmp_path):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
     main(dataclasses.replace(config, out=tmp_path / "out", dry_run=True, regmix_runs=64))
     plan = capsys.readouterr().out
-    assert "67 proxies (3 sources, 64 random mixtures)" in plan and "10 target runs" in plan
-    assert "FLOPs" in plan and "1.6 k tokens" in plan
+    assert "134 proxies (3 sources, 64 random mixtures)" in plan and "20 target runs" in plan
+    assert "FLOPs" in plan and "1.6 k tokens" in plan and "1.28 k tokens" in plan
     assert not (tmp_path / "out").exists()
 
 
-def test_lightgbm_is_fitted_from_64_runs_on(config):
+def plan_of(config):
     sources, targets = read_text(config.sources, config.target)
-    splits = [split_target(target, 0.5, 0, 10_000, 10_000) for target in targets]
-    models = [
-        make_plan(dataclasses.replace(config, regmix_runs=runs), sources, tuple(splits)).regmix_model
-        for runs in (None, 63, 64)
-    ]
+    return make_plan(config, sources, tuple(split_target(target, 0.5, 0, 10_000, 10_000) for target in targets))
+
+
+def test_lightgbm_is_chosen_from_64_runs_on_and_asked_for_before_compute(config, monkeypatch):
+    models = [plan_of(dataclasses.replace(config, regmix_runs=runs)).regmix_model for runs in (None, 63, 64)]
     assert models == ["linear", "linear", "lightgbm"]
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(InputError, match="lightgbm is not installed"):
+        plan_of(dataclasses.replace(config, regmix_runs=64))
+
+
+def test_the_cost_of_several_targets_counts_what_they_share_once(config):
+    both, numbers = plan_of(config), plan_of(dataclasses.replace(config, target=config.target[:1]))
+    proxy, model = both.training_flops("proxy"), both.training_flops("target")
+    shared = 2 * (7 * proxy + 2 * model)  # two seeds of seven proxies and two arms
+    assert both.flops_in_all == pytest.approx(sum(both.flops_of(t)["total"] for t in both.targets) - shared)
+    assert numbers.flops_in_all == pytest.approx(numbers.flops_of(numbers.targets[0])["total"])
 
 
 @pytest.mark.parametrize(
@@ -224,17 +288,20 @@ def test_lightgbm_is_fitted_from_64_runs_on(config):
         ({"target": ()}, "--sources is given without --target"),
         ({"sources": ()}, "--target is given without --sources"),
         ({"sources": ("nowhere",)}, "nowhere: no such folder"),
-        ({"target": ("{data}/sources/digits.jsonl",)}, "'digits' is a source and a target"),
+        ({"target": ("{data}/sources/digits.jsonl",)}, "'digits' is the name of a source and of a target"),
         ({"target": ("{data}/copy.jsonl",)}, "hold the same documents"),
         ({"target": ("{data}/few.jsonl",)}, "'few' .* too small to split"),
         ({"target": ("{data}/both.jsonl",) * 2}, "two targets are named 'both'"),
         ({"fit_bytes": 100}, "raise --fit-bytes"),
         ({"mesh_source": 100}, "100 .* devices"),
+        ({"proxy": dataclasses.replace(PROXY, tokens=32)}, r"random mixtures: .* raise .* --proxy\.tokens"),
+        ({"target": ("{data}/stages.jsonl",)}, "cannot be named 'stages'"),
     ],
 )
 def test_bad_input_is_one_error_before_compute(config, data, tmp_path, change, message):
     write_lines(data / "few.jsonl", ["one document", "another document", "a third"])
     shutil.copy(data / "sources" / "digits.jsonl", data / "copy.jsonl")
+    shutil.copy(data / "both.jsonl", data / "stages.jsonl")
     change = {
         key: tuple(str(v).format(data=data) for v in value) if isinstance(value, tuple) else value
         for key, value in change.items()
@@ -256,7 +323,7 @@ def test_a_source_shorter_than_a_window_is_named(config, data, tmp_path):
     "change",
     [
         {"seeds": 0}, {"max_epochs": 0.0}, {"regmix_runs": 1}, {"fit_bytes": 0}, {"mesh_data": 0}, {"mesh_data": 3},
-        {"proxy": dataclasses.replace(TINY, sequence_length=8)},
+        {"proxy": dataclasses.replace(PROXY, sequence_length=8)},
     ],
 )  # fmt: skip
 def test_bad_combinations_of_options_are_refused(config, change):
@@ -267,7 +334,7 @@ def test_bad_combinations_of_options_are_refused(config, change):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_chosen_by_name_and_overridden_by_options(name):
     parsed = command_line.parse(TextMixture, PRESETS, ["--preset", name, "--proxy.tokens", "123456", "--seeds", "2"])
-    assert parsed.model == PRESETS[name].model and parsed.preset == name
+    assert parsed.model == PRESETS[name].model and parsed.fit_bytes == PRESETS[name].fit_bytes
     assert parsed.proxy == dataclasses.replace(PRESETS[name].proxy, tokens=123456) and parsed.seeds == 2
 
 
@@ -287,5 +354,4 @@ def test_the_command_prints_one_line_for_bad_input_and_explains_itself():
     bad = call("--sources", "nowhere", "--target", "nothing.txt")
     assert bad.returncode == 2 and bad.stderr.strip() == "error: nowhere: no such folder of sources"
     shown = call("--help").stdout
-    assert "--max-epochs" in shown and "TFDS" in shown and "demonstration" in shown
-    assert text_mixture.__doc__
+    assert "--max-epochs" in shown and "TFDS" in shown and "demonstration" in shown and "--preset" in shown

@@ -126,6 +126,12 @@ def test_a_source_may_exclude_examples_and_there_may_be_one_source(tmp_path, cli
     assert single.weights == {"mixmin": {"code": 1.0}}
 
 
+def test_spaces_around_names_are_dropped(tmp_path, cli, logp_NxK):
+    for kind in (".csv", ".parquet", ".npz"):
+        done = cli(write(tmp_path / f"scores{kind}", logp_NxK, sources=(" code", "math ", "news")), "--overwrite")
+        assert tuple(done.weights["mixmin"]) == SOURCES
+
+
 def test_names_with_commas_quotes_and_equals_signs(tmp_path, cli, logp_NxK):
     names = ('a,"b"', "x=y", "ä b")
     for kind in (".csv", ".parquet", ".npz"):
@@ -146,11 +152,15 @@ def test_results_are_refused_unless_overwritten(tmp_path, cli, logp_NxK):
 def test_weights_that_did_not_converge_are_not_written(tmp_path, cli, logp_NxK, monkeypatch):
     solution = solve(cross_entropy(logp_NxK), method="mirror_descent", tolerance=1e-300, throw=False)
 
-    def fail(*_, **__):
-        raise NotConverged(solution)
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    assert cli(path).weights is not None
+
+    def fail(*_, throw=True, **__):
+        if throw:
+            raise NotConverged(solution)
 
     monkeypatch.setattr(weights_from_file, "solve", fail)
-    done = cli(write(tmp_path / "scores.npz", logp_NxK))
+    done = cli(path, "--overwrite")  # which removes what an earlier run has left there
     assert done.status == 1 and "no weights were written" in done.stderr
     assert done.weights is None and done.metrics is None
     assert solution.status in done.stdout
@@ -185,6 +195,8 @@ def test_a_row_that_no_source_explains_is_named(tmp_path, cli, logp_NxK):
         ("-1.5,-2.5\n-1,-2\n", ["first line must name"]),
         ("length\n4\n", ["no column of log-likelihoods"]),
         ("a,lengths\n-1,4\n", ["`length`"]),
+        ("a, Length\n-1,4\n", ["`length`", "' Length'"]),
+        ("a, a \n-1,4\n", ["'a' is there 2 times"]),
         ("a,length\n-1,4\n-1,0\n", ["row 1", "length must be positive"]),
         ("a,length\n-1,nan\n", ["row 0", "length must be positive"]),
         ("a,b\n", []),
@@ -215,6 +227,7 @@ def test_bad_csv(tmp_path, cli, text, parts):
         ({"log_likelihoods": np.zeros(3)}, ["two axes", "(3,)"]),
         ({"log_likelihoods": np.zeros((0, 3))}, ["no rows"]),
         ({"log_likelihoods": np.zeros((2, 0)), "sources": np.array([], dtype=str)}, ["no column"]),
+        ({"length": np.ones(2)}, ["unknown array 'length'", "lengths"]),
         ({"lengths": np.ones(3)}, ["lengths have the shape (3,) for 2 rows"]),
         ({"lengths": np.array([1.0, -1.0])}, ["row 1", "length must be positive"]),
     ],
@@ -274,6 +287,7 @@ def test_a_parquet_column_of_text_and_a_pandas_index(tmp_path, cli, logp_NxK):
 @pytest.mark.parametrize(
     "options, parts",
     [
+        (["--tolerance", "-1"], ["tolerance must be"]),
         (["--upper-bounds", "mth=0.5"], ["'mth'", "closest name is 'math'"]),
         (["--upper-bounds", "math"], ["expected NAME=VALUE"]),
         (["--upper-bounds", "math=much"], ["expected NAME=VALUE"]),
@@ -289,6 +303,7 @@ def test_a_parquet_column_of_text_and_a_pandas_index(tmp_path, cli, logp_NxK):
 )
 def test_bad_options(tmp_path, cli, logp_NxK, options, parts):
     assert_refused(cli(write(tmp_path / "scores.npz", logp_NxK), *options), "", *parts)
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_that_are_not_there_or_of_another_kind(tmp_path, cli, logp_NxK):

@@ -129,27 +129,33 @@ def objectives():
 
 
 def reference(name, constraints):
-    """loss + penalty at the optimum by an independent solver (CVXPY with Clarabel), good to about 1e-8."""
+    """loss + penalty at the optimum of a problem of the bank, by an independent solver, good to about 1e-8."""
+    if name == "squared error":
+        return reference_optimum(None, None, constraints)
+    v_N = example_weights() if name == "weighted" else np.full(N, 1 / N)
+    return reference_optimum(CROSS_ENTROPIES.get(name, classifiers()), v_N, constraints)
+
+
+def reference_optimum(logp_NxK, v_N, constraints):
+    """The same (CVXPY with Clarabel) for any cross-entropy, and for the squared error of the bank without one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # CVXPY's own deprecations are not ours to answer for
         import cvxpy as cp
 
-        w = cp.Variable(K)
-        if name == "squared error":
+        w = cp.Variable(K if logp_NxK is None else logp_NxK.shape[1])
+        if logp_NxK is None:
             yhat, y = predictions()
             residual = np.moveaxis(yhat - y[:, None], 1, 2).reshape(-1, K)
             loss, offset = cp.sum_squares(residual @ w) / N, 0.0
         else:
-            logp = CROSS_ENTROPIES.get(name, classifiers())
-            v = example_weights() if name == "weighted" else np.full(N, 1 / N)
-            shift = logp.max(axis=1)
-            loss, offset = -v @ cp.log(np.exp(logp - shift[:, None]) @ w), -v @ shift
+            shift_N = logp_NxK.max(axis=1)
+            loss, offset = -v_N @ cp.log(np.exp(logp_NxK - shift_N[:, None]) @ w), -v_N @ shift_N
         terms = [w >= constraints.get("lower_bounds", 0), cp.sum(w) == 1]
         if "upper_bounds" in constraints:
             terms.append(w <= constraints["upper_bounds"])
         terms += [cp.sum(w[list(group)]) <= cap for group, cap in constraints.get("groups", {}).items()]
         if "prior" in constraints:
-            loss = loss + constraints["prior_strength"] * cp.sum(cp.kl_div(w, constraints["prior"]))
+            loss = loss + constraints["prior_strength"] * cp.sum(cp.rel_entr(w, constraints["prior"]))
         problem = cp.Problem(cp.Minimize(loss), terms)
         problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
         return problem.value + offset

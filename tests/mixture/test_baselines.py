@@ -53,6 +53,10 @@ def test_fit_under_caps_is_the_kl_projection():
         np.testing.assert_allclose(fit_under_caps(weights_K, caps_K), reference.x, atol=1e-5)
 
 
+def test_caps_short_of_one_by_rounding_are_rescaled():
+    np.testing.assert_allclose(fit_under_caps([0.5, 0.5], [0.4, 0.6 - 1e-10]).sum(), 1, atol=1e-15)
+
+
 def test_fit_under_caps_takes_batches_row_by_row():
     rng = np.random.default_rng(1)
     weights_RxK, caps_K = rng.dirichlet(np.full(6, 0.3), size=50), np.array([0.3, 0.1, 0.25, 0.2, 0.3, 0.05])
@@ -72,6 +76,7 @@ def test_sources_of_weight_zero_take_only_what_others_cannot():
     "weights_K, caps_K, message",
     [
         ([0.5, 0.5], [0.5, 0.33], "caps allow at most 0.83 in total"),
+        ([0.5, 0.5], [0.5, 0.5 - 1e-8], "caps allow at most 1 - 1e-08 in total"),
         ([0.5, 0.5], [1.0, -0.1], "negative or not a number"),
         ([0.5, 0.5], [1.0, np.nan], "negative or not a number"),
         ([0.5, 0.5], [1.0], "do not match"),
@@ -156,6 +161,11 @@ def test_candidates_follow_the_natural_weights_and_the_caps():
     capped_MxK = candidate_mixtures(SIZES_K, seed=0, num=20_000, upper_bounds_K=caps_K)
     assert (capped_MxK <= caps_K).all()
     np.testing.assert_allclose(capped_MxK.sum(1), 1, atol=1e-12)
+
+
+def test_candidates_need_a_number():
+    with pytest.raises(InputError, match="at least 1; got 0"):
+        candidate_mixtures(SIZES_K, seed=0, num=0)
 
 
 def test_best_random_mixture():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmin_jax import cross_entropy
+from mixmin_jax import cross_entropy, solve
 from mixmin_jax.mixture.certificate import gap, kl_terms
 from mixmin_jax.mixture.constraints import build
 from tests.mixture import problems
@@ -25,8 +25,12 @@ def setup(constraint):
 def test_gap_bounds_what_any_other_point_can_gain(constraint):
     evaluator, feasible, prior = setup(constraint)
     rng = np.random.default_rng(0)
-    points = [feasible.repair(jnp.asarray(rng.dirichlet(np.full(K, 0.4)))) for _ in range(30)]
+    repair = jax.jit(feasible.repair)
+    points = [repair(jnp.asarray(rng.dirichlet(np.full(K, 0.4)))) for _ in range(30)]
+    optimum = solve(cross_entropy(problems.classifiers()), tolerance=1e-12, **CONSTRAINTS[constraint])
+    points.append(repair(jnp.asarray(optimum.weights)))
     totals = [evaluator.value(w_K) + (prior.value(w_K) if prior else 0) for w_K in points]
+    assert min(totals) == totals[-1]
     for w_K, total in zip(points, totals, strict=True):
         bound = jitted_gap(w_K, evaluator.value_and_gradient(w_K)[1], feasible, prior)
         assert bound >= total - min(totals) - 1e-12
@@ -48,8 +52,9 @@ def test_gap_is_the_largest_gain_of_the_linearisation(constraint):
         best_K = feasible.project_kl(jnp.log(prior.q_K) - gradient_K / prior.strength)[0]
     bound = gap(w_K, gradient_K, feasible, prior)
     np.testing.assert_allclose(bound, gain(best_K), rtol=1e-9)
+    repair = jax.jit(feasible.repair)
     for _ in range(30):
-        assert gain(feasible.repair(jnp.asarray(rng.dirichlet(np.ones(K))))) <= bound + 1e-12
+        assert gain(repair(jnp.asarray(rng.dirichlet(np.ones(K))))) <= bound + 1e-12
 
 
 def test_closed_forms_on_the_simplex():

@@ -1,5 +1,7 @@
 """Constraints as users write them: what they turn into, and what each mistake says."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -26,6 +28,41 @@ def test_bounds_that_bind_nothing_vanish():
     assert build(K, None)[0].plain
 
 
+def test_groups_that_bind_nothing_vanish():
+    for cap in (1.0, 2.0, np.inf):
+        assert build(K, None, groups={(0, 1): cap})[0].plain
+    kept = build(K, None, groups={(0, 1): np.inf, (2, 3): 0.5})[0].groups
+    np.testing.assert_array_equal(kept.members_GxK, [[0, 0, 1, 1]])
+
+
+def test_concrete_values_are_checked_beside_traced_ones():
+    def check(**options):
+        jax.jit(lambda x: build(K, None, **{name: value(x) for name, value in options.items()}) and x)(jnp.full(K, 0.5))
+
+    with pytest.raises(InputError, match=r"at most 0\.4 in total"):
+        check(upper_bounds=lambda x: 0.1, lower_bounds=lambda x: x)
+    with pytest.raises(InputError, match="sums to 2"):
+        check(upper_bounds=lambda x: x, prior=lambda x: [0.5] * K, prior_strength=lambda x: 1.0)
+    with pytest.raises(InputError, match="needs a finite prior_strength above 0"):
+        check(prior=lambda x: x)
+    with pytest.raises(InputError, match="there is no prior"):
+        check(prior_strength=lambda x: x[0])
+    with pytest.raises(InputError, match=r"shape \(2,\)"):
+        check(upper_bounds=lambda x: x[:2])
+
+
+def test_traced_values_in_lists_and_mappings():
+    @jax.jit
+    def caps(x):
+        feasible, _ = build(K, NAMES, upper_bounds={"web": x, 2: 0.25}, lower_bounds=[x] * K)
+        return feasible.cap_K, feasible.floor_K
+
+    by_name, by_column = caps(0.125)
+    np.testing.assert_array_equal(by_name, [0.125, 1, 0.25, 1])
+    np.testing.assert_array_equal(by_column, [0.125] * K)
+    np.testing.assert_array_equal(jax.jit(lambda x: build(K, None, groups={(0,): x})[0].groups.cap_G)(np.inf), [1])
+
+
 def test_totals_short_of_one_by_rounding_are_rescaled():
     feasible, _ = build(3, None, upper_bounds=[0.1, 0.2, 0.7 - 1e-12])
     np.testing.assert_allclose(np.sum(feasible.cap_K), 1, atol=1e-15)
@@ -42,12 +79,24 @@ def test_sources_that_cannot_have_weight():
     np.testing.assert_allclose(smaller_prior.q_K, [0.4, 0.2])
     assert smaller.plain  # neither the group that is gone nor a cap of 1 remains
     np.testing.assert_array_equal(usable(*build(2, None, prior=[0, 1], prior_strength=1)), [1])
+    np.testing.assert_array_equal(usable(*build(2, None, prior=[1e-310, 1], prior_strength=1)), [1])
+    np.testing.assert_array_equal(usable(*build(K, None, lower_bounds=[0.1, 0.2, 0.7, 0])), [0, 1, 2])
+    filled = build(K, None, lower_bounds={0: 0.1, 1: 0.2}, groups={(0, 1, 2): 0.3})
+    np.testing.assert_array_equal(usable(*filled), [0, 1, 3])
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"upper_bounds": [0.2, 0.3, 0.23, 0.1]}, "caps allow at most 0.83 in total"),
+        ({"upper_bounds": [0.2, 0.3, 0.4, 0.1 - 1e-8]}, "caps allow at most 1 - 1e-08 in total"),
+        ({"upper_bounds": {0.7: 0.5}}, "by column, a whole number; got 0.7"),
+        ({"upper_bounds": {None: 0.5}}, "whole number; got None"),
+        ({"upper_bounds": {"web": 0.5, 0: 0.1}}, "gives 'web' two values"),
+        ({"groups": [0.5]}, "tuples of sources"),
+        ({"groups": {(0, 1): [0.5, 0.6]}}, "every cap must be a number"),
+        ({"prior": [0.25] * 4, "prior_strength": "x"}, "prior_strength must be"),
+        ({"upper_bounds": 0.5j}, "real numbers"),
         ({"upper_bounds": 0.2}, "caps allow at most 0.8 in total"),
         ({"groups": {(0, 1): 0.3, (2, 3): 0.4}}, "caps allow at most 0.7 in total"),
         ({"groups": {(0, 1, 2): 0.3}, "upper_bounds": {3: 0.5}}, "caps allow at most 0.8 in total"),

@@ -7,9 +7,13 @@ import pytest
 from scipy.optimize import linprog
 
 from mixmin_jax.mixture.constraints import build
+from mixmin_jax.mixture.feasible import FeasibleSet
 
 pytestmark = pytest.mark.usefixtures("x64")
 K = 7
+minimise_linear, repair, project, project_kl = map(
+    jax.jit, (FeasibleSet.minimise_linear, FeasibleSet.repair, FeasibleSet.project, FeasibleSet.project_kl)
+)
 
 
 def feasible_bounds(seed):
@@ -56,7 +60,7 @@ SEEDS = range(14)
 def test_linear_programme_against_scipy(seed):
     bounds, feasible = feasible_bounds(seed)
     cost_K = np.random.default_rng([seed, 1]).normal(size=K)
-    u_K = np.asarray(feasible.minimise_linear(jnp.asarray(cost_K)))
+    u_K = np.asarray(minimise_linear(feasible, jnp.asarray(cost_K)))
     assert_inside(u_K, bounds)
     np.testing.assert_allclose(cost_K @ u_K, best_vertex_value(cost_K, bounds), atol=1e-9)
 
@@ -69,9 +73,9 @@ def test_start_and_repair_stay_inside(seed):
     slack_M = feasible.limits() - feasible.rows(feasible.start())
     assert (slack_M > 0).all()  # room on all sides
     for x_K in (rng.normal(size=K), rng.uniform(size=K), np.zeros(K), 1e9 * rng.uniform(size=K)):
-        assert_inside(np.asarray(feasible.repair(jnp.asarray(x_K))), bounds)
-    inside_K = feasible.repair(jnp.asarray(rng.uniform(size=K)))
-    np.testing.assert_allclose(feasible.repair(inside_K), inside_K, atol=1e-15)
+        assert_inside(np.asarray(repair(feasible, jnp.asarray(x_K))), bounds)
+    inside_K = repair(feasible, jnp.asarray(rng.uniform(size=K)))
+    np.testing.assert_allclose(repair(feasible, inside_K), inside_K, atol=1e-15)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e6])
@@ -79,7 +83,7 @@ def test_start_and_repair_stay_inside(seed):
 def test_euclidean_projection_is_the_nearest_point(seed, scale):
     bounds, feasible = feasible_bounds(seed)
     x_K = scale * np.random.default_rng([seed, 3]).normal(size=K)
-    p_K = np.asarray(feasible.project(jnp.asarray(x_K)))
+    p_K = np.asarray(project(feasible, jnp.asarray(x_K)))
     assert_inside(p_K, bounds)
     slope_K = p_K - x_K  # nearest if no point of the set lies ahead: slope . (p - u) <= 0
     assert slope_K @ p_K - best_vertex_value(slope_K / scale, bounds) * scale <= 1e-8 * scale
@@ -90,7 +94,7 @@ def test_euclidean_projection_is_the_nearest_point(seed, scale):
 def test_kl_projection_is_the_nearest_point(seed, spread):
     bounds, feasible = feasible_bounds(seed)
     logx_K = spread * np.random.default_rng([seed, 4]).normal(size=K)
-    u_K, nu_K, _ = (None if a is None else np.asarray(a) for a in feasible.project_kl(jnp.asarray(logx_K)))
+    u_K, nu_K, _ = (None if a is None else np.asarray(a) for a in project_kl(feasible, jnp.asarray(logx_K)))
     assert abs(u_K.sum() - 1) < 1e-9
     free_K = np.exp(np.minimum(logx_K - nu_K, 0))
     np.testing.assert_allclose(

@@ -1,7 +1,5 @@
 """The Newton system against a dense solve of the full one, and convergence on random problems of every kind."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +21,7 @@ def problem(constraint, objective=None):
     return Problem(objective.prepare(), feasible, prior)
 
 
-@pytest.mark.parametrize("constraint", ["caps", "groups", "all"])
+@pytest.mark.parametrize("constraint", ["groups", "all"])
 def test_newton_solves_the_full_system(constraint):
     p = problem(constraint)
     state = jax.jit(lambda p: step(p, init(p)))(p)
@@ -50,23 +48,23 @@ def test_dropping_the_sum_constraint_changes_nothing_but_the_path():
     np.testing.assert_allclose(runs[0].best.point.weights, runs[1].best.point.weights, atol=1e-9)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def run(objective, feasible, prior, limit):
-    return iterate(INTERIOR_POINT, Problem(objective.prepare(), feasible, prior), 1e-9, limit)
+@jax.jit
+def run(objective, feasible, prior, limit, tolerance=1e-9):
+    return iterate(INTERIOR_POINT, Problem(objective.prepare(), feasible, prior), tolerance, limit)
 
 
-def random_objective(rng, n=80):
+def random_logp(rng, n=problems.N):
     noise = rng.normal(size=(n, K))
     kind = rng.integers(4)
     if kind == 0:
-        return cross_entropy(noise * np.exp(2 * rng.normal()), rng.random(n) ** 4)
+        return noise * np.exp(2 * rng.normal())
     if kind == 1:
-        return cross_entropy(300 * noise + 20 * rng.normal(size=K))
+        return 300 * noise + 20 * rng.normal(size=K)
     if kind == 2:  # mostly excluded
         noise = np.where(rng.random((n, K)) < 0.8, -np.inf, noise)
         noise[np.arange(n), rng.integers(K, size=n)] = 0
-        return cross_entropy(noise)
-    return cross_entropy(noise[:, rng.integers(3, size=K)] + 10.0 ** -rng.integers(3, 12) * rng.normal(size=(n, K)))
+        return noise
+    return noise[:, rng.integers(3, size=K)] + 10.0 ** -rng.integers(3, 12) * rng.normal(size=(n, K))
 
 
 @pytest.mark.parametrize("constraint", ["simplex", "bounds", "all"])
@@ -76,17 +74,23 @@ def test_random_problems_converge_in_few_steps(constraint):
         options = dict(CONSTRAINTS[constraint])
         if "prior" in options:
             options["prior"] = rng.dirichlet(np.full(K, 0.5)) * (1 - 1e-9) + 1e-9 / K
-            options["prior_strength"] = 10 ** rng.uniform(-6, 3)
+            options["prior_strength"] = 10 ** rng.uniform(-6, 3) if seed >= 5 else 0.05  # as Clarabel can take it
         if "upper_bounds" in options:
             inside = rng.dirichlet(np.ones(K))
             options["lower_bounds"] = inside * rng.uniform(0, 1, K)
             options["upper_bounds"] = inside + rng.exponential(0.1, K)
             options["groups"] = {g: inside[list(g)].sum() + rng.exponential(0.05) for g in options["groups"]}
-        objective, (feasible, prior) = random_objective(rng), build(K, None, **options)
+        logp_NxK, v_N = random_logp(rng), rng.random(problems.N) ** 4 / problems.N
+        objective, (feasible, prior) = cross_entropy(logp_NxK, v_N), build(K, None, **options)
         result = run(objective, feasible, prior, 100)
         assert result.converged and result.iterations <= 30, seed
+        problems.assert_feasible(np.asarray(result.best.point.weights), options)
+        if seed < 5:
+            total = problems.penalised(logp_NxK, v_N, np.asarray(result.best.point.weights), options)
+            assert abs(total - problems.reference_optimum(logp_NxK, v_N, options)) < 1e-6, seed
 
 
 def test_double_precision_is_used_up():
-    result = jax.jit(lambda p: iterate(INTERIOR_POINT, p, 1e-30, 60))(problem("all"))
+    feasible, prior = build(K, None, **CONSTRAINTS["all"])
+    result = run(cross_entropy(problems.classifiers(), np.full(problems.N, 1 / problems.N)), feasible, prior, 60, 1e-30)
     assert result.best.point.gap < 1e-13  # and going on did no harm

@@ -8,6 +8,7 @@ import pytest
 from mixmin_jax import cross_entropy
 from mixmin_jax.mixture.constraints import build
 from mixmin_jax.mixture.mirror_descent import init, step
+from mixmin_jax.mixture.objective import Likelihoods
 from mixmin_jax.mixture.problem import Problem
 from tests.mixture import problems
 from tests.mixture.problems import CONSTRAINTS, K
@@ -35,6 +36,20 @@ def test_every_step_descends(constraint):
         problems.assert_feasible(np.asarray(state.point.weights), CONSTRAINTS[constraint])
         state = advance(problem, state)
     assert (np.diff(totals) <= 1e-12 * abs(totals[0])).all() and totals[-1] < totals[0]
+
+
+def test_where_no_step_descends_the_weights_stay():
+    class Rising(Likelihoods):
+        """Its gradient points the wrong way."""
+
+        def value_and_gradient(self, w_K):
+            loss, gradient_K = super().value_and_gradient(w_K)
+            return loss, -gradient_K * jnp.arange(1, K + 1) * 1e30
+
+    f = cross_entropy(problems.classifiers()).prepare()
+    state = init(Problem(Rising(f.p_NxK, f.weights_N, f.offset), build(K, None)[0]))
+    after = step(Problem(Rising(f.p_NxK, f.weights_N, f.offset), build(K, None)[0]), state)
+    np.testing.assert_array_equal(after.point.weights, state.point.weights)
 
 
 def test_a_step_too_long_is_shortened():

@@ -39,7 +39,9 @@ def test_squared_error_is_the_formula():
     evaluator = squared_error(yhat, y).prepare()
     np.testing.assert_allclose(evaluator.value(WEIGHTS), expected, rtol=1e-12)
     np.testing.assert_allclose(evaluator.scale, ((y - y.mean(axis=0)) ** 2).sum(axis=1).mean(), rtol=1e-12)
-    assert squared_error(yhat, np.ones_like(y)).prepare().scale > 0  # a constant target still has a scale
+    for constant in (1.0, 0.1):  # a constant target still has a scale, and 0.1 is one only up to rounding
+        worst = ((yhat - constant) ** 2).sum(axis=2).mean(axis=0).max()
+        np.testing.assert_allclose(squared_error(yhat, np.full_like(y, constant)).prepare().scale, worst, rtol=1e-12)
 
 
 def test_rows_that_pad_the_last_block_do_not_count():
@@ -78,6 +80,34 @@ def test_outside_the_domain_the_value_is_infinite():
     assert np.isfinite(cross_entropy(problems.disjoint(), one_row).prepare().value(np.full(K, 1 / K)))
 
 
+@pytest.mark.parametrize("value", [-np.inf, np.nan, np.inf])
+def test_rows_of_weight_zero_may_hold_anything(value):
+    v_N = problems.example_weights()  # 0 in row 3
+    plain = cross_entropy(problems.classifiers(), v_N).prepare().curvature(jnp.asarray(WEIGHTS))
+    odd = cross_entropy(broken(3, slice(None), value), v_N).prepare().curvature(jnp.asarray(WEIGHTS))
+    jax.tree.map(np.testing.assert_array_equal, odd, plain)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32, jnp.float64])
+def test_traced_arrays_keep_at_least_single_precision(dtype):
+    @jax.jit
+    def built(logp_NxK, v_N):
+        return cross_entropy(logp_NxK, v_N)
+
+    objective = built(jnp.asarray(problems.classifiers(), dtype), problems.example_weights())
+    assert objective.logp_NxK.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
+    np.testing.assert_array_equal(objective.weights_N, problems.example_weights())
+    error = jax.jit(squared_error)(jnp.ones((N, K), dtype), jnp.ones(N, dtype))
+    assert error.residuals_NxKxD.dtype == objective.logp_NxK.dtype
+
+
+def test_rounding_takes_large_constants_off_first():
+    objective = cross_entropy(problems.classifiers() - 1e9)
+    single = objective.rounded(jnp.float32).prepare()
+    np.testing.assert_allclose(single.p_NxK, objective.prepare().p_NxK, rtol=1e-5)
+    np.testing.assert_allclose(single.offset, 1e9, rtol=1e-6)
+
+
 def test_rows_of_any_level_are_held_without_underflow():
     evaluator = cross_entropy(problems.text() - 1e6).prepare()
     assert np.isfinite(evaluator.value(np.full(K, 1 / K)))
@@ -105,6 +135,7 @@ NAMES = ["web", "books", "code", "news", "talks", "law"]
         (np.ones((0, K)), {}, "shape"),
         (np.ones((N, 0)), {}, "shape"),
         ([["a", "b"]], {}, "array of real numbers"),
+        (1j * np.ones((N, K)), {}, "real numbers: got complex"),
         (problems.classifiers(), {"example_weights": np.ones(N - 1)}, "one weight a row"),
         (problems.classifiers(), {"example_weights": -np.eye(N)[4]}, "row 4 is not"),
         (problems.classifiers(), {"example_weights": np.full(N, np.nan)}, "48 in all"),

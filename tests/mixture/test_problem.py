@@ -6,9 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixmin_jax import cross_entropy
 from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.interior_point import init
 from mixmin_jax.mixture.objective import Quadratic
 from mixmin_jax.mixture.problem import Method, Point, Problem, iterate
+from tests.mixture import problems
 
 pytestmark = pytest.mark.usefixtures("x64")
 PROBLEM = Problem(Quadratic(jnp.eye(2), jnp.asarray(10.0)), FeasibleSet(2))
@@ -49,6 +52,18 @@ def test_returns_no_point_worse_than_the_start():
 def test_stops_on_nan_with_the_best_so_far():
     run = iterate(play([9.0, 3.0, np.nan, 1e-9]), PROBLEM, 0.1, 50)
     assert not run.converged and run.iterations == 2 and run.best.time == 1
+
+
+def test_nothing_is_certified_outside_the_domain():
+    f = cross_entropy(problems.disjoint()).prepare()
+    assert Problem(f, FeasibleSet(problems.K)).point(jnp.eye(problems.K)[0]).gap == np.inf
+    state = init(Problem(f, FeasibleSet(problems.K, cap_K=jnp.eye(problems.K)[0])))  # only source 0 may be used
+    assert state.point.loss == np.inf and state.point.gap == np.inf
+
+
+def test_weights_that_miss_the_bounds_have_not_converged():
+    problem = Problem(PROBLEM.f, FeasibleSet(2, cap_K=jnp.full(2, 0.4)))
+    assert not iterate(play([0.1]), problem, 0.1, 50).converged
 
 
 def test_already_optimal_takes_no_step():

@@ -132,6 +132,7 @@ def test_propose_refuses_a_top_outside_the_candidates(top):
         ({"losses_R": np.where(np.arange(40) == 7, np.nan, 1.0)}, "run 7 "),
         ({"model": "forest"}, "unknown model 'forest'"),
         ({"ridge": -1.0}, "ridge must"),
+        ({"ridge": 1.0, "model": "lightgbm"}, "ridge is for model='linear'"),
         ({"mixtures_RxK": np.eye(4)[:1], "losses_R": np.ones(1)}, "at least 2 runs; got 1"),
         ({"mixtures_RxK": np.eye(4), "losses_R": np.ones(4), "model": "lightgbm"}, "at least 64 runs; got 4"),
     ],

@@ -58,6 +58,15 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters_and_logits(p
     assert 0 < jnp.abs(logits - exact).max() < 0.1
 
 
+def test_recomputing_activations_changes_no_gradient(params):
+    def loss(params, config):
+        return TransformerLM(config).apply(params, TOKENS).astype(jnp.float32).var()
+
+    stored, recomputed = (jax.grad(loss)(params, TransformerConfig(16, 2, 2, remat=remat)) for remat in (False, True))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), stored, recomputed)
+    assert "remat" in str(jax.make_jaxpr(lambda p: jax.grad(loss)(p, TransformerConfig(16, 2, 2, remat=True)))(params))
+
+
 @pytest.mark.parametrize("sizes", [(0, 1, 1), (16, 0, 2), (16, 1, 3), (6, 1, 2)])
 def test_impossible_sizes_are_refused(sizes):
     with pytest.raises(InputError, match="width"):

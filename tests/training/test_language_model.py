@@ -17,9 +17,10 @@ from mixmin_jax.training.language_model import (
 
 
 @pytest.mark.parametrize(
-    ("tokens", "steps"), [(16, 1), (31, 1), (32, 2), (49 * 16, 49), (50 * 16, 50), (99 * 16, 50), (100 * 16, 100)]
+    ("tokens", "steps"),
+    [(16, 1), (31, 1), (32, 2), (49 * 16, 49), (50 * 16, 50), (51 * 16, 50), (99 * 16, 98), (101 * 16, 100)],
 )
-def test_tokens_become_whole_batches_and_then_whole_blocks(run, tokens, steps):
+def test_tokens_become_whole_batches_and_then_blocks_of_one_length(run, tokens, steps):
     longer = dataclasses.replace(run, tokens=tokens)
     assert (longer.num_steps, longer.num_windows) == (steps, 2 * steps)
 
