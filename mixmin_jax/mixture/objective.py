@@ -45,6 +45,9 @@ class Evaluator(Protocol):
     def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
         """f(w) - offset, and the gradient."""
 
+    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        """How far rounding may have moved grad . (w - u) for u in the simplex, where that can matter; else 0."""
+
     def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
         """f(w) - offset, the gradient and the Hessian, in one pass over the rows."""
 
@@ -140,6 +143,9 @@ class Likelihoods:
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         return self._densities(w_K)[1]
 
+    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return jnp.zeros_like(self.scale)  # sums of terms of one sign: a few units in the last place of the scale
+
     def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
         d_N, value = self._densities(w_K)
         return value, -((self.weights_N / d_N) @ self.p_NxK)
@@ -200,6 +206,10 @@ class Quadratic:
     @property
     def offset(self) -> Float[Array, ""]:
         return jnp.zeros_like(self.scale)
+
+    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        reach_K = jnp.abs(self.r_KxK) @ w_K  # far above grad . w where residuals of opposite sign cancel
+        return 2 * jnp.finfo(w_K.dtype).eps * (w_K @ reach_K + reach_K.max())
 
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         return w_K @ self.r_KxK @ w_K

@@ -40,7 +40,7 @@ class Problem:
 
     def certified(self, w_K: Float[Array, " K"], loss: Float[Array, ""], gradient_K: Float[Array, " K"]) -> "Point":
         """w in C, f and its gradient there, and the certificate; outside the domain of f nothing is certified."""
-        bound = gap(w_K, gradient_K, self.feasible, self.prior)
+        bound = gap(w_K, gradient_K, self.feasible, self.prior) + self.f.rounding(w_K)
         return Point(w_K, loss, gradient_K, jnp.where(loss == jnp.inf, jnp.inf, bound))
 
     def point(self, w_K: Float[Array, " K"]) -> "Point":

@@ -294,3 +294,13 @@ def test_arrays_and_tracers_are_refused_with_what_to_do():
         solve(problems.classifiers())
     with pytest.raises(InputError, match="use solve_traced"):
         jax.jit(lambda logp_NxK: solve(cross_entropy(logp_NxK)).weights)(problems.classifiers())
+
+
+@pytest.mark.parametrize(("size", "resolved"), [(1.0, True), (1e5, False), (1e8, False)])
+def test_nothing_is_certified_beyond_what_rounding_leaves(size, resolved):
+    """Predictors far off on opposite sides: float64 cannot tell losses of the size of the target's variance."""
+    y_N = np.random.default_rng(0).normal(size=200)
+    yhat_NxK = np.stack([y_N + size, y_N - size, y_N + 1.5 * size], axis=1)
+    found = solve(squared_error(yhat_NxK, y_N), throw=False)
+    assert found.converged is resolved
+    assert abs(found.loss) <= 4 * found.gap + 1e-9  # the least loss is 0
