@@ -294,7 +294,7 @@ def test_the_cost_of_several_targets_counts_what_they_share_once(config):
         ({"target": ("{data}/both.jsonl",) * 2}, "two targets are named 'both'"),
         ({"fit_bytes": 100}, "raise --fit-bytes"),
         ({"mesh_source": 100}, "100 .* devices"),
-        ({"proxy": dataclasses.replace(PROXY, tokens=32)}, r"random mixtures: .* raise .* --proxy\.tokens"),
+        ({"proxy": dataclasses.replace(PROXY, tokens=32)}, r"random mixtures: .*raise .* --proxy\.tokens"),
         ({"target": ("{data}/stages.jsonl",)}, "cannot be named 'stages'"),
     ],
 )
