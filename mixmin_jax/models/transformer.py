@@ -24,9 +24,7 @@ class TransformerConfig:
     depth: int = 2  # number of blocks
     heads: int = 4  # H: attention heads; divides the width into even parts
     bfloat16: bool = False  # compute in bfloat16; parameters, logits and losses stay float32
-    remat: bool = (
-        False  # recompute each block's activations in the backward pass: less memory, about a third more FLOPs
-    )
+    remat: bool = False  # recompute activations in the backward pass: less memory, about a third more FLOPs
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads) < 1:

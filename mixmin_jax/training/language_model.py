@@ -26,7 +26,7 @@ class LanguageModelRun:
     sequence_length: int = 128  # L: positions in a training window
     batch_size: int = 4  # B: windows in a step
     learning_rate: float = 6e-3  # peak of a warm-up and cosine schedule (AdamW, gradients clipped to norm 1)
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # of AdamW
 
     def __post_init__(self) -> None:
         if min(self.sequence_length, self.batch_size) < 1:
