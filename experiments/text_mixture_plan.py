@@ -14,7 +14,7 @@ from mixmin_jax.data.documents import Corpus
 from mixmin_jax.data.mixing import max_draws
 from mixmin_jax.data.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
-from mixmin_jax.markdown import plural, share, si_count
+from mixmin_jax.markdown import plural, share_of, si_count
 from mixmin_jax.mixture.baselines import fit_under_caps, natural_weights, random_mixtures, uniform_weights
 from mixmin_jax.mixture.regmix import LIGHTGBM_MIN_RUNS, require_lightgbm
 from mixmin_jax.training.language_model import LanguageModelRun, num_parameters, scoring_flops_per_row, training_flops
@@ -193,8 +193,8 @@ def describe_plan(plan: Plan) -> str:
         )
     for target in plan.targets:
         flops_of = plan.flops_of(target)
-        ratio = share(flops_of["proxies"] / flops_of["target"])
-        lines.append(f"Finding weights for {target.name} costs {ratio} of the FLOPs of one target run.")
+        cost = share_of(flops_of["proxies"] / flops_of["target"], "the FLOPs of one target run")
+        lines.append(f"Finding weights for {target.name} costs {cost}.")
     lines.append(f"In all {si_count(plan.flops_in_all)}FLOPs, scoring included.")
     return "\n".join(lines)
 

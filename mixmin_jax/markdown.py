@@ -47,6 +47,11 @@ def share(ratio: float) -> str:
     return f"{ratio:.1%}" if ratio < 1.995 else f"{ratio:.3g} times"
 
 
+def share_of(ratio: float, what: str) -> str:
+    """`12.0% of one run`, or `3.5 times one run`."""
+    return f"{share(ratio)} {what}" if share(ratio).endswith("times") else f"{share(ratio)} of {what}"
+
+
 def plural(count: int, noun: str) -> str:
     """`one seed`, `3 seeds`."""
     return f"{'one' if count == 1 else format(count, ',')} {noun}{'' if count == 1 else 's'}"

@@ -94,7 +94,7 @@ def conclusion(metrics: Metrics) -> str:
         flops = metrics["flops"]
         spent = flops["random_mixtures" if best in ("random_search", "regmix") else "proxies"] / flops["target"]
         sentences.append(
-            f"Finding these weights cost {md.share(spent)} of the FLOPs of one target run, which `natural` and "
+            f"Finding these weights cost {md.share_of(spent, 'the FLOPs of one target run')}, which `natural` and "
             "`uniform` did not get."
         )
     paragraph = " ".join(sentences)
@@ -281,9 +281,9 @@ def _cost(metrics: Metrics) -> str:
         else f"`regmix` was fitted on {regmix['runs']} runs, with no more compute than `mixmin`."
     )
     model = "LightGBM, as published" if regmix["model"] == "lightgbm" else regmix["model"]
-    return (
-        f"Finding the weights costs **{md.share(flops['proxies'] / flops['target'])} of the FLOPs of one target run**. "
-        f"{more} Its regression is {model}.\n\n" + md.table(["stage", "FLOPs", "share of one target run"], rows)
+    cost = md.share_of(flops["proxies"] / flops["target"], "the FLOPs of one target run")
+    return f"Finding the weights costs **{cost}**. {more} Its regression is {model}.\n\n" + md.table(
+        ["stage", "FLOPs", "share of one target run"], rows
     )
 
 
