@@ -23,6 +23,8 @@ from mixmin_jax.mixture.problem import Method, Point, Problem
 
 _TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice
 
+Curvature = tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]  # f, its gradient, its Hessian
+
 
 class State(NamedTuple):
     point: Point
@@ -32,22 +34,43 @@ class State(NamedTuple):
     z_M: Float[Array, " M"]
 
 
+class Ahead(NamedTuple):
+    """Where a step leads, before f is known there."""
+
+    weights: Float[Array, " K"]
+    y: Float[Array, ""]
+    slack_M: Float[Array, " M"]
+    z_M: Float[Array, " M"]
+
+
 def init(problem: Problem) -> State:
-    """The start of the feasible set, with multipliers that make the dual equation hold as far as z > 0 allows."""
+    """The start of the feasible set, with multipliers that fit."""
     w_K = problem.feasible.start()
-    point, curvature_KxK = _evaluate(problem, w_K)
-    slack_M = problem.feasible.limits() - problem.feasible.rows(w_K)
-    # A set without interior (caps that sum to 1) still needs slacks above 0 to begin with; they shrink as it goes.
-    slack_M = jnp.maximum(slack_M, 1e-2 / problem.feasible.num_sources)
-    gradient_K = _gradient(problem, point)
-    y = problem.f.scale if problem.homogeneous else -(w_K @ gradient_K)
-    # mu: about the size of the error, as far as reduced gradients tell it
-    mu = jnp.maximum(jnp.abs(gradient_K + y) @ w_K, 1e-8 * problem.f.scale) / problem.feasible.num_sources
-    return State(point, curvature_KxK, y, slack_M, mu / slack_M)
+    return begin(problem, w_K, problem.f.curvature(w_K))
 
 
 def step(problem: Problem, state: State) -> State:
     """One predictor and corrector step."""
+    ahead = propose(problem, state)
+    return arrive(problem, ahead, problem.f.curvature(ahead.weights))
+
+
+def begin(problem: Problem, w_K: Float[Array, " K"], values: Curvature) -> State:
+    """The first state, from f, its gradient and its Hessian at w_K, with multipliers that fit together."""
+    loss, gradient_K, curvature_KxK = values
+    feasible, point = problem.feasible, problem.certified(w_K, loss, gradient_K)
+    slack_M = feasible.limits() - feasible.rows(w_K)
+    # A set without interior (caps that sum to 1) still needs slacks above 0 to begin with; they shrink as it goes.
+    slack_M = jnp.maximum(slack_M, 1e-2 / feasible.num_sources)
+    gradient_K = _gradient(problem, point)
+    y = problem.f.scale if problem.homogeneous else -(w_K @ gradient_K)
+    # mu: about the size of the error, as far as reduced gradients tell it
+    mu = jnp.maximum(jnp.abs(gradient_K + y) @ w_K, 1e-8 * problem.f.scale) / feasible.num_sources
+    return State(point, curvature_KxK, y, slack_M, mu / slack_M)
+
+
+def propose(problem: Problem, state: State) -> Ahead:
+    """The weights and multipliers to which a step leads; of f it uses what the state holds."""
     feasible, (point, _, y, slack_M, z_M) = problem.feasible, state
     w_K, b = point.weights, feasible.num_bounds
     dual_K = _gradient(problem, point) + y + feasible.adjoint(z_M)
@@ -74,8 +97,14 @@ def step(problem: Problem, state: State) -> State:
     dual = jnp.minimum(1, _TO_BOUNDARY * _step_to_boundary(z_M, dz_M))
     w_K = feasible.repair(w_K + primal * dw_K)
     new_slack_M = w_K if problem.homogeneous else slack_M + primal * dslack_M
-    point, curvature_KxK = _evaluate(problem, w_K)
-    return State(point, curvature_KxK, y + dual * dy, new_slack_M, z_M + dual * dz_M)
+    return Ahead(w_K, y + dual * dy, new_slack_M, z_M + dual * dz_M)
+
+
+def arrive(problem: Problem, ahead: Ahead, values: Curvature) -> State:
+    """The state ahead, from f, its gradient and its Hessian at the weights there."""
+    loss, gradient_K, curvature_KxK = values
+    point = problem.certified(ahead.weights, loss, gradient_K)
+    return State(point, curvature_KxK, ahead.y, ahead.slack_M, ahead.z_M)
 
 
 def newton(problem: Problem, state: State) -> Callable:
@@ -124,9 +153,10 @@ def newton(problem: Problem, state: State) -> Callable:
     return bordered
 
 
-def _evaluate(problem, w_K):
-    loss, gradient_K, curvature_KxK = problem.f.curvature(w_K)
-    return problem.certified(w_K, loss, gradient_K), curvature_KxK
+def carry(problem: Problem, state: State) -> State:
+    """A state of a similar problem as one of this: the start of a solve that has only the difference to make up."""
+    w_K = state.point.weights
+    return arrive(problem, Ahead(w_K, state.y, state.slack_M, state.z_M), problem.f.curvature(w_K))
 
 
 def _gradient(problem, point):

@@ -1,55 +1,24 @@
-"""Objectives over mixture weights: cross-entropy and squared error.
+"""Objectives over mixture weights: cross-entropy and squared error, as data that users build.
 
-What a user builds (`CrossEntropy`, `SquaredError`) holds data. `prepare()` turns it, inside a compiled program, into
-what a solver evaluates (an `Evaluator`): a value, a gradient and a K x K curvature, each of them a sum over rows.
-Solvers know nothing else, so rows may be streamed, sharded or belong to several targets without a change to any solver.
+`prepare()` turns them, inside a compiled program, into what a solver evaluates (an `Evaluator`).
 
 Axes: N examples, K sources, D outputs of a predictor.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import xlogy
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, at_rows, describe_bad_rows, is_traced, source_names
-
-_BLOCK = 4096  # rows whose scaled copy stays in the cache while the curvature is summed
+from mixmin_jax.mixture.evaluator import Evaluator, Likelihoods, Quadratic
 
 HostOrDevice = np.ndarray | Array
-
-
-@runtime_checkable
-class Evaluator(Protocol):
-    """A convex function f of the weights, as solvers see it."""
-
-    homogeneous: ClassVar[bool]  # f(c w) = f(w) - scale log c, so that w . grad f = -scale everywhere
-
-    @property
-    def scale(self) -> Float[Array, ""]:
-        """What a relative tolerance refers to, in the units of f."""
-
-    @property
-    def offset(self) -> Float[Array, ""]:
-        """A constant left out of the values below, beside which small improvements would drown."""
-
-    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        """f(w) - offset; +inf outside the domain."""
-
-    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
-        """f(w) - offset, and the gradient."""
-
-    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        """How far rounding may have moved grad . (w - u) for u in the simplex, where that can matter; else 0."""
-
-    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
-        """f(w) - offset, the gradient and the Hessian, in one pass over the rows."""
 
 
 @runtime_checkable
@@ -91,7 +60,7 @@ class CrossEntropy:
     def num_sources(self) -> int:
         return self.logp_NxK.shape[1]
 
-    def prepare(self) -> "Likelihoods":
+    def prepare(self) -> Likelihoods:
         logp_NxK, v_N = jnp.asarray(self.logp_NxK), jnp.asarray(self.weights_N)
         # f does not depend on the shifts, so no derivative has to pass through them.
         most_N = jax.lax.stop_gradient(logp_NxK.max(axis=1))
@@ -99,10 +68,7 @@ class CrossEntropy:
         most_N = jnp.where(good_N, most_N, 0)
         offset = -(v_N @ (most_N if self.shift_N is None else most_N + self.shift_N))
         scaled_NxK = jnp.where(good_N[:, None], logp_NxK - most_N[:, None], -jnp.inf)
-        if (n := v_N.size) > _BLOCK:  # rows of weight 0 make up a whole number of blocks
-            v_N = jnp.pad(v_N, (0, -n % _BLOCK))
-            scaled_NxK = jnp.pad(scaled_NxK, ((0, -n % _BLOCK), (0, 0)))
-        return Likelihoods(jnp.exp(scaled_NxK), v_N, offset)
+        return Likelihoods.of_rows(jnp.exp(scaled_NxK), v_N, offset)
 
     def take(self, columns: np.ndarray) -> "CrossEntropy":
         names = None if self.sources is None else [self.sources[k] for k in columns]
@@ -122,51 +88,6 @@ class CrossEntropy:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Likelihoods:
-    """f(w) = offset - sum_n v_n log (p_n . w), with every row of p scaled to a maximum of 1."""
-
-    p_NxK: Float[Array, "N K"]
-    weights_N: Float[Array, " N"]
-    offset: Float[Array, ""]
-    homogeneous: ClassVar[bool] = True
-
-    @property
-    def scale(self) -> Float[Array, ""]:
-        return self.weights_N.sum()
-
-    def _densities(self, w_K):
-        d_N = self.p_NxK @ w_K
-        inside = jnp.all((d_N > 0) | (self.weights_N == 0))
-        d_N = jnp.where(d_N > 0, d_N, 1)  # rows of weight 0 may have no density; others make the value infinite
-        return d_N, jnp.where(inside, -xlogy(self.weights_N, d_N).sum(), jnp.inf)
-
-    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        return self._densities(w_K)[1]
-
-    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        return jnp.zeros_like(self.scale)  # sums of terms of one sign: a few units in the last place of the scale
-
-    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
-        d_N, value = self._densities(w_K)
-        return value, -((self.weights_N / d_N) @ self.p_NxK)
-
-    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
-        block = min(self.weights_N.size, _BLOCK)
-        rows = self.p_NxK.reshape(-1, block, self.p_NxK.shape[1]), self.weights_N.reshape(-1, block)
-
-        def add(sums, rows):
-            p_NxK, v_N = rows
-            d_N, value = Likelihoods(p_NxK, v_N, self.offset)._densities(w_K)
-            root_N = jnp.sqrt(v_N)
-            scaled_NxK = p_NxK * (root_N / d_N)[:, None]
-            return jax.tree.map(jnp.add, sums, (value, -(root_N @ scaled_NxK), scaled_NxK.T @ scaled_NxK)), None
-
-        zeros = jnp.zeros((), w_K.dtype), jnp.zeros_like(w_K), jnp.zeros((w_K.size, w_K.size), w_K.dtype)
-        return jax.lax.scan(add, zeros, rows)[0]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
 class SquaredError:
     """f(w) = 1/N sum_n ||sum_k w_k yhat_nk - y_n||^2 as a function of residuals; built by `squared_error`."""
 
@@ -178,7 +99,7 @@ class SquaredError:
     def num_sources(self) -> int:
         return self.residuals_NxKxD.shape[1]
 
-    def prepare(self) -> "Quadratic":
+    def prepare(self) -> Quadratic:
         r_NxKxD = jnp.asarray(self.residuals_NxKxD)
         r_KxK = jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD) / r_NxKxD.shape[0]
         return Quadratic(r_KxK, jnp.asarray(self.variance))
@@ -192,34 +113,6 @@ class SquaredError:
 
     def rounded(self, dtype: Any) -> "SquaredError":
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Quadratic:
-    """f(w) = w' R w with R the mean outer product of the sources' residuals."""
-
-    r_KxK: Float[Array, "K K"]
-    scale: Float[Array, ""]
-    homogeneous: ClassVar[bool] = False
-
-    @property
-    def offset(self) -> Float[Array, ""]:
-        return jnp.zeros_like(self.scale)
-
-    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        reach_K = jnp.abs(self.r_KxK) @ w_K  # far above grad . w where residuals of opposite sign cancel
-        return 2 * jnp.finfo(w_K.dtype).eps * (w_K @ reach_K + reach_K.max())
-
-    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        return w_K @ self.r_KxK @ w_K
-
-    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
-        half_K = self.r_KxK @ w_K
-        return w_K @ half_K, 2 * half_K
-
-    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
-        return *self.value_and_gradient(w_K), 2 * self.r_KxK
 
 
 def cross_entropy(

@@ -16,8 +16,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from mixmin_jax.mixture.certificate import Prior, gap
 from mixmin_jax.mixture.checks import SLACK
+from mixmin_jax.mixture.evaluator import Evaluator
 from mixmin_jax.mixture.feasible import FeasibleSet
-from mixmin_jax.mixture.objective import Evaluator
 
 
 @jax.tree_util.register_dataclass
@@ -76,7 +76,12 @@ class Run(NamedTuple):
 
 
 def iterate(
-    method: Method, problem: Problem, tolerance: ArrayLike, max_iterations: ArrayLike, history_length: int = 1
+    method: Method,
+    problem: Problem,
+    tolerance: ArrayLike,
+    max_iterations: ArrayLike,
+    history_length: int = 1,
+    first: Any = None,
 ) -> Run:
     """Iterates until gap <= tolerance x scale, at most max_iterations times. Pure; usable under jit and vmap.
 
@@ -88,9 +93,9 @@ def iterate(
     def total(point):
         return point.loss + problem.penalty(point.weights)
 
-    first = method.init(problem)
-    start = total(first.point)
-    start = jnp.where(jnp.isfinite(start), start, jnp.inf)
+    first = method.init(problem) if first is None else first
+    initial = total(first.point)
+    initial = jnp.where(jnp.isfinite(initial), initial, jnp.inf)
     goal = tolerance * problem.f.scale
 
     def unfinished(carry):
@@ -100,12 +105,12 @@ def iterate(
     def advance(carry):
         state, best, t, history_T = carry
         state = method.step(problem, state)
-        slack = 16 * jnp.finfo(start.dtype).eps * (jnp.abs(start) + problem.f.scale)
-        better = (state.point.gap < best.point.gap) & (total(state.point) <= start + slack)
+        slack = 16 * jnp.finfo(initial.dtype).eps * (jnp.abs(initial) + problem.f.scale)
+        better = (state.point.gap < best.point.gap) & (total(state.point) <= initial + slack)
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, best)
         return state, best, t + 1, history_T.at[t + 1].set(state.point.gap, mode="drop")
 
-    history_T = jnp.full(history_length, jnp.nan, start.dtype).at[0].set(first.point.gap)
+    history_T = jnp.full(history_length, jnp.nan, initial.dtype).at[0].set(first.point.gap)
     _, best, t, history_T = jax.lax.while_loop(unfinished, advance, (first, first, jnp.asarray(0), history_T))
-    inside = problem.feasible.violation(best.point.weights) <= max(SLACK, 1e3 * float(jnp.finfo(start.dtype).eps))
+    inside = problem.feasible.violation(best.point.weights) <= max(SLACK, 1e3 * float(jnp.finfo(initial.dtype).eps))
     return Run(best, (best.point.gap <= goal) & inside, t, history_T)

@@ -7,8 +7,8 @@ import pytest
 
 from mixmin_jax import cross_entropy
 from mixmin_jax.mixture.constraints import build
+from mixmin_jax.mixture.evaluator import Likelihoods
 from mixmin_jax.mixture.mirror_descent import init, step
-from mixmin_jax.mixture.objective import Likelihoods
 from mixmin_jax.mixture.problem import Problem
 from tests.mixture import problems
 from tests.mixture.problems import CONSTRAINTS, K
@@ -47,8 +47,8 @@ def test_where_no_step_descends_the_weights_stay():
             return loss, -gradient_K * jnp.arange(1, K + 1) * 1e30
 
     f = cross_entropy(problems.classifiers()).prepare()
-    state = init(Problem(Rising(f.p_NxK, f.weights_N, f.offset), build(K, None)[0]))
-    after = step(Problem(Rising(f.p_NxK, f.weights_N, f.offset), build(K, None)[0]), state)
+    state = init(Problem(Rising(f.p_CxKxB, f.weights_CxB, f.offset), build(K, None)[0]))
+    after = step(Problem(Rising(f.p_CxKxB, f.weights_CxB, f.offset), build(K, None)[0]), state)
     np.testing.assert_array_equal(after.point.weights, state.point.weights)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mixmin_jax import InputError, NotConverged, Solution, cross_entropy, solve, squared_error
-from mixmin_jax.mixture.objective import Likelihoods
+from mixmin_jax.mixture.evaluator import Likelihoods
 from tests.mixture import problems
 from tests.mixture.problems import CONSTRAINTS, K, N
 

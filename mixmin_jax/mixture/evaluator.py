@@ -1,0 +1,152 @@
+"""What solvers evaluate: a convex function of the weights, as sums over rows.
+
+An evaluator gives a value, a gradient and a K x K curvature, each of them a sum over rows. Solvers know nothing else,
+so rows may be streamed, sharded or belong to several targets without a change to any solver.
+
+Axes: N examples, K sources; C blocks of B examples.
+"""
+
+import dataclasses
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import xlogy
+from jaxtyping import Array, Float
+
+BLOCK = 1024  # rows that stay in the cache, with their scaled copy, while the curvature is summed
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """A convex function f of the weights, as solvers see it."""
+
+    homogeneous: ClassVar[bool]  # f(c w) = f(w) - scale log c, so that w . grad f = -scale everywhere
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        """What a relative tolerance refers to, in the units of f."""
+
+    @property
+    def offset(self) -> Float[Array, ""]:
+        """A constant left out of the values below, beside which small improvements would drown."""
+
+    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        """f(w) - offset; +inf outside the domain."""
+
+    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
+        """f(w) - offset, and the gradient."""
+
+    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        """How far rounding may have moved grad . (w - u) for u in the simplex, where that can matter; else 0."""
+
+    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
+        """f(w) - offset, the gradient and the Hessian, in one pass over the rows."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Likelihoods:
+    """f(w) = offset - sum_n v_n log (p_n . w), with every row of p scaled to a maximum of 1.
+
+    Rows stand in blocks that stay in the cache, as columns, and sums over blocks carry what rounding took from them.
+    """
+
+    p_CxKxB: Float[Array, "C K B"]
+    weights_CxB: Float[Array, "C B"]
+    offset: Float[Array, ""]
+    homogeneous: ClassVar[bool] = True
+
+    @classmethod
+    def of_rows(cls, p_NxK: Float[Array, "N K"], v_N: Float[Array, " N"], offset: Float[Array, ""]) -> "Likelihoods":
+        """Cut rows into blocks; rows of weight 0 fill up the last."""
+        n, k = p_NxK.shape
+        block = min(n, BLOCK)
+        if missing := -n % block:
+            p_NxK, v_N = jnp.pad(p_NxK, ((0, missing), (0, 0))), jnp.pad(v_N, (0, missing))
+        return cls(p_NxK.reshape(-1, block, k).swapaxes(1, 2), v_N.reshape(-1, block), offset)
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        return self.weights_CxB.sum()
+
+    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return jnp.zeros_like(self.scale)  # sums of terms of one sign: a few units in the last place of the scale
+
+    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return self._sum(w_K, lambda p_KxB, v_B, d_B, value: value)
+
+    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
+        return self._sum(w_K, lambda p_KxB, v_B, d_B, value: (value, -(p_KxB @ (v_B / d_B))))
+
+    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
+        def block(p_KxB, v_B, d_B, value):
+            scaled_KxB = p_KxB * (jnp.sqrt(v_B) / d_B)
+            return value, scaled_KxB @ scaled_KxB.T
+
+        value, curvature_KxK = self._sum(w_K, block)
+        return value, -(curvature_KxK @ w_K), curvature_KxK  # f is homogeneous: grad f = - hess f . w
+
+    def _sum(self, w_K, block):
+        """The sum over blocks of what `block` makes of the densities of its rows."""
+
+        def add(sums, rows):
+            p_KxB, v_B = rows
+            d_B = w_K @ p_KxB
+            inside = jnp.all((d_B > 0) | (v_B == 0))
+            d_B = jnp.where(d_B > 0, d_B, 1)  # rows of weight 0 may have no density; others make the value infinite
+            value = jnp.where(inside, -xlogy(v_B, d_B).sum(), jnp.inf)
+            return jax.tree.map(_add, sums, block(p_KxB, v_B, d_B, value), is_leaf=_is_sum), None
+
+        def shape(leaf):
+            return _Sum(jnp.zeros(leaf.shape, leaf.dtype), jnp.zeros(leaf.shape, leaf.dtype))
+
+        first = self.p_CxKxB[0], self.weights_CxB[0]
+        zeros = jax.tree.map(shape, jax.eval_shape(block, *first, first[1], first[1].sum()))
+        sums = jax.lax.scan(add, zeros, (self.p_CxKxB, self.weights_CxB))[0]
+        return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=_is_sum)
+
+
+class _Sum(NamedTuple):
+    total: Array
+    lost: Array  # what rounding took from the total
+
+
+def _is_sum(node):
+    return isinstance(node, _Sum)
+
+
+def _add(sum, term):
+    """Adds a term and keeps what that rounds off (Knuth's two-sum; Neumaier 1974)."""
+    total = sum.total + term
+    moved = total - sum.total
+    lost = (sum.total - (total - moved)) + (term - moved)
+    return _Sum(total, sum.lost + jnp.where(jnp.isfinite(lost), lost, 0))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Quadratic:
+    """f(w) = w' R w with R the mean outer product of the sources' residuals."""
+
+    r_KxK: Float[Array, "K K"]
+    scale: Float[Array, ""]
+    homogeneous: ClassVar[bool] = False
+
+    @property
+    def offset(self) -> Float[Array, ""]:
+        return jnp.zeros_like(self.scale)
+
+    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        reach_K = jnp.abs(self.r_KxK) @ w_K  # far above grad . w where residuals of opposite sign cancel
+        return 2 * jnp.finfo(w_K.dtype).eps * (w_K @ reach_K + reach_K.max())
+
+    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return w_K @ self.r_KxK @ w_K
+
+    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
+        half_K = self.r_KxK @ w_K
+        return w_K @ half_K, 2 * half_K
+
+    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
+        return *self.value_and_gradient(w_K), 2 * self.r_KxK
