@@ -1,6 +1,5 @@
 """The entry point: mixture weights with a certificate, in float64 on the CPU."""
 
-import contextlib
 import functools
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import checked_iterations, checked_tolerance, is_traced, list_names
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, take, usable
+from mixmin_jax.mixture.float64 import float64_on_cpu
 from mixmin_jax.mixture.interior_point import INTERIOR_POINT
 from mixmin_jax.mixture.mirror_descent import MIRROR_DESCENT
 from mixmin_jax.mixture.objective import Objective
@@ -73,7 +73,7 @@ def solve(
     max_iterations = checked_iterations(default if max_iterations is None else max_iterations)
     length = min(max(default, max_iterations), _LONGEST_HISTORY) + 1  # rarely another program to compile
     k, names = objective.num_sources, objective.sources
-    with _float64_on_cpu():
+    with float64_on_cpu():
         feasible, penalty = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
         columns = usable(feasible, penalty)
         reduced = objective
@@ -133,27 +133,6 @@ def _take(objective, columns):
         raise InputError(
             f"caps, floors, groups or the prior leave no weight for {left_out}, and without: {error}"
         ) from None
-
-
-@contextlib.contextmanager
-def _float64_on_cpu():
-    """Float64, the CPU and JAX's default checks, for this block and thread only; constants inside jit are computed."""
-    try:
-        cpu = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:
-        raise InputError("solve runs on JAX's CPU backend, which is off; let JAX_PLATFORMS include cpu") from None
-    with (
-        jax.ensure_compile_time_eval(),
-        jax.enable_x64(True),
-        jax.default_device(cpu),
-        jax.default_matmul_precision("highest"),
-        jax.numpy_rank_promotion("allow"),
-        jax.numpy_dtype_promotion("standard"),
-        jax.debug_nans(False),
-        jax.debug_infs(False),
-        jax.transfer_guard("allow"),
-    ):
-        yield
 
 
 def _check_method(objective, method, prior):
