@@ -22,6 +22,8 @@ from jaxtyping import Array, Float
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
 _TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice
+_EM_STEPS = 5  # each costs a fraction of a Newton step and saves about half of one; far more where examples are clear
+_LEAST = 1e-3  # of an equal share, to begin with
 
 Curvature = tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]  # f, its gradient, its Hessian
 
@@ -44,8 +46,10 @@ class Ahead(NamedTuple):
 
 
 def init(problem: Problem) -> State:
-    """The start of the feasible set, with multipliers that fit."""
+    """The start of the feasible set, improved by a few cheap steps where they are known, with multipliers that fit."""
     w_K = problem.feasible.start()
+    if problem.homogeneous:
+        w_K = _head_start(problem, w_K)
     return begin(problem, w_K, problem.f.curvature(w_K))
 
 
@@ -55,13 +59,25 @@ def step(problem: Problem, state: State) -> State:
     return arrive(problem, ahead, problem.f.curvature(ahead.weights))
 
 
+def _head_start(problem, w_K):
+    """Steps of expectation maximisation, w_k <- -w_k grad_k f / scale: they need no curvature, and come far at first."""
+
+    def em(_, w_K):
+        _, gradient_K = problem.f.value_and_gradient(w_K)
+        return problem.feasible.repair(-w_K * gradient_K)
+
+    w_K = jax.lax.fori_loop(0, _EM_STEPS, em, w_K)
+    return problem.feasible.repair(jnp.maximum(w_K, _LEAST / w_K.size))  # a step needs room
+
+
 def begin(problem: Problem, w_K: Float[Array, " K"], values: Curvature) -> State:
     """The first state, from f, its gradient and its Hessian at w_K, with multipliers that fit together."""
     loss, gradient_K, curvature_KxK = values
     feasible, point = problem.feasible, problem.certified(w_K, loss, gradient_K)
     slack_M = feasible.limits() - feasible.rows(w_K)
     # A set without interior (caps that sum to 1) still needs slacks above 0 to begin with; they shrink as it goes.
-    slack_M = jnp.maximum(slack_M, 1e-2 / feasible.num_sources)
+    if not problem.homogeneous:
+        slack_M = jnp.maximum(slack_M, 1e-2 / feasible.num_sources)
     gradient_K = _gradient(problem, point)
     y = problem.f.scale if problem.homogeneous else -(w_K @ gradient_K)
     # mu: about the size of the error, as far as reduced gradients tell it
@@ -119,38 +135,47 @@ def newton(problem: Problem, state: State) -> Callable:
     diagonal_K = feasible.bounds_gram(ratio_M)
     if problem.prior is not None:
         diagonal_K = diagonal_K + problem.prior.strength / state.point.weights
-    matrix_KxK = state.curvature_KxK + jnp.diag(diagonal_K)
-    # Scaled to a unit diagonal the matrix is as well conditioned as scaling can make it; the shift, at the size of
-    # rounding errors, keeps the factorisation alive where sources are duplicates.
-    scale_K = jax.lax.rsqrt(jnp.diag(matrix_KxK))
-    k = scale_K.size
-    shift = 4 * k * jnp.finfo(scale_K.dtype).eps
-    factor = jax.scipy.linalg.cho_factor(matrix_KxK * jnp.outer(scale_K, scale_K) + shift * jnp.eye(k), lower=True)
-
-    def inverse(r_KxR):
-        return scale_K[:, None] * jax.scipy.linalg.cho_solve(factor, scale_K[:, None] * r_KxR)
-
+    inverse = scaled_inverse(state.curvature_KxK + jnp.diag(diagonal_K))
+    k = diagonal_K.size
     if problem.homogeneous:
         return lambda r_K, r_G: (inverse(r_K[:, None])[:, 0], r_G, jnp.zeros_like(state.y))
     border_RxK, give_R = jnp.ones((1, k)), jnp.zeros(1)
     if feasible.groups is not None:
         border_RxK = jnp.concatenate([feasible.groups.members_GxK, border_RxK])
         give_R = jnp.concatenate([1 / ratio_M[feasible.num_bounds :], give_R])
+    solve = bordered(inverse, border_RxK, give_R)
+
+    def with_sum(r_K, r_G):
+        dw_K, dual_R = solve(r_K, jnp.append(r_G, 0))
+        return dw_K, dual_R[:-1], dual_R[-1]
+
+    return with_sum
+
+
+def scaled_inverse(matrix_KxK: Float[Array, "K K"]) -> Callable:
+    """x_KxR -> inverse of a positive semidefinite matrix times x, from one Cholesky factor.
+
+    Scaled to a unit diagonal the matrix is as well conditioned as scaling can make it; the shift, at the size of
+    rounding errors, keeps the factorisation alive where sources are duplicates (or groups together make up the sum).
+    """
+    scale_K = jax.lax.rsqrt(jnp.diag(matrix_KxK))
+    k = scale_K.size
+    shift = 4 * k * jnp.finfo(scale_K.dtype).eps
+    factor = jax.scipy.linalg.cho_factor(matrix_KxK * jnp.outer(scale_K, scale_K) + shift * jnp.eye(k), lower=True)
+    return lambda x_KxR: scale_K[:, None] * jax.scipy.linalg.cho_solve(factor, scale_K[:, None] * x_KxR)
+
+
+def bordered(inverse: Callable, border_RxK: Float[Array, "R K"], give_R: Float[Array, " R"]) -> Callable:
+    """The solver (r_K, r_R) -> (x, y) of M x + B' y = r_K and B x - diag(give) y = r_R, from the inverse of M."""
     through_KxR = inverse(border_RxK.T)
-    schur_RxR = border_RxK @ through_KxR + jnp.diag(give_R)
-    unit_R = jax.lax.rsqrt(jnp.diag(schur_RxR))
-    shift = 4 * unit_R.size * jnp.finfo(unit_R.dtype).eps  # for groups that together make up the sum
-    small = jax.scipy.linalg.cho_factor(
-        schur_RxR * jnp.outer(unit_R, unit_R) + shift * jnp.eye(unit_R.size), lower=True
-    )
+    small = scaled_inverse(border_RxK @ through_KxR + jnp.diag(give_R))
 
-    def bordered(r_K, r_G):
+    def solve(r_K, r_R):
         free_K = inverse(r_K[:, None])[:, 0]
-        lack_R = border_RxK @ free_K - jnp.append(r_G, 0)
-        dual_R = unit_R * jax.scipy.linalg.cho_solve(small, unit_R * lack_R)
-        return free_K - through_KxR @ dual_R, dual_R[:-1], dual_R[-1]
+        y_R = small((border_RxK @ free_K - r_R)[:, None])[:, 0]
+        return free_K - through_KxR @ y_R, y_R
 
-    return bordered
+    return solve
 
 
 def carry(problem: Problem, state: State) -> State:
