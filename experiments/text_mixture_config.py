@@ -42,6 +42,9 @@ class TextMixture:
     regmix_runs: int | None = None
     """Random mixtures for random_search and regmix; by default as many as sources (the compute of MixMin's proxies).
     From 64 on regmix fits LightGBM, below that a linear model."""
+    combine: Literal["weighted", "worst_case"] | None = None
+    """With several targets, one more arm, `combined`: a single mixture for all of them, which minimises the mean of
+    their losses (weighted) or the largest excess over what each target's own best mixture gives it (worst_case)."""
     method: Literal["interior_point", "projected_gradient", "mirror_descent"] = "interior_point"
     """Solver for the weights; all are certified."""
     fit_fraction: float = 0.5
@@ -71,6 +74,10 @@ class TextMixture:
             raise InputError(f"--max-epochs must be positive, not {self.max_epochs}")
         if self.regmix_runs is not None and self.regmix_runs < 2:
             raise InputError(f"--regmix-runs must be at least 2, not {self.regmix_runs}")
+        if self.combine and len(self.target) < 2:
+            raise InputError(f"--combine {self.combine} needs several targets; give --target more than one")
+        if self.combine == "worst_case" and self.method != "interior_point":
+            raise InputError("--combine worst_case needs --method interior_point; the other methods need a smooth loss")
         if min(self.fit_bytes, self.test_bytes) < 1:
             raise InputError("--fit-bytes and --test-bytes must be positive")
         if self.mesh_data < 1 or (self.mesh_source is not None and self.mesh_source < 1):

@@ -25,6 +25,7 @@ from mixmin_jax.training.scoring import count_windows
 SHARED_ARMS = ("uniform", "natural")  # the same for every target: trained once, scored on all
 OWN_ARMS = ("mixmin", "mixmin_token", "random_search", "regmix")
 ARMS = ("mixmin", "mixmin_token", "uniform", "natural", "random_search", "regmix")  # the order of every report
+COMBINED = "combined"  # the arm of --combine: one mixture for all targets
 Role = Literal["proxy", "target"]  # of a trained model
 
 
@@ -40,6 +41,11 @@ class Plan:
     @property
     def names(self) -> tuple[str, ...]:
         return self.store.names
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Every arm of a target, in the order of every report."""
+        return ARMS if self.config.combine is None else (*ARMS, COMBINED)
 
     @property
     def num_random(self) -> int:
@@ -111,7 +117,7 @@ class Plan:
         fit, test = (self.scoring_flops("proxy", target.documents(part)) for part in ("fit", "test"))
         proxy, model = self.training_flops("proxy"), self.training_flops("target")
         num_proxies = len(self.names) + self.num_random
-        arms = len(ARMS) * (model + self.scoring_flops("target", target.documents("test")))
+        arms = len(self.arms) * (model + self.scoring_flops("target", target.documents("test")))
         return {
             "proxies": len(self.names) * (proxy + fit),
             "random_mixtures": self.num_random * (proxy + fit),
@@ -123,7 +129,8 @@ class Plan:
     def flops_in_all(self) -> float:
         """Everything, with what several targets share counted once."""
         num_proxies, more = len(self.names) + self.num_random, len(self.targets) - 1
-        twice = num_proxies * self.training_flops("proxy") + len(SHARED_ARMS) * self.training_flops("target")
+        shared = len(self.arms) - len(OWN_ARMS)
+        twice = num_proxies * self.training_flops("proxy") + shared * self.training_flops("target")
         return sum(self.flops_of(target)["total"] for target in self.targets) - more * self.config.seeds * twice
 
 
@@ -176,7 +183,7 @@ def describe_plan(plan: Plan) -> str:
             f"  {_describe_corpus(target.corpus)}; weights fitted on {len(target.fit)},"
             f" losses reported on {len(target.test)} others"
         )
-    arms = len(SHARED_ARMS) + len(OWN_ARMS) * len(plan.targets)
+    arms = len(plan.arms) + len(OWN_ARMS) * (len(plan.targets) - 1)
     proxies = f"proxies ({len(plan.names)} sources, {plan.num_random} random mixtures)"
     lines.append(f"Training, {plural(config.seeds, 'seed')}:")
     rows: list[tuple[int, str, Role]] = [

@@ -11,8 +11,8 @@ import numpy as np
 from experiments.stages import Product, Stages
 from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Target
-from experiments.text_mixture_plan import ARMS, Plan
-from experiments.text_mixture_stages import SOLVED_ARMS, SeedResult
+from experiments.text_mixture_plan import Plan
+from experiments.text_mixture_stages import SeedResult, solved_arms
 from mixmin_jax.comparison import (
     RANDOM_MIXTURE,
     fidelity,
@@ -39,10 +39,10 @@ def build_metrics(
     names, config = plan.names, plan.config
     bytes_D = np.array([len(document) for document in target.documents("test")])
     bits = math.log(2) * bytes_D.sum()
-    levels = {arm: [float(result.test_nats[arm].sum() / bits) for result in results] for arm in ARMS}
+    levels = {arm: [float(result.test_nats[arm].sum() / bits) for result in results] for arm in plan.arms}
+    solved = solved_arms(plan)
     worst = {
-        arm: max(results, key=lambda r: (not r.solutions[arm]["converged"], r.solutions[arm]["gap"]))
-        for arm in SOLVED_ARMS
+        arm: max(results, key=lambda r: (not r.solutions[arm]["converged"], r.solutions[arm]["gap"])) for arm in solved
     }
     records = stages.records_of(target.name)
     return {
@@ -53,16 +53,16 @@ def build_metrics(
         "target": target.name,
         "seeds": [result.seed for result in results],
         "sources": list(names),
-        "arms": {arm: _arm(arm, levels[arm], results, plan) for arm in ARMS},
+        "arms": {arm: _arm(arm, levels[arm], results, plan) for arm in plan.arms},
         "comparisons": {
-            arm: _compare(levels["mixmin"], levels[arm], results, arm, bytes_D) for arm in ARMS if arm != "mixmin"
+            arm: _compare(levels["mixmin"], levels[arm], results, arm, bytes_D) for arm in plan.arms if arm != "mixmin"
         },
         **{
             arm: {key: value for key, value in result.solutions[arm].items() if key != "gap_history"}
             | {"seed": result.seed}
             for arm, result in worst.items()
         },
-        "gap_history": {arm: [result.solutions[arm]["gap_history"] for result in results] for arm in SOLVED_ARMS},
+        "gap_history": {arm: [result.solutions[arm]["gap_history"] for result in results] for arm in solved},
         "fidelity": fidelity(_points(levels, results)),
         "random_mixtures": [
             {"seed": result.seed, "weights": _named(w_K, names), "test_bits_per_byte": float(reached)}
@@ -161,7 +161,7 @@ def _points(levels: dict[str, list[float]], results: Sequence[SeedResult]) -> li
     arms = [
         point(result.seed, arm, "target", result.predicted[arm], levels[arm][s])
         for s, result in enumerate(results)
-        for arm in ARMS
+        for arm in levels
     ]
     random = [
         point(result.seed, RANDOM_MIXTURE, "proxy", predicted, reached)

@@ -14,12 +14,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from experiments.progress import OnFraction
 from experiments.stages import Product, Stages
 from experiments.text_mixture_data import Target
-from experiments.text_mixture_plan import OWN_ARMS, SHARED_ARMS, Plan, Role
+from experiments.text_mixture_plan import COMBINED, OWN_ARMS, SHARED_ARMS, Plan, Role
 from mixmin_jax.data.overlap import find_overlap
 from mixmin_jax.mixture.baselines import best_random_mixture, candidate_mixtures
-from mixmin_jax.mixture.objective import cross_entropy
+from mixmin_jax.mixture.objective import CrossEntropy, Objective, cross_entropy
 from mixmin_jax.mixture.regmix import fit_regmix, propose
+from mixmin_jax.mixture.solution import TargetLosses
 from mixmin_jax.mixture.solve import solve
+from mixmin_jax.mixture.targets import WorstCase, weighted_sum, worst_case
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import score_documents
 
@@ -45,7 +47,7 @@ class SeedResult:
     seed: int
     weights: dict[str, np.ndarray]  # arm -> weights_K
     draws: dict[str, np.ndarray]  # arm -> windows drawn from each source
-    solutions: dict[str, dict[str, Any]]  # mixmin, mixmin_token -> certificate
+    solutions: dict[str, dict[str, Any]]  # solved arm -> certificate
     test_nats: dict[str, np.ndarray]  # arm -> nats of each test document
     predicted: dict[str, dict[str, float]]  # arm -> {"document", "token"}: loss of the mixture of proxies, test part
     random_RxK: np.ndarray
@@ -138,24 +140,42 @@ class SeedStages:
             num_bytes, random_RxK = fit["bytes_D"].sum(), plan.random_RxK(seed)
             random_loss_R = -random_DxR[: len(target.fit)].sum(0) / num_bytes
             rows = {"mixmin": fit["document_DxM"], "mixmin_token": fit["token_NxM"]}
-            solutions: dict[str, Any] = {arm: _solve(plan, logp_NxK, num_bytes) for arm, logp_NxK in rows.items()}
+            objectives = {arm: _objective(plan, logp_NxK, num_bytes) for arm, logp_NxK in rows.items()}
+            solutions: dict[str, Any] = {arm: _solve(plan, objective) for arm, objective in objectives.items()}
             weights = {arm: solution.pop("weights") for arm, solution in solutions.items()} | {
                 "random_search": best_random_mixture(random_RxK, random_loss_R).tolist(),
                 "regmix": _regmix(plan, random_RxK, random_loss_R, seed).tolist(),
             }
             return {"weights": weights, "solutions": solutions}
 
-        bounds_K = plan.upper_bounds_K
-        settings = {
-            "method": plan.config.method,
-            "tolerance": TOLERANCE,
-            "caps": None if bounds_K is None else bounds_K.tolist(),
+        settings = _solver_settings(plan) | {
             "regmix": plan.regmix_model,
             "num_random": plan.num_random,
             "num_fit": len(target.fit),
         }
         name = f"weights-{target.name}-seed{seed}"
         return self._stages.run(name, {"scores": inputs} | settings, compute, target=target.name)
+
+    def combined_weights(self, scored: list[Product], inputs: Any) -> Product:
+        """One mixture for all targets, from the documents of their fit parts, with the solver's certificate."""
+        plan = self._plan
+
+        def compute(_advance: OnFraction) -> Product:
+            objectives = []
+            for target, scores in zip(plan.targets, scored, strict=True):
+                fit, _ = _split_rows(scores, len(target.fit))
+                objectives.append(_objective(plan, fit["document_DxM"], fit["bytes_D"].sum()))
+            if plan.config.combine == "weighted":
+                return _solve(plan, weighted_sum(objectives))
+            return _solve(plan, worst_case(objectives, relative_to="best"))
+
+        settings = _solver_settings(plan) | {"combine": plan.config.combine}
+        return self._stages.run(f"weights-{COMBINED}-seed{self._seed}", {"scores": inputs} | settings, compute)
+
+
+def solved_arms(plan: Plan) -> tuple[str, ...]:
+    """The arms whose weights come from the solver."""
+    return SOLVED_ARMS if plan.config.combine is None else (*SOLVED_ARMS, COMBINED)
 
 
 def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
@@ -172,36 +192,52 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
         for first in range(0, plan.num_random, num_sources)
     ]
     shared = stage.train("shared-arms", "target", np.stack([plan.uniform_K, plan.natural_K]), SHARED_ARMS)
-    results = {}
+    scored, random, scored_from = {}, {}, {}
     for target in plan.targets:
-        scored = stage.score("proxies", proxies, target, ("fit", "test"), tokens=True)
-        random_DxR = np.concatenate(
+        scored[target.name] = stage.score("proxies", proxies, target, ("fit", "test"), tokens=True)
+        random[target.name] = np.concatenate(
             [
                 stage.score(f"random-mixtures-{g}", group, target, ("fit", "test"), tokens=False)["document_DxM"]
                 for g, group in enumerate(groups)
             ],
             axis=1,
         )
-        scored_from = [[models.inputs for models in (proxies, *groups)], target.corpus.fingerprint]
-        scored_from += [target.fit.tolist(), target.test.tolist()]
-        found = stage.weights(target, scored, random_DxR, scored_from)
+        scored_from[target.name] = [
+            [models.inputs for models in (proxies, *groups)],
+            target.corpus.fingerprint,
+            target.fit.tolist(),
+            target.test.tolist(),
+        ]
+    common = {"uniform": plan.uniform_K, "natural": plan.natural_K}
+    common_models: list[tuple[str, tuple[str, ...], Models]] = [("shared-arms", SHARED_ARMS, shared)]
+    common_solutions: dict[str, Any] = {}
+    if plan.config.combine is not None:
+        solution = stage.combined_weights(list(scored.values()), list(scored_from.values()))
+        common_solutions[COMBINED] = {key: value for key, value in solution.items() if key != "weights"}
+        common[COMBINED] = np.array(solution["weights"])
+        combined = stage.train(f"{COMBINED}-arm", "target", common[COMBINED][None], (COMBINED,))
+        common_models.append((f"{COMBINED}-arm", (COMBINED,), combined))
+    results = {}
+    for target in plan.targets:
+        fit_and_test, random_DxR = scored[target.name], random[target.name]
+        found = stage.weights(target, fit_and_test, random_DxR, scored_from[target.name])
         weights = {arm: np.array(w_K) for arm, w_K in found["weights"].items()}
         own_MxK = np.stack([weights[arm] for arm in OWN_ARMS])
         own = stage.train(f"arms-{target.name}", "target", own_MxK, OWN_ARMS, target.name)
-        weights |= {"uniform": plan.uniform_K, "natural": plan.natural_K}
+        weights |= common
         test_nats: dict[str, np.ndarray] = {}
         draws: dict[str, np.ndarray] = {}
-        for label, arms, models in (("shared-arms", SHARED_ARMS, shared), ("arms", OWN_ARMS, own)):
+        for label, arms, models in (*common_models, ("arms", OWN_ARMS, own)):
             logp_DxM = stage.score(label, models, target, ("test",), tokens=False)["document_DxM"]
             test_nats |= dict(zip(arms, -logp_DxM.T, strict=True))
             draws |= dict(zip(arms, models.draws_MxK, strict=True))
-        _, test = _split_rows(scored, len(target.fit))
+        _, test = _split_rows(fit_and_test, len(target.fit))
         bits = math.log(2) * test["bytes_D"].sum()
         results[target.name] = SeedResult(
             seed,
             weights,
             draws,
-            found["solutions"],
+            found["solutions"] | common_solutions,
             test_nats,
             predicted={arm: _predicted(w_K, test) for arm, w_K in weights.items()},
             random_RxK=random_RxK,
@@ -236,9 +272,19 @@ def overlap_stage(plan: Plan, target: Target, stages: Stages) -> Product:
     return stages.run(f"overlap-{target.name}", inputs, compute, target=target.name)
 
 
-def _solve(plan: Plan, logp_NxK: np.ndarray, num_bytes: int) -> dict[str, Any]:
-    """The weights that minimise the mixture's loss on the fit part, in nats per byte, with their certificate."""
-    objective = cross_entropy(logp_NxK, example_weights=np.full(len(logp_NxK), 1 / num_bytes), sources=plan.names)
+def _solver_settings(plan: Plan) -> dict[str, Any]:
+    bounds_K = plan.upper_bounds_K
+    caps = None if bounds_K is None else bounds_K.tolist()
+    return {"method": plan.config.method, "tolerance": TOLERANCE, "caps": caps}
+
+
+def _objective(plan: Plan, logp_NxK: np.ndarray, num_bytes: int) -> CrossEntropy:
+    """The loss of the mixture on the fit part, in nats per byte."""
+    return cross_entropy(logp_NxK, example_weights=np.full(len(logp_NxK), 1 / num_bytes), sources=plan.names)
+
+
+def _solve(plan: Plan, objective: Objective | WorstCase) -> dict[str, Any]:
+    """The weights that minimise a loss in nats per byte, with their certificate."""
     solution = solve(
         objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K, tolerance=TOLERANCE, throw=False
     )
@@ -246,11 +292,19 @@ def _solve(plan: Plan, logp_NxK: np.ndarray, num_bytes: int) -> dict[str, Any]:
         "weights": solution.weights.tolist(),
         "loss": solution.loss,
         "gap": solution.gap,
-        "tolerance": TOLERANCE * len(logp_NxK) / num_bytes,
+        "tolerance": solution.goal,
         "iterations": solution.iterations,
         "converged": solution.converged,
         "method": solution.method,
         "gap_history": [gap if math.isfinite(gap) else None for gap in solution.gap_history.tolist()],
+    } | ({} if solution.targets is None else {"targets": _per_target(plan, solution.targets)})
+
+
+def _per_target(plan: Plan, found: TargetLosses) -> dict[str, dict[str, float]]:
+    columns = {"loss": found.losses, "excess": found.excess, "price": found.prices}
+    return {
+        target.name: {what: float(values_T[t]) for what, values_T in columns.items()}
+        for t, target in enumerate(plan.targets)
     }
 
 

@@ -1,4 +1,4 @@
-"""Mixture weights from log-likelihoods that models of any framework wrote to a file.
+"""Mixture weights from log-likelihoods that models of any framework wrote to files.
 
     python -m experiments.weights_from_file --log-likelihoods scores.npz --out runs/weights
 
@@ -7,32 +7,29 @@ The file holds the log-likelihood (nats) of N target examples under K models, on
     .npz        log_likelihoods (N x K), sources (K names) and, if you like, lengths (N)
     .csv        a column per source, headed by its name, and, if you like, a column `length`
     .parquet    the same columns
+
+Several targets, one file each, the same sources in all of them (columns are matched by name):
+
+    python -m experiments.weights_from_file --log-likelihoods code.npz news.npz --combine worst_case --relative-to best
+        --out runs/weights
 """
 
-import csv
 import dataclasses
 import difflib
-import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
 import tyro
-from jaxtyping import Float
-from scipy.special import logsumexp
 
 from experiments.command_line import run
+from experiments.log_likelihood_files import Target, is_number, read_targets
 from experiments.provenance import provenance
-from experiments.result_files import claim_folder, file_fingerprint, write_json
-from mixmin_jax import NotConverged, cross_entropy, solve
+from experiments.result_files import claim_folder, write_json
+from mixmin_jax import NotConverged, Solution, solve, weighted_sum, worst_case
 from mixmin_jax.errors import InputError
 
-LENGTH = "length"
 RESULTS = ("weights.json", "metrics.json")
 
 
@@ -48,18 +45,31 @@ class Config:
     example) every example has v_n = 1 / (sum of all lengths), and the loss is in nats per token of the whole file:
     total nats / total tokens, not the mean over examples of each one's nats per token. Both give the same weights,
     as all examples count alike, except with a prior, whose strength is in the unit of the loss.
+
+    Several files are several targets, each with its loss f_t: --combine weighted minimises sum_t lambda_t f_t, and
+    --combine worst_case minimises max_t (f_t - r_t), so that no target is left behind.
     """
 
-    log_likelihoods: Path
+    log_likelihoods: tuple[Path, ...]
     """The file: .npz (log_likelihoods N x K, sources, optional lengths), .csv or .parquet (a column per source and,
     optionally, `length`); spaces around names are dropped. Natural logarithms; -inf where a model excludes an example.
-    Errors count rows from 0."""
+    Errors count rows from 0. Several files, one per target, need --combine; columns are matched by name."""
 
     out: Path
     """Folder for weights.json and metrics.json; one that holds results already is refused."""
 
+    combine: Literal["weighted", "worst_case"] | None = None
+    """What to minimise over several files: the weighted sum of their losses, or the worst of them."""
+
+    target_weights: tuple[float, ...] = ()
+    """With --combine weighted: lambda_t, one per file in their order; by default 1 / their number each."""
+
+    relative_to: Literal["best", "uniform", "none"] | None = None
+    """With --combine worst_case, what each loss is compared to (r_t): the least that the allowed weights can reach for
+    that target alone, that of uniform weights, or nothing (the default)."""
+
     method: Literal["interior_point", "projected_gradient", "mirror_descent"] = "interior_point"
-    """Solver; every one returns a certified gap."""
+    """Solver; every one returns a certified gap. A worst case needs interior_point."""
 
     upper_bounds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Largest weight that a source may have, for as many sources as you like: code=0.2 news=0.5."""
@@ -71,173 +81,40 @@ class Config:
     """Strength of the prior, in the unit of the loss (nats per example; with lengths, total nats / total tokens)."""
 
     tolerance: float = 1e-9
-    """Largest gap accepted, relative to the sum of v_n."""
+    """Largest gap accepted, relative to the sum of v_n (of several targets: their weighted sum, or the largest)."""
 
     overwrite: bool = False
     """Replace the results that --out holds."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Log-likelihoods of N examples under K sources, in nats; `length_N` in tokens, if the file has lengths."""
-
-    sources: tuple[str, ...]
-    logp_NxK: Float[np.ndarray, "N K"]
-    length_N: Float[np.ndarray, " N"] | None
-
-
-def read_table(path: Path) -> Table:
-    """Read a .npz, .csv or .parquet file of log-likelihoods; values are checked later, by `cross_entropy`.
+def combined(targets: list[Target], config: Config) -> Any:
+    """The objective that the options describe.
 
     Raises:
-        InputError: the file is missing, of another kind, empty or corrupt, has a cell that is not a number, lacks an
-            array, or has shapes or names that do not fit. The message starts with the path.
+        InputError: several files without --combine, or options that do not go with what there is.
     """
-    readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise InputError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(readers)}")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if not path.stat().st_size:
-        raise InputError(f"{path}: the file is empty")
-    try:
-        table = readers[path.suffix](path)
-        _check_shapes(table)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except Exception as error:
-        # Damaged files make the readers raise almost anything: BadZipFile, zlib.error, ArrowInvalid, MemoryError, ...
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as {path.suffix}: {detail}") from error
-    return table
-
-
-def _check_shapes(table: Table) -> None:
-    shape, names = table.logp_NxK.shape, table.sources
-    if len(shape) != 2:
-        raise InputError(f"log_likelihoods must have two axes, examples x sources; got the shape {shape}")
-    if len(names) != shape[1]:
-        raise InputError(f"{len(names)} source names for {shape[1]} columns of log-likelihoods")
-    if not shape[1]:
-        raise InputError("no column of log-likelihoods")
-    if not shape[0]:
-        raise InputError("no rows of log-likelihoods")
-    _refuse_twice(names)
-    if not all(names):
-        raise InputError(
-            f"column {names.index('')} (counting from 0) has no name; if it is a row "
-            "number written by pandas, save with index=False"
-        )
-    if table.length_N is not None:
-        if table.length_N.shape != shape[:1]:
-            raise InputError(f"lengths have the shape {table.length_N.shape} for {shape[0]} rows of log-likelihoods")
-        good_N = np.isfinite(table.length_N) & (table.length_N > 0)
-        if not good_N.all():
-            row = int(np.argmin(good_N))
-            raise InputError(f"row {row}: the length must be positive and finite; got {table.length_N[row]}")
-
-
-def _read_npz(path: Path) -> Table:
-    with path.open("rb") as file:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError("a single array; save with np.savez(file, log_likelihoods=..., sources=...)")
-        if missing := [name for name in ("log_likelihoods", "sources") if name not in archive]:
-            raise InputError(f"no array {missing[0]!r}; the file has {', '.join(archive.files) or 'none'}")
-        if unknown := [name for name in archive.files if name not in ("log_likelihoods", "sources", "lengths")]:
-            raise InputError(
-                f"unknown array {unknown[0]!r}; known are log_likelihoods, sources and, for tokens per example, lengths"
-            )
-        names = _member(archive, "sources", "U", "strings (np.array(names, dtype=str))")
-        if names.ndim != 1:
-            raise InputError(f"sources must have one axis; got the shape {names.shape}")
-        logp_NxK = _member(archive, "log_likelihoods", "fiu", "real numbers").astype(np.float64)
-        has_lengths = "lengths" in archive
-        length_N = _member(archive, "lengths", "fiu", "real numbers").astype(np.float64) if has_lengths else None
-    return Table(tuple(name.strip() for name in names.tolist()), logp_NxK, length_N)
-
-
-def _member(archive: np.lib.npyio.NpzFile, name: str, kinds: str, what: str) -> np.ndarray:
-    """An array of an archive whose dtype is of one of `kinds` (letters as in `numpy.dtype.kind`)."""
-    try:
-        array = archive[name]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise InputError(f"{name} is pickled, which is not read; save it as an array of {what}") from None
-    if array.dtype.kind not in kinds:
-        raise InputError(f"{name} must be an array of {what}; got {array.dtype}")
-    return array
-
-
-def _read_csv(path: Path) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        names = next(lines, [])
-        header_lines = lines.line_num
-    if not names or all(_is_number(name) for name in names):
-        raise InputError("the first line must name the sources, one per column")
-    _refuse_twice(names)
-
-    def read(kind: pyarrow.DataType) -> pyarrow.Table:
-        return pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=header_lines),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, kind), null_values=[""]),
-        )
-
-    try:
-        table = read(pyarrow.float64())
-    except pyarrow.ArrowInvalid:
-        # the fast way does not say where: look again, at the text of the cells
-        cells = read(pyarrow.string())
-        for name in names:
-            for row, cell in enumerate(cells[name].to_pylist()):
-                if cell is not None and not _is_number(cell.strip()):
-                    raise InputError(f"row {row}, column {name!r}: {cell!r} is not a number") from None
-        raise
-    return _from_arrow(names, table.columns)
-
-
-def _read_parquet(path: Path) -> Table:
-    table = pyarrow.parquet.ParquetFile(path).read()
-    # pandas keeps its row numbers in columns of this name
-    columns = {i: name for i, name in enumerate(table.column_names) if not name.startswith("__index_level_")}
-    return _from_arrow(list(columns.values()), [table.column(i) for i in columns])
-
-
-def _from_arrow(names: list[str], columns: list[pyarrow.ChunkedArray]) -> Table:
-    for name in names:
-        if name != LENGTH and name.strip().lower() in (LENGTH, "lengths"):
-            raise InputError(f"the column of lengths must be called `{LENGTH}`; there is one called {name!r}")
-    names = [name.strip() for name in names]
-    _refuse_twice(names)
-    arrays = {}
-    for name, column in zip(names, columns, strict=True):
-        is_number = (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_decimal)
-        if not any(test(column.type) for test in is_number):
-            raise InputError(f"column {name!r} must hold numbers; got {column.type}")
-        if column.null_count:
-            row = int(np.argmax(column.is_null().to_numpy()))
-            raise InputError(f"row {row}, column {name!r}: the cell is empty")
-        arrays[name] = column.cast(pyarrow.float64()).to_numpy()
-    length_N = arrays.pop(LENGTH, None)
-    if not arrays:
-        raise InputError("no column of log-likelihoods")
-    return Table(tuple(arrays), np.column_stack(list(arrays.values())), length_N)
-
-
-def _refuse_twice(names: Sequence[str]) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"the name {twice[0]!r} is there {names.count(twice[0])} times")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
+    if len(targets) == 1:
+        for option in ("combine", "target_weights", "relative_to"):
+            if getattr(config, option):
+                raise InputError(f"--{option.replace('_', '-')} is for several files, and there is one")
+        return targets[0].objective()
+    if config.combine is None:
+        raise InputError(f"{len(targets)} files need --combine weighted or --combine worst_case")
+    objectives = [target.objective() for target in targets]
+    if config.combine == "weighted":
+        if config.relative_to:
+            raise InputError("--relative-to goes with --combine worst_case only")
+        if config.target_weights and len(config.target_weights) != len(targets):
+            raise InputError(f"--target-weights: {len(config.target_weights)} numbers for {len(targets)} files")
+        try:
+            return weighted_sum(objectives, config.target_weights or None)
+        except InputError as error:
+            raise InputError(f"--target-weights: {error}") from None
+    if config.target_weights:
+        raise InputError("--target-weights goes with --combine weighted only")
+    num_sources = len(targets[0].table.sources)
+    references: dict[str, Any] = {"best": "best", "uniform": np.full(num_sources, 1 / num_sources), "none": None}
+    return worst_case(objectives, references[config.relative_to or "none"])
 
 
 def parse_assignments(pairs: tuple[str, ...], option: str, sources: tuple[str, ...]) -> dict[str, float]:
@@ -250,7 +127,7 @@ def parse_assignments(pairs: tuple[str, ...], option: str, sources: tuple[str, .
     values: dict[str, float] = {}
     for pair in pairs:
         name, equals, value = pair.rpartition("=")
-        if not equals or not _is_number(value):
+        if not equals or not is_number(value):
             raise InputError(f"{option} {pair}: expected NAME=VALUE with a number, such as {sources[0]}=0.25")
         if name not in sources:
             closest = difflib.get_close_matches(name, sources, n=1, cutoff=0.0)[0]
@@ -263,9 +140,8 @@ def parse_assignments(pairs: tuple[str, ...], option: str, sources: tuple[str, .
 
 def main(config: Config) -> None:
     """Solve, print, write; exits with status 1, writing nothing, if the solver does not reach the tolerance."""
-    path = config.log_likelihoods
-    table = read_table(path)
-    sources, num_rows = table.sources, len(table.logp_NxK)
+    targets = read_targets(config.log_likelihoods)
+    sources = targets[0].table.sources
     caps = parse_assignments(config.upper_bounds, "--upper-bounds", sources)
     prior = parse_assignments(config.prior, "--prior", sources)
     if prior and (missing := [name for name in sources if name not in prior]):
@@ -273,13 +149,7 @@ def main(config: Config) -> None:
     if bool(prior) != (config.prior_strength is not None):
         raise InputError("--prior and --prior-strength go together")
 
-    per_row = 1 / num_rows if table.length_N is None else 1 / table.length_N.sum()
-    unit = "nats per example" if table.length_N is None else "nats per token"
-    v_N = np.full(num_rows, per_row)
-    try:
-        objective = cross_entropy(table.logp_NxK, example_weights=v_N, sources=sources)
-    except InputError as error:
-        raise InputError(f"{path}: {error} (rows are counted from 0)") from None
+    objective = combined(targets, config)
     options: dict[str, Any] = {"upper_bounds": caps} if caps else {}
     options |= {"prior": prior, "prior_strength": config.prior_strength} if prior else {}
     options |= {"method": config.method, "tolerance": config.tolerance}
@@ -293,8 +163,6 @@ def main(config: Config) -> None:
     except NotConverged as error:
         solution = error.solution
     weights = dict(zip(sources, np.asarray(solution.weights, np.float64).tolist(), strict=True))
-    uniform = float(-(v_N @ (logsumexp(table.logp_NxK, axis=1) - math.log(len(sources)))))
-    alone_K = -(v_N @ table.logp_NxK)
     result = {
         "loss": float(solution.loss),
         "penalty": float(solution.penalty),
@@ -304,56 +172,116 @@ def main(config: Config) -> None:
         "iterations": int(solution.iterations),
         "method": str(solution.method),
     }
-    print(render(path, num_rows, unit, weights, alone_K, uniform, result))
-    if (table.logp_NxK > 0).any():
+    records = per_target(targets, solution)
+    uniform = combined_loss(config.combine, records, [target.uniform_loss for target in targets])
+    print(render(config, targets, weights, uniform, result, records))
+    if any((target.table.logp_NxK > 0).any() for target in targets):
         print("note: some log-likelihoods are above 0, which densities may be and probabilities may not")
     if not solution.converged:
         print("error: the gap is above the tolerance, so no weights were written", file=sys.stderr)
         raise SystemExit(1)
+    paths = [str(target.path) for target in targets]
+    several = len(targets) > 1
     record = {
         "schema_version": 1,
-        "config": dataclasses.asdict(config) | {"log_likelihoods": str(path), "out": str(config.out)},
+        "config": dataclasses.asdict(config)
+        | {"log_likelihoods": paths if several else paths[0], "out": str(config.out)},
         **provenance("mixmin_jax", "jax", "numpy", "pyarrow"),
-        "data": file_fingerprint(path) | {"num_examples": num_rows, "num_sources": len(sources)},
-        "unit": unit,
-        "example_weight": per_row,
+        "unit": targets[0].unit,
         "mixmin": result,
         "arms": {
             "mixmin": {"loss": result["loss"], "weights": weights},
             "uniform": {"loss": uniform, "weights": dict.fromkeys(sources, 1 / len(sources))},
         },
-        "loss_alone": {k: v if math.isfinite(v) else None for k, v in zip(sources, alone_K.tolist(), strict=True)},
+        **({"targets": records} if several else targets[0].record()),
     }
     write_json(config.out / "metrics.json", record)
     write_json(config.out / "weights.json", {"mixmin": weights})
 
 
+def per_target(targets: list[Target], solution: Solution) -> list[dict[str, Any]]:
+    """A record of each of several targets: its loss, that to which it is compared, its price, and its file."""
+    if solution.targets is None:
+        return []
+    found = zip(targets, *map(np.ndarray.tolist, dataclasses.astuple(solution.targets)), strict=True)
+    return [
+        {
+            "file": str(target.path),
+            "loss": loss,
+            "reference": reference,
+            "excess": loss - reference,
+            "price": price,
+            "loss_uniform": target.uniform_loss,
+            **target.record(),
+        }
+        for target, loss, reference, price in found
+    ]
+
+
+def combined_loss(combine: str | None, records: list[dict[str, Any]], losses: list[float]) -> float:
+    """What is minimised, where the targets have these losses."""
+    if combine is None:
+        return losses[0]
+    if combine == "weighted":
+        return sum(record["price"] * loss for record, loss in zip(records, losses, strict=True))
+    return max(loss - record["reference"] for record, loss in zip(records, losses, strict=True))
+
+
 def render(
-    path: Path,
-    num_rows: int,
-    unit: str,
+    config: Config,
+    targets: list[Target],
     weights: dict[str, float],
-    alone_K: Float[np.ndarray, " K"],
     uniform: float,
     result: dict[str, Any],
+    records: list[dict[str, Any]],
 ) -> str:
-    """The table that is printed: sources by falling weight, then the losses and the solver's certificate."""
+    """The tables that are printed: sources by falling weight, several targets, the losses and the certificate."""
     width = max(len("source"), *(len(name) for name in weights))
-    order = sorted(zip(weights.items(), alone_K, strict=True), key=lambda item: -item[0][1])
+    alone_KxT = np.stack([target.loss_alone_K for target in targets], axis=1)
+    order = sorted(zip(weights.items(), alone_KxT, strict=True), key=lambda item: -item[0][1])
+    about = f"{len(weights)} sources; losses in {targets[0].unit}"
+    files = [f"{target.path}: {target.num_rows} examples" for target in targets]
+    if not records:
+        heading, alone = [f"{files[0]}, {about}"], ["loss alone"]
+        losses, loss, of_uniform = [], "loss of this mixture", "loss of uniform"
+    else:
+        heading = [*(f"target {t}: {file}" for t, file in enumerate(files, 1)), about]
+        alone = [f"alone on {t}" for t in range(1, len(targets) + 1)]
+        losses = [*render_targets(config, records), ""]
+        relative = config.relative_to not in (None, "none")
+        loss = "weighted loss" if config.combine == "weighted" else "worst excess" if relative else "worst loss"
+        of_uniform = f"{loss} of uniform"
+    wide = max(len("penalty of the prior"), len(of_uniform)) + 2
     return "\n".join(
         [
-            f"{path}: {num_rows} examples, {len(weights)} sources; losses in {unit}",
+            *heading,
             "",
-            f"{'source':<{width}}  weight  loss alone",
-            *(f"{name:<{width}}  {weight:6.4f}  {alone:10.4f}" for (name, weight), alone in order),
+            f"{'source':<{width}}  weight  {'  '.join(alone)}",
+            *(
+                f"{name:<{width}}  {weight:6.4f}  {'  '.join(f'{alone:10.4f}' for alone in alone_T)}"
+                for (name, weight), alone_T in order
+            ),
             "",
-            f"loss of this mixture  {result['loss']:.6f}",
-            *([f"penalty of the prior  {result['penalty']:.6f}"] if result["penalty"] else []),
-            f"certified gap         {result['gap']:.1e}  (no weights allowed are better by more than this)",
-            f"loss of uniform       {uniform:.6f}",
+            *losses,
+            f"{loss:<{wide}}{result['loss']:.6f}",
+            *([f"{'penalty of the prior':<{wide}}{result['penalty']:.6f}"] if result["penalty"] else []),
+            f"{'certified gap':<{wide}}{result['gap']:.1e}  (no weights allowed are better by more than this)",
+            f"{of_uniform:<{wide}}{uniform:.6f}",
             result["status"],
         ]
     )
+
+
+def render_targets(config: Config, records: list[dict[str, Any]]) -> list[str]:
+    """A line per target: its loss, that of uniform weights, its excess where it is compared, and what it weighs."""
+    columns = {"loss": "loss", "of uniform": "loss_uniform"}
+    if config.relative_to not in (None, "none"):
+        columns |= {f"of {config.relative_to}": "reference", "excess": "excess"}  # uniform is there already
+    columns["weight" if config.combine == "weighted" else "price"] = "price"
+    lines = ["  ".join(["target", *(f"{title:>10}" for title in columns)])]
+    for t, record in enumerate(records, 1):
+        lines.append("  ".join([f"{t:>6}", *(f"{record[key]:10.4f}" for key in columns.values())]))
+    return lines
 
 
 if __name__ == "__main__":

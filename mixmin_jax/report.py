@@ -14,6 +14,7 @@ from mixmin_jax.comparison import chance_of_false_verdict
 Metrics = Mapping[str, Any]
 
 FREE_ARMS = ("natural", "uniform")  # mixtures that need no proxies
+SOLVED_ARMS = ("mixmin", "mixmin_token", "combined")  # mixtures with a certificate
 CHEAP_EPOCHS = 4  # up to about here a repeated token is worth almost a new one (Muennighoff et al., arXiv:2305.16264)
 WEAK_CORRELATION, STRONG_CORRELATION = 0.5, 0.8
 LEAKING_SHARE = 0.01  # of the target's documents with near-duplicates in a source, from which a win may be leakage
@@ -79,7 +80,7 @@ def conclusion(metrics: Metrics) -> str:
         sentences.append(f"In bits per byte `mixmin` wins against {by}.")
     if ties and (losses or not free_ties):
         sentences.append(tie)
-    unsolved = [arm for arm in ("mixmin", "mixmin_token") if arm in metrics and not metrics[arm]["converged"]]
+    unsolved = [arm for arm in SOLVED_ARMS if arm in metrics and not metrics[arm]["converged"]]
     if unsolved:
         sentences.append(f"**The weights of {md.listing(map(md.code, unsolved))} are not solved to tolerance.**")
     documents = metrics["data"]["target"]["documents"]
@@ -230,14 +231,29 @@ def _solver(metrics: Metrics) -> str:
             solved["method"].replace("_", " "),
             str(solved["seed"]),
         ]
-        for arm, solved in ((arm, metrics[arm]) for arm in ("mixmin", "mixmin_token") if arm in metrics)
+        for arm, solved in ((arm, metrics[arm]) for arm in SOLVED_ARMS if arm in metrics)
     ]
+    together = ""
+    if targets := metrics.get("combined", {}).get("targets"):
+        shares = md.listing(
+            f"{md.code(name)} {found['excess']:.4f} (price {found['price']:.2f})" for name, found in targets.items()
+        )
+        kind = "what each target loses against its own best mixture" if _is_worst_case(metrics) else "the loss of each"
+        together = (
+            f"\n\n`combined` is one mixture for all targets (`--combine {metrics['config']['combine']}`). In nats per "
+            f"byte of the fit parts, {kind}, and its say in the choice: {shares}."
+        )
     return (
         "The gap is a certificate: no feasible weights have a fitted loss lower than this by more than the gap. "
         "The seed with the largest gap is shown.\n\n"
         + md.table(header, rows)
+        + together
         + "\n\n![the gap after each iteration](gap.png)"
     )
+
+
+def _is_worst_case(metrics: Metrics) -> bool:
+    return metrics["config"]["combine"] == "worst_case"
 
 
 def _fidelity(metrics: Metrics) -> str:

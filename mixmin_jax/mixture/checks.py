@@ -1,7 +1,7 @@
 """Checks of arrays and names that users hand in, with messages that say where the fault is."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -71,14 +71,16 @@ def at_rows(rows: np.ndarray) -> str:
     return f"rows {listed}{f', ... ({len(rows)} in all)' if len(rows) > _SHOWN else ''} are not"
 
 
-def describe_bad_rows(logp_NxK: np.ndarray, max_N: np.ndarray, names: tuple[str, ...] | None) -> str:
-    """What is wrong with the rows of log-likelihoods whose maximum is not finite, and what to do."""
+def describe_bad_rows(
+    logp_NxK: np.ndarray, max_N: np.ndarray, names: tuple[str, ...] | None, label: Callable[[Any], str] = str
+) -> str:
+    """What is wrong with the rows of log-likelihoods whose maximum is not finite, and what to do; label names a row."""
 
     def at(bad_N: np.ndarray, culprit_NxK: np.ndarray | None) -> str:
         rows = np.flatnonzero(bad_N)
         listed = []
         for row in rows[:_SHOWN]:
-            text = str(row)
+            text = label(row)
             if culprit_NxK is not None:
                 columns = np.flatnonzero(culprit_NxK[row])[:_SHOWN]
                 text += f" (source {', '.join(names[k] if names else str(k) for k in columns)})"

@@ -20,7 +20,9 @@ BLOCK = 1024  # rows that stay in the cache, with their scaled copy, while the c
 class Evaluator(Protocol):
     """A convex function f of the weights, as solvers see it."""
 
-    homogeneous: ClassVar[bool]  # f(c w) = f(w) - scale log c, so that w . grad f = -scale everywhere
+    @property
+    def homogeneous(self) -> bool:
+        """Whether f(c w) = f(w) - scale log c, so that w . grad f = -scale everywhere; known without data."""
 
     @property
     def scale(self) -> Float[Array, ""]:
@@ -95,32 +97,35 @@ class Likelihoods:
             inside = jnp.all((d_B > 0) | (v_B == 0))
             d_B = jnp.where(d_B > 0, d_B, 1)  # rows of weight 0 may have no density; others make the value infinite
             value = jnp.where(inside, -(v_B @ jnp.log(d_B)), jnp.inf)
-            return jax.tree.map(_add, sums, block(p_KxB, v_B, d_B, value), is_leaf=_is_sum), None
+            return jax.tree.map(accumulate, sums, block(p_KxB, v_B, d_B, value), is_leaf=is_sum), None
 
         def shape(leaf):
-            return _Sum(jnp.zeros(leaf.shape, leaf.dtype), jnp.zeros(leaf.shape, leaf.dtype))
+            return RunningSum(jnp.zeros(leaf.shape, leaf.dtype), jnp.zeros(leaf.shape, leaf.dtype))
 
         first = self.p_CxKxB[0], self.weights_CxB[0]
         zeros = jax.tree.map(shape, jax.eval_shape(block, *first, first[1], first[1].sum()))
         sums = jax.lax.scan(add, zeros, (self.p_CxKxB, self.weights_CxB))[0]
-        return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=_is_sum)
+        return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=is_sum)
 
 
-class _Sum(NamedTuple):
+class RunningSum(NamedTuple):
+    """A sum that carries what rounding took from it; its value is total + lost."""
+
     total: Array
     lost: Array  # what rounding took from the total
 
 
-def _is_sum(node):
-    return isinstance(node, _Sum)
+def is_sum(node: object) -> bool:
+    """For trees whose leaves are running sums."""
+    return isinstance(node, RunningSum)
 
 
-def _add(sum, term):
+def accumulate(sum: RunningSum, term: Array) -> RunningSum:
     """Adds a term and keeps what that rounds off (Knuth's two-sum; Neumaier 1974)."""
     total = sum.total + term
     moved = total - sum.total
     lost = (sum.total - (total - moved)) + (term - moved)
-    return _Sum(total, sum.lost + jnp.where(jnp.isfinite(lost), lost, 0))
+    return RunningSum(total, sum.lost + jnp.where(jnp.isfinite(lost), lost, 0))
 
 
 @jax.tree_util.register_dataclass

@@ -15,10 +15,24 @@ def float64_on_cpu() -> Iterator[None]:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         raise InputError("solve runs on JAX's CPU backend, which is off; let JAX_PLATFORMS include cpu") from None
+    with _arithmetic(cpu, True):
+        yield
+
+
+@contextlib.contextmanager
+def float32_on(device: jax.Device) -> Iterator[None]:
+    """The same with float32, on a device."""
+    with _arithmetic(device, False):
+        yield
+
+
+@contextlib.contextmanager
+def _arithmetic(device, float64):
     with (
         jax.ensure_compile_time_eval(),
-        jax.enable_x64(True),
-        jax.default_device(cpu),
+        _no_mesh(),
+        jax.enable_x64(float64),
+        jax.default_device(device),
         jax.default_matmul_precision("highest"),
         jax.numpy_rank_promotion("allow"),
         jax.numpy_dtype_promotion("standard"),
@@ -27,3 +41,11 @@ def float64_on_cpu() -> Iterator[None]:
         jax.transfer_guard("allow"),
     ):
         yield
+
+
+def _no_mesh():
+    """Out of the caller's `jax.set_mesh`, which is about other arrays; inside jit it cannot be left."""
+    try:
+        return jax.set_mesh(None)
+    except ValueError:
+        return contextlib.nullcontext()

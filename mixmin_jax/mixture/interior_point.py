@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
 _TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice
-_EM_STEPS = 5  # each costs a fraction of a Newton step and saves about half of one; far more where examples are clear
+_EM_STEPS = 3  # each costs a fraction of a Newton step; where examples are clearly of one source they save several
 _LEAST = 1e-3  # of an equal share, to begin with
 
 Curvature = tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]  # f, its gradient, its Hessian
@@ -49,7 +49,7 @@ def init(problem: Problem) -> State:
     """The start of the feasible set, improved by a few cheap steps where they are known, with multipliers that fit."""
     w_K = problem.feasible.start()
     if problem.homogeneous:
-        w_K = _head_start(problem, w_K)
+        w_K = head_start(problem, w_K)
     return begin(problem, w_K, problem.f.curvature(w_K))
 
 
@@ -59,8 +59,11 @@ def step(problem: Problem, state: State) -> State:
     return arrive(problem, ahead, problem.f.curvature(ahead.weights))
 
 
-def _head_start(problem, w_K):
-    """Steps of expectation maximisation, w_k <- -w_k grad_k f / scale: they need no curvature, and come far at first."""
+def head_start(problem: Problem, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
+    """Steps of expectation maximisation, w_k <- -w_k grad_k f / scale, for a homogeneous f.
+
+    They need no curvature, and come far at first.
+    """
 
     def em(_, w_K):
         _, gradient_K = problem.f.value_and_gradient(w_K)
@@ -135,15 +138,15 @@ def newton(problem: Problem, state: State) -> Callable:
     diagonal_K = feasible.bounds_gram(ratio_M)
     if problem.prior is not None:
         diagonal_K = diagonal_K + problem.prior.strength / state.point.weights
-    inverse = scaled_inverse(state.curvature_KxK + jnp.diag(diagonal_K))
+    factor = factored(state.curvature_KxK + jnp.diag(diagonal_K))
     k = diagonal_K.size
     if problem.homogeneous:
-        return lambda r_K, r_G: (inverse(r_K[:, None])[:, 0], r_G, jnp.zeros_like(state.y))
+        return lambda r_K, r_G: (factor.inverse(r_K[:, None])[:, 0], r_G, jnp.zeros_like(state.y))
     border_RxK, give_R = jnp.ones((1, k)), jnp.zeros(1)
     if feasible.groups is not None:
         border_RxK = jnp.concatenate([feasible.groups.members_GxK, border_RxK])
         give_R = jnp.concatenate([1 / ratio_M[feasible.num_bounds :], give_R])
-    solve = bordered(inverse, border_RxK, give_R)
+    solve = bordered(factor, border_RxK, give_R)
 
     def with_sum(r_K, r_G):
         dw_K, dual_R = solve(r_K, jnp.append(r_G, 0))
@@ -152,8 +155,23 @@ def newton(problem: Problem, state: State) -> Callable:
     return with_sum
 
 
-def scaled_inverse(matrix_KxK: Float[Array, "K K"]) -> Callable:
-    """x_KxR -> inverse of a positive semidefinite matrix times x, from one Cholesky factor.
+class Factor(NamedTuple):
+    """The Cholesky factor of a positive semidefinite matrix M, scaled to a unit diagonal."""
+
+    lower_KxK: Float[Array, "K K"]
+    scale_K: Float[Array, " K"]
+
+    def half(self, x_KxR: Float[Array, "K R"]) -> Float[Array, "K R"]:
+        """h(x), with h(x)' h(x) = x' M^-1 x."""
+        return jax.scipy.linalg.solve_triangular(self.lower_KxK, self.scale_K[:, None] * x_KxR, lower=True)
+
+    def inverse(self, x_KxR: Float[Array, "K R"]) -> Float[Array, "K R"]:
+        """M^-1 x."""
+        return self.scale_K[:, None] * jax.scipy.linalg.cho_solve((self.lower_KxK, True), self.scale_K[:, None] * x_KxR)
+
+
+def factored(matrix_KxK: Float[Array, "K K"]) -> Factor:
+    """The factor of a positive semidefinite matrix.
 
     Scaled to a unit diagonal the matrix is as well conditioned as scaling can make it; the shift, at the size of
     rounding errors, keeps the factorisation alive where sources are duplicates (or groups together make up the sum).
@@ -161,27 +179,21 @@ def scaled_inverse(matrix_KxK: Float[Array, "K K"]) -> Callable:
     scale_K = jax.lax.rsqrt(jnp.diag(matrix_KxK))
     k = scale_K.size
     shift = 4 * k * jnp.finfo(scale_K.dtype).eps
-    factor = jax.scipy.linalg.cho_factor(matrix_KxK * jnp.outer(scale_K, scale_K) + shift * jnp.eye(k), lower=True)
-    return lambda x_KxR: scale_K[:, None] * jax.scipy.linalg.cho_solve(factor, scale_K[:, None] * x_KxR)
+    scaled_KxK = matrix_KxK * jnp.outer(scale_K, scale_K) + shift * jnp.eye(k)
+    return Factor(jax.scipy.linalg.cho_factor(scaled_KxK, lower=True)[0], scale_K)
 
 
-def bordered(inverse: Callable, border_RxK: Float[Array, "R K"], give_R: Float[Array, " R"]) -> Callable:
-    """The solver (r_K, r_R) -> (x, y) of M x + B' y = r_K and B x - diag(give) y = r_R, from the inverse of M."""
-    through_KxR = inverse(border_RxK.T)
-    small = scaled_inverse(border_RxK @ through_KxR + jnp.diag(give_R))
+def bordered(factor: Factor, border_RxK: Float[Array, "R K"], give_R: Float[Array, " R"]) -> Callable:
+    """The solver (r_K, r_R) -> (x, y) of M x + B' y = r_K and B x - diag(give) y = r_R, from the factor of M."""
+    half_KxR, through_KxR = factor.half(border_RxK.T), factor.inverse(border_RxK.T)
+    small = factored(half_KxR.T @ half_KxR + jnp.diag(give_R))
 
     def solve(r_K, r_R):
-        free_K = inverse(r_K[:, None])[:, 0]
-        y_R = small((border_RxK @ free_K - r_R)[:, None])[:, 0]
+        free_K = factor.inverse(r_K[:, None])[:, 0]
+        y_R = small.inverse((border_RxK @ free_K - r_R)[:, None])[:, 0]
         return free_K - through_KxR @ y_R, y_R
 
     return solve
-
-
-def carry(problem: Problem, state: State) -> State:
-    """A state of a similar problem as one of this: the start of a solve that has only the difference to make up."""
-    w_K = state.point.weights
-    return arrive(problem, Ahead(w_K, state.y, state.slack_M, state.z_M), problem.f.curvature(w_K))
 
 
 def _gradient(problem, point):

@@ -7,7 +7,7 @@ Axes: N examples, K sources, D outputs of a predictor.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, Shaped
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, at_rows, describe_bad_rows, is_traced, source_names
 from mixmin_jax.mixture.evaluator import Evaluator, Likelihoods, Quadratic
+from mixmin_jax.mixture.sharding import Exchange, Mesh, Spread, Summed
 
 HostOrDevice = np.ndarray | Array
 
@@ -55,6 +56,8 @@ class CrossEntropy:
     weights_N: Float[HostOrDevice, " N"]
     sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
     shift_N: Float[HostOrDevice, " N"] | None = None  # what has been taken off the rows already
+    even: bool = dataclasses.field(default=False, metadata={"static": True})  # the weights are 1/N, nobody gave others
+    finite: bool = dataclasses.field(default=False, metadata={"static": True})  # every row has a finite maximum
 
     @property
     def num_sources(self) -> int:
@@ -64,26 +67,38 @@ class CrossEntropy:
         logp_NxK, v_N = jnp.asarray(self.logp_NxK), jnp.asarray(self.weights_N)
         # f does not depend on the shifts, so no derivative has to pass through them.
         most_N = jax.lax.stop_gradient(logp_NxK.max(axis=1))
-        good_N = jnp.isfinite(most_N)  # other rows have weight 0, or no density under any weights
-        most_N = jnp.where(good_N, most_N, 0)
+        if not self.finite:  # choosing costs as much as the rest; other rows have weight 0, or never any density
+            good_N = jnp.isfinite(most_N)
+            most_N = jnp.where(good_N, most_N, 0)
+            logp_NxK = jnp.where(good_N[:, None], logp_NxK, -jnp.inf)
         offset = -(v_N @ (most_N if self.shift_N is None else most_N + self.shift_N))
-        scaled_NxK = jnp.where(good_N[:, None], logp_NxK - most_N[:, None], -jnp.inf)
-        return Likelihoods.of_rows(jnp.exp(scaled_NxK), v_N, offset)
+        return Likelihoods.of_rows(jnp.exp(logp_NxK - most_N[:, None]), v_N, offset)
 
     def take(self, columns: np.ndarray) -> "CrossEntropy":
         names = None if self.sources is None else [self.sources[k] for k in columns]
-        return cross_entropy(self.logp_NxK[:, columns], self.weights_N, names)
+        taken = cross_entropy(self.logp_NxK[:, columns], self.weights_N, names)
+        return dataclasses.replace(taken, even=self.even)
 
     def anonymous(self) -> "CrossEntropy":
-        return dataclasses.replace(self, sources=None)
+        return dataclasses.replace(self, sources=None, even=False)
+
+    def centered(self) -> "CrossEntropy":
+        """With rows that have a maximum of 0, in float64, where they are on the host."""
+        if not isinstance(self.logp_NxK, np.ndarray) or self.shift_N is not None:
+            return self
+        shift_N = self.logp_NxK.max(axis=1)
+        shift_N = np.where(np.isfinite(shift_N), shift_N, 0)
+        return dataclasses.replace(self, logp_NxK=self.logp_NxK - shift_N[:, None], shift_N=shift_N)
 
     def rounded(self, dtype: Any) -> "CrossEntropy":
-        result = self
-        if isinstance(self.logp_NxK, np.ndarray):
-            shift_N = self.logp_NxK.max(axis=1)
-            shift_N = np.where(np.isfinite(shift_N), shift_N, 0)
-            result = dataclasses.replace(self, logp_NxK=self.logp_NxK - shift_N[:, None], shift_N=shift_N)
-        return jax.tree.map(lambda x: jnp.asarray(x, dtype), result)
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype), self.centered())
+
+    def pooled(self, exchange: Exchange) -> "CrossEntropy":
+        num_rows = exchange(np.array([len(self.logp_NxK)])).sum()
+        return dataclasses.replace(self, weights_N=np.full(len(self.logp_NxK), 1 / num_rows)) if self.even else self
+
+    def spread(self, mesh: Mesh, dtype: Any) -> Spread:
+        return Spread.of_rows(self, len(self.logp_NxK), mesh, dtype)
 
 
 @jax.tree_util.register_dataclass
@@ -94,6 +109,8 @@ class SquaredError:
     residuals_NxKxD: Float[HostOrDevice, "N K D"]  # yhat - y: the weights sum to 1, so f = 1/N sum_n ||r_n^T w||^2
     variance: Float[HostOrDevice, ""]
     sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+    target: "Target | None" = None  # of this process's rows
+    num_rows: Float[HostOrDevice, ""] | None = None  # N, where other processes hold rows too
 
     @property
     def num_sources(self) -> int:
@@ -101,18 +118,43 @@ class SquaredError:
 
     def prepare(self) -> Quadratic:
         r_NxKxD = jnp.asarray(self.residuals_NxKxD)
-        r_KxK = jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD) / r_NxKxD.shape[0]
-        return Quadratic(r_KxK, jnp.asarray(self.variance))
+        num_rows = r_NxKxD.shape[0] if self.num_rows is None else self.num_rows
+        return Quadratic(jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD) / num_rows, jnp.asarray(self.variance))
 
     def take(self, columns: np.ndarray) -> "SquaredError":
         names = None if self.sources is None else tuple(self.sources[k] for k in columns)
         return dataclasses.replace(self, residuals_NxKxD=self.residuals_NxKxD[:, columns], sources=names)
 
     def anonymous(self) -> "SquaredError":
-        return dataclasses.replace(self, sources=None)
+        return dataclasses.replace(self, sources=None, target=None)
 
     def rounded(self, dtype: Any) -> "SquaredError":
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
+
+    def pooled(self, exchange: Exchange) -> "SquaredError":
+        n, target = len(self.residuals_NxKxD), self.target
+        if target is None:
+            return self
+        worst_K = (self.residuals_NxKxD**2).sum(axis=2).mean(axis=0)
+        parts_PxR = exchange(np.concatenate([[n, target.variance], target.mean_D, worst_K]))
+        mean_PxD, worst_PxK = np.split(parts_PxR[:, 2:], [target.mean_D.size], axis=1)
+        num_rows = parts_PxR[:, 0].sum()
+        share_P = parts_PxR[:, 0] / num_rows
+        mean_D = share_P @ mean_PxD
+        variance = share_P @ (parts_PxR[:, 1] + ((mean_PxD - mean_D) ** 2).sum(axis=1))
+        scale = _scale(np, variance, variance + mean_D @ mean_D, (share_P @ worst_PxK).max(), np.float64)
+        return dataclasses.replace(self, variance=scale, num_rows=np.asarray(num_rows))
+
+    def spread(self, mesh: Mesh, dtype: Any) -> Summed:
+        num_rows = len(self.residuals_NxKxD) if self.num_rows is None else self.num_rows
+        return Summed.of_residuals(self.residuals_NxKxD, num_rows, self.variance, mesh, dtype)
+
+
+class Target(NamedTuple):
+    """Moments of what a squared error predicts."""
+
+    mean_D: Float[HostOrDevice, " D"]
+    variance: Float[HostOrDevice, ""]
 
 
 def cross_entropy(
@@ -150,6 +192,7 @@ def cross_entropy(
             f"example_weights has the shape {np.shape(example_weights)}, but there are {shape[0]} rows: "
             "give one weight a row"
         )
+    even = example_weights is None
     if example_weights is None:
         v_N = np.full(shape[0], 1 / shape[0])
     elif is_traced(example_weights):
@@ -167,15 +210,23 @@ def cross_entropy(
                 "example_weights are all 0: nothing is left to fit; give at least one row a positive weight"
             )
     if is_traced(logp_NxK):
-        return CrossEntropy(_at_least_single(logp_NxK, "log-likelihoods"), v_N, names)
+        return CrossEntropy(_at_least_single(logp_NxK, "log-likelihoods"), v_N, names, even=even)
     host_NxK = as_float64(logp_NxK, "log-likelihoods")
-    most_N = host_NxK.max(axis=1)  # NaN and +inf survive the maximum, so one pass over the data finds every bad row
-    counts_N = np.ones(shape[0], bool) if is_traced(v_N) else v_N > 0
-    if not np.isfinite(most_N[counts_N]).all():
-        raise InputError(
-            describe_bad_rows(np.where(counts_N[:, None], host_NxK, 0), np.where(counts_N, most_N, 0), names)
-        )
-    return CrossEntropy(host_NxK, v_N, names)
+    with np.errstate(all="ignore"):
+        all_finite = np.isfinite(host_NxK.sum())  # the fastest look at all numbers; others look closer
+    if not all_finite:
+        host_NxK = _usable_rows(host_NxK, np.ones(shape[0], bool) if is_traced(v_N) else v_N > 0, names)
+    return CrossEntropy(host_NxK, v_N, names, even=even, finite=True)
+
+
+def _usable_rows(logp_NxK, counts_N, names):
+    """The rows, with zeros in place of unusable ones that do not count; others that are unusable are an error."""
+    most_N = logp_NxK.max(axis=1)  # NaN and +inf survive the maximum
+    unusable_N = ~np.isfinite(most_N)
+    if (unusable_N & counts_N).any():
+        logp_NxK, most_N = np.where(counts_N[:, None], logp_NxK, 0), np.where(counts_N, most_N, 0)
+        raise InputError(describe_bad_rows(logp_NxK, most_N, names))
+    return np.where(unusable_N[:, None], 0, logp_NxK) if unusable_N.any() else logp_NxK
 
 
 def _at_least_single(traced, what):
@@ -227,6 +278,13 @@ def squared_error(
     residuals_NxKxD = yhat_NxKxD - y_NxD[:, None]
     moved_NxD = y_NxD - y_NxD[0]  # a constant that float64 cannot hold exactly, as 0.1, has no variance either
     variance = ((moved_NxD - moved_NxD.mean(axis=0)) ** 2).sum(axis=1).mean()
-    varies = variance > (8 * xp.finfo(y_NxD.dtype).eps) ** 2 * (y_NxD**2).sum(axis=1).mean()
     worst = (residuals_NxKxD**2).sum(axis=2).mean(axis=0).max()
-    return SquaredError(residuals_NxKxD, xp.where(varies, variance, xp.where(worst > 0, worst, 1.0)), names)
+    scale = _scale(xp, variance, (y_NxD**2).sum(axis=1).mean(), worst, y_NxD.dtype)
+    target = None if xp is jnp else Target(y_NxD[0] + moved_NxD.mean(axis=0), variance)
+    return SquaredError(residuals_NxKxD, scale, names, target)
+
+
+def _scale(xp, variance, square, worst, dtype):
+    """What a tolerance refers to, from the variance and mean square of y and the worst source's error."""
+    varies = variance > (8 * xp.finfo(dtype).eps) ** 2 * square
+    return xp.where(varies, variance, xp.where(worst > 0, worst, 1.0))

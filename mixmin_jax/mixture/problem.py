@@ -66,6 +66,16 @@ class Method(NamedTuple):
     priors: bool = True  # whether it can minimise s KL(w || q) as well
 
 
+class Progress(NamedTuple):
+    """A run that is under way."""
+
+    state: Any
+    best: Any  # the state with the smallest gap so far, among those whose F is not above `ceiling`
+    ceiling: Float[Array, ""]  # F at the start, with room for rounding
+    iterations: Int[Array, ""]
+    gap_history: Float[Array, " T"]
+
+
 class Run(NamedTuple):
     """What the loop leaves: the state with the smallest gap."""
 
@@ -89,28 +99,49 @@ def iterate(
     The first `history_length` gaps are kept. Weights that miss the feasible set, as where traced bounds leave none,
     have not converged.
     """
+    progress = jax.lax.while_loop(
+        lambda progress: unfinished(problem, progress, tolerance, max_iterations),
+        lambda progress: record(problem, progress, method.step(problem, progress.state)),
+        start(problem, method.init(problem) if first is None else first, history_length),
+    )
+    return finish(problem, progress, tolerance)
 
-    def total(point):
-        return point.loss + problem.penalty(point.weights)
 
-    first = method.init(problem) if first is None else first
-    initial = total(first.point)
+def start(problem: Problem, first: Any, history_length: int = 1) -> Progress:
+    """A run that has reached its first state; of its gaps, the first `history_length` will be kept."""
+    initial = _total(problem, first.point)
     initial = jnp.where(jnp.isfinite(initial), initial, jnp.inf)
-    goal = tolerance * problem.f.scale
-
-    def unfinished(carry):
-        state, best, t, _ = carry
-        return (t < max_iterations) & ~(best.point.gap <= goal) & ~jnp.isnan(state.point.gap)
-
-    def advance(carry):
-        state, best, t, history_T = carry
-        state = method.step(problem, state)
-        slack = 16 * jnp.finfo(initial.dtype).eps * (jnp.abs(initial) + problem.f.scale)
-        better = (state.point.gap < best.point.gap) & (total(state.point) <= initial + slack)
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, best)
-        return state, best, t + 1, history_T.at[t + 1].set(state.point.gap, mode="drop")
-
+    slack = 16 * jnp.finfo(initial.dtype).eps * (jnp.abs(initial) + problem.f.scale)
     history_T = jnp.full(history_length, jnp.nan, initial.dtype).at[0].set(first.point.gap)
-    _, best, t, history_T = jax.lax.while_loop(unfinished, advance, (first, first, jnp.asarray(0), history_T))
-    inside = problem.feasible.violation(best.point.weights) <= max(SLACK, 1e3 * float(jnp.finfo(initial.dtype).eps))
-    return Run(best, (best.point.gap <= goal) & inside, t, history_T)
+    return Progress(first, first, initial + slack, jnp.asarray(0), history_T)
+
+
+def unfinished(
+    problem: Problem, progress: Progress, tolerance: ArrayLike, max_iterations: ArrayLike
+) -> Bool[Array, ""]:
+    """Whether another step is to be taken."""
+    reached = progress.best.point.gap <= tolerance * problem.f.scale
+    return (progress.iterations < max_iterations) & ~reached & ~jnp.isnan(progress.state.point.gap)
+
+
+def record(problem: Problem, progress: Progress, state: Any) -> Progress:
+    """The run after a step to this state."""
+    best, t = progress.best, progress.iterations + 1
+    better = (state.point.gap < best.point.gap) & (_total(problem, state.point) <= progress.ceiling)
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, best)
+    history_T = progress.gap_history.at[t].set(state.point.gap, mode="drop")
+    return Progress(state, best, progress.ceiling, t, history_T)
+
+
+def finish(problem: Problem, progress: Progress, tolerance: ArrayLike) -> Run:
+    """What the run leaves."""
+    point = progress.best.point
+    rounding = float(jnp.finfo(progress.ceiling.dtype).eps)
+    inside = problem.feasible.violation(point.weights) <= max(SLACK, 1e3 * rounding)
+    converged = (point.gap <= tolerance * problem.f.scale) & inside
+    return Run(progress.best, converged, progress.iterations, progress.gap_history)
+
+
+def _total(problem, point):
+    """F, without the offset of f."""
+    return point.loss + problem.penalty(point.weights)

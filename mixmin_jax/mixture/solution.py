@@ -8,6 +8,23 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class TargetLosses:
+    """What a solution means to each of several targets.
+
+    With these prices the weights also minimise sum_t price_t f_t + penalty: a target of price 0 has no say.
+    """
+
+    losses: Float[np.ndarray, " T"]  # f_t at the weights, each in its own units
+    references: Float[np.ndarray, " T"]  # r_t, to which `worst_case` compares; 0 where the losses themselves count
+    prices: Float[np.ndarray, " T"]  # lambda_t: as given to `weighted_sum`; found by `worst_case`, with a sum of 1
+
+    @property
+    def excess(self) -> Float[np.ndarray, " T"]:
+        """f_t - r_t; the largest is the loss of a worst case."""
+        return self.losses - self.references
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Solution:
     """Weights with their certificate.
 
@@ -18,12 +35,14 @@ class Solution:
     loss: float  # the objective at the weights, in its own units (nats x the units of the example weights)
     penalty: float  # s KL(weights || prior); 0 without a prior
     gap: float  # in the units of the loss
-    converged: bool  # gap <= tolerance x the objective's scale
+    goal: float  # the gap asked for: tolerance x the objective's scale
+    converged: bool  # gap <= goal
     iterations: int
     method: str
     status: str  # one sentence on how it ended
     gap_history: Float[np.ndarray, " T"]  # the gap at the start and after each iteration
     sources: tuple[str, ...] | None = None
+    targets: TargetLosses | None = None  # for `weighted_sum` and `worst_case`
 
 
 class NotConverged(RuntimeError):
@@ -57,10 +76,11 @@ def describe(
     converged: bool,
     iterations: int,
     max_iterations: int,
+    precision: str = "float64",
 ) -> str:
     """One sentence on how a solve of `what` ended, and what to do if it did not converge.
 
-    `rounding` is what float64 resolves of the loss and its gradient.
+    `rounding` is what the precision resolves of the loss and its gradient.
     """
     after = f"{method} after {iterations} iteration{'' if iterations == 1 else 's'}"
     if converged:
@@ -69,7 +89,8 @@ def describe(
         return f"not converged: {after} has no finite certificate; check the scale of the data"
     found = f"not converged: {after} certifies that {what} is within {gap:.2g} of its minimum, not within {goal:.2g}"
     if gap <= rounding:
-        return f"{found}; float64 cannot resolve less of values this large: raise tolerance, or center the data"
+        other = "center the data" if precision == "float64" else "use precision='float64', or method='interior_point'"
+        return f"{found}; {precision} cannot resolve less of values this large: raise tolerance, or {other}"
     other = "" if method == "interior_point" else "use method='interior_point', or "
     if iterations < max_iterations:
         return f"{found}, and then met a NaN; {other}raise tolerance, and check the scale of the data"

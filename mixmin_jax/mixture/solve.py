@@ -1,21 +1,29 @@
-"""The entry point: mixture weights with a certificate, in float64 on the CPU."""
+"""The entry point: mixture weights with a certificate in float64, on the CPU or over the devices of a mesh."""
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import checked_iterations, checked_tolerance, is_traced, list_names
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, take, usable
-from mixmin_jax.mixture.float64 import float64_on_cpu
+from mixmin_jax.mixture.float32 import solve_in_float32
+from mixmin_jax.mixture.float64 import float32_on, float64_on_cpu
 from mixmin_jax.mixture.interior_point import INTERIOR_POINT
+from mixmin_jax.mixture.memory import too_large
 from mixmin_jax.mixture.mirror_descent import MIRROR_DESCENT
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.problem import Method, Problem, iterate
 from mixmin_jax.mixture.projected_gradient import PROJECTED_GRADIENT
-from mixmin_jax.mixture.solution import NotConverged, Solution, describe
+from mixmin_jax.mixture.sharding import checked_mesh, exchange, has_float64, together
+from mixmin_jax.mixture.solution import NotConverged, Solution, TargetLosses, describe
+from mixmin_jax.mixture.streaming import StreamedCrossEntropy, iterate_streamed
+from mixmin_jax.mixture.targets import WeightedSum, WorstCase, per_target
+from mixmin_jax.mixture.worst_case import WORST_CASE
 
 METHODS: dict[str, Method] = {
     "interior_point": INTERIOR_POINT,
@@ -23,10 +31,12 @@ METHODS: dict[str, Method] = {
     "mirror_descent": MIRROR_DESCENT,
 }
 _LONGEST_HISTORY = 100_000
+_TOLERANCES = {"float64": 1e-9, "float32": 1e-6}  # by default
+_OF_REFERENCES = 0.25  # of the tolerance: what a worst case's references may miss
 
 
 def solve(
-    objective: Objective,
+    objective: Objective | StreamedCrossEntropy | WorstCase,
     *,
     method: str = "interior_point",
     upper_bounds: PerSource | None = None,
@@ -34,17 +44,21 @@ def solve(
     groups: GroupCaps | None = None,
     prior: PerSource | None = None,
     prior_strength: float = 0.0,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
     max_iterations: int | None = None,
+    mesh: Mesh | None = None,
+    precision: Literal["float64", "float32"] = "float64",
     throw: bool = True,
 ) -> Solution:
     """Minimises f(w) + s KL(w || q) over the allowed weights, with a certificate (MixMin, arXiv:2502.10510).
 
-    Runs in float64 on the CPU whatever the caller's JAX configuration, which it leaves alone; compiled once for each
-    shape, method and kind of constraints. Inside jit, vmap or grad it takes constants only; see `solve_traced`.
+    Runs in float64 on the CPU, or over a mesh, whatever the caller's JAX configuration, which it leaves alone; compiled
+    once for each shape, method and kind of constraints. Inside jit, vmap or grad it takes constants only; see
+    `solve_traced`.
 
     Args:
-      objective: from `cross_entropy` or `squared_error`.
+      objective: from `cross_entropy` or `squared_error`, or their streamed forms, or several of them together, from
+        `weighted_sum` or `worst_case`; `stream_cross_entropy` and `worst_case` take method="interior_point" only.
       method: "interior_point" (primal-dual, some ten iterations), "projected_gradient" (jaxopt's, guarded) or
         "mirror_descent" (the paper's entropic descent, with a safeguarded step). All take bounds; all but
         "projected_gradient" take a prior.
@@ -53,8 +67,16 @@ def solve(
       groups: a mapping from tuples of sources to a cap on their summed weight, as in {("web", "news"): 0.5}; disjoint.
       prior, prior_strength: q, which sums to 1, and s > 0, in the units of f: the penalty s KL(w || q).
       tolerance: stop when gap <= tolerance x the sum of the example weights (cross-entropy) or x the variance of the
-        target (squared error).
+        target (squared error); for several targets x the weighted sum of these scales, or x the largest in a worst
+        case. 1e-9 by default; 1e-6 in float32.
       max_iterations: by default 100 for the interior point and 20 000 for the others.
+      mesh: devices to spread the rows over, whatever its axes are called; sums are reduced, rows stay where they are.
+        With `jax.distributed`, a mesh of several processes: each gives an objective over its own rows, as many as it
+        has, with the same options otherwise, and all get the same solution over the rows of all. Example weights are
+        used as given; the default is 1 / the number of rows of all. Build such objectives in `on_every_process`.
+      precision: "float32" runs on the devices of the mesh, without one on JAX's default device, in float32, and
+        certifies in float64 on the host, from the data as given. For accelerators without float64 (a mesh of TPUs is
+        taken so whatever is asked); of the methods, the interior point reaches 1e-6 there and others may not.
       throw: whether to raise when the tolerance is not reached.
 
     Returns:
@@ -62,28 +84,36 @@ def solve(
 
     Raises:
       InputError: bounds that no weights satisfy, an invalid prior, an unknown method, names that are no sources, a row
-        that no allowed weights explain.
+        that no allowed weights explain; a mesh that JAX does not have, processes that disagree, a device that runs out
+        of memory.
       NotConverged: the tolerance was not reached; holds the solution.
     """
-    _check_method(objective, method, prior)
-    if is_traced(jax.tree.leaves(objective), [upper_bounds, lower_bounds, groups, prior, prior_strength]):
-        raise InputError("solve cannot run on traced arrays; inside jit, vmap and grad use solve_traced")
-    tolerance = checked_tolerance(tolerance)
-    default = METHODS[method].iterations
-    max_iterations = checked_iterations(default if max_iterations is None else max_iterations)
-    length = min(max(default, max_iterations), _LONGEST_HISTORY) + 1  # rarely another program to compile
-    k, names = objective.num_sources, objective.sources
+    devices = None if mesh is None else checked_mesh(mesh)
+    device = None
+    if precision == "float32" or (devices is not None and not has_float64(devices)):
+        precision, device = "float32", _default_device() if devices is None else devices.local_devices[0]
     with float64_on_cpu():
-        feasible, penalty = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
-        columns = usable(feasible, penalty)
-        reduced = objective
-        if len(columns) < k:  # sources that must have weight 0 are left out, so that rows rescale to those that remain
-            reduced = _take(objective, columns)
-            feasible, penalty = take(feasible, penalty, columns)
-        reduced = reduced.anonymous()  # names are no part of what is compiled
-        limits = np.float64(tolerance), np.int64(max_iterations)
-        outputs = jax.device_get(_run(reduced, feasible, penalty, *limits, method, length))
-    point, spent, goal, rounding, converged, iterations, history_T = outputs
+        with together(devices) as common:
+            _check_method(objective, method, prior)
+            _check_place(objective, devices, precision)
+            if is_traced(jax.tree.leaves(objective), [upper_bounds, lower_bounds, groups, prior, prior_strength]):
+                raise InputError("solve cannot run on traced arrays; inside jit, vmap and grad use solve_traced")
+            tolerance = checked_tolerance(_TOLERANCES[precision] if tolerance is None else tolerance)
+            default = METHODS[method].iterations
+            max_iterations = checked_iterations(default if max_iterations is None else max_iterations)
+            length = min(max(default, max_iterations), _LONGEST_HISTORY) + 1  # rarely another program to compile
+            k, names = objective.num_sources, objective.sources
+            feasible, penalty = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
+            columns = usable(feasible, penalty)
+            reduced = objective
+            if len(columns) < k:  # sources that must have weight 0 are left out: rows rescale to those that remain
+                reduced = _take(objective, columns)
+                feasible, penalty = take(feasible, penalty, columns)
+            common((method, precision, tolerance, max_iterations, columns.tobytes(), jax.tree.structure(objective)))
+            common([np.asarray(x).tobytes() for x in jax.tree.leaves((feasible, penalty))])
+            common([np.shape(x)[1:] for x in jax.tree.leaves(objective)])
+        outputs = _minimise(reduced, feasible, penalty, tolerance, max_iterations, method, length, devices, device)
+    point, spent, goal, rounding, converged, iterations, history_T, targets = outputs
     weights = np.zeros(k)
     weights[columns] = point.weights
     converged, iterations, gap = bool(converged), int(iterations), float(point.gap)
@@ -92,36 +122,119 @@ def solve(
         loss=float(point.loss),
         penalty=float(spent),
         gap=gap,
+        goal=float(goal),
         converged=converged,
         iterations=iterations,
         method=method,
         status=describe(
             method,
-            "the loss" if penalty is None else "loss + penalty",
+            _minimised(objective, penalty),
             gap,
             float(goal),
             float(rounding),
             converged,
             iterations,
             max_iterations,
+            precision,
         ),
         gap_history=np.asarray(history_T)[: iterations + 1],
         sources=names,
+        targets=None if targets is None else TargetLosses(*map(np.asarray, targets)),
     )
     if throw and not converged:
         raise NotConverged(solution)
     return solution
 
 
+def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, length, mesh, device):
+    """What `_run` returns, in float32 with a certificate in float64 where a device for that is given."""
+    if isinstance(objective, StreamedCrossEntropy):
+        problem, run = iterate_streamed(objective, feasible, penalty, tolerance, max_iterations, length)
+        return jax.device_get(_streamed_outputs(problem, run, tolerance))
+    rows, numbers = _extent(objective)
+    try:
+        if mesh is not None and mesh.is_multi_process:
+            objective = objective.pooled(functools.partial(exchange, mesh))
+        objective = objective.anonymous()  # names are no part of what is compiled
+        if device is None:
+            placed = objective if mesh is None else objective.spread(mesh, np.float64)
+            limits = np.float64(tolerance), np.int64(max_iterations)
+            if isinstance(placed, WorstCase):
+                placed = placed.with_references(lambda part: _least(part, feasible, tolerance, method))
+            return jax.device_get(_run(placed, feasible, penalty, *limits, method, length))
+        with float32_on(device):
+            placed = objective.rounded(np.float32) if mesh is None else objective.spread(mesh, np.float32)
+        found = solve_in_float32(
+            objective,
+            feasible,
+            penalty,
+            tolerance,
+            max_iterations,
+            METHODS[method],
+            length,
+            placed,
+            device,
+            mesh,
+        )
+        stalled = np.inf if found.iterations < max_iterations else 0.0
+        goal = tolerance * found.scale
+        targets = None
+        if isinstance(objective, WeightedSum):
+            with float64_on_cpu():
+                mine_T = np.asarray(_losses(objective, np.asarray(found.point.weights)))
+            targets = exchange(mesh, mine_T).sum(axis=0), np.zeros(mine_T.size), objective.weights_T
+        outputs = found.point, found.penalty, goal, stalled, found.converged, found.iterations, found.gap_history
+        return *outputs, targets
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        held = -(-rows // (1 if mesh is None else len(mesh.local_devices)))
+        where = device if mesh is None else mesh.local_devices[0]
+        if (described := too_large(error, held, numbers, 8 if device is None else 4, where)) is not None:
+            raise described from error
+        raise
+
+
+def _extent(objective):
+    """The rows of an objective, and how many numbers a row has."""
+    largest = max((np.shape(leaf) for leaf in jax.tree.leaves(objective)), key=np.prod)
+    return largest[0], int(np.prod(largest[1:]))
+
+
+def _default_device():
+    with jax.ensure_compile_time_eval():
+        return next(iter(jnp.zeros(()).devices()))
+
+
 @functools.partial(jax.jit, static_argnames=("method", "history_length"))
 def _run(objective, feasible, prior, tolerance, max_iterations, method, history_length):
     problem = Problem(objective.prepare(), feasible, prior)
-    run = iterate(METHODS[method], problem, tolerance, max_iterations, history_length)
+    how = WORST_CASE if isinstance(objective, WorstCase) else METHODS[method]
+    return _outputs(problem, iterate(how, problem, tolerance, max_iterations, history_length), tolerance)
+
+
+def _least(objective, feasible, tolerance, method):
+    """The least loss over the allowed weights, and a bound on its error: a part of the tolerance."""
+    default = METHODS[method].iterations
+    limits = np.float64(_OF_REFERENCES * tolerance), np.int64(default)
+    point, *_ = jax.device_get(_run(objective, feasible, None, *limits, method, default + 1))
+    return float(point.loss), float(point.gap)
+
+
+@jax.jit
+def _losses(objective, w_K):
+    return objective.prepare().losses(w_K)
+
+
+def _outputs(problem, run, tolerance):
     point = run.best.point
     goal = tolerance * problem.f.scale
     rounding = 64 * jnp.finfo(point.loss.dtype).eps * (jnp.abs(point.loss) + problem.f.scale)
     point = point._replace(loss=point.loss + problem.f.offset)
-    return point, problem.penalty(point.weights), goal, rounding, run.converged, run.iterations, run.gap_history
+    targets = per_target(problem.f, run.best)
+    spent = problem.penalty(point.weights)
+    return point, spent, goal, rounding, run.converged, run.iterations, run.gap_history, targets
+
+
+_streamed_outputs = jax.jit(_outputs)
 
 
 def _take(objective, columns):
@@ -135,11 +248,37 @@ def _take(objective, columns):
         ) from None
 
 
+def _minimised(objective, penalty):
+    """What the certificate is about, for the status."""
+    what = "the worst of the targets' losses" if isinstance(objective, WorstCase) else "the loss"
+    return what if penalty is None else what.removeprefix("the ") + " + penalty"
+
+
+def _check_place(objective, mesh, precision):
+    if precision not in _TOLERANCES:
+        raise InputError(f"unknown precision {precision!r}; choose one of {', '.join(_TOLERANCES)}")
+    if isinstance(objective, WorstCase) and (mesh is not None or precision == "float32"):
+        raise InputError("a worst_case is solved in float64 on one device only; leave mesh and precision out")
+    what = type(objective).__name__
+    if mesh is not None and not hasattr(objective, "spread"):
+        raise InputError(f"a {what} cannot be spread over a mesh; leave mesh out, or hold its rows in memory")
+    if precision == "float32" and not hasattr(objective, "rounded"):
+        raise InputError(f"a {what} is solved in float64 only; leave precision out, and use a mesh that has float64")
+
+
 def _check_method(objective, method, prior):
-    if not hasattr(objective, "prepare"):
+    streamed = isinstance(objective, StreamedCrossEntropy)
+    if not streamed and not hasattr(objective, "prepare"):
         got = type(objective).__name__
         raise InputError(f"solve takes an objective, as cross_entropy(log_likelihoods) builds; got {got}")
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    if streamed and method != "interior_point":
+        raise InputError(
+            f"method={method!r} would read streamed rows thousands of times; use 'interior_point', or cross_entropy "
+            "with rows held in memory"
+        )
+    if isinstance(objective, WorstCase) and method != "interior_point":
+        raise InputError(f"method={method!r} needs a smooth objective, and a worst_case is none; use 'interior_point'")
     if prior is not None and not METHODS[method].priors:
         raise InputError(f"method={method!r} cannot take a prior; use 'interior_point' or 'mirror_descent'")

@@ -20,6 +20,7 @@ from mixmin_jax.mixture.interior_point import INTERIOR_POINT, newton
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.problem import Problem, iterate
 from mixmin_jax.mixture.solution import TracedSolution
+from mixmin_jax.mixture.targets import WorstCase
 
 
 def solve_traced(
@@ -45,6 +46,13 @@ def solve_traced(
       and with a prior every source must be allowed a weight. tolerance is 1e-9 in float64 and 1e-5 in float32 unless
       given.
     """
+    if isinstance(objective, WorstCase):
+        raise InputError("solve_traced cannot take a worst_case; use solve, or a weighted_sum of its targets")
+    if not hasattr(objective, "rounded"):
+        raise InputError(
+            f"solve_traced takes an objective held in memory, as cross_entropy(log_likelihoods) builds; got "
+            f"{type(objective).__name__}"
+        )
     max_iterations = checked_iterations(max_iterations)
     feasible, penalty = build(
         objective.num_sources, objective.sources, upper_bounds, lower_bounds, groups, prior, prior_strength

@@ -176,6 +176,27 @@ def test_another_run_is_refused_unless_told(finished, config, tmp_path, monkeypa
         main(dataclasses.replace(config, out=tmp_path / "foreign"))
 
 
+def test_one_mixture_for_all_targets_is_one_more_arm(finished, config, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    together = dataclasses.replace(config, out=out, combine="worst_case", overwrite=True)
+    main(together)
+    numbers, both = load(out), load(out, "both")
+    for metrics in (numbers, both):
+        assert list(metrics["arms"]) == [*ARMS, "combined"]
+        assert metrics["combined"]["converged"] and len(metrics["gap_history"]["combined"]) == 2
+        assert metrics["arms"]["mixmin"] == load(finished, metrics["target"])["arms"]["mixmin"]
+        assert "`combined`" in (out / metrics["target"] / "report.md").read_text()
+    assert numbers["arms"]["combined"]["weights"] == both["arms"]["combined"]["weights"]
+    # neither target's own best: `numbers` wants digits only, `both` none
+    assert 0.1 < both["arms"]["combined"]["weights"]["digits"] < 0.9
+    solved = both["combined"]["targets"]
+    assert solved["numbers"]["excess"] == pytest.approx(solved["both"]["excess"], abs=1e-8)  # a worst case is shared
+    extra = plan_of(together).flops_in_all - plan_of(config).flops_in_all
+    model = plan_of(config).training_flops("target")
+    assert 2 * model < extra < 3 * model  # two seeds of one model, and its scoring
+
+
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 def test_what_is_finished_can_be_read_and_the_rest_follows(finished, config, tmp_path, monkeypatch, capsys, fault):
     """The run stops while the second seed's arms are being written; the first seed's results are there by then."""
@@ -286,6 +307,8 @@ def test_the_cost_of_several_targets_counts_what_they_share_once(config):
     ("change", "message"),
     [
         ({"target": ()}, "--sources is given without --target"),
+        ({"combine": "weighted", "target": ("one",)}, "--combine weighted needs several targets"),
+        ({"combine": "worst_case", "method": "mirror_descent"}, "needs --method interior_point"),
         ({"sources": ()}, "--target is given without --sources"),
         ({"sources": ("nowhere",)}, "nowhere: no such folder"),
         ({"target": ("{data}/sources/digits.jsonl",)}, "'digits' is the name of a source and of a target"),

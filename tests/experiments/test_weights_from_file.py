@@ -2,7 +2,6 @@ import csv
 import json
 import math
 import os
-import pickle
 import sys
 import types
 
@@ -13,7 +12,7 @@ import pytest
 
 from experiments import weights_from_file
 from experiments.command_line import run
-from mixmin_jax import NotConverged, cross_entropy, solve
+from mixmin_jax import NotConverged, cross_entropy, solve, weighted_sum, worst_case
 
 SOURCES = ("code", "math", "news")
 
@@ -43,10 +42,11 @@ def write(path, logp_NxK, sources=SOURCES, length_N=None):
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
-    """Run the command on a file; returns exit status, stdout, stderr and the two results, None where not written."""
+    """Run the command on one file or several: exit status, stdout, stderr and the two results (None if absent)."""
 
     def call(path, *options, out=tmp_path / "out"):
-        arguments = ["weights_from_file", "--log-likelihoods", str(path), "--out", str(out), *options]
+        paths = map(str, path if isinstance(path, list) else [path])
+        arguments = ["weights_from_file", "--log-likelihoods", *paths, "--out", str(out), *options]
         monkeypatch.setattr(sys, "argv", arguments)
         status = 0
         try:
@@ -183,105 +183,10 @@ def test_a_row_that_no_source_explains_is_named(tmp_path, cli, logp_NxK):
     assert_refused(cli(path), path, "row 5")
 
 
-@pytest.mark.parametrize(
-    "text, parts",
-    [
-        ("a,b\n1,2\n3,x\n", ["row 1, column 'b'", "'x'"]),
-        ("a,b\n1,2\n3,\n", ["row 1, column 'b'", "empty"]),
-        ("a,b\n1,1_0\n", ["row 0, column 'b'", "1_0"]),
-        ("a,b\n1,2\n3\n", ["Expected 2 columns, got 1"]),
-        ("a,a\n1,2\n", ["'a' is there 2 times"]),
-        (",a\n0,-2\n", ["column 0", "no name", "index=False"]),
-        ("-1.5,-2.5\n-1,-2\n", ["first line must name"]),
-        ("length\n4\n", ["no column of log-likelihoods"]),
-        ("a,lengths\n-1,4\n", ["`length`"]),
-        ("a, Length\n-1,4\n", ["`length`", "' Length'"]),
-        ("a, a \n-1,4\n", ["'a' is there 2 times"]),
-        ("a,length\n-1,4\n-1,0\n", ["row 1", "length must be positive"]),
-        ("a,length\n-1,nan\n", ["row 0", "length must be positive"]),
-        ("a,b\n", []),
-        ("a,b", []),
-        ("", ["the file is empty"]),
-        ("\n\n\n", []),
-        ("a,b\n1,\x00\n", []),
-    ],
-)
-def test_bad_csv(tmp_path, cli, text, parts):
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, cli):
     path = tmp_path / "scores.csv"
-    path.write_text(text)
-    assert_refused(cli(path), path, *parts)
-
-
-@pytest.mark.parametrize(
-    "change, parts",
-    [
-        ({"sources": None}, ["no array 'sources'", "log_likelihoods"]),
-        ({"log_likelihoods": None}, ["no array 'log_likelihoods'"]),
-        ({"sources": np.array(["a", "b"])}, ["2 source names for 3 columns"]),
-        ({"sources": np.array(["a", "b", "a"])}, ["'a' is there 2 times"]),
-        ({"sources": np.array(["a", "b", ""])}, ["column 2", "no name"]),
-        ({"sources": np.arange(3)}, ["sources must be an array of strings"]),
-        ({"sources": np.array(["a", "b", None], dtype=object)}, ["sources is pickled"]),
-        ({"sources": np.array([["a", "b", "c"]])}, ["one axis"]),
-        ({"log_likelihoods": np.zeros((2, 3), complex)}, ["real numbers", "complex"]),
-        ({"log_likelihoods": np.zeros(3)}, ["two axes", "(3,)"]),
-        ({"log_likelihoods": np.zeros((0, 3))}, ["no rows"]),
-        ({"log_likelihoods": np.zeros((2, 0)), "sources": np.array([], dtype=str)}, ["no column"]),
-        ({"length": np.ones(2)}, ["unknown array 'length'", "lengths"]),
-        ({"lengths": np.ones(3)}, ["lengths have the shape (3,) for 2 rows"]),
-        ({"lengths": np.array([1.0, -1.0])}, ["row 1", "length must be positive"]),
-    ],
-)
-def test_bad_npz(tmp_path, cli, change, parts):
-    path = tmp_path / "scores.npz"
-    arrays = {"log_likelihoods": -np.ones((2, 3)), "sources": np.array(SOURCES)} | change
-    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-    assert_refused(cli(path), path, *parts)
-
-
-class Payload:
-    def __reduce__(self):
-        return (os.mkdir, ("pickle-was-run",))
-
-
-def test_pickles_are_never_run(tmp_path, cli, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    inside = tmp_path / "inside.npz"
-    payload = np.array([Payload()] * 3, dtype=object)
-    np.savez(inside, log_likelihoods=-np.ones((2, 3)), sources=payload)
-    bare = tmp_path / "bare.npz"
-    bare.write_bytes(pickle.dumps(Payload()))
-    for path in (inside, bare):
-        assert_refused(cli(path), path, "pickle")
-    assert not (tmp_path / "pickle-was-run").exists()
-
-
-@pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
-def test_damaged_files_are_refused_or_read_never_a_traceback(tmp_path, cli, logp_NxK, kind):
-    whole = write(tmp_path / f"whole{kind}", logp_NxK[:20]).read_bytes()
-    rng = np.random.default_rng(0)
-    refused = 0
-    for trial in range(60):
-        damaged = bytearray(whole[: rng.integers(1, len(whole))] if trial % 2 else whole)
-        for _ in range(trial % 3 + (trial % 2 == 0)):
-            damaged[rng.integers(len(damaged))] = rng.integers(256)
-        path = tmp_path / f"damaged{kind}"
-        path.write_bytes(damaged)
-        try:
-            weights_from_file.read_table(path)
-        except weights_from_file.InputError as error:
-            refused += 1
-            assert str(path) in str(error) and "\n" not in str(error)
-    assert refused >= 10
-
-
-def test_a_parquet_column_of_text_and_a_pandas_index(tmp_path, cli, logp_NxK):
-    path = tmp_path / "scores.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"a": [-1.0, -2.0], "id": ["x", "y"]}), path)
-    assert_refused(cli(path), path, "column 'id' must hold numbers; got string")
-    columns = dict(zip(SOURCES, logp_NxK.T, strict=True)) | {"__index_level_0__": np.arange(200)}
-    pyarrow.parquet.write_table(pyarrow.table(columns), path)
-    assert tuple(cli(path).weights["mixmin"]) == SOURCES
+    path.write_text("a,b\n1,2\n3,x\n")
+    assert_refused(cli(path), path, "row 1, column 'b'", "'x'")
 
 
 @pytest.mark.parametrize(
@@ -321,3 +226,109 @@ def test_help_and_unknown_options(tmp_path, cli):
     done = cli(tmp_path / "none.npz", "--help")
     assert done.status == 0 and "nats per token" in done.stdout and "--upper-bounds" in done.stdout
     assert cli(tmp_path / "none.npz", "--tolerence", "1").status == 2
+
+
+# Several files.
+
+OTHERS = ("news", "code", "math")  # the same sources in another order
+
+
+@pytest.fixture
+def other_NxK(logp_NxK):
+    """Another target, mostly of source 2, in the order of SOURCES."""
+    rng = np.random.default_rng(1)
+    origin_N = rng.choice(3, size=120, p=[0.1, 0.1, 0.8])
+    return -7 + 2.0 * (origin_N[:, None] == np.arange(3)) + 0.3 * rng.normal(size=(120, 3))
+
+
+@pytest.fixture
+def files(tmp_path, logp_NxK, other_NxK):
+    return [
+        write(tmp_path / "one.npz", logp_NxK),
+        write(tmp_path / "two.csv", other_NxK[:, [2, 0, 1]], sources=OTHERS),
+    ]
+
+
+def test_a_weighted_sum_of_files(cli, files, logp_NxK, other_NxK):
+    done = cli(files, "--combine", "weighted", "--target-weights", "1", "3")
+    assert done.status == 0, done.stderr
+    expected = solve(weighted_sum([cross_entropy(logp_NxK), cross_entropy(other_NxK)], [1, 3]))
+    assert tuple(done.weights["mixmin"]) == SOURCES and list(done.weights) == ["mixmin"]
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
+    records = done.metrics["targets"]
+    assert [record["file"] for record in records] == done.metrics["config"]["log_likelihoods"] == list(map(str, files))
+    assert [record["price"] for record in records] == [1, 3]
+    np.testing.assert_allclose([record["loss"] for record in records], expected.targets.losses, rtol=1e-9)
+    uniform = [-np.log(np.exp(logp).mean(1)).mean() for logp in (logp_NxK, other_NxK)]
+    np.testing.assert_allclose([record["loss_uniform"] for record in records], uniform)
+    assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform[0] + 3 * uniform[1], rel_tol=1e-9)
+    assert [record["data"]["num_examples"] for record in records] == [200, 120]
+    assert math.isclose(records[1]["loss_alone"]["code"], -other_NxK[:, 0].mean(), rel_tol=1e-9)
+    equal = cli(files, "--combine", "weighted", "--overwrite")
+    assert [record["price"] for record in equal.metrics["targets"]] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("relative_to", [None, "none", "best", "uniform"])
+def test_the_worst_case_of_files(cli, files, logp_NxK, other_NxK, relative_to):
+    done = cli(files, "--combine", "worst_case", *([] if relative_to is None else ["--relative-to", relative_to]))
+    assert done.status == 0, done.stderr
+    given = {"uniform": np.full(3, 1 / 3), "best": "best"}.get(relative_to)
+    expected = solve(worst_case([cross_entropy(logp_NxK), cross_entropy(other_NxK)], given))
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
+    records = done.metrics["targets"]
+    assert math.isclose(max(record["excess"] for record in records), done.metrics["mixmin"]["loss"], abs_tol=1e-9)
+    np.testing.assert_allclose([record["reference"] for record in records], expected.targets.references, atol=1e-9)
+    np.testing.assert_allclose([record["price"] for record in records], expected.targets.prices, atol=1e-6)
+    uniform = max(record["loss_uniform"] - record["reference"] for record in records)
+    assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform, abs_tol=1e-12)
+    assert uniform >= done.metrics["mixmin"]["loss"]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for t, record in enumerate(records, 1):
+        (line,) = [line for line in lines if line[:1] == [str(t)]]
+        assert f"{record['loss']:.4f}" == line[1] and f"{record['price']:.4f}" == line[-1]
+        assert (f"{record['excess']:.4f}" == line[-2]) == (relative_to in ("best", "uniform"))
+
+
+def test_files_with_lengths_are_in_nats_per_token(tmp_path, cli, logp_NxK, other_NxK):
+    lengths = np.arange(1, 201), np.arange(1, 121)
+    rows = zip((logp_NxK, other_NxK), lengths, strict=True)
+    files = [write(tmp_path / f"{t}.npz", logp, length_N=length) for t, (logp, length) in enumerate(rows)]
+    done = cli(files, "--combine", "weighted", "--upper-bounds", "news=0.2")
+    assert done.metrics["unit"] == "nats per token" and done.weights["mixmin"]["news"] <= 0.2
+    assert [record["example_weight"] for record in done.metrics["targets"]] == [1 / n.sum() for n in lengths]
+    bare = write(tmp_path / "bare.npz", logp_NxK)
+    assert_refused(cli([*files, bare], "--combine", "weighted", out=tmp_path / "no"), bare, "no lengths")
+
+
+def test_sources_that_differ_between_files_are_named(tmp_path, cli, files, other_NxK):
+    fewer = write(tmp_path / "fewer.npz", other_NxK[:, :2], sources=SOURCES[:2])
+    assert_refused(cli([files[0], fewer], "--combine", "weighted"), fewer, "'news'", str(files[0]))
+    more = write(tmp_path / "more.npz", other_NxK[:, [0, 1, 2, 2]], sources=(*SOURCES, "web"))
+    assert_refused(cli([files[0], more], "--combine", "weighted"), more, "'web'", str(files[0]))
+    bad = write(tmp_path / "bad.npz", np.where(np.arange(3) == 1, np.nan, other_NxK))
+    assert_refused(cli([files[0], bad], "--combine", "weighted"), bad, "NaN", "math")
+
+
+@pytest.mark.parametrize(
+    "options, parts",
+    [
+        ([], ["2 files need --combine weighted or --combine worst_case"]),
+        (["--combine", "weighted", "--relative-to", "best"], ["--relative-to goes with --combine worst_case"]),
+        (["--combine", "worst_case", "--target-weights", "1", "2"], ["--target-weights goes with --combine weighted"]),
+        (["--combine", "weighted", "--target-weights", "1"], ["1 numbers for 2 files"]),
+        (["--combine", "weighted", "--target-weights", "1", "-1"], ["--target-weights", "target 1 has -1"]),
+        (["--combine", "worst_case", "--method", "mirror_descent"], ["use 'interior_point'"]),
+    ],
+)
+def test_bad_options_for_several_files(tmp_path, cli, files, options, parts):
+    assert_refused(cli(files, *options), "", *parts)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [["--combine", "weighted"], ["--relative-to", "best"], ["--target-weights", "1"]])
+def test_one_file_takes_no_options_for_several(cli, files, options):
+    assert_refused(cli(files[0], *options), "", options[0], "is for several files")
+
+
+def test_no_file_at_all(cli):
+    assert_refused(cli([]), "", "at least one file")

@@ -47,7 +47,7 @@ def test_squared_error_is_the_formula():
 def test_rows_that_pad_the_last_block_do_not_count():
     v_N = np.random.default_rng(0).random(5000)
     evaluator = cross_entropy(problems.classifiers(5000, K), v_N).prepare()
-    assert evaluator.weights_N.size > 5000
+    assert evaluator.weights_CxB.size > 5000
     np.testing.assert_allclose(evaluator.scale, v_N.sum(), rtol=1e-12)
 
 
@@ -104,14 +104,14 @@ def test_traced_arrays_keep_at_least_single_precision(dtype):
 def test_rounding_takes_large_constants_off_first():
     objective = cross_entropy(problems.classifiers() - 1e9)
     single = objective.rounded(jnp.float32).prepare()
-    np.testing.assert_allclose(single.p_NxK, objective.prepare().p_NxK, rtol=1e-5)
+    np.testing.assert_allclose(single.p_CxKxB, objective.prepare().p_CxKxB, rtol=1e-5)
     np.testing.assert_allclose(single.offset, 1e9, rtol=1e-6)
 
 
 def test_rows_of_any_level_are_held_without_underflow():
     evaluator = cross_entropy(problems.text() - 1e6).prepare()
     assert np.isfinite(evaluator.value(np.full(K, 1 / K)))
-    assert float(evaluator.p_NxK.max(axis=1).min()) == 1.0
+    assert float(evaluator.p_CxKxB.max(axis=1).min()) == 1.0
 
 
 def broken(row, column, value):

@@ -1,0 +1,411 @@
+"""Where blocks of rows come from: a .npy file, an array, or an iterator that is made anew for every pass.
+
+A pass reads all rows once, in buffers of one fixed shape, of which there are two: while one is worked on, the next is
+filled. Files are read, not mapped: a mapped file that shrinks would kill the process.
+
+Axes: N rows in all, B rows in a buffer; a row is a vector (K,) or a matrix (K, D).
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.checks import is_traced
+
+Fill = Callable[[int, np.ndarray], None]  # (first row, array to fill with the rows from there on)
+
+
+class Part(NamedTuple):
+    """Rows of a buffer that belong to one block as the user counts them."""
+
+    number: int  # of the block
+    first: int  # the number, over all rows, of the block's first row
+    rows: int  # of the block
+    start: int  # its rows in the buffer: from start ...
+    stop: int  # ... to stop, which is not one of them
+    done: int  # rows of the block that stood in earlier buffers
+
+    def __str__(self) -> str:
+        return f"block {self.number} (rows {self.first} to {self.first + self.rows - 1})"
+
+
+class Block(NamedTuple):
+    """A buffer, valid until the next but one is asked for."""
+
+    values: np.ndarray  # (B, K) or (B, K, D); from row `num_rows` on 0
+    beside: np.ndarray | None  # (B,) or (B, D): what came with the rows, weights or targets
+    num_rows: int
+    parts: tuple[Part, ...]
+
+
+class Table(Protocol):
+    """Rows of which any can be read at any time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def open(self) -> contextlib.AbstractContextManager[Fill]:
+        """A reader for one pass."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NpyFile:
+    """An array in a file, as it was when it was first looked at."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+    offset: int  # of the data, in bytes
+    size: int  # of the file, in bytes
+    changed_ns: int
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Fill]:
+        with contextlib.ExitStack() as stack:
+            with self._readable():
+                file = stack.enter_context(open(self.path, "rb", buffering=0))
+            self._check_unchanged(os.fstat(file.fileno()))
+            yield lambda first, rows: self._fill(file, first, rows)
+        with self._readable():
+            self._check_unchanged(os.stat(self.path))
+
+    @contextlib.contextmanager
+    def _readable(self):
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read any more: {error.strerror or error}") from None
+
+    def _fill(self, file, first, rows):
+        row_items = int(np.prod(self.shape[1:]))
+        if self.fortran:  # a column of the rows at a time; numbers of a row stand a whole column apart
+            columns = np.empty((row_items, len(rows)), self.dtype)
+            for column in range(row_items):
+                self._read(file, column * self.shape[0] + first, columns[column])
+            # The file counts the first axis of a row first.
+            rows[...] = columns.T.reshape((len(rows), *self.shape[:0:-1])).transpose(0, *range(rows.ndim - 1, 0, -1))
+        elif rows.dtype == self.dtype:
+            self._read(file, first * row_items, rows)
+        else:
+            given = np.empty(rows.shape, self.dtype)
+            self._read(file, first * row_items, given)
+            rows[...] = given
+        self._check_unchanged(os.fstat(file.fileno()))
+
+    def _read(self, file, first_item, array):
+        file.seek(self.offset + first_item * self.dtype.itemsize)
+        view = memoryview(array.reshape(-1).view(np.uint8))
+        while view:  # a system call may give less than was asked for
+            with self._readable():
+                got = file.readinto(view)
+            if not got:
+                self._check_unchanged(os.fstat(file.fileno()))
+                raise InputError(f"{self.path} ended early; was it cut off while it was read?")
+            view = view[got:]
+
+    def _check_unchanged(self, stat):
+        if stat.st_size != self.size:
+            raise InputError(
+                f"{self.path} changed its length from {self.size} to {stat.st_size} bytes while it was in use; wait "
+                "until nothing writes to it, or read from a copy"
+            )
+        if stat.st_mtime_ns != self.changed_ns:
+            raise InputError(
+                f"{self.path} was written to while it was in use; wait until nothing writes to it, or read from a copy"
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InMemory:
+    """An array that is there already."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Fill]:
+        def fill(first, rows):
+            rows[...] = self.array[first : first + len(rows)]
+
+        yield fill
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Iterated:
+    """Blocks of any number of rows, or pairs of such blocks and what belongs to their rows."""
+
+    make: Callable[[], Any]
+    row_shape: tuple[int, ...]
+    dtype: np.dtype  # of the first block
+    beside_shape: tuple[int, ...] | None  # of what belongs to a row, where blocks come in pairs
+
+
+def source(blocks: Any, what: str) -> Table | Iterated:
+    """What a user gives as blocks of rows, of which no more than the first block is looked at.
+
+    Raises:
+      InputError: no such file, or none that can be read by blocks; an iterator that can be read once only; blocks that
+        are no arrays of numbers.
+    """
+    if isinstance(blocks, str | os.PathLike | np.ndarray | jax.Array):
+        return table(blocks, what)
+    if isinstance(blocks, dict | set | frozenset):
+        raise InputError(f"{what}: a {type(blocks).__name__} has no order; give a list of blocks, or one array")
+    if hasattr(blocks, "__next__") and iter(blocks) is blocks:
+        raise InputError(
+            f"{what}: a {type(blocks).__name__} can be read only once, but every iteration of a solve reads all blocks "
+            "again; give the function that makes it, as lambda: read_blocks(...), a list of blocks, or the path of a "
+            ".npy file"
+        )
+    if not callable(blocks) and not hasattr(blocks, "__iter__"):
+        raise InputError(
+            f"{what} must be the path of a .npy file, an array, a list of blocks, or a function that gives an iterator "
+            f"of blocks; got {type(blocks).__name__}"
+        )
+    make = blocks if callable(blocks) else lambda: blocks
+    for first in _blocks_of(make, what):
+        block, beside = _pair(first, 0, what) if isinstance(first, tuple) else (first, None)
+        values = _array(block, what, 0)
+        if values.ndim not in (2, 3) or 0 in values.shape[1:]:
+            raise InputError(
+                f"{what}: block 0 has the shape {values.shape}; a block holds rows of numbers, one a source: (n, K)"
+            )
+        beside_shape = None if beside is None else _array(beside, what, 0).shape[1:]
+        return Iterated(make, values.shape[1:], values.dtype, beside_shape)
+    raise InputError(f"{what}: there are no blocks; give at least one with at least one row")
+
+
+def table(array: Any, what: str) -> Table:
+    """A .npy file or an array. A memory-mapped array is read from its file, as what is mapped can disappear.
+
+    Raises:
+      InputError: no such file, not a .npy file, one cut off or still being written, or one of other things than real
+        numbers; a mapped array that is not a contiguous part of its file, or private to this process.
+    """
+    if isinstance(array, str | os.PathLike):
+        return _npy_file(os.fspath(array), what)
+    if is_traced(array):
+        raise InputError(f"{what}: streamed rows cannot be traced; inside jit, vmap and grad use solve_traced")
+    if isinstance(array, np.memmap) and array.filename is not None:
+        return _mapped(array, what)
+    return InMemory(_array(array, what))
+
+
+def buffer_dtype(dtype: np.dtype, what: str) -> np.dtype:
+    """float32 for what fits into it without loss, else float64."""
+    if dtype.name in ("float32", "float16", "bfloat16"):
+        return np.dtype(np.float32)
+    if dtype.kind in "fiub":
+        return np.dtype(np.float64)
+    raise InputError(f"{what} must be real numbers; got {dtype}")
+
+
+def read(rows: Table | Iterated, beside: Table | None, block_rows: int, size: int, what: str) -> Iterator[Block]:
+    """One pass: all rows in buffers of `size` rows, of which at most block_rows are used. Blocks of a table have
+    block_rows rows; those of an iterator are as they come, and cut or joined to fill the buffers.
+
+    Raises:
+      InputError: no rows, blocks of different widths, files that changed, a block and what stands beside it of
+        different lengths. Names the block.
+    """
+    if isinstance(rows, Iterated):
+        return _from_iterator(rows, beside, block_rows, size, what)
+    return _from_table(rows, beside, block_rows, size, what)
+
+
+def _from_table(rows, beside, block_rows, size, what):
+    buffers = _buffers(rows, None if beside is None else beside.shape[1:], size, what)
+    with rows.open() as fill, contextlib.nullcontext() if beside is None else beside.open() as fill_beside:
+        for number, first in enumerate(range(0, rows.shape[0], block_rows)):
+            values, extra = next(buffers)
+            count = min(block_rows, rows.shape[0] - first)
+            fill(first, values[:count])
+            if extra is not None:
+                fill_beside(first, extra[:count])
+            yield _padded(values, extra, count, (Part(number, first, count, 0, count, 0),))
+
+
+def _from_iterator(rows, beside, block_rows, size, what):
+    extra_shape = rows.beside_shape if beside is None else beside.shape[1:]
+    buffers = _buffers(rows, extra_shape, size, what)
+    values, extra = next(buffers)
+    total = count = 0
+    parts: list[Part] = []
+    with contextlib.nullcontext() if beside is None else beside.open() as fill_beside:
+        for number, given in enumerate(_blocks_of(rows.make, what)):
+            block, block_beside = _split(given, rows, number, what)
+            del given
+            n, first = len(block), total
+            total += n
+            if beside is not None and total > beside.shape[0]:
+                raise InputError(
+                    f"{what}: {beside.shape[0]} rows are expected, one for each of the values beside them, but block "
+                    f"{number} ends with row {total - 1}"
+                )
+            wide = np.promote_types(values.dtype, buffer_dtype(block.dtype, what))
+            if wide != values.dtype:
+                values = values.astype(wide)
+                buffers = _buffers(rows, extra_shape, size, what, wide)
+            done = 0
+            while done < n:
+                take = min(n - done, block_rows - count)
+                values[count : count + take] = block[done : done + take]
+                if fill_beside is not None:
+                    fill_beside(first + done, extra[count : count + take])
+                elif block_beside is not None:
+                    extra[count : count + take] = block_beside[done : done + take]
+                parts.append(Part(number, first, n, count, count + take, done))
+                count, done = count + take, done + take
+                if count == block_rows:
+                    yield _padded(values, extra, count, tuple(parts))
+                    (values, extra), count, parts = next(buffers), 0, []
+            del block, block_beside  # before the next one is made
+    if beside is not None and total < beside.shape[0]:
+        raise InputError(f"{what}: the blocks hold {total} rows, but {beside.shape[0]} values stand beside them")
+    if count:
+        yield _padded(values, extra, count, tuple(parts))
+
+
+def _buffers(rows, extra_shape, size, what, dtype=None):
+    """Two pairs of arrays by turns."""
+    shape = rows.row_shape if isinstance(rows, Iterated) else rows.shape[1:]
+    dtype = buffer_dtype(rows.dtype, what) if dtype is None else dtype
+
+    def make():
+        return np.empty((size, *shape), dtype), None if extra_shape is None else np.empty((size, *extra_shape))
+
+    made: list[Any] = []
+    for turn in itertools.count():
+        if turn < 2:
+            made.append(make())  # the second only where there is a second block
+        yield made[turn % 2]
+
+
+def _padded(values, extra, count, parts):
+    values[count:] = 0
+    if extra is not None:
+        extra[count:] = 0
+    return Block(values, extra, count, parts)
+
+
+def _blocks_of(make, what) -> Iterable[Any]:
+    made = make()
+    if not hasattr(made, "__iter__"):
+        raise InputError(f"{what}: the function must give an iterator of blocks; it gave {type(made).__name__}")
+    return made
+
+
+def _pair(given, number, what):
+    if len(given) != 2:
+        raise InputError(
+            f"{what}: block {number} is a tuple of {len(given)}; give arrays, or pairs (rows, what belongs to each row)"
+        )
+    return given
+
+
+def _split(given, rows, number, what):
+    """A block and what stands beside it, checked."""
+    in_pairs = isinstance(given, tuple)
+    if in_pairs != (rows.beside_shape is not None):
+        kinds = ("a pair", "an array") if in_pairs else ("an array", "a pair")
+        raise InputError(f"{what}: block {number} is {kinds[0]}, but block 0 is {kinds[1]}; give all blocks alike")
+    block, beside = _pair(given, number, what) if in_pairs else (given, None)
+    block = _array(block, what, number)
+    if block.shape[1:] != rows.row_shape:
+        raise InputError(
+            f"{what}: block {number} has the shape {block.shape}, but block 0 has rows of shape {rows.row_shape}; all "
+            "blocks need the same columns, one a source"
+        )
+    if in_pairs:
+        beside = _array(beside, what, number)
+        if beside.shape != (len(block), *rows.beside_shape):
+            raise InputError(
+                f"{what}: block {number} has {len(block)} rows, and beside it stands an array of shape {beside.shape} "
+                f"where {(len(block), *rows.beside_shape)} belongs"
+            )
+    return block, beside
+
+
+def _array(values, what, number=None):
+    where = what if number is None else f"{what}: block {number}"
+    if is_traced(values):
+        raise InputError(f"{where}: streamed rows cannot be traced; inside jit, vmap and grad use solve_traced")
+    try:
+        values = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} is no array of numbers: {error}") from None
+    buffer_dtype(values.dtype, where)
+    return values
+
+
+def _npy_file(path, what):
+    try:
+        with open(path, "rb") as file:
+            stat = os.fstat(file.fileno())
+            version = np.lib.format.read_magic(file)
+            header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }
+            if version not in header:
+                raise ValueError(f"its format is {version}, for arrays of records")
+            shape, fortran, dtype = header[version](file)
+            offset = file.tell()
+    except OSError as error:
+        raise InputError(f"{what}: {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(
+            f"{what}: {path} is not a .npy file with one array of numbers ({error}); write it with numpy.save"
+        ) from None
+    buffer_dtype(dtype, f"{what}: {path}")
+    need = offset + int(np.prod(shape)) * dtype.itemsize
+    if need != stat.st_size:
+        raise InputError(
+            f"{what}: {path} has {stat.st_size} bytes, but an array of shape {shape} and type {dtype} needs {need}; it "
+            "was cut off, or is still being written"
+        )
+    return NpyFile(path, shape, dtype, fortran, offset, stat.st_size, stat.st_mtime_ns)
+
+
+def _mapped(array, what):
+    """The part of the file that a mapped array, or a slice of one, shows."""
+    root = array
+    while isinstance(root.base, np.memmap):
+        root = root.base
+    if root.mode == "c":
+        raise InputError(
+            f"{what}: the memory-mapped {root.filename} was opened with mode 'c', so that what it shows may not be in "
+            "the file; open it with mode 'r', or give the path"
+        )
+    c, fortran = array.flags.c_contiguous, array.flags.f_contiguous
+    if not (c or fortran):
+        raise InputError(
+            f"{what}: this part of the memory-mapped {root.filename} is not contiguous in the file; give the whole "
+            "array, or its rows from one to another"
+        )
+    buffer_dtype(array.dtype, what)
+    root.flush()
+    stat = os.stat(root.filename)
+    address = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    offset, path = root.offset + address, os.fspath(root.filename)
+    if offset + array.nbytes > stat.st_size:
+        raise InputError(f"{what}: {path} is shorter than the memory-mapped array; it was cut off after it was opened")
+    return NpyFile(path, array.shape, array.dtype, not c, offset, stat.st_size, stat.st_mtime_ns)

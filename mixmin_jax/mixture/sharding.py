@@ -1,0 +1,281 @@
+"""Rows spread over the devices of a mesh, and what the processes that share a mesh tell each other.
+
+Every device holds the same number of rows; rows of weight 0 fill up what is missing. Weights and K x K matrices are on
+every device, and a sum over rows is a sum on each device and then one over devices, so that rows never move.
+
+Axes: N rows, K sources, P processes; C blocks of B rows.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.evaluator import Likelihoods, Quadratic
+
+_AXIS = "rows"
+_WITH_FLOAT64 = ("cpu", "gpu", "cuda", "rocm")  # platforms whose linear algebra is complete in float64
+_TEXT = 512  # bytes of an error that the other processes get to read
+
+_ON_ROWS, _EVERYWHERE = PartitionSpec(_AXIS), PartitionSpec()
+Result = TypeVar("Result")
+Exchange = Callable[[np.ndarray], np.ndarray]
+
+
+def checked_mesh(mesh: Any) -> Mesh:
+    """All devices of a mesh in one axis, for rows.
+
+    Raises:
+      InputError: not a mesh, or one of devices that this process cannot use.
+    """
+    if not isinstance(mesh, Mesh):
+        raise InputError(f"mesh must be a jax.sharding.Mesh, as jax.make_mesh((8,), ('rows',)); got {mesh!r}")
+    if mesh.empty:
+        raise InputError("mesh has no devices; give at least one, as jax.make_mesh((8,), ('rows',))")
+    devices = list(mesh.devices.flat)
+    platforms = sorted({device.platform for device in devices})
+    if len(platforms) > 1:
+        raise InputError(f"mesh mixes devices of {' and '.join(platforms)}; give devices of one platform")
+    try:
+        present = set(jax.devices(platforms[0]))
+    except RuntimeError:
+        present = set()
+    if missing := [device for device in devices if device not in present]:
+        raise InputError(
+            f"mesh has {len(missing)} devices that JAX does not have here, the first is {missing[0]}; build the mesh "
+            f"from jax.devices(), here {len(jax.devices())} of platform {jax.devices()[0].platform!r}"
+        )
+    flat = Mesh(mesh.devices.reshape(-1), (_AXIS,))
+    if not flat.local_devices:
+        raise InputError(
+            f"mesh has no device of process {devices[0].client.process_index()}; build it from jax.devices(), which "
+            "lists those of all processes"
+        )
+    return flat
+
+
+def has_float64(mesh: Mesh) -> bool:
+    """Whether the devices of a mesh can run a solve in float64."""
+    return mesh.devices.flat[0].platform in _WITH_FLOAT64
+
+
+# What processes tell each other.
+
+
+def exchange(mesh: Mesh | None, mine: np.ndarray) -> np.ndarray:
+    """(P, ...): the arrays of one shape and type that the processes of a mesh each give, to all of them, in one order.
+
+    They travel as bytes, so that float64 passes over devices without it.
+    """
+    if mesh is None or not mesh.is_multi_process:
+        return mine[None]
+    bytes_B = np.frombuffer(mine.tobytes(), np.uint8)
+    pieces = [jax.device_put(bytes_B[None], device) for device in mesh.local_devices]
+    shape = (mesh.size, bytes_B.size)
+    given_DxB = jax.make_array_from_single_device_arrays(shape, NamedSharding(mesh, _ON_ROWS), pieces)
+    all_DxB = np.asarray(jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, _EVERYWHERE))(given_DxB))
+    first_of = {device.process_index: d for d, device in reversed(list(enumerate(mesh.devices.flat)))}
+    rows_PxB = all_DxB[[first_of[process] for process in sorted(first_of)]]
+    return np.frombuffer(rows_PxB.tobytes(), mine.dtype).reshape(-1, *mine.shape)
+
+
+@contextlib.contextmanager
+def together(mesh: Mesh | None) -> Iterator[Callable[[Any], None]]:
+    """A block that fails on all processes of a mesh where it fails on one, so that none waits for ever.
+
+    Yields a function for what all processes must have in common: where it was given different things, all fail.
+    """
+    if mesh is None or not mesh.is_multi_process:
+        yield lambda _: None
+        return
+    digest, failure = hashlib.sha256(), None
+    try:
+        yield lambda common: digest.update(repr(common).encode())
+    except Exception as error:  # whatever it is, the others must hear of it
+        failure = error
+    kind = 0 if failure is None else 1 if isinstance(failure, InputError) else 2
+    text = str(failure).encode()[:_TEXT].ljust(_TEXT, b"\0")
+    said = bytes([kind]) + digest.digest() + text
+    said_PxB = exchange(mesh, np.frombuffer(said, np.uint8))
+    if failure is not None:
+        raise failure
+    for process, row_B in enumerate(said_PxB):
+        if row_B[0]:
+            text = row_B[33:].tobytes().rstrip(b"\0").decode(errors="replace")
+            message = f"process {process} of {len(said_PxB)} failed: {text}"
+            raise InputError(message) if row_B[0] == 1 else RuntimeError(message)
+    if (said_PxB[:, 1:33] != said_PxB[0, 1:33]).any():
+        raise InputError(
+            "processes called solve with different options, sources or kinds of objective; only rows may differ"
+        )
+
+
+def on_every_process(build: Callable[[], Result], mesh: Mesh) -> Result:
+    """build(), run by all processes of a mesh; where one of them raises, all do.
+
+    With `jax.distributed` each process reads its own rows, and one that stops at a bad row would leave the others
+    waiting in `solve`:
+
+        objective = on_every_process(lambda: cross_entropy(np.load(f"part{jax.process_index()}.npy")), mesh)
+        weights = solve(objective, mesh=mesh).weights
+    """
+    with together(checked_mesh(mesh)):
+        result = build()
+    return result
+
+
+# Rows on devices.
+
+
+class Shardable(Protocol):
+    """What objectives need beside to be solved over a mesh."""
+
+    def pooled(self, exchange: Exchange) -> "Shardable":
+        """This process's part of the objective over the rows of all processes: means become means over all rows.
+
+        `exchange(x)` stacks what each process gives, arrays of one shape and type.
+        """
+
+    def spread(self, mesh: Mesh, dtype: Any) -> Any:
+        """The same with its rows on the devices of a mesh, in a float type; for `prepare` alone."""
+
+
+class _Rows(Protocol):
+    def prepare(self) -> Likelihoods: ...
+
+    def centered(self) -> Any: ...
+
+
+def rows_per_device(num_rows: int, mesh: Mesh) -> int:
+    """How many rows every device holds, for the process that has most."""
+    mine = -(-num_rows // len(mesh.local_devices))
+    return max(1, int(exchange(mesh, np.array([mine])).max()))
+
+
+def place(part: Callable[[slice], Any], num_rows: int, mesh: Mesh, dtype: Any) -> Any:
+    """A tree of arrays of this process's rows, part(slice), as arrays over the mesh; zeros fill up what is missing."""
+    size = rows_per_device(num_rows, mesh)
+
+    def put(values, device):
+        values = np.asarray(values, dtype)
+        if short := size - len(values):
+            values = np.concatenate([values, np.zeros((short, *values.shape[1:]), dtype)])
+        return jax.device_put(values, device)
+
+    def whole(*pieces):
+        shape = (size * mesh.size, *pieces[0].shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, NamedSharding(mesh, _ON_ROWS), list(pieces))
+
+    with together(mesh):  # one process may run out of memory
+        parts = [
+            jax.tree.map(functools.partial(put, device=device), part(slice(d * size, (d + 1) * size)))
+            for d, device in enumerate(mesh.local_devices)
+        ]
+    return jax.tree.map(whole, *parts)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """An objective all of whose arrays are rows, on the devices of a mesh."""
+
+    part: _Rows
+    mesh: Mesh = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def of_rows(cls, objective: _Rows, num_rows: int, mesh: Mesh, dtype: Any) -> "Spread":
+        """This process's rows on its devices, in `dtype`, with the constants that less than float64 drowns in off."""
+
+        def part(rows):
+            piece = jax.tree.map(lambda values: values[rows], objective)
+            return piece if np.dtype(dtype) == np.float64 else piece.centered()
+
+        return cls(place(part, num_rows, mesh, dtype), mesh)
+
+    def prepare(self) -> "Sharded":
+        """What solvers evaluate; inside a compiled program."""
+
+        def local(part):
+            f = part.prepare()
+            offset, scale = jax.lax.psum((f.offset, f.scale), _AXIS)
+            return dataclasses.replace(f, offset=offset), scale
+
+        specs = (Likelihoods(_ON_ROWS, _ON_ROWS, _EVERYWHERE), _EVERYWHERE)  # type: ignore[arg-type]
+        rows, scale = _on_devices(local, self.mesh, _ON_ROWS, specs)(self.part)
+        return Sharded(rows, scale, self.mesh)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sharded:
+    """`Likelihoods` whose blocks lie on the devices of a mesh."""
+
+    rows: Likelihoods
+    scale: Float[Array, ""]
+    mesh: Mesh = dataclasses.field(metadata={"static": True})
+    homogeneous: ClassVar[bool] = True
+
+    @property
+    def offset(self) -> Float[Array, ""]:
+        return self.rows.offset
+
+    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return jnp.zeros_like(self.scale)
+
+    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return self._sum(Likelihoods.value, w_K)
+
+    def value_and_gradient(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
+        return self._sum(Likelihoods.value_and_gradient, w_K)
+
+    def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
+        return self._sum(Likelihoods.curvature, w_K)
+
+    def _sum(self, method, w_K):
+        """The sum over devices of what a method gives for the rows of each."""
+
+        def local(blocks, w_K):
+            return jax.lax.psum(method(Likelihoods(*blocks, jnp.zeros((), w_K.dtype)), w_K), _AXIS)
+
+        blocks = self.rows.p_CxKxB, self.rows.weights_CxB
+        return _on_devices(local, self.mesh, (_ON_ROWS, _EVERYWHERE), _EVERYWHERE)(blocks, w_K)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Summed:
+    """A squared error of which nothing is left but its K x K sum over rows, on all devices."""
+
+    r_KxK: Float[Array, "K K"]
+    variance: Float[np.ndarray, ""]
+
+    @classmethod
+    def of_residuals(cls, residuals_NxKxD: Any, num_rows: Any, variance: Any, mesh: Mesh, dtype: Any) -> "Summed":
+        """From this process's residuals; num_rows counts those of all processes."""
+        rows_NxKxD = place(lambda rows: residuals_NxKxD[rows], len(residuals_NxKxD), mesh, dtype)
+        return cls(_gram(rows_NxKxD, np.asarray(num_rows, dtype), mesh), np.asarray(variance, dtype))
+
+    def prepare(self) -> Quadratic:
+        return Quadratic(self.r_KxK, jnp.asarray(self.variance))
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _gram(residuals_NxKxD, num_rows, mesh):
+    def local(r_NxKxD):
+        return jax.lax.psum(jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD), _AXIS)
+
+    return _on_devices(local, mesh, _ON_ROWS, _EVERYWHERE)(residuals_NxKxD) / num_rows
+
+
+def _on_devices(function, mesh, in_specs, out_specs):
+    # Unchecked: the loops over blocks start from zeros that are the same on all devices, and end in sums that are not.
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)

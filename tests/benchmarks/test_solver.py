@@ -1,0 +1,287 @@
+"""The benchmark of solvers: its judge, its clock, its rivals on tiny cases, and what it writes."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks import machine, mixsqp, solver
+from benchmarks.solver_cases import CASES, Case, classifiers, documents
+from benchmarks.solver_gap import judge
+from benchmarks.solver_methods import OURS, Answer, Method, Session
+from benchmarks.solver_report import summary
+from benchmarks.solver_rivals import RIVALS
+from benchmarks.solver_streaming import File, measure_streaming
+from benchmarks.timing import Call, Stopped, Timing, memory_growth, ratio, side_by_side
+from experiments.command_line import parse
+from mixmin_jax.errors import InputError
+from mixmin_jax.figures import figure_png, gap_time_figure
+
+N, K = 200, 5
+TINY = Case("tiny", "classifiers", N, K, classifiers)
+WEIGHTED = Case("weighted", "documents", N, K, documents)
+REACHES = {  # relative gap
+    "mixsqp (default)": 1e-4,
+    "mixsqp (tightest)": 1e-11,
+    "mixsqp (tightest, OpenBLAS)": 1e-11,
+    "cvxpy": 1e-5,  # its dual is good to 1e-10, the weights of unused sources to less
+    "reference": 1e-3,
+    "reference (likelihoods)": 1e-3,
+    "scipy": 1e-6,
+    "em": 1e-9,
+    "jaxopt": 1e-6,
+}
+
+
+def disjoint(counts=(5, 3, 2)):
+    """Every row belongs to one source: with equal example weights the optimum is the shares of rows."""
+    owner_N = np.repeat(np.arange(len(counts)), counts)
+    return np.where(owner_N[:, None] == np.arange(len(counts)), -3.0, -np.inf), np.array(counts) / sum(counts)
+
+
+def method(name, weights, seconds=1.0, **options):
+    """A method that has its answer ready."""
+
+    @contextlib.contextmanager
+    def session(data, limit):
+        yield Session(lambda: Answer(np.asarray(weights), 3, seconds))
+
+    return Method(name, "made up", session, **options)
+
+
+def stops(name, why):
+    @contextlib.contextmanager
+    def session(data, limit):
+        def call():
+            raise Stopped(why)
+
+        yield Session(call)
+
+    return Method(name, "made up", session)
+
+
+def test_judge_knows_the_gap_of_disjoint_rows():
+    logp_NxK, shares_K = disjoint()
+    assert judge(logp_NxK, None, shares_K).gap < 1e-15
+    w_K = np.array([0.2, 0.3, 0.5])  # -grad_k = share_k / w_k
+    assert judge(logp_NxK - 1e4, None, w_K).gap == pytest.approx(max(shares_K / w_K) - 1, rel=1e-12)
+    v_N = np.repeat([0.2, 1.0, 4.5], (5, 3, 2))  # sum 13; shares 1, 3 and 9 of 13
+    assert judge(logp_NxK, v_N, np.array([1, 3, 9]) / 13).gap < 1e-15
+    assert judge(logp_NxK, v_N, w_K).gap == pytest.approx(9 / 13 / 0.5 - 1, rel=1e-12)
+
+
+def test_judge_accepts_nothing_but_weights():
+    logp_NxK, shares_K = disjoint()
+    for weights in ([np.nan, 0.5, 0.5], [0, 0, 0], [0.5, 0.5], [0.5, 0.5, 0]):
+        assert judge(logp_NxK, None, np.array(weights)).gap == np.inf
+    repaired = judge(logp_NxK, None, np.append(2 * shares_K[:2], 2 * shares_K[2]))
+    assert repaired.gap < 1e-15 and repaired.repaired == pytest.approx(1)
+    negative = judge(disjoint((4, 4))[0], None, np.array([1.0, -0.25]))
+    assert negative.gap == np.inf and negative.repaired == pytest.approx(0.25)
+
+
+def test_calls_take_turns_and_stop_at_their_budget():
+    order = []
+
+    def call(name, seconds, fails_at=99):
+        def run():
+            order.append(name)
+            if order.count(name) > fails_at:
+                raise Stopped("enough")
+            return seconds
+
+        return Call(run, own_seconds=lambda seconds: seconds)
+
+    calls = {"a": call("a", 1.0), "b": call("b", 2.0), "c": call("c", 40.0), "d": call("d", 1.0, fails_at=2)}
+    timings = side_by_side(calls, repeats=3, budget=30.0)
+    assert "".join(order) == "abcd" + "abcd" + "bda" + "ab" + "ab"  # first calls, three rounds, memory
+    assert timings["b"].seconds == (2.0, 2.0, 2.0) and timings["c"].seconds == (40.0,)
+    assert timings["c"].memory_of_first and not timings["a"].memory_of_first
+    assert isinstance(timings["d"], Stopped) and str(timings["d"]) == "enough"
+
+
+def test_ratios_keep_the_spread():
+    slow, fast = Timing(9, (4.0, 6.0, 8.0), 0, False, None), Timing(1, (1.0, 2.0, 3.0), 0, False, None)
+    assert ratio(slow, fast) == (3.0, 4 / 3, 8.0)
+    assert slow.compilation == 3 and fast.compilation == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_memory_is_that_of_the_peak():
+    def passing():
+        return sum(bytearray(64 << 20)[:: 1 << 20])
+
+    for _ in range(2):  # also when an allocator could have kept it
+        result, grown = memory_growth(passing)
+        assert result == 0 and 63 << 20 <= grown < 80 << 20  # the kernel counts pages in batches
+
+
+def test_clock_is_the_outer_one_by_default():
+    timings = side_by_side({"sleep": Call(lambda: time.sleep(0.02))}, 2, 1.0)
+    assert all(0.02 <= seconds < 1 for seconds in timings["sleep"].seconds)
+
+
+def test_floor_is_product_and_pass_per_step():
+    rates = machine.Rates(multiply_adds=90.0, bytes_read=480.0)
+    assert machine.newton_floor(2, 10, 3, rates) == pytest.approx(2 * (10 * 9 / 90 + 10 * 3 * 8 / 480))
+    times = {"product, JAX": 2.0, "product, NumPy": 1.0, "read, JAX": 0.5, "read, NumPy": 4.0}
+    timings = {name: Timing(0, (seconds,), None, False, None) for name, seconds in times.items()}
+    assert machine.rates(timings, 10, 3) == (90.0, machine.READ_BYTES / 0.5)
+
+
+def test_slug_names_the_cpu():
+    assert machine.device_slug() == f"cpu-{machine.cpu_cores()}-cores"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases_repeat_themselves(name):
+    case = dataclasses.replace(CASES[name], n=60)
+    one, other = case.data(), case.data()
+    np.testing.assert_array_equal(one.logp_NxK, other.logp_NxK)
+    assert one.logp_NxK.shape == (60, case.k) and np.isfinite(one.logp_NxK.max(axis=1)).all()
+    assert one.normalised_N.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", [method.name for rivals in RIVALS.values() for method in rivals])
+def test_rivals_reach_their_accuracy(name):
+    rival = next(method for rivals in RIVALS.values() for method in rivals if method.name == name)
+    if reason := rival.absent():
+        pytest.skip(reason)
+    data = WEIGHTED.data()
+    with rival.open(data, 60.0) as session:
+        answer = session.call()
+    judged = judge(*data, answer.weights)
+    assert judged.gap <= REACHES[name] and judged.repaired < 1e-6
+    assert answer.iterations > 0 and (answer.seconds is None) == ("mixsqp" not in name and name != "cvxpy")
+
+
+def test_a_rival_in_another_process_can_be_stopped():
+    if reason := mixsqp.absent():
+        pytest.skip(reason)
+    with mixsqp.session("default", False, TINY.data(), 0.0) as session:
+        assert session.pid and "mixsqp 0" in session.software
+        for _ in range(2):
+            with pytest.raises(Stopped, match=r"over the limit of 0 s|R has ended|R ended"):
+                session.call()
+
+
+def test_a_case_is_judged_by_weights_alone(monkeypatch):
+    monkeypatch.setattr(machine, "READ_BYTES", 2**16)
+    logp_NxK, shares_K = disjoint()
+    case = Case("disjoint", "known", *logp_NxK.shape, lambda rng, n, k: logp_NxK)
+    methods = [
+        method("interior_point", shares_K, 2.0, newton=True),
+        method("equal", shares_K, 6.0),
+        method("short", [0.4, 0.3, 0.3], 1.0),
+        method("lost", [0.5, 0.5, 0.0], 1.0),
+        method("large", shares_K, most_cells=29),
+        stops("slow", "over the limit of 9 s"),
+    ]
+    record = solver.measure(case, methods, repeats=2, budget=60.0, limit=9.0)
+    results, faster = record["results"], record["times_faster"]
+    assert [name for name, result in results.items() if result.get("reached")] == ["interior_point", "equal"]
+    assert results["short"]["relative_gap"] == pytest.approx(0.25) and results["lost"]["relative_gap"] is None
+    assert results["large"]["status"] == "not run" and "run up to 29" in results["large"]["reason"]
+    assert results["slow"] == {"status": "stopped", "reason": "over the limit of 9 s"}
+    assert faster["equal"] == {"median": 3.0, "lowest": 3.0, "highest": 3.0, "equal_gap": True, "lost": False}
+    assert faster["short"]["median"] == 0.5 and not faster["short"]["equal_gap"]
+    assert faster["lost"]["lost"] and set(faster) == {"equal", "short", "lost"}
+    rates = machine.Rates(**record["rates"]["cpu"])
+    floor = machine.newton_floor(3, *logp_NxK.shape, rates)
+    assert results["interior_point"]["time_over_floor"] == pytest.approx(2 / floor)
+    line = summary([record])
+    assert "interior_point reaches gap 1e-09 in all" in line
+    assert "equal 3, short [0.5], lost (1 diverged)" in line
+
+
+def test_summary_judges_the_floor_where_products_are_large():
+    def case(n, k, over, reached=True):
+        result = {"status": "measured", "reached": reached, "time_over_floor": over}
+        return {"name": f"{n}x{k}", "n": n, "k": k, "results": {"interior_point": result}, "times_faster": {}}
+
+    line = summary([case(1000, 10, 20.0), case(100_000, 100, 2.5)])
+    assert line.endswith("time over floor 2.5 to 20, where N K^2 >= 1e+09: 2.5, within 3")
+    line = summary([case(5000, 500, 4.0, reached=False)])
+    assert "in 0 (not in 5000x500)" in line and line.endswith("not within 3")
+
+
+def test_quick_run_writes_its_results(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "READ_BYTES", 2**20)
+    monkeypatch.setitem(
+        RIVALS, "cvxpy", (dataclasses.replace(RIVALS["cvxpy"][0], absent=lambda: "the Python package is missing"),)
+    )
+    config = solver.Config(quick=True, against="scipy,cvxpy", out=tmp_path / "results")
+    solver.main(config, {"tiny": TINY, "large": CASES["classifiers-20000x100"], "streaming": File()})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1].startswith("solver: 1 case; interior_point reaches gap 1e-09 in all; times faster")
+    assert "cvxpy: absent: the Python package is missing" in printed
+    name = f"solver-{machine.device_slug()}-quick"
+    assert (tmp_path / f"results/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "`interior_point`" in (tmp_path / f"results/{name}.md").read_text()
+    record = json.loads((tmp_path / f"results/{name}.json").read_text())
+    assert record["schema"] == 1 and record["summary"] == printed[-1]
+    assert record["versions"]["jax"] and record["command"] and record["device"]
+    (case,) = record["cases"]
+    assert (case["name"], case["n"], case["k"], case["seed"]) == ("tiny", N, K, 0)
+    assert set(case["results"]) == {"interior_point", "projected_gradient", "mirror_descent", "scipy"}
+    for result in case["results"].values():
+        assert 1 <= len(result["seconds"]) <= 3
+        assert result["memory_bytes"] is None or result["memory_bytes"] >= 0
+    assert case["results"]["interior_point"]["reached"] and case["results"]["interior_point"]["compile_seconds"] > 0
+    assert case["results"]["interior_point"]["time_over_floor"] > 0
+    assert record["methods"]["cvxpy"]["absent"] == "the Python package is missing"
+
+
+def test_streamed_rows_are_compared_with_rows_in_memory():
+    record = measure_streaming(File(n=3000, k=4), repeats=1, budget=5.0)
+    assert record["relative_gap"] <= 1e-9 and record["weights_differ_from_memory"] < 1e-6
+    assert record["file_bytes"] == 3000 * 4 * 8 and record["passes"] > 1
+    assert record["seconds_per_pass"] == pytest.approx(record["solve_seconds"][0] / record["passes"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("against", "mixsqp,cvxpi", r"--against 'cvxpi' is not known; choose among mixsqp, .*, or none"),
+        ("cases", "text", r"--cases 'text' is not known; choose among text-2000x7, .*, or all"),
+        ("repeats", 0, "--repeats must be above 0; got 0"),
+    ],
+)
+def test_unknown_choices_are_named(option, value, message):
+    with pytest.raises(InputError, match=message):
+        solver.Config(**{option: value})
+
+
+def test_command_line():
+    config = parse(solver.Config, arguments=["--quick", "--against", "mixsqp,em", "--cases", "streaming"])
+    assert config.quick and config.settings() == {"repeats": 3, "budget": 0.5, "limit": 10.0}
+    with pytest.raises(InputError, match="--quick leaves out streaming"):
+        solver.main(config)
+    assert solver.Config(repeats=2).settings()["repeats"] == 2
+
+
+def test_figure_has_a_panel_per_case_and_names_every_method():
+    points = {
+        "one": {"ours": ([1e-3, 2e-3], 1e-13), "rival": ([0.1], 1e-6)},
+        "two": {"ours": ([1e-3], 0.0), "diverges": ([1e-2], None)},
+        "three": {"ours": ([1e-3], 1e-12)},
+    }
+    figure = gap_time_figure(points, 1e-9, columns=2)
+    shown = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    assert shown == ["one", "two", "three"] and len(figure.axes) == 4
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == ["ours", "rival", "diverges"]
+    low, high = figure.axes[0].get_ylim()
+    heights = [line.get_ydata()[0] for axes in figure.axes[:3] for line in axes.get_lines()]
+    assert all(low < height < high for height in heights) and low < 1e-13
+    crosses = [line for line in figure.axes[1].get_lines() if line.get_marker() == "x"]
+    assert len(crosses) == 1 and crosses[0].get_ydata()[0] > 1
+    assert figure_png(figure) == figure_png(gap_time_figure(points, 1e-9, columns=2))
+
+
+def test_our_methods_and_rivals_have_names_of_their_own():
+    names = [method.name for method in OURS] + [method.name for rivals in RIVALS.values() for method in rivals]
+    assert len(names) == len(set(names)) and OURS[0].name == "interior_point"
