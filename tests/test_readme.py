@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PYTHON = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "torch" not in block]
+PAGES = README, (ROOT / "mixmin_jax/mixture/README.md").read_text()
+PYTHON = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page, re.S) if "torch" not in block]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
@@ -15,9 +16,11 @@ def test_python_blocks_run(block):
     exec(compile(block, "README.md", "exec"), {})
 
 
-def test_the_result_table_is_that_of_the_results():
-    table = re.search(r"<!-- (experiments/results/\S+) -->\n(.*?)<!-- end -->", README, re.S)
-    assert table and (ROOT / table[1]).read_text().strip() == table[2].strip()
+def test_the_result_tables_are_those_of_the_results():
+    tables = re.findall(r"<!-- (\S+/results/\S+) -->\n(.*?)<!-- end -->", README, re.S)
+    assert [path.split("/")[0] for path, _ in tables] == ["experiments", "benchmarks"]
+    for path, table in tables:
+        assert (ROOT / path).read_text().strip() == table.strip()
 
 
 def test_linked_files_exist():

@@ -68,7 +68,7 @@ def read_corpus(path: str | Path, name: str | None = None, field: str = "text") 
     num_skipped = 0
     for file in _files(path):
         texts = [_document(file)] if _suffix(file) == ".txt" else list(_json_lines(file, field))
-        kept = [text for text in texts if text.strip()]
+        kept = [text for text in texts if text.decode().strip()]  # as text: bytes know fewer kinds of space
         if not kept:
             raise InputError(f"{file}: empty, no document with text in it")
         documents += kept

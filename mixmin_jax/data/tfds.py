@@ -62,7 +62,7 @@ def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -
         hint = "" if is_prepared else f"; {_how_to_prepare(builder)}"
         raise InputError(f"{spec}: cannot be read ({_first_line(error)}){hint}") from error
     texts = [_text(spec, number, example, field) for number, example in enumerate(examples)]
-    documents = tuple(text for text in texts if text.strip())
+    documents = tuple(text for text in texts if text.decode().strip())
     if not documents:
         raise InputError(f"{spec}: no document with text in it")
     origin = f"{TFDS_PREFIX}{builder.info.full_name}:{field}@{split}"  # with the version that was read

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mixmin_jax.data.documents import (
@@ -85,6 +85,7 @@ def test_bad_json_lines_name_file_and_line(tmp_path, content, message):
 
 
 @settings(deadline=None)  # the machine may be busy
+@example(content=b"\x1c", ending=".txt")  # a space in text, not in bytes
 @given(content=st.binary(max_size=200), ending=st.sampled_from([".jsonl", ".jsonl.gz", ".txt"]))
 def test_any_bytes_give_documents_or_an_error_that_names_the_file(tmp_path_factory, content, ending):
     path = tmp_path_factory.mktemp("t") / f"fuzz{ending}"

@@ -28,11 +28,19 @@ COMPILED = [  # kept to what differs in kind, as each combination is a program t
 reference = functools.cache(lambda name, constraint: problems.reference(name, CONSTRAINTS[constraint]))
 
 
+def case(method, constraint, name):
+    """Every method, family and constraint; in the default run only what differs in kind."""
+    quick = (method, constraint) in COMPILED
+    quick &= name != "squared error" or (method, constraint) in (*COMPILED[:1], *COMPILED[5:])
+    return pytest.param(method, constraint, name, marks=[] if quick else pytest.mark.slow)
+
+
 CASES = [
-    (method, constraint, name)
-    for method, constraint in COMPILED
+    case(method, constraint, name)
+    for method in METHODS
+    for constraint, options in CONSTRAINTS.items()
     for name in OBJECTIVES
-    if name != "squared error" or (method, constraint) in (*COMPILED[:1], *COMPILED[5:])
+    if not ("prior" in options and method == "projected_gradient")  # which refuses a prior
 ]
 
 
