@@ -197,7 +197,10 @@ def test_one_mixture_for_all_targets_is_one_more_arm(finished, config, tmp_path)
     assert 2 * model < extra < 3 * model  # two seeds of one model, and its scoring
 
 
-@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize(
+    "fault",
+    [KeyboardInterrupt(), pytest.param(OSError(errno.ENOSPC, "No space left on device"), marks=pytest.mark.slow)],
+)
 def test_what_is_finished_can_be_read_and_the_rest_follows(finished, config, tmp_path, monkeypatch, capsys, fault):
     """The run stops while the second seed's arms are being written; the first seed's results are there by then."""
     out = tmp_path / "out"
@@ -227,6 +230,7 @@ def test_what_is_finished_can_be_read_and_the_rest_follows(finished, config, tmp
         assert without_times(load(out, target)) == without_times(load(finished, target))
 
 
+@pytest.mark.slow
 def test_text_fed_from_the_host_trains_the_same_models(finished, config, tmp_path):
     out = tmp_path / "out"
     main(dataclasses.replace(config, out=out, seeds=1, target=config.target[:1], tokens_on="host"))
@@ -235,6 +239,7 @@ def test_text_fed_from_the_host_trains_the_same_models(finished, config, tmp_pat
         assert result["test_bits_per_byte"]["mean"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_default_job_runs_on_installed_text_and_calls_itself_a_demonstration(config, tmp_path, capsys):
     main(
         TextMixture(out=tmp_path / "out", proxy=PROXY, model=MODEL, mesh_source=1, fit_bytes=60_000, test_bytes=60_000)

@@ -70,6 +70,7 @@ def test_sources_that_alone_explain_a_row_cannot_be_left_out():
     assert (leave_one_out(cross_entropy(problems.disjoint())).worth == np.inf).all()
 
 
+@pytest.mark.slow
 def test_all_constraints_at_once():
     result, full = leave_one_out(OBJECTIVE, **CAPS), solve(OBJECTIVE, **CAPS)
     assert list(result.reasons) == [3, 4] and (result.worth[3:5] == np.inf).all()
