@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
-_TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice
+TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice
 _EM_STEPS = 3  # each costs a fraction of a Newton step; where examples are clearly of one source they save several
 _LEAST = 1e-3  # of an equal share, to begin with
 
@@ -81,7 +81,7 @@ def begin(problem: Problem, w_K: Float[Array, " K"], values: Curvature) -> State
     # A set without interior (caps that sum to 1) still needs slacks above 0 to begin with; they shrink as it goes.
     if not problem.homogeneous:
         slack_M = jnp.maximum(slack_M, 1e-2 / feasible.num_sources)
-    gradient_K = _gradient(problem, point)
+    gradient_K = total_gradient(problem, point)
     y = problem.f.scale if problem.homogeneous else -(w_K @ gradient_K)
     # mu: about the size of the error, as far as reduced gradients tell it
     mu = jnp.maximum(jnp.abs(gradient_K + y) @ w_K, 1e-8 * problem.f.scale) / feasible.num_sources
@@ -92,7 +92,7 @@ def propose(problem: Problem, state: State) -> Ahead:
     """The weights and multipliers to which a step leads; of f it uses what the state holds."""
     feasible, (point, _, y, slack_M, z_M) = problem.feasible, state
     w_K, b = point.weights, feasible.num_bounds
-    dual_K = _gradient(problem, point) + y + feasible.adjoint(z_M)
+    dual_K = total_gradient(problem, point) + y + feasible.adjoint(z_M)
     primal_M = feasible.limits() - feasible.rows(w_K) - slack_M
     mu = slack_M @ z_M / slack_M.size
     solve = newton(problem, state)
@@ -106,14 +106,14 @@ def propose(problem: Problem, state: State) -> Ahead:
         return dw_K, dy, dslack_M, jnp.concatenate([dz_M[:b], dz_G])
 
     _, _, dslack_M, dz_M = direction(slack_M * z_M)
-    primal, dual = jnp.minimum(1, _step_to_boundary(slack_M, dslack_M)), jnp.minimum(1, _step_to_boundary(z_M, dz_M))
+    primal, dual = jnp.minimum(1, step_to_boundary(slack_M, dslack_M)), jnp.minimum(1, step_to_boundary(z_M, dz_M))
     after = (slack_M + primal * dslack_M) @ (z_M + dual * dz_M) / slack_M.size
     # The second-order term counts as far as the predictor got; in full it can throw a blocked iterate far off.
     second_M = primal * dual * dslack_M * dz_M
     dw_K, dy, dslack_M, dz_M = direction(slack_M * z_M + second_M - (after / mu) ** 3 * mu)
 
-    primal = jnp.minimum(1, _TO_BOUNDARY * _step_to_boundary(slack_M, dslack_M))
-    dual = jnp.minimum(1, _TO_BOUNDARY * _step_to_boundary(z_M, dz_M))
+    primal = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(slack_M, dslack_M))
+    dual = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(z_M, dz_M))
     w_K = feasible.repair(w_K + primal * dw_K)
     new_slack_M = w_K if problem.homogeneous else slack_M + primal * dslack_M
     return Ahead(w_K, y + dual * dy, new_slack_M, z_M + dual * dz_M)
@@ -196,12 +196,12 @@ def bordered(factor: Factor, border_RxK: Float[Array, "R K"], give_R: Float[Arra
     return solve
 
 
-def _gradient(problem, point):
-    """grad F."""
+def total_gradient(problem: Problem, point: Point) -> Float[Array, " K"]:
+    """grad F = grad f + the prior's."""
     return point.gradient if problem.prior is None else point.gradient + problem.prior.gradient(point.weights)
 
 
-def _step_to_boundary(x_M, dx_M):
+def step_to_boundary(x_M: Float[Array, " M"], dx_M: Float[Array, " M"]) -> Float[Array, ""]:
     """The largest step that keeps x + step dx >= 0."""
     return jnp.min(jnp.where(dx_M < 0, -x_M / jnp.where(dx_M < 0, dx_M, -1), jnp.inf))
 

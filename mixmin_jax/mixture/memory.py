@@ -10,6 +10,11 @@ _COPIES = 3  # of the rows that a solve holds at its peak: those given, their de
 _USABLE = 0.8  # of the memory that a device reports
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether JAX or the host says that memory ran out."""
+    return isinstance(error, MemoryError) or bool(re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.I))
+
+
 def too_large(
     error: BaseException, rows: int, num_sources: int, itemsize: int, device: Any = None
 ) -> InputError | None:
@@ -22,8 +27,7 @@ def too_large(
       itemsize: bytes of a number: 8 for float64, 4 for float32.
       device: the jax.Device, asked for its memory; without one, or where it does not tell, the host is asked.
     """
-    text = str(error)
-    if not isinstance(error, MemoryError) and not re.search(r"RESOURCE_EXHAUSTED|out of memory", text, re.IGNORECASE):
+    if not ran_out(error):
         return None
     need = rows * num_sources * itemsize
     most = memory_of(device)

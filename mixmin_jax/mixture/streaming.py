@@ -11,7 +11,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
@@ -28,6 +27,7 @@ from mixmin_jax.mixture.evaluator import BLOCK, Evaluator, Likelihoods, Quadrati
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.float64 import float64_on_cpu
 from mixmin_jax.mixture.interior_point import arrive, begin, propose
+from mixmin_jax.mixture.memory import ran_out
 from mixmin_jax.mixture.objective import HostOrDevice
 from mixmin_jax.mixture.problem import Problem, Run, finish, record, start, unfinished
 
@@ -391,7 +391,7 @@ def _blockwise(
             if before is not None:
                 yield finished(*before)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if isinstance(error, MemoryError) or re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.I):
+            if ran_out(error):
                 raise _too_large(rows, beside, layout.block_rows, of_piece, error) from error
             raise
 

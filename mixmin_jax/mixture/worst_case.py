@@ -28,7 +28,7 @@ from jaxtyping import Array, Float
 
 from mixmin_jax.mixture.certificate import gap
 from mixmin_jax.mixture.evaluator import Evaluator
-from mixmin_jax.mixture.interior_point import _TO_BOUNDARY, _gradient, _step_to_boundary, bordered, factored
+from mixmin_jax.mixture.interior_point import TO_BOUNDARY, bordered, factored, step_to_boundary, total_gradient
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
 _KEPT = 0.1  # of the slack that a step promises a target: at least so much is left
@@ -120,7 +120,7 @@ def init(problem: Problem) -> State:
     slack_M = jnp.maximum(feasible.limits() - feasible.rows(w_K), 1e-2 / feasible.num_sources)
     values_T, gradient_TxK, curvature_KxK = f.curvature(w_K, prices_T)
     point = certified(problem, w_K, values_T, gradient_TxK, prices_T)
-    y = -(w_K @ _gradient(problem, point))
+    y = -(w_K @ total_gradient(problem, point))
     slack_I = jnp.concatenate([slack_M, slack_T])
     return State(point, values_T, gradient_TxK, curvature_KxK, y, tau, slack_I, mu / slack_I)
 
@@ -130,7 +130,7 @@ def step(problem: Problem, state: State) -> State:
     f, feasible = _targets(problem), problem.feasible
     point, values_T, gradient_TxK, _, y, tau, slack_I, z_I = state
     m, b, w_K = slack_I.size - values_T.size, feasible.num_bounds, point.weights
-    dual_K = _gradient(problem, point._replace(gradient=z_I[m:] @ gradient_TxK)) + y + feasible.adjoint(z_I[:m])
+    dual_K = total_gradient(problem, point._replace(gradient=z_I[m:] @ gradient_TxK)) + y + feasible.adjoint(z_I[:m])
     missed_I = jnp.concatenate([feasible.limits() - feasible.rows(w_K), tau - values_T]) - slack_I
     mu = slack_I @ z_I / slack_I.size
     solve = newton(problem, state)
@@ -147,8 +147,8 @@ def step(problem: Problem, state: State) -> State:
         return dw_K, dy, dtau, dslack_I, jnp.concatenate([dz_I[:b], dz_G, dprices_T])
 
     dw_K, _, _, dslack_I, dz_I = direction(slack_I * z_I, missed_I)
-    primal = _TO_BOUNDARY * jnp.minimum(1, _step_to_boundary(slack_I, dslack_I))
-    dual = jnp.minimum(1, _step_to_boundary(z_I, dz_I))
+    primal = TO_BOUNDARY * jnp.minimum(1, step_to_boundary(slack_I, dslack_I))
+    dual = jnp.minimum(1, step_to_boundary(z_I, dz_I))
     # How far the targets bend away from their tangents on the way there: the corrector must see that, as a target that
     # is far below now may be the worst there.
     bend_T = f.values(feasible.repair(w_K + primal * dw_K)) - values_T - primal * gradient_TxK @ dw_K
@@ -158,8 +158,8 @@ def step(problem: Problem, state: State) -> State:
     second_I = primal * dual * dslack_I * dz_I
     dw_K, dy, dtau, dslack_I, dz_I = direction(slack_I * z_I + second_I - (after / mu) ** 3 * mu, missed_I - bend_I)
 
-    primal = jnp.minimum(1, _TO_BOUNDARY * _step_to_boundary(slack_I, dslack_I))
-    dual = jnp.minimum(1, _TO_BOUNDARY * _step_to_boundary(z_I, dz_I))
+    primal = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(slack_I, dslack_I))
+    dual = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(z_I, dz_I))
 
     def ahead(primal):
         """The weights there, the slack that each target shall have, and by how much tau must rise to leave it that."""
