@@ -63,7 +63,7 @@ def ours(method: str) -> Callable[[Data, float], AbstractContextManager[Session]
     @contextmanager
     def session(data: Data, limit: float) -> Iterator[Session]:
         most = None  # the default
-        if method != "interior_point":
+        if method in ("projected_gradient", "mirror_descent"):
             most = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
 
         def call() -> Answer:
@@ -103,15 +103,22 @@ def _no_float64() -> str | None:
 _MOST = f"at most {FIRST_ORDER_RATE:.0e} x limit / (N K) iterations, 100 to 20 000"
 OURS = (
     Method(
+        "solve",
+        "mixmin_jax.solve as it is, on the CPU: the active set from N K^2 = 4e6 on, else the interior point",
+        ours("auto"),
+        compiled=True,
+        newton=True,
+    ),
+    Method(
         "interior_point",
-        "mixmin_jax.solve, the default method, on the CPU",
+        "mixmin_jax.solve(method='interior_point')",
         ours("interior_point"),
         compiled=True,
         newton=True,
     ),
     Method(
         "interior_point (devices)",
-        "the same over a mesh of all default devices, in float64; data is sent there in each call",
+        "the interior point over a mesh of all default devices, in float64; data is sent there in each call",
         functools.partial(on_default_devices, "float64"),
         absent=_no_float64,
         compiled=True,

@@ -50,7 +50,7 @@ def _or_dash(value: Any, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def markdown_table(cases: Sequence[Mapping[str, Any]], method: str = "interior_point") -> str:
+def markdown_table(cases: Sequence[Mapping[str, Any]], method: str = OURS[0].name) -> str:
     """A line per case: what the method takes, and how many times longer the rivals take.
 
     In brackets: the rival stopped short of the gap, which flatters it. "diverged": its weights are worth nothing.
@@ -75,7 +75,7 @@ def markdown_table(cases: Sequence[Mapping[str, Any]], method: str = "interior_p
     return md.table(header, rows)
 
 
-def summary(cases: Sequence[Mapping[str, Any]], method: str = "interior_point") -> str:
+def summary(cases: Sequence[Mapping[str, Any]], method: str = OURS[0].name) -> str:
     """In one line: what the method reached, how it compares with each rival, and how far it is from the floor."""
     own = [case["results"][method] for case in cases]
     reached = [result["status"] == "measured" and result["reached"] for result in own]

@@ -45,7 +45,7 @@ class TextMixture:
     combine: Literal["weighted", "worst_case"] | None = None
     """With several targets, one more arm, `combined`: a single mixture for all of them, which minimises the mean of
     their losses (weighted) or the largest excess over what each target's own best mixture gives it (worst_case)."""
-    method: Literal["interior_point", "projected_gradient", "mirror_descent"] = "interior_point"
+    method: Literal["auto", "interior_point", "active_set", "projected_gradient", "mirror_descent"] = "auto"
     """Solver for the weights; all are certified."""
     fit_fraction: float = 0.5
     """Share of the target's documents that weights are fitted on; losses are reported on the others."""
@@ -76,8 +76,8 @@ class TextMixture:
             raise InputError(f"--regmix-runs must be at least 2, not {self.regmix_runs}")
         if self.combine and len(self.target) < 2:
             raise InputError(f"--combine {self.combine} needs several targets; give --target more than one")
-        if self.combine == "worst_case" and self.method != "interior_point":
-            raise InputError("--combine worst_case needs --method interior_point; the other methods need a smooth loss")
+        if self.combine == "worst_case" and self.method not in ("auto", "interior_point"):
+            raise InputError("--combine worst_case needs --method auto or interior_point; others need a smooth loss")
         if min(self.fit_bytes, self.test_bytes) < 1:
             raise InputError("--fit-bytes and --test-bytes must be positive")
         if self.mesh_data < 1 or (self.mesh_source is not None and self.mesh_source < 1):

@@ -68,8 +68,8 @@ class Config:
     """With --combine worst_case, what each loss is compared to (r_t): the least that the allowed weights can reach for
     that target alone, that of uniform weights, or nothing (the default)."""
 
-    method: Literal["interior_point", "projected_gradient", "mirror_descent"] = "interior_point"
-    """Solver; every one returns a certified gap. A worst case needs interior_point."""
+    method: Literal["auto", "interior_point", "active_set", "projected_gradient", "mirror_descent"] = "auto"
+    """Solver; every one returns a certified gap. auto takes the fastest; a worst case needs it or interior_point."""
 
     upper_bounds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Largest weight that a source may have, for as many sources as you like: code=0.2 news=0.5."""

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 BLOCK = 1024  # rows that stay in the cache, with their scaled copy, while the curvature is summed
 
@@ -87,6 +87,26 @@ class Likelihoods:
 
         value, curvature_KxK = self._sum(w_K, block)
         return value, -(curvature_KxK @ w_K), curvature_KxK  # f is homogeneous: grad f = - hess f . w
+
+    def curvature_among(self, columns_M: Int[Array, " M"], w_M: Float[Array, " M"]) -> Float[Array, "M M"]:
+        """The Hessian among M sources that hold all weight; without what rounding takes from sums over blocks."""
+
+        def add(curvature_MxM, rows):
+            p_KxB, v_B = rows
+            p_MxB = p_KxB[columns_M]
+            d_B = w_M @ p_MxB
+            scaled_MxB = p_MxB * (jnp.sqrt(v_B) / jnp.where(d_B > 0, d_B, 1))
+            return curvature_MxM + scaled_MxB @ scaled_MxB.T, None
+
+        zeros_MxM = jnp.zeros((w_M.size, w_M.size), w_M.dtype)
+        return jax.lax.scan(add, zeros_MxM, (self.p_CxKxB, self.weights_CxB))[0]
+
+    def part(self, num_rows: int) -> "Likelihoods":
+        """About so many of the rows, taken evenly, that stand for all; where there are no more, all."""
+        blocks, _, block = self.p_CxKxB.shape
+        every = max(1, min(8, blocks * block // max(num_rows, 1)))
+        v_CxB = self.weights_CxB[::every]
+        return Likelihoods(self.p_CxKxB[::every], v_CxB * (self.scale / v_CxB.sum()), self.offset)
 
     def _sum(self, w_K, block):
         """The sum over blocks of what `block` makes of the densities of its rows."""

@@ -1,7 +1,7 @@
 """The entry point: mixture weights with a certificate in float64, on the CPU or over the devices of a mesh."""
 
 import functools
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +13,16 @@ from mixmin_jax.mixture.checks import checked_iterations, checked_tolerance, is_
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, take, usable
 from mixmin_jax.mixture.float32 import solve_in_float32
 from mixmin_jax.mixture.float64 import float32_on, float64_on_cpu
-from mixmin_jax.mixture.interior_point import INTERIOR_POINT
 from mixmin_jax.mixture.memory import too_large
-from mixmin_jax.mixture.mirror_descent import MIRROR_DESCENT
+from mixmin_jax.mixture.methods import METHODS, attempts, check_method
 from mixmin_jax.mixture.objective import Objective
-from mixmin_jax.mixture.problem import Method, Problem, iterate
-from mixmin_jax.mixture.projected_gradient import PROJECTED_GRADIENT
+from mixmin_jax.mixture.problem import Point, Problem, iterate
 from mixmin_jax.mixture.sharding import checked_mesh, exchange, has_float64, together
 from mixmin_jax.mixture.solution import NotConverged, Solution, TargetLosses, describe
 from mixmin_jax.mixture.streaming import StreamedCrossEntropy, iterate_streamed
 from mixmin_jax.mixture.targets import WeightedSum, WorstCase, per_target
 from mixmin_jax.mixture.worst_case import WORST_CASE
 
-METHODS: dict[str, Method] = {
-    "interior_point": INTERIOR_POINT,
-    "projected_gradient": PROJECTED_GRADIENT,
-    "mirror_descent": MIRROR_DESCENT,
-}
 _LONGEST_HISTORY = 100_000
 _TOLERANCES = {"float64": 1e-9, "float32": 1e-6}  # by default
 _OF_REFERENCES = 0.25  # of the tolerance: what a worst case's references may miss
@@ -38,7 +31,7 @@ _OF_REFERENCES = 0.25  # of the tolerance: what a worst case's references may mi
 def solve(
     objective: Objective | StreamedCrossEntropy | WorstCase,
     *,
-    method: str = "interior_point",
+    method: str = "auto",
     upper_bounds: PerSource | None = None,
     lower_bounds: PerSource | None = None,
     groups: GroupCaps | None = None,
@@ -58,10 +51,12 @@ def solve(
 
     Args:
       objective: from `cross_entropy` or `squared_error`, or their streamed forms, or several of them together, from
-        `weighted_sum` or `worst_case`; `stream_cross_entropy` and `worst_case` take method="interior_point" only.
-      method: "interior_point" (primal-dual, some ten iterations), "projected_gradient" (jaxopt's, guarded) or
-        "mirror_descent" (the paper's entropic descent, with a safeguarded step). All take bounds; all but
-        "projected_gradient" take a prior.
+        `weighted_sum` or `worst_case`; for `stream_cross_entropy` and `worst_case` by the interior point only.
+      method: "interior_point" (primal-dual, some ten iterations), "active_set" (fewer and cheaper ones, for a
+        cross-entropy on the whole simplex), "projected_gradient" (jaxopt's, guarded) or "mirror_descent" (the paper's
+        entropic descent, with a safeguarded step). All but "active_set" take bounds; "interior_point" and
+        "mirror_descent" take a prior. "auto": "active_set" where it can be used and pays, and "interior_point"
+        elsewhere, and where the other one makes no headway.
       upper_bounds, lower_bounds: caps and floors on weights: one number for all sources, one each, or a mapping from
         some sources (by name or column) to theirs.
       groups: a mapping from tuples of sources to a cap on their summed weight, as in {("web", "news"): 0.5}; disjoint.
@@ -94,14 +89,12 @@ def solve(
         precision, device = "float32", _default_device() if devices is None else devices.local_devices[0]
     with float64_on_cpu():
         with together(devices) as common:
-            _check_method(objective, method, prior)
+            check_method(method, objective, prior)
             _check_place(objective, devices, precision)
             if is_traced(jax.tree.leaves(objective), [upper_bounds, lower_bounds, groups, prior, prior_strength]):
                 raise InputError("solve cannot run on traced arrays; inside jit, vmap and grad use solve_traced")
             tolerance = checked_tolerance(_TOLERANCES[precision] if tolerance is None else tolerance)
-            default = METHODS[method].iterations
-            max_iterations = checked_iterations(default if max_iterations is None else max_iterations)
-            length = min(max(default, max_iterations), _LONGEST_HISTORY) + 1  # rarely another program to compile
+            limit = None if max_iterations is None else checked_iterations(max_iterations)
             k, names = objective.num_sources, objective.sources
             feasible, penalty = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
             columns = usable(feasible, penalty)
@@ -109,10 +102,18 @@ def solve(
             if len(columns) < k:  # sources that must have weight 0 are left out: rows rescale to those that remain
                 reduced = _take(objective, columns)
                 feasible, penalty = take(feasible, penalty, columns)
-            common((method, precision, tolerance, max_iterations, columns.tobytes(), jax.tree.structure(objective)))
+            elsewhere = devices is not None or precision == "float32"
+            methods = attempts(method, reduced, feasible, penalty, elsewhere=elsewhere)
+            common((methods, precision, tolerance, limit, columns.tobytes(), jax.tree.structure(objective)))
             common([np.asarray(x).tobytes() for x in jax.tree.leaves((feasible, penalty))])
             common([np.shape(x)[1:] for x in jax.tree.leaves(objective)])
-        outputs = _minimise(reduced, feasible, penalty, tolerance, max_iterations, method, length, devices, device)
+        for method in methods:
+            default = METHODS[method].iterations
+            allowed = default if limit is None else limit
+            length = min(max(default, allowed), _LONGEST_HISTORY) + 1  # rarely another program to compile
+            outputs = _minimise(reduced, feasible, penalty, tolerance, allowed, method, length, devices, device)
+            if outputs.converged:
+                break
     point, spent, goal, rounding, converged, iterations, history_T, targets = outputs
     weights = np.zeros(k)
     weights[columns] = point.weights
@@ -134,7 +135,7 @@ def solve(
             float(rounding),
             converged,
             iterations,
-            max_iterations,
+            allowed,
             precision,
         ),
         gap_history=np.asarray(history_T)[: iterations + 1],
@@ -150,7 +151,7 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
     """What `_run` returns, in float32 with a certificate in float64 where a device for that is given."""
     if isinstance(objective, StreamedCrossEntropy):
         problem, run = iterate_streamed(objective, feasible, penalty, tolerance, max_iterations, length)
-        return jax.device_get(_streamed_outputs(problem, run, tolerance))
+        return _on_host(_streamed_outputs(problem, run, tolerance))
     rows, numbers = _extent(objective)
     try:
         if mesh is not None and mesh.is_multi_process:
@@ -161,7 +162,7 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
             limits = np.float64(tolerance), np.int64(max_iterations)
             if isinstance(placed, WorstCase):
                 placed = placed.with_references(lambda part: _least(part, feasible, tolerance, method))
-            return jax.device_get(_run(placed, feasible, penalty, *limits, method, length))
+            return _on_host(_run(placed, feasible, penalty, *limits, method, length))
         with float32_on(device):
             placed = objective.rounded(np.float32) if mesh is None else objective.spread(mesh, np.float32)
         found = solve_in_float32(
@@ -183,14 +184,27 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
             with float64_on_cpu():
                 mine_T = np.asarray(_losses(objective, np.asarray(found.point.weights)))
             targets = exchange(mesh, mine_T).sum(axis=0), np.zeros(mine_T.size), objective.weights_T
-        outputs = found.point, found.penalty, goal, stalled, found.converged, found.iterations, found.gap_history
-        return *outputs, targets
+        return _Outputs(
+            found.point,
+            found.penalty,
+            goal,
+            stalled,
+            found.converged,
+            found.iterations,
+            found.gap_history,
+            targets,
+        )
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         held = -(-rows // (1 if mesh is None else len(mesh.local_devices)))
         where = device if mesh is None else mesh.local_devices[0]
         if (described := too_large(error, held, numbers, 8 if device is None else 4, where)) is not None:
             raise described from error
         raise
+
+
+def _on_host(outputs):
+    """A quarter of the time that `jax.device_get` takes for many small arrays."""
+    return jax.tree.map(np.asarray, outputs)
 
 
 def _extent(objective):
@@ -215,13 +229,26 @@ def _least(objective, feasible, tolerance, method):
     """The least loss over the allowed weights, and a bound on its error: a part of the tolerance."""
     default = METHODS[method].iterations
     limits = np.float64(_OF_REFERENCES * tolerance), np.int64(default)
-    point, *_ = jax.device_get(_run(objective, feasible, None, *limits, method, default + 1))
+    point = _run(objective, feasible, None, *limits, method, default + 1).point
     return float(point.loss), float(point.gap)
 
 
 @jax.jit
 def _losses(objective, w_K):
     return objective.prepare().losses(w_K)
+
+
+class _Outputs(NamedTuple):
+    """What a solve leaves, before it is put in words."""
+
+    point: Point  # its loss includes the offset
+    penalty: Any
+    goal: Any
+    rounding: Any  # the gap that the number type can resolve
+    converged: Any
+    iterations: Any
+    gap_history: Any
+    targets: Any
 
 
 def _outputs(problem, run, tolerance):
@@ -231,7 +258,7 @@ def _outputs(problem, run, tolerance):
     point = point._replace(loss=point.loss + problem.f.offset)
     targets = per_target(problem.f, run.best)
     spent = problem.penalty(point.weights)
-    return point, spent, goal, rounding, run.converged, run.iterations, run.gap_history, targets
+    return _Outputs(point, spent, goal, rounding, run.converged, run.iterations, run.gap_history, targets)
 
 
 _streamed_outputs = jax.jit(_outputs)
@@ -264,21 +291,3 @@ def _check_place(objective, mesh, precision):
         raise InputError(f"a {what} cannot be spread over a mesh; leave mesh out, or hold its rows in memory")
     if precision == "float32" and not hasattr(objective, "rounded"):
         raise InputError(f"a {what} is solved in float64 only; leave precision out, and use a mesh that has float64")
-
-
-def _check_method(objective, method, prior):
-    streamed = isinstance(objective, StreamedCrossEntropy)
-    if not streamed and not hasattr(objective, "prepare"):
-        got = type(objective).__name__
-        raise InputError(f"solve takes an objective, as cross_entropy(log_likelihoods) builds; got {got}")
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
-    if streamed and method != "interior_point":
-        raise InputError(
-            f"method={method!r} would read streamed rows thousands of times; use 'interior_point', or cross_entropy "
-            "with rows held in memory"
-        )
-    if isinstance(objective, WorstCase) and method != "interior_point":
-        raise InputError(f"method={method!r} needs a smooth objective, and a worst_case is none; use 'interior_point'")
-    if prior is not None and not METHODS[method].priors:
-        raise InputError(f"method={method!r} cannot take a prior; use 'interior_point' or 'mirror_descent'")

@@ -174,7 +174,7 @@ def test_a_case_is_judged_by_weights_alone(monkeypatch):
     logp_NxK, shares_K = disjoint()
     case = Case("disjoint", "known", *logp_NxK.shape, lambda rng, n, k: logp_NxK)
     methods = [
-        method("interior_point", shares_K, 2.0, newton=True),
+        method("solve", shares_K, 2.0, newton=True),
         method("equal", shares_K, 6.0),
         method("short", [0.4, 0.3, 0.3], 1.0),
         method("lost", [0.5, 0.5, 0.0], 1.0),
@@ -183,7 +183,7 @@ def test_a_case_is_judged_by_weights_alone(monkeypatch):
     ]
     record = solver.measure(case, methods, repeats=2, budget=60.0, limit=9.0)
     results, faster = record["results"], record["times_faster"]
-    assert [name for name, result in results.items() if result.get("reached")] == ["interior_point", "equal"]
+    assert [name for name, result in results.items() if result.get("reached")] == ["solve", "equal"]
     assert results["short"]["relative_gap"] == pytest.approx(0.25) and results["lost"]["relative_gap"] is None
     assert results["large"]["status"] == "not run" and "run up to 29" in results["large"]["reason"]
     assert results["slow"] == {"status": "stopped", "reason": "over the limit of 9 s"}
@@ -192,16 +192,16 @@ def test_a_case_is_judged_by_weights_alone(monkeypatch):
     assert faster["lost"]["lost"] and set(faster) == {"equal", "short", "lost"}
     rates = machine.Rates(**record["rates"]["cpu"])
     floor = machine.newton_floor(3, *logp_NxK.shape, rates)
-    assert results["interior_point"]["time_over_floor"] == pytest.approx(2 / floor)
+    assert results["solve"]["time_over_floor"] == pytest.approx(2 / floor)
     line = summary([record])
-    assert "interior_point reaches gap 1e-09 in all" in line
+    assert "solve reaches gap 1e-09 in all" in line
     assert "equal 3, short [0.5], lost (1 diverged)" in line
 
 
 def test_summary_judges_the_floor_where_products_are_large():
     def case(n, k, over, reached=True):
         result = {"status": "measured", "reached": reached, "time_over_floor": over}
-        return {"name": f"{n}x{k}", "n": n, "k": k, "results": {"interior_point": result}, "times_faster": {}}
+        return {"name": f"{n}x{k}", "n": n, "k": k, "results": {"solve": result}, "times_faster": {}}
 
     line = summary([case(1000, 10, 20.0), case(100_000, 100, 2.5)])
     assert line.endswith("time over floor 2.5 to 20, where N K^2 >= 1e+09: 2.5, within 3")
@@ -217,22 +217,22 @@ def test_quick_run_writes_its_results(tmp_path, capsys, monkeypatch):
     config = solver.Config(quick=True, against="scipy,cvxpy", out=tmp_path / "results")
     solver.main(config, {"tiny": TINY, "large": CASES["classifiers-20000x100"], "streaming": File()})
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1].startswith("solver: 1 case; interior_point reaches gap 1e-09 in all; times faster")
+    assert printed[-1].startswith("solver: 1 case; solve reaches gap 1e-09 in all; times faster")
     assert "cvxpy: absent: the Python package is missing" in printed
     name = f"solver-{machine.device_slug()}-quick"
     assert (tmp_path / f"results/{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "`interior_point`" in (tmp_path / f"results/{name}.md").read_text()
+    assert "`solve`" in (tmp_path / f"results/{name}.md").read_text()
     record = json.loads((tmp_path / f"results/{name}.json").read_text())
     assert record["schema"] == 1 and record["summary"] == printed[-1]
     assert record["versions"]["jax"] and record["command"] and record["device"]
     (case,) = record["cases"]
     assert (case["name"], case["n"], case["k"], case["seed"]) == ("tiny", N, K, 0)
-    assert set(case["results"]) == {"interior_point", "projected_gradient", "mirror_descent", "scipy"}
+    assert set(case["results"]) == {"solve", "interior_point", "projected_gradient", "mirror_descent", "scipy"}
     for result in case["results"].values():
         assert 1 <= len(result["seconds"]) <= 3
         assert result["memory_bytes"] is None or result["memory_bytes"] >= 0
-    assert case["results"]["interior_point"]["reached"] and case["results"]["interior_point"]["compile_seconds"] > 0
-    assert case["results"]["interior_point"]["time_over_floor"] > 0
+    assert case["results"]["solve"]["reached"] and case["results"]["solve"]["compile_seconds"] > 0
+    assert case["results"]["solve"]["time_over_floor"] > 0
     assert record["methods"]["cvxpy"]["absent"] == "the Python package is missing"
 
 
@@ -284,4 +284,4 @@ def test_figure_has_a_panel_per_case_and_names_every_method():
 
 def test_our_methods_and_rivals_have_names_of_their_own():
     names = [method.name for method in OURS] + [method.name for rivals in RIVALS.values() for method in rivals]
-    assert len(names) == len(set(names)) and OURS[0].name == "interior_point"
+    assert len(names) == len(set(names)) and OURS[0].name == "solve"

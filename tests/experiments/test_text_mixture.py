@@ -313,7 +313,7 @@ def test_the_cost_of_several_targets_counts_what_they_share_once(config):
     [
         ({"target": ()}, "--sources is given without --target"),
         ({"combine": "weighted", "target": ("one",)}, "--combine weighted needs several targets"),
-        ({"combine": "worst_case", "method": "mirror_descent"}, "needs --method interior_point"),
+        ({"combine": "worst_case", "method": "mirror_descent"}, "needs --method auto or interior_point"),
         ({"sources": ()}, "--target is given without --sources"),
         ({"sources": ("nowhere",)}, "nowhere: no such folder"),
         ({"target": ("{data}/sources/digits.jsonl",)}, "'digits' is the name of a source and of a target"),
