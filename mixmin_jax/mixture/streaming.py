@@ -1,18 +1,15 @@
 """Objectives whose rows do not fit into memory: sums over blocks of rows, one pass over them for each evaluation.
 
-The interior point needs f, its gradient and its curvature once an iteration, all from one pass. Between passes only
-sums are kept; during one, two blocks: one that the cores of the host work on, each on its share, and the next, which
-is read meanwhile. Sums are compensated and in float64, so that they are as good over 10^9 rows as over one block.
+The interior point needs f, its gradient and its curvature once an iteration, all from one pass (`block_pass`). Between
+passes only sums are kept; during one, two blocks.
 
 Axes: N rows in all, B rows in a buffer, R rows in a piece of it, K sources, D outputs of a predictor.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
-import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +17,19 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.blocks import Block, Iterated, Part, Table, read, source, table
+from mixmin_jax.mixture.block_pass import blockwise, layout_of, merge, row_shape
+from mixmin_jax.mixture.blocks import Block, Iterated, Part, Table, source, table
 from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.checks import at_rows, describe_bad_rows, list_names, source_names
-from mixmin_jax.mixture.evaluator import BLOCK, Evaluator, Likelihoods, Quadratic, RunningSum, accumulate, is_sum
+from mixmin_jax.mixture.evaluator import BLOCK, Evaluator, Likelihoods, Quadratic, RunningSum, accumulate
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.float64 import float64_on_cpu
 from mixmin_jax.mixture.interior_point import arrive, begin, propose
-from mixmin_jax.mixture.memory import ran_out
 from mixmin_jax.mixture.objective import HostOrDevice
 from mixmin_jax.mixture.problem import Problem, Run, finish, record, start, unfinished
 
 _NUMBERS = 1 << 20  # in a block, by default: a few megabytes
-_PIECE = 4 * BLOCK  # rows that a core gets at least
 _ROWS, _WEIGHTS, _TARGETS = "log-likelihoods", "example_weights", "targets"
-_Terms = TypeVar("_Terms")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +51,7 @@ class StreamedCrossEntropy:
 
     @property
     def num_sources(self) -> int:
-        return _row_shape(self.rows)[0] if self.columns is None else len(self.columns)
+        return row_shape(self.rows)[0] if self.columns is None else len(self.columns)
 
     def take(self, columns: np.ndarray) -> "StreamedCrossEntropy":
         """The same objective over some of the sources only; its rows are checked when they are read."""
@@ -125,7 +120,7 @@ def stream_cross_entropy(
         are errors then.
     """
     rows = source(blocks, _ROWS)
-    shape = _row_shape(rows)
+    shape = row_shape(rows)
     if len(shape) != 1 or 0 in shape or (not isinstance(rows, Iterated) and rows.shape[0] == 0):
         got = ("n", *shape) if isinstance(rows, Iterated) else rows.shape
         raise InputError(f"log-likelihoods must have the shape (examples, sources), both at least 1; got {got}")
@@ -155,7 +150,7 @@ def stream_squared_error(
         that do not fit into memory.
     """
     rows = source(blocks, "predictions")
-    shape = _row_shape(rows)
+    shape = row_shape(rows)
     if len(shape) not in (1, 2) or 0 in shape or (not isinstance(rows, Iterated) and rows.shape[0] == 0):
         got = ("n", *shape) if isinstance(rows, Iterated) else rows.shape
         raise InputError(f"predictions must have the shape (examples, sources[, outputs]); got {got}")
@@ -163,12 +158,12 @@ def stream_squared_error(
     y = _beside(rows, targets, shape[1:], _TARGETS)
     if y is None and not (isinstance(rows, Iterated) and rows.beside_shape is not None):
         raise InputError("targets are missing; give an array, the path of a .npy file, or pairs (predictions, targets)")
-    layout = _layout(_block_rows(block_rows, int(np.prod(shape))))
+    layout = layout_of(_block_rows(block_rows, int(np.prod(shape))))
     moments = _Moments(0, 0.0, 0.0, 0.0, 0.0)
     sums: Any = None
     with float64_on_cpu():
-        for block, products in _blockwise(rows, y, layout, "predictions", _squares):
-            sums = products if sums is None else _merge(sums, products)
+        for block, products in blockwise(rows, y, layout, "predictions", _squares):
+            sums = products if sums is None else merge(sums, products)
             if not np.isfinite(np.asarray(products.total)).all():
                 _refuse_infinite(block)
             y_BxD = np.reshape(cast(np.ndarray, block.beside)[: block.num_rows], (block.num_rows, -1))
@@ -255,11 +250,11 @@ def _evaluated(objective, w_K):
             _check_weights(block)
             block.values[block.beside == 0] = 0  # rows that do not count may hold anything
 
-    layout = _layout(objective.block_rows)
-    for block, (terms, bad) in _blockwise(objective.rows, objective.weights, layout, _ROWS, of_piece, check):
+    layout = layout_of(objective.block_rows)
+    for block, (terms, bad) in blockwise(objective.rows, objective.weights, layout, _ROWS, of_piece, check):
         if bad:
             _refuse_rows(objective, block)
-        sums = terms if sums is None else _merge(sums, terms)
+        sums = terms if sums is None else merge(sums, terms)
         seen = seen[0] + block.num_rows, block.parts[-1].number + 1
     if sums is None:
         raise InputError("log-likelihoods: there are no rows; give at least one")
@@ -316,119 +311,6 @@ def _squares(values, targets, first, count, chunk):
     zeros = RunningSum(jnp.zeros((k, k)), jnp.zeros((k, k)))
     pieces = values.reshape(-1, chunk, *values.shape[1:]), targets.reshape(-1, chunk, *targets.shape[1:])
     return jax.lax.scan(add, zeros, pieces)[0]
-
-
-@jax.jit
-def _merge(one, other):
-    """Sums over two sets of rows, or counts of them, as one."""
-
-    def merged(a, b):
-        if not is_sum(a):
-            return a + b
-        sum = accumulate(a, b.total)
-        return RunningSum(sum.total, sum.lost + b.lost)
-
-    return jax.tree.map(merged, one, other, is_leaf=is_sum)
-
-
-class _Layout(NamedTuple):
-    """How a block is cut for the cores."""
-
-    block_rows: int
-    pieces: int  # one for each core that has enough to do
-    piece_rows: int
-    chunk: int  # rows that stay in a core's cache
-
-    @property
-    def buffer_rows(self) -> int:
-        return self.pieces * self.piece_rows
-
-
-def _layout(block_rows):
-    chunk = min(BLOCK, block_rows)
-    pieces = max(1, min(_cores(), block_rows // _PIECE))
-    return _Layout(block_rows, pieces, -(-block_rows // (pieces * chunk)) * chunk, chunk)
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _blockwise(
-    rows: Table | Iterated,
-    beside: Table | None,
-    layout: _Layout,
-    what: str,
-    of_piece: Callable[..., _Terms],
-    check: Callable[[Block], None] = lambda block: None,
-) -> Iterator[tuple[Block, _Terms]]:
-    """One pass: each block with its sums. A block is read while the one before it is worked on."""
-
-    def work(block, piece):
-        start = piece * layout.piece_rows
-        taken = slice(start, start + layout.piece_rows)
-        with float64_on_cpu():  # settings are a thread's own
-            weights = None if block.beside is None else block.beside[taken]
-            count = np.int64(block.num_rows)
-            return jax.block_until_ready(of_piece(block.values[taken], weights, np.int64(start), count, layout.chunk))
-
-    def finished(block, futures):
-        terms = [future.result() for future in futures]
-        return block, functools.reduce(_merge, terms[1:], terms[0])
-
-    with concurrent.futures.ThreadPoolExecutor(layout.pieces) as pool:
-        before: Any = None
-        try:
-            for block in read(rows, beside, layout.block_rows, layout.buffer_rows, what):
-                check(block)
-                futures = [pool.submit(work, block, 0)]
-                if before is None:
-                    concurrent.futures.wait(futures)  # compiles for the others
-                futures += [pool.submit(work, block, piece) for piece in range(1, layout.pieces)]
-                if before is not None:
-                    yield finished(*before)
-                before = block, futures
-            if before is not None:
-                yield finished(*before)
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if ran_out(error):
-                raise _too_large(rows, beside, layout.block_rows, of_piece, error) from error
-            raise
-
-
-def _too_large(rows, beside, block_rows, of_piece, error):
-    """The error for a block that does not fit, with a size that does: tried, from what the device says is free."""
-    shape = _row_shape(rows)
-    beside_shape = beside.shape[1:] if beside is not None else getattr(rows, "beside_shape", None)
-    fit = block_rows // 2
-    if (free := _free_bytes()) is not None:
-        fit = min(fit, free // (4 * 8 * int(np.prod(shape))))  # two blocks, and what is made of one, in float64
-    while fit >= 1 and not _fits(fit, shape, beside_shape, of_piece):
-        fit //= 2
-    advice = f"block_rows={fit} fits" if fit >= 1 else "not even one row fits; use fewer sources, or a larger machine"
-    return InputError(f"a block of {block_rows} rows does not fit into memory ({_first_line(error)}): {advice}")
-
-
-def _free_bytes():
-    """Memory that the device has left; None where it does not tell."""
-    stats = jax.local_devices(backend="cpu")[0].memory_stats() or {}
-    return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
-
-
-def _fits(block_rows, shape, beside_shape, of_piece):
-    layout = _layout(block_rows)
-    try:
-        values = np.zeros((2 * layout.buffer_rows, *shape))
-        extra = None if beside_shape is None else np.zeros((layout.piece_rows, *beside_shape))
-        count = np.int64(block_rows)
-        jax.block_until_ready(of_piece(values[: layout.piece_rows], extra, np.int64(0), count, layout.chunk))
-    except (MemoryError, jax.errors.JaxRuntimeError):
-        return False
-    return True
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 _begin = jax.jit(
@@ -538,10 +420,6 @@ class _Moments(NamedTuple):
         """mean_n ||y_n - mean y||^2; 0 where that is rounding."""
         variance = self.squares / self.num_rows
         return variance if variance > (8 * np.finfo(np.float64).eps) ** 2 * self.size / self.num_rows else 0.0
-
-
-def _row_shape(rows):
-    return rows.row_shape if isinstance(rows, Iterated) else rows.shape[1:]
 
 
 def _beside(rows, given, row_shape, what):

@@ -17,7 +17,7 @@ from mixmin_jax import (
     stream_cross_entropy,
     stream_squared_error,
 )
-from mixmin_jax.mixture import streaming
+from mixmin_jax.mixture import block_pass, streaming
 from mixmin_jax.mixture.evaluator import Likelihoods
 from tests.mixture import problems
 from tests.mixture.problems import CONSTRAINTS, K, N
@@ -81,9 +81,9 @@ def test_however_the_rows_come(tmp_path):
 
 def test_cores_share_a_block(monkeypatch):
     alone = solve(stream_cross_entropy(ROWS, WEIGHTS, block_rows=2100))
-    monkeypatch.setattr(streaming, "_cores", lambda: 3)
-    monkeypatch.setattr(streaming, "_PIECE", 700)
-    assert streaming._layout(2100) == (2100, 3, 1024, 1024)
+    monkeypatch.setattr(block_pass, "_cores", lambda: 3)
+    monkeypatch.setattr(block_pass, "_PIECE", 700)
+    assert block_pass.layout_of(2100) == (2100, 3, 1024, 1024)
     shared = solve(stream_cross_entropy(ROWS, WEIGHTS, block_rows=2100))
     np.testing.assert_allclose(shared.weights, alone.weights, atol=1e-13)
     np.testing.assert_allclose(shared.gap_history[:-1], alone.gap_history[:-1], rtol=1e-6)
@@ -149,8 +149,8 @@ def test_compiled_once(monkeypatch):
         return original(self, w_K)
 
     monkeypatch.setattr(Likelihoods, "curvature", counting)
-    monkeypatch.setattr(streaming, "_cores", lambda: 2)
-    monkeypatch.setattr(streaming, "_PIECE", 100)
+    monkeypatch.setattr(block_pass, "_cores", lambda: 2)
+    monkeypatch.setattr(block_pass, "_PIECE", 100)
     logp_NxK = problems.classifiers(1000, 5)
     for sizes in ([300, 777], [10, 20, 900]):  # blocks of any size, the last one short
         solve(stream_cross_entropy(np.split(logp_NxK, sizes), block_rows=333))
@@ -275,7 +275,7 @@ def out_of_memory(limit, original):
 )
 def test_blocks_that_do_not_fit_into_memory(monkeypatch, limit, free, advice):
     monkeypatch.setattr(streaming, "_log_terms", out_of_memory(limit, streaming._log_terms))
-    monkeypatch.setattr(streaming, "_free_bytes", lambda: free)
+    monkeypatch.setattr(block_pass, "_free_bytes", lambda: free)
     with pytest.raises(InputError, match=f"block of 750 rows does not fit .*8 bytes.*: {advice}"):
         solve(stream_cross_entropy(ROWS, block_rows=750))
 
