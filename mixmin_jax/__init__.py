@@ -1,4 +1,4 @@
-"""Training-data mixtures by convex optimisation (MixMin)."""
+"""Training-data mixtures by convex optimisation (MixMin), and SSL and SL in one compiled loop (MixTraining)."""
 
 from mixmin_jax.errors import InputError as InputError
 from mixmin_jax.mixture.leave_one_out import LeaveOneOut as LeaveOneOut
@@ -17,3 +17,5 @@ from mixmin_jax.mixture.traced import solve_traced as solve_traced
 from mixmin_jax.mixture.uncertainty import Bootstrap as Bootstrap
 from mixmin_jax.mixture.uncertainty import Comparison as Comparison
 from mixmin_jax.mixture.uncertainty import bootstrap as bootstrap
+from mixmin_jax.training import mixtraining as mixtraining
+from mixmin_jax.training import schedule as schedule

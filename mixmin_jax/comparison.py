@@ -1,12 +1,12 @@
 """Which of two arms is better, and do predictions rank what training then reached?  NumPy and SciPy only.
 
-Axes: S seeds, N test documents, P points (one prediction and what was reached, each).
+Axes: S seeds, N test documents, P points (one prediction and what was reached, each), C checkpoints of one training.
 Quantities that cannot be computed (a spread of one value, a correlation of constants) are None, as JSON wants them.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,19 @@ class Difference:
     n: int
     per_seed: list[float]
     basis: Literal["seeds", "documents"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CostShare:
+    """At which share of a baseline's cost an arm reached the baseline's score: per seed, None where it did not.
+
+    `mean` and `std` are over the `num_reached` seeds that did, and so too low if others did not.
+    """
+
+    mean: float | None
+    std: float | None
+    num_reached: int
+    per_seed: list[float | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,16 +99,18 @@ def paired_bootstrap_over_documents(
     return Difference(mean, error, len(bits_N), [mean], "documents")
 
 
-def verdict(difference: Difference, num_standard_errors: float = 2) -> Literal["wins", "ties", "loses"]:
-    """What arm a does against arm b where lower is better; "ties" means not distinguishable.
+def verdict(
+    difference: Difference, num_standard_errors: float = 2, better: Literal["lower", "higher"] = "lower"
+) -> Literal["wins", "ties", "loses"]:
+    """What arm a does against arm b where `better` (a lower loss, a higher accuracy) wins.
 
-    A difference without a standard error decides nothing and is a tie.
+    "ties" means not distinguishable; a difference without a standard error decides nothing and is a tie.
     """
     if difference.standard_error is None or not (
         abs(difference.mean) > num_standard_errors * difference.standard_error
     ):
         return "ties"
-    return "wins" if difference.mean < 0 else "loses"
+    return "wins" if (difference.mean < 0) == (better == "lower") else "loses"
 
 
 def chance_of_false_verdict(num_seeds: int, num_standard_errors: float = 2) -> float:
@@ -104,6 +119,49 @@ def chance_of_false_verdict(num_seeds: int, num_standard_errors: float = 2) -> f
     With three seeds and two standard errors this is 0.18, not the 0.05 of many seeds.
     """
     return float(2 * scipy.stats.t.sf(num_standard_errors, num_seeds - 1)) if num_seeds > 1 else 1.0
+
+
+def cost_to_reach(cost_C: ArrayLike, score_C: ArrayLike, level: float) -> float | None:
+    """The cost from which on a score (higher is better) stays at `level` or above until its curve ends.
+
+    Between checkpoints the score is taken as linear in the cost.  A lucky checkpoint with worse ones after it does not
+    count.  A curve that is never below gives its first cost, an upper bound; one that ends below gives None.
+
+    Raises:
+        InputError: costs that do not increase, or not as many costs as scores.
+    """
+    cost_C, score_C = _vector(cost_C, "costs"), _vector(score_C, "scores")
+    _same_length(cost_C, score_C)
+    if (np.diff(cost_C) <= 0).any():
+        raise InputError(f"the costs of checkpoints must increase; got {cost_C.tolist()!r:.80}")
+    below = np.flatnonzero(score_C < level)
+    if not len(below):
+        return float(cost_C[0])
+    last = below[-1]
+    if last == len(cost_C) - 1:
+        return None
+    share = (level - score_C[last]) / (score_C[last + 1] - score_C[last])
+    return float(cost_C[last] + share * (cost_C[last + 1] - cost_C[last]))
+
+
+def share_of_cost(
+    curves: Sequence[tuple[ArrayLike, ArrayLike]], baseline_cost_S: ArrayLike, baseline_score_S: ArrayLike
+) -> CostShare:
+    """`cost_to_reach` the baseline's score of the same seed, divided by the baseline's cost.
+
+    Args:
+        curves: (cost_C, score_C) of the arm, one per seed.
+        baseline_cost_S: what the baseline cost in all, in the same unit, above 0.
+        baseline_score_S: what it reached.
+    """
+    baseline_cost_S, baseline_score_S = _vector(baseline_cost_S, "costs"), _vector(baseline_score_S, "scores")
+    _same_length(curves, baseline_cost_S, baseline_score_S)
+    if not (baseline_cost_S > 0).all():
+        raise InputError("what the baseline cost must be above 0")
+    costs = [cost_to_reach(*curve, level) for curve, level in zip(curves, baseline_score_S, strict=True)]
+    shares = [None if c is None else float(c / b) for c, b in zip(costs, baseline_cost_S, strict=True)]
+    reached = summary(found) if (found := [share for share in shares if share is not None]) else {}
+    return CostShare(reached.get("mean"), reached.get("std"), len(found), shares)
 
 
 def stratified_spearman(predicted_P: ArrayLike, reached_P: ArrayLike, stratum_P: Iterable[Any]) -> RankCorrelation:

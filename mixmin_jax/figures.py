@@ -57,7 +57,7 @@ _STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "ba
     "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
 }
-_styled = matplotlib.rc_context(_STYLE)  # as a decorator: settings hold inside the call only
+styled = matplotlib.rc_context(_STYLE)  # as a decorator: settings hold inside the call only
 
 
 class ReportFigure(Figure):
@@ -67,7 +67,7 @@ class ReportFigure(Figure):
         return figure_png(self)
 
 
-@_styled
+@styled
 def figure_png(figure: Figure) -> bytes:
     """The figure as PNG, 150 dots per inch, without the version of matplotlib in it."""
     buffer = io.BytesIO()
@@ -76,13 +76,13 @@ def figure_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def arm_colours(arms: Iterable[str]) -> dict[str, str]:
+def arm_colours(arms: Iterable[str], usual: Mapping[str, str] = ARM_COLOURS) -> dict[str, str]:
     """A colour per arm: the usual one of a known arm, the next free one, in order, of any other."""
     free = itertools.cycle(OTHER_COLOURS)
-    return {arm: ARM_COLOURS[arm] if arm in ARM_COLOURS else next(free) for arm in arms}
+    return {arm: usual[arm] if arm in usual else next(free) for arm in arms}
 
 
-@_styled
+@styled
 def weights_figure(weights: Mapping[str, Sequence[Mapping[str, float]]], max_sources: int = 30) -> ReportFigure:
     """Weights of every arm: one panel per arm, one bar per source (mean over seeds), one dot per seed.
 
@@ -119,7 +119,7 @@ def weights_figure(weights: Mapping[str, Sequence[Mapping[str, float]]], max_sou
     return figure
 
 
-@_styled
+@styled
 def loss_figure(
     values: Mapping[str, Sequence[float]],
     label: str = "test loss, bits per byte",
@@ -139,7 +139,7 @@ def loss_figure(
     return figure
 
 
-@_styled
+@styled
 def loss_panels_figure(
     values: Mapping[str, Mapping[str, Sequence[float]]], label: str = "test loss, bits per byte (lower is better)"
 ) -> ReportFigure:
@@ -172,7 +172,7 @@ def _draw_losses(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-@_styled
+@styled
 def gap_figure(
     histories: Mapping[str, Sequence[Sequence[float | None]]],
     tolerance: float | None = None,
@@ -219,7 +219,7 @@ def gap_figure(
     return figure
 
 
-@_styled
+@styled
 def gap_time_figure(
     points: Mapping[str, Mapping[str, tuple[Sequence[float], float | None]]], tolerance: float, columns: int = 4
 ) -> ReportFigure:
@@ -266,7 +266,7 @@ def gap_time_figure(
     return figure
 
 
-@_styled
+@styled
 def fidelity_figure(fidelity: Mapping[str, Any], rows: Sequence[str] = ("document", "token")) -> ReportFigure:
     """The loss that the mixture of proxies predicts against the loss that training reached, in bits per byte.
 

@@ -23,6 +23,30 @@ def plus_minus(difference: Mapping[str, Any], signed: bool = False) -> str:
     return mean + (f" ± {error:.4f}" if error is not None else " (error unknown)")
 
 
+def percent_spread(summary: Mapping[str, Any]) -> str:
+    """`49.9 ± 0.3%`: a `comparison.summary` of shares; the mean alone where one value has no spread."""
+    spread = f" ± {100 * summary['std']:.1f}" if summary["std"] is not None else ""
+    return f"{100 * summary['mean']:.1f}{spread}%"
+
+
+def percent(share: float) -> str:
+    """A round share without zeros behind it: `10%`, `12.5%`."""
+    return f"{100 * share:.4g}%"
+
+
+def number_range(values: Iterable[float]) -> str:
+    """`1.21 to 1.34`: the least and the largest, with two decimals; one number where they look the same."""
+    found = sorted(values)
+    low, high = f"{found[0]:.2f}", f"{found[-1]:.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def points(difference: Mapping[str, Any]) -> str:
+    """`+0.68 ± 0.21`: a `comparison.Difference` of shares, in percentage points, with its standard error."""
+    error = difference["standard_error"]
+    return f"{100 * difference['mean']:+.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
+
+
 def spearman(value: float | None) -> str:
     """A rank correlation, or that there is none."""
     return "undefined" if value is None else f"{value:.2f}"
@@ -72,3 +96,23 @@ def plain(text: str) -> str:
     """Text from a data set, on one line and without effect as Markdown or HTML."""
     escaped = html.escape(" ".join(text.split()), quote=False)
     return "".join("\\" + char if char in "\\`*_[]|~$" else char for char in escaped)
+
+
+def seed_noise(num_seeds: int, chance: float) -> str:
+    """How far a verdict can be trusted; `chance` is `comparison.chance_of_false_verdict(num_seeds)`."""
+    if num_seeds == 1:
+        return "One seed: how far another training of the same arm would differ is not known."
+    return (
+        f"With {num_seeds} seeds two standard errors are crossed by chance in {chance:.0%} of the comparisons of equal "
+        "arms."
+    )
+
+
+def provenance(made_by: Mapping[str, Any], time: str) -> str:
+    """Command, device, commit and versions, as `experiments.provenance` records them, and the time taken."""
+    versions = ", ".join(f"{name} {version}" for name, version in made_by["versions"].items())
+    return (
+        f"    {made_by['command']}\n\n"
+        f"Device: {made_by['device']}. Commit: {made_by['git_commit'] or 'unknown'}. Versions: {versions}. "
+        f"Time: {time}. `metrics.json` holds every number above, the configuration and the hashes of the data."
+    )

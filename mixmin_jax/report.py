@@ -346,16 +346,9 @@ def _data(metrics: Metrics) -> str:
 
 def _caveats(metrics: Metrics) -> str:
     num_seeds = len(metrics["seeds"])
-    if num_seeds == 1:
-        noise = "One seed: how far another training of the same arm would differ is not known."
-    else:
-        noise = (
-            f"With {num_seeds} seeds two standard errors are crossed by chance in "
-            f"{chance_of_false_verdict(num_seeds):.0%} of the comparisons of equal arms."
-        )
     few = metrics["data"]["target"]["fit_documents"] < FEW_DOCUMENTS
     caveats = [
-        noise,
+        md.seed_noise(num_seeds, chance_of_false_verdict(num_seeds)),
         "The split of the target is the same for every seed: another choice of documents is not in the spread.",
         "All of this holds for this target, at this size and this number of tokens; larger models may rank mixtures "
         "differently.",
@@ -364,13 +357,8 @@ def _caveats(metrics: Metrics) -> str:
 
 
 def _provenance(metrics: Metrics) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in metrics["seconds"].items())
-    return (
-        f"    {metrics['command']}\n\n"
-        f"Device: {metrics['device']}. Commit: {metrics['git_commit'] or 'unknown'}. Versions: {versions}. "
-        f"Time: {seconds}. `metrics.json` holds every number above, the configuration and the hashes of the data."
-    )
+    return md.provenance(metrics, seconds)
 
 
 def _per_source(metrics: Metrics, key: str, show: Callable[[float], str]) -> str:

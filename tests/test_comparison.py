@@ -49,6 +49,41 @@ def test_verdict_needs_more_than_two_standard_errors(mean, error, expected):
     assert comparison.verdict(difference, num_standard_errors=math.inf) == "ties"
 
 
+def test_a_higher_score_wins_where_higher_is_better():
+    better = comparison.Difference(0.3, 0.1, 3, [], "seeds")
+    assert comparison.verdict(better) == "loses"
+    assert comparison.verdict(better, better="higher") == "wins"
+    assert comparison.verdict(comparison.Difference(-0.3, 0.1, 3, [], "seeds"), better="higher") == "loses"
+    assert comparison.verdict(comparison.Difference(0.1, 0.1, 3, [], "seeds"), better="higher") == "ties"
+
+
+@pytest.mark.parametrize(
+    "scores, level, cost",
+    [
+        ([0.1, 0.3, 0.5], 0.4, 30.0),  # half way between the last two
+        ([0.1, 0.3, 0.5], 0.5, 40.0),
+        ([0.1, 0.3, 0.5], 0.05, 10.0),  # never below: the first cost bounds it
+        ([0.1, 0.3, 0.5], 0.51, None),
+        ([0.1, 0.6, 0.5], 0.55, None),  # one lucky checkpoint, lost again
+        ([0.6, 0.3, 0.5], 0.4, 30.0),  # the same early on: counted from where it stays
+        ([0.4, 0.4, 0.4], 0.4, 10.0),
+    ],
+)
+def test_cost_to_reach_a_level_for_good(scores, level, cost):
+    assert comparison.cost_to_reach([10.0, 20.0, 40.0], scores, level) == (cost and pytest.approx(cost))
+
+
+def test_share_of_cost_is_per_seed_and_averages_those_that_reach():
+    curve = ([10.0, 20.0, 40.0], [0.1, 0.3, 0.5])
+    found = comparison.share_of_cost([curve] * 3, [60.0, 80.0, 60.0], [0.4, 0.5, 0.9])
+    assert found.per_seed == [pytest.approx(0.5), pytest.approx(0.5), None]
+    assert (found.num_reached, found.mean, found.std) == (2, pytest.approx(0.5), pytest.approx(0, abs=1e-12))
+    assert comparison.share_of_cost([curve], [60.0], [0.9]) == comparison.CostShare(None, None, 0, [None])
+    # in another unit of cost the share is the same
+    scaled = ([1e12 * cost for cost in curve[0]], curve[1])
+    assert comparison.share_of_cost([scaled], [60e12], [0.4]).mean == pytest.approx(0.5)
+
+
 def test_chance_of_a_false_verdict_is_the_share_seen_in_a_simulation():
     a_RxS, b_RxS = np.random.default_rng(0).standard_normal((2, 4000, 3))
     verdicts = [
@@ -99,6 +134,10 @@ def test_bootstrap_sees_no_noise_in_a_constant_difference_and_none_in_one_docume
         lambda: comparison.paired_bootstrap_over_documents([1.0, 2.0], [1.0, 2.0], [1.0]),
         lambda: comparison.paired_bootstrap_over_documents([1.0, 2.0], [1.0, 2.0], [1.0, 0.0]),
         lambda: comparison.stratified_spearman([1.0, 2.0], [1.0, 2.0], [0]),
+        lambda: comparison.cost_to_reach([1.0, 1.0], [0.1, 0.2], 0.1),
+        lambda: comparison.cost_to_reach([1.0], [0.1, 0.2], 0.1),
+        lambda: comparison.share_of_cost([([1.0], [0.5])], [0.0], [0.5]),
+        lambda: comparison.share_of_cost([([1.0], [0.5])], [1.0, 1.0], [0.5, 0.5]),
     ],
 )
 def test_values_that_cannot_be_compared_are_refused(call):

@@ -16,6 +16,24 @@ MAY_USE = {  # a part, and the other parts of the project that it may import
     "mixmin_jax/markdown.py": set(),
     "mixmin_jax/figures.py": {"mixmin_jax.comparison", "mixmin_jax.markdown"},
     "mixmin_jax/report.py": {"mixmin_jax.comparison", "mixmin_jax.markdown"},
+    "mixmin_jax/mixtraining_runs.py": {"mixmin_jax.comparison", "mixmin_jax.errors"},
+    "mixmin_jax/mixtraining_conclusion.py": {
+        "mixmin_jax.comparison",
+        "mixmin_jax.markdown",
+        "mixmin_jax.mixtraining_runs",
+    },
+    "mixmin_jax/mixtraining_report.py": {
+        "mixmin_jax.comparison",
+        "mixmin_jax.markdown",
+        "mixmin_jax.mixtraining_conclusion",
+        "mixmin_jax.mixtraining_runs",
+    },
+    "mixmin_jax/mixtraining_figures.py": {
+        "mixmin_jax.comparison",
+        "mixmin_jax.errors",
+        "mixmin_jax.figures",
+        "mixmin_jax.mixtraining_runs",
+    },
 }
 
 

@@ -5,22 +5,14 @@ wanted (`paws_x_wiki/en`, `ag_news_subset:1.0.0`); FIELD is a text feature, nest
 SPLIT is TFDS's own too (`test`, `train[:10%]`) and `train` by default.
 """
 
-import contextlib
-import difflib
 import re
-import socket
-import urllib.request
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from mixmin_jax.data.documents import Corpus
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX, find_builder, open_split
 from mixmin_jax.errors import InputError
-
-TFDS_PREFIX = "tfds:"
-
-_FORMAT = "array_record"  # random access; TFDS's default format needs TensorFlow to be read
 
 
 def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -> Corpus:
@@ -34,33 +26,13 @@ def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -
     in another file format, and one that is neither prepared nor can be fetched.
     """
     dataset, field, split = _parse(spec)
-    import tensorflow_datasets as tfds  # here, because it takes half a second that most runs need not pay
-
-    try:
-        builder = tfds.builder(dataset, data_dir=data_dir, file_format=_FORMAT)
-    except tfds.core.DatasetNotFoundError as error:
-        close = difflib.get_close_matches(dataset, tfds.list_builders(with_community_datasets=False), n=5)
-        hint = f"; close names: {', '.join(close)}" if close else ""
-        raise InputError(f"{spec}: TFDS knows no data set {dataset!r}, and none is prepared on disk{hint}") from error
-    except Exception as error:  # configs, versions and broken folders each raise their own kind
-        raise InputError(f"{spec}: {_first_line(error)}") from error
+    builder = find_builder(spec, dataset, data_dir)
     fields = _text_fields(builder.info.features)
     if field not in fields:
         raise InputError(
             f"{spec}: {field!r} is not a text field of it; those are {', '.join(sorted(fields)) or 'none'}"
         )
-    is_prepared = builder.is_prepared()
-    try:
-        if not is_prepared:
-            _check_network(spec, builder)
-        examples = tfds.data_source(
-            dataset, split=split, data_dir=data_dir, builder_kwargs={"file_format": _FORMAT}, try_gcs=False
-        )
-    except InputError:
-        raise
-    except Exception as error:  # whatever a download, an extraction or a data set's own code may raise
-        hint = "" if is_prepared else f"; {_how_to_prepare(builder)}"
-        raise InputError(f"{spec}: cannot be read ({_first_line(error)}){hint}") from error
+    examples = open_split(spec, builder, dataset, split, data_dir)
     texts = [_text(spec, number, example, field) for number, example in enumerate(examples)]
     documents = tuple(text for text in texts if text.decode().strip())
     if not documents:
@@ -90,32 +62,6 @@ def _text_fields(features: Any, prefix: str = "") -> list[str]:
     return [prefix.removeprefix("/")] if is_text else []
 
 
-def _check_network(spec: str, builder: Any) -> None:
-    """An InputError at once where no download can succeed; TFDS itself would retry for minutes."""
-    hosts = _hosts(builder)
-    if not hosts or urllib.request.getproxies():  # nothing to look up, or a proxy looks it up
-        return
-    for host in hosts:
-        with contextlib.suppress(OSError):
-            socket.getaddrinfo(host, 443)
-            return
-    raise InputError(
-        f"{spec}: not prepared in {builder.data_dir}, and there is no network to fetch it from {', '.join(hosts)}; "
-        + _how_to_prepare(builder)
-    )
-
-
-def _hosts(builder: Any) -> list[str]:
-    return sorted({host for url in builder.url_infos if (host := urlsplit(url).hostname)})
-
-
-def _how_to_prepare(builder: Any) -> str:
-    return (
-        f"prepare it where there is a network, with tfds.builder({builder.info.name!r}, file_format={_FORMAT!r})"
-        ".download_and_prepare(), and copy its folder to ~/tensorflow_datasets or set TFDS_DATA_DIR"
-    )
-
-
 def _text(spec: str, number: int, example: Any, field: str) -> bytes:
     for part in field.split("/"):
         example = example[part]
@@ -125,7 +71,3 @@ def _text(spec: str, number: int, example: Any, field: str) -> bytes:
     except UnicodeError as error:
         raise InputError(f"{spec}, example {number}: not valid UTF-8 ({error})") from error
     return text
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Integer
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig, TransformerLM
+from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, init_state, make_train_step, warmup_cosine
 
 
@@ -86,21 +87,14 @@ def training_flops(run: LanguageModelRun) -> float:
     """FLOPs of one whole run: its steps times what XLA counts for one compiled step of one model alone."""
     state = jax.eval_shape(run.init, jax.random.key(0))
     batch = jax.ShapeDtypeStruct((run.batch_size, run.sequence_length + 1), jnp.uint8)
-    return run.num_steps * _flops(jax.jit(run.train_step).lower(state, batch))
+    return run.num_steps * count_flops(jax.jit(run.train_step).lower(state, batch))
 
 
 def scoring_flops_per_row(run: LanguageModelRun) -> float:
     """FLOPs of one forward pass over one row of L tokens."""
     params = jax.eval_shape(run.init, jax.random.key(0)).params
     row = jax.ShapeDtypeStruct((1, run.sequence_length + 1), jnp.uint8)
-    return _flops(jax.jit(lambda p, t: token_log_likelihoods(run.model, p, t)).lower(params, row))
-
-
-def _flops(lowered: jax.stages.Lowered) -> float:
-    analysis: Any = (
-        lowered.cost_analysis() or lowered.compile().cost_analysis()
-    )  # some backends count compiled code only
-    return float((analysis[0] if isinstance(analysis, list) else analysis)["flops"])
+    return count_flops(jax.jit(lambda p, t: token_log_likelihoods(run.model, p, t)).lower(params, row))
 
 
 def num_parameters(params: Any) -> int:

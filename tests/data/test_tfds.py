@@ -6,7 +6,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from mixmin_jax.data import tfds as tfds_text
+from mixmin_jax.data import tfds_builders
 from mixmin_jax.data.sources import read_any, read_sources
 from mixmin_jax.data.tfds import default_name, read_tfds
 from mixmin_jax.errors import InputError
@@ -119,7 +119,7 @@ def test_a_download_that_fails_is_an_input_error(tmp_path, monkeypatch):
         raise OSError("disk full\nand more")
 
     monkeypatch.setattr(tfds, "data_source", fail)
-    monkeypatch.setattr(tfds_text, "_hosts", lambda builder: [])
+    monkeypatch.setattr(tfds_builders, "_hosts", lambda builder: [])
     with pytest.raises(InputError, match=r"cannot be read \(OSError: disk full\); prepare it"):
         read_tfds("tfds:ag_news_subset:title", data_dir=str(tmp_path))
 

@@ -1,0 +1,192 @@
+"""Labelled images in memory: sets of them, the digits that scikit-learn ships, and splits by class.
+
+Axes: N images, H rows, W columns, C channels (1 grey, 3 red green blue), B rows that a split takes.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8
+
+from mixmin_jax.errors import InputError
+
+TEST_FRACTION = 0.2  # of a data set that comes without a split
+TEST_SEED = 0  # fixed, so that everybody tests on the same images
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one size with their labels, in order.
+
+    `classes` names the labels 0, 1, ...; `origin` says where the images come from; `skipped` names each image that
+    could not be read, with the reason.
+    """
+
+    name: str
+    images_NxHxWxC: UInt8[np.ndarray, "N H W C"]
+    labels_N: Int32[np.ndarray, " N"]
+    classes: tuple[str, ...]
+    origin: str
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def num_images(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def num_skipped(self) -> int:
+        return len(self.skipped)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the shape (four int64), pixels and labels (int32), little-endian; not over the names."""
+        digest = hashlib.sha256(np.array(self.images_NxHxWxC.shape, "<i8").tobytes())
+        digest.update(np.ascontiguousarray(self.images_NxHxWxC).data)
+        digest.update(self.labels_N.astype("<i4").tobytes())
+        return digest.hexdigest()
+
+    def take(self, rows_B: Int[np.ndarray, " B"]) -> "ImageSet":
+        """These rows alone; `skipped` stays, because it tells of the whole."""
+        return dataclasses.replace(self, images_NxHxWxC=self.images_NxHxWxC[rows_B], labels_N=self.labels_N[rows_B])
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A training and a test set of the same classes and image shape.
+
+    Raises InputError if those differ or a class has no image in one of the sets.
+    """
+
+    train: ImageSet
+    test: ImageSet
+
+    def __post_init__(self) -> None:
+        train, test = self.train, self.test
+        refuse_other_classes(train.name, train.classes, test.classes)
+        if train.images_NxHxWxC.shape[1:] != test.images_NxHxWxC.shape[1:]:
+            shapes = [" x ".join(map(str, part.images_NxHxWxC.shape[1:])) for part in (train, test)]
+            raise InputError(f"{train.name}: train images are {shapes[0]}, test images {shapes[1]}")
+        for part in (train, test):
+            counts = np.bincount(part.labels_N, minlength=len(part.classes))
+            if empty := [name for name, count in zip(part.classes, counts, strict=True) if not count]:
+                raise InputError(f"{part.origin}: no image of class {some(empty)}; add images or remove the class")
+
+
+def refuse_other_classes(place: str, train: Sequence[str], test: Sequence[str]) -> None:
+    """InputError if train and test do not name the same classes, or name fewer than two."""
+    only = [(part, sorted(set(a) - set(b))) for part, a, b in (("train", train, test), ("test", test, train))]
+    if differences := [f"only in {part}: {some(names)}" for part, names in only if names]:
+        raise InputError(f"{place}: the classes of train and test differ ({'; '.join(differences)})")
+    if len(train) < 2:
+        raise InputError(f"{place}: only one class, {some(train)}; classification needs two")
+
+
+def some(names: Sequence[str], shown: int = 5) -> str:
+    """The first few names, for a message."""
+    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + rest
+
+
+def digits() -> Images:
+    """The 1797 grey 8 x 8 handwritten digits of scikit-learn (UCI "Optical Recognition of Handwritten Digits").
+
+    1438 to train and 359 to test on, drawn by class (`split_off_test`), so that writers are on both sides. Grey levels
+    0 to 16 become 0 to 255. The classes are not invariant under flips.
+    """
+    from sklearn.datasets import load_digits  # here, because it takes a second that other data need not pay
+
+    raw = load_digits()
+    images_NxHxWx1 = np.round(raw.images * (255 / 16)).astype(np.uint8)[..., None]
+    classes = tuple(map(str, raw.target_names))
+    return split_off_test(
+        ImageSet("digits", images_NxHxWx1, raw.target.astype(np.int32), classes, "sklearn.datasets.load_digits")
+    )
+
+
+def split_off_test(images: ImageSet) -> Images:
+    """TEST_FRACTION of each class becomes the test set, drawn with TEST_SEED; the origins say so.
+
+    What was skipped is listed with the training set.
+
+    Raises InputError, naming the class, for one with fewer than three images.
+    """
+    counts = np.bincount(images.labels_N, minlength=len(images.classes))
+    if counts.min() < 3:
+        name = images.classes[int(counts.argmin())]
+        raise InputError(
+            f"{images.origin}: class {name} has {counts.min()} readable image(s), too few to split a test set off; "
+            "add images, or give train and test folders"
+        )
+    train_rows, test_rows = hold_out(images.labels_N, TEST_FRACTION, TEST_SEED)
+    drawn = f"of each class, drawn with seed {TEST_SEED}"
+    return Images(
+        dataclasses.replace(images.take(train_rows), origin=f"{images.origin}, all but {TEST_FRACTION:.0%} {drawn}"),
+        dataclasses.replace(images.take(test_rows), origin=f"{images.origin}, {TEST_FRACTION:.0%} {drawn}", skipped=()),
+    )
+
+
+def stratified(
+    labels_N: Int[np.ndarray, " N"], fraction: float, seed: int, classes: Sequence[str] = ()
+) -> Int[np.ndarray, " B"]:
+    """Sorted rows of about `fraction` of each class: floor(fraction n + 1/2) of its n rows.
+
+    With one seed, a smaller fraction takes a subset of what a larger one takes. `classes` only names the classes in
+    the message.
+
+    Raises InputError if `fraction` is outside (0, 1] or leaves a class empty (with the smallest fraction that works).
+    """
+    return _stratified(labels_N, fraction, f"take/{seed}", classes)
+
+
+def hold_out(
+    labels_N: Int[np.ndarray, " N"], fraction: float, seed: int, classes: Sequence[str] = ()
+) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " B"]]:
+    """Sorted rows to train on, and those to validate on: about `fraction` of each class, as `stratified` counts.
+
+    Drawn independently of `stratified`, whatever the seeds.
+
+    Raises InputError if `fraction` is outside (0, 1) or leaves a class empty on one side.
+    """
+    if fraction == 1:
+        raise InputError("a held-out fraction of 1 leaves nothing to train on")
+    held_B = _stratified(labels_N, fraction, f"hold out/{seed}", classes)
+    rest = np.setdiff1d(np.arange(len(labels_N)), held_B)
+    if gone := sorted(set(labels_N.tolist()) - set(labels_N[rest].tolist())):
+        raise InputError(
+            f"holding out {fraction:g} of each class leaves no row of class {_class_name(gone[0], classes)} to train on"
+        )
+    return rest, held_B
+
+
+def _stratified(labels_N: np.ndarray, fraction: float, key: str, classes: Sequence[str]) -> np.ndarray:
+    if not 0 < fraction <= 1:
+        raise InputError(f"a fraction of the data must lie above 0 and at most at 1; it is {fraction}")
+    if not len(labels_N):
+        raise InputError("a fraction of no rows was asked for; give labels")
+    counts = dict(zip(*(values.tolist() for values in np.unique(labels_N, return_counts=True)), strict=True))
+    smallest = min(counts, key=counts.__getitem__)
+    if _share(fraction, counts[smallest]) < 1:
+        least = math.ceil(0.5 / counts[smallest] * 1e6) / 1e6  # rounded up, so that what is printed works
+        raise InputError(
+            f"a fraction of {fraction:g} leaves class {_class_name(smallest, classes)} empty: it has "
+            f"{counts[smallest]} row(s); the smallest fraction that works is {least:g}"
+        )
+    # ordered by a hash: the same on every machine and NumPy version
+    ranks_N = np.array([hashlib.sha256(f"{key}/{row}".encode()).digest() for row in range(len(labels_N))], "S32")
+    taken = []
+    for label, count in counts.items():
+        rows = np.flatnonzero(labels_N == label)
+        taken.append(rows[np.argsort(ranks_N[rows], kind="stable")][: _share(fraction, count)])
+    return np.sort(np.concatenate(taken))
+
+
+def _share(fraction: float, count: int) -> int:
+    return math.floor(fraction * count + 0.5 + 1e-9)  # whole in decimals may fall short in binary
+
+
+def _class_name(label: int, classes: Sequence[str]) -> str:
+    return classes[label] if classes else str(label)

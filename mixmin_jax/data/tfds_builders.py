@@ -1,0 +1,93 @@
+"""TensorFlow Datasets without TensorFlow: finding a data set's builder, and opening a split of it."""
+
+import contextlib
+import difflib
+import socket
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from mixmin_jax.errors import InputError
+
+TFDS_PREFIX = "tfds:"
+
+_FORMAT = "array_record"  # random access; TFDS's default format needs TensorFlow to be read
+
+
+def find_builder(spec: str, dataset: str, data_dir: str | None = None) -> Any:
+    """The builder of TFDS's `dataset`, which may have a config and version (`paws_x_wiki/en`, `cifar10:3.0.2`).
+
+    `spec` is what the user wrote, for messages. Raises InputError for an unknown data set (with the closest names),
+    config or version.
+    """
+    import tensorflow_datasets as tfds  # here, because it takes half a second that most runs need not pay
+
+    try:
+        return tfds.builder(dataset, data_dir=data_dir, file_format=_FORMAT)
+    except tfds.core.DatasetNotFoundError as error:
+        close = difflib.get_close_matches(dataset, tfds.list_builders(with_community_datasets=False), n=5)
+        hint = f"; close names: {', '.join(close)}" if close else ""
+        raise InputError(f"{spec}: TFDS knows no data set {dataset!r}, and none is prepared on disk{hint}") from error
+    except Exception as error:  # configs, versions and broken folders each raise their own kind
+        raise InputError(f"{spec}: {_first_line(error)}") from error
+
+
+def open_split(
+    spec: str, builder: Any, dataset: str, split: str, data_dir: str | None = None, decoders: Any = None
+) -> Sequence[Any]:
+    """The examples of a split, by random access; `decoders` as in TFDS.
+
+    A data set that is not in `data_dir` (default: TFDS's, `~/tensorflow_datasets` or `TFDS_DATA_DIR`) is downloaded
+    and prepared. Raises InputError for an unknown split, a data set prepared in another file format, and one that is
+    neither prepared nor can be fetched (at once where there is no network).
+    """
+    import tensorflow_datasets as tfds
+
+    is_prepared = builder.is_prepared()
+    try:
+        if not is_prepared:
+            _check_network(spec, builder)
+        return tfds.data_source(
+            dataset,
+            split=split,
+            data_dir=data_dir,
+            decoders=decoders,
+            builder_kwargs={"file_format": _FORMAT},
+            try_gcs=False,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # whatever a download, an extraction or a data set's own code may raise
+        hint = "" if is_prepared else f"; {_how_to_prepare(builder)}"
+        raise InputError(f"{spec}: cannot be read ({_first_line(error)}){hint}") from error
+
+
+def _check_network(spec: str, builder: Any) -> None:
+    """An InputError at once where no download can succeed; TFDS itself would retry for minutes."""
+    hosts = _hosts(builder)
+    if not hosts or urllib.request.getproxies():  # nothing to look up, or a proxy looks it up
+        return
+    for host in hosts:
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(host, 443)
+            return
+    raise InputError(
+        f"{spec}: not prepared in {builder.data_dir}, and there is no network to fetch it from {', '.join(hosts)}; "
+        + _how_to_prepare(builder)
+    )
+
+
+def _hosts(builder: Any) -> list[str]:
+    return sorted({host for url in builder.url_infos if (host := urlsplit(url).hostname)})
+
+
+def _how_to_prepare(builder: Any) -> str:
+    return (
+        f"prepare it where there is a network, with tfds.builder({builder.info.name!r}, file_format={_FORMAT!r})"
+        ".download_and_prepare(), and copy its folder to ~/tensorflow_datasets or set TFDS_DATA_DIR"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

@@ -1,0 +1,483 @@
+"""MixTraining: self-supervised (SSL) and supervised (SL) losses of one shared encoder, in one compiled loop.
+
+Li et al., arXiv:2502.19513.  A `Learner` says what the model is, `schedule.StepPlan` what each step does.
+
+Axes: B rows of a batch, A classes of a task, T steps.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer
+
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.flops import count_flops
+from mixmin_jax.training.loop import BLOCK_STEPS
+from mixmin_jax.training.schedule import JOINT, PHASES, SL, SSL, Phase, StepPlan, check_plan
+
+PyTree = Any
+PARTS = ("encoder", "ssl", "sl")  # of the parameters: "ssl" is the decoder, "sl" the heads of all supervised tasks
+PADDING = len(PHASES)  # phase of the rows that fill a block: nothing is computed and nothing changes
+
+
+class Labelled(NamedTuple):
+    """Rows of one supervised task."""
+
+    inputs: PyTree  # every leaf has a leading axis of B rows
+    labels: jax.Array  # B whole numbers, classes of the task
+
+
+class Batch(NamedTuple):
+    """What one step sees."""
+
+    sl: tuple[Labelled, ...]  # one per supervised task; may be empty where every step is SSL
+    ssl: PyTree | None = None  # inputs of self-supervision; None: those of `sl`, the rows of all tasks
+
+
+class Losses(NamedTuple):
+    """Means over rows; NaN where a step does not compute them."""
+
+    ssl: Any
+    sl: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """A shared encoder with a self-supervised and supervised heads, as pure functions.
+
+    `params` is a dict of three trees, "encoder", "ssl" and "sl".  Every leaf of `inputs`, of what `hide` and what
+    `encode` return has the rows as its leading axis, so that rows of several origins can be encoded together.
+    Two variants of one model (views of another size, say) are two learners over the same params.
+    """
+
+    init: Callable[..., PyTree]  # (key) -> params
+    hide: Callable[..., PyTree]  # (key, inputs) -> view: what self-supervision hides, always the same number per row
+    encode: Callable[..., PyTree]  # (params, inputs, view | None) -> features; None: nothing is hidden
+    ssl_loss: Callable[..., jax.Array]  # (params, features, inputs, view) -> mean over rows
+    sl_logits: Callable[..., jax.Array]  # (params, features, task) -> logits_BxA of the task of that number
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with clipped gradients; learning rates belong to the schedule."""
+
+    weight_decay: float = 0.05  # on arrays of two axes and more
+    b1: float = 0.9
+    b2: float = 0.95
+    clip_norm: float = 1.0  # largest norm of the gradient of all parts that a step trains; inf: any
+    label_smoothing: float = 0.0  # share of a label that is spread evenly over its task's classes
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
+            raise InputError(f"b1 and b2 must lie in [0, 1), not {self.b1} and {self.b2}")
+        if not (0 <= self.weight_decay < math.inf and self.clip_norm > 0):
+            raise InputError(
+                f"weight_decay must not be negative and clip_norm must be positive, not {self.weight_decay} and"
+                f" {self.clip_norm}"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing}")
+
+    def direction(self) -> optax.GradientTransformation:
+        """AdamW's step before it is scaled by -learning rate."""
+        return optax.chain(
+            optax.scale_by_adam(self.b1, self.b2),
+            optax.add_decayed_weights(self.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
+        )
+
+
+class MixState(NamedTuple):
+    """Everything that training changes."""
+
+    step: jax.Array  # number of updates made
+    params: PyTree
+    opt_state: dict[str, PyTree]  # of each part, so that an idle head's moments and step count stay as they are
+    key: jax.Array  # never changes: the randomness of a step is fold_in(key, step)
+    failed_at: jax.Array  # int32: the step whose loss or gradient was not finite; -1 while all are
+
+
+class Failure(NamedTuple):
+    """Where training stopped because a loss or gradient was not finite."""
+
+    phase: Phase
+    step: int
+
+    def __str__(self) -> str:
+        return (
+            f"the loss or gradient was not finite at step {self.step}, in the phase {self.phase!r}: the parameters are"
+            " those from before it; lower the learning rate, or look for broken inputs or labels"
+        )
+
+
+class TrainRun(NamedTuple):
+    """A trained model."""
+
+    state: MixState  # the last good one where training failed
+    losses: Losses  # float32 arrays of T steps; NaN where not computed and from a failed step on
+    failure: Failure | None
+
+
+Fetch = Callable[..., Batch]  # (step, key, *data) -> the step's batch; runs inside the compiled loop
+OnBlock = Callable[[int, int, Losses, MixState], None]  # (steps done, steps in all, losses of the block, state)
+
+
+def ssl_loss(learner: Learner, params: PyTree, batch: Batch, key: jax.Array) -> Float[Array, ""]:
+    """The self-supervised loss alone."""
+    inputs = _ssl_inputs(batch)
+    view = learner.hide(_hide_keys(key)[0], inputs)
+    return learner.ssl_loss(params, learner.encode(params, inputs, view), inputs, view)
+
+
+def sl_loss(learner: Learner, params: PyTree, batch: Batch, *, label_smoothing: float = 0.0) -> Float[Array, ""]:
+    """The supervised loss alone, in nats: the mean over tasks of the mean cross-entropy of their rows.
+
+    One encoder pass, with nothing hidden, serves all tasks.
+    """
+    return _heads_loss(learner, params, learner.encode(params, _sl_inputs(batch), None), batch, label_smoothing)
+
+
+def joint_loss(
+    learner: Learner,
+    params: PyTree,
+    batch: Batch,
+    key: jax.Array,
+    alpha: ArrayLike,
+    *,
+    two_passes: bool = False,
+    label_smoothing: float = 0.0,
+) -> tuple[Float[Array, ""], Losses]:
+    """alpha L_ssl + (1 - alpha) L_sl, and the two (arXiv:2502.19513, section 3).
+
+    One encoder pass over what `hide` leaves of all rows (first those of `batch.ssl`, where it has its own) serves all
+    heads.  L_ssl hides what `ssl_loss` hides with the same key.  `two_passes` is the reference that costs more: L_sl
+    then comes from a second pass, with nothing hidden.
+    Raises InputError where there are no labels, or where rows that are to be encoded together differ in shape or type.
+    """
+    if two_passes:
+        ssl = ssl_loss(learner, params, batch, key)
+        sl = sl_loss(learner, params, batch, label_smoothing=label_smoothing)
+        return _mixed(alpha, ssl, sl)
+
+    ssl_key, sl_key = _hide_keys(key)
+    inputs, sl_inputs = _ssl_inputs(batch), _sl_inputs(batch)
+    view = learner.hide(ssl_key, inputs)
+    if batch.ssl is None:
+        ssl_features = sl_features = learner.encode(params, inputs, view)
+    else:
+        views = _concatenate([view, learner.hide(sl_key, sl_inputs)])
+        features = learner.encode(params, _concatenate([inputs, sl_inputs]), views)
+        rows = _num_rows(inputs)
+        ssl_features, sl_features = _rows(features, 0, rows), _rows(features, rows, None)
+    ssl = learner.ssl_loss(params, ssl_features, inputs, view)
+    sl = _heads_loss(learner, params, sl_features, batch, label_smoothing)
+    return _mixed(alpha, ssl, sl)
+
+
+def init_state(learner: Learner, optimizer: OptimizerSettings, key: jax.Array) -> MixState:
+    """New parameters, with moments of zero."""
+    init_key, train_key = jax.random.split(key)
+    params = learner.init(init_key)
+    if not isinstance(params, dict) or set(params) != set(PARTS):
+        raise InputError(f"a learner's params must be a dict of the three trees {', '.join(PARTS)}")
+    params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)  # weak types would compile twice
+    opt_state = {part: optimizer.direction().init(params[part]) for part in PARTS}
+    return MixState(jnp.zeros((), jnp.int32), params, opt_state, train_key, jnp.full((), -1, jnp.int32))
+
+
+def given(step: jax.Array, key: jax.Array, batch: Batch) -> Batch:
+    """The `fetch` of steps that are handed their batch."""
+    del step, key
+    return batch
+
+
+def make_step(
+    learner: Learner,
+    optimizer: OptimizerSettings,
+    *,
+    joint: Learner | None = None,
+    two_passes: bool = False,
+    fetch: Fetch = given,
+    only: Phase | None = None,
+) -> Callable[..., tuple[MixState, Losses]]:
+    """A pure `step(state, row, *data) -> (state, losses)` for a scan over the rows of a `StepPlan`; not compiled here.
+
+    The step's phase selects its gradient by `lax.switch`, and the batch, `fetch(step, key, *data)`, is made inside the
+    selected branch, so that a phase pays for what it uses.  SSL steps minimise `ssl_loss(learner)`, SL steps
+    `sl_loss(learner)`, joint steps `joint_loss(joint or learner)`.
+
+    Then comes one update: the gradient is clipped by the norm of all parts that the phase trains, and each of them
+    takes AdamW's step.  The head that is idle keeps its parameters and moments (a restart forgets its moments too).
+    If loss or gradient is not finite, the state stays as it was but for `failed_at`, and so in every later step.
+
+    `only` makes the step of one phase without the switch, whatever the row says, to measure what it costs.  Under vmap
+    over states, share the row: a batched phase makes XLA compute all branches.
+    """
+    direction = optimizer.direction()
+    clip = optax.clip_by_global_norm(optimizer.clip_norm)
+
+    def objective(
+        phase: int, params: PyTree, batch: Batch, key: jax.Array, alpha: jax.Array
+    ) -> tuple[jax.Array, Losses]:
+        nan = jnp.full((), jnp.nan)
+        if phase == SSL:
+            loss = ssl_loss(learner, params, batch, key)
+            return loss, Losses(loss, nan)
+        if not batch.sl:  # a run of SSL steps only; were this ever run, the step would be refused as not finite
+            return nan, Losses(nan, nan)
+        if phase == SL:
+            loss = sl_loss(learner, params, batch, label_smoothing=optimizer.label_smoothing)
+            return loss, Losses(nan, loss)
+        return joint_loss(
+            joint or learner,
+            params,
+            batch,
+            key,
+            alpha,
+            two_passes=two_passes,
+            label_smoothing=optimizer.label_smoothing,
+        )
+
+    def gradient(
+        phase: int, params: PyTree, step: jax.Array, keys: jax.Array, alpha: jax.Array, data: Sequence[PyTree]
+    ) -> tuple[jax.Array, Losses, PyTree]:
+        fetch_key, hide_key = keys
+        batch = fetch(step, fetch_key, *data)
+        value_and_grad = jax.value_and_grad(lambda p: objective(phase, p, batch, hide_key, alpha), has_aux=True)
+        (loss, losses), grads = value_and_grad(params)
+        return *_float32((loss, losses)), grads  # branches of one type
+
+    def nothing(params: PyTree, *_: Any) -> tuple[jax.Array, Losses, PyTree]:
+        nan = jnp.full((), jnp.nan, jnp.float32)
+        return nan, Losses(nan, nan), jax.tree.map(jnp.zeros_like, params)
+
+    def update(
+        parts: tuple[str, ...], params: PyTree, opt_state: PyTree, grads: PyTree, rate: jax.Array
+    ) -> tuple[PyTree, PyTree]:
+        grads, _ = clip.update({part: grads[part] for part in parts}, optax.EmptyState())
+        params, opt_state = dict(params), dict(opt_state)
+        for part in parts:
+            updates, opt_state[part] = direction.update(grads[part], opt_state[part], params[part])
+            params[part] = optax.apply_updates(params[part], jax.tree.map(lambda u: -rate * u, updates))
+        return params, opt_state
+
+    gradients: list[Callable[..., Any]] = [functools.partial(gradient, phase) for phase in (SSL, JOINT, SL)]
+    gradients.append(nothing)
+    updates = [functools.partial(update, parts) for parts in (("encoder", "ssl"), PARTS, ("encoder", "sl"))]
+
+    def select(phase: ArrayLike, branches: Sequence[Callable[..., Any]], *operands: PyTree) -> Any:
+        return jax.lax.switch(phase, branches, *operands) if only is None else branches[PHASES.index(only)](*operands)
+
+    def step(state: MixState, row: StepPlan, *data: PyTree) -> tuple[MixState, Losses]:
+        keys = jax.random.split(jax.random.fold_in(state.key, state.step))
+        loss, losses, grads = select(row.phase, gradients, state.params, state.step, keys, row.alpha, data)
+
+        going = (state.failed_at < 0) & (row.phase != PADDING)
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        kept = going & finite
+        fresh = {part: direction.init(state.params[part]) for part in PARTS}
+        params, opt_state = jax.lax.cond(  # in a branch, an update has the arithmetic of one compiled alone, to the bit
+            kept,
+            functools.partial(select, row.phase, updates),
+            lambda params, opt_state, *_: (params, opt_state),
+            *(state.params, _where(kept & row.restart, fresh, state.opt_state), grads, row.learning_rate),
+        )
+        failed_at = jnp.where(going & ~finite, state.step, state.failed_at)
+        state = MixState(state.step + kept, params, opt_state, state.key, failed_at)
+        return state, jax.tree.map(lambda x: jnp.where(going, x, jnp.nan), losses)
+
+    return step
+
+
+def train(
+    learner: Learner,
+    plan: StepPlan,
+    fetch: Fetch,
+    data: tuple[PyTree, ...],
+    optimizer: OptimizerSettings,
+    key: jax.Array,
+    *,
+    joint: Learner | None = None,
+    two_passes: bool = False,
+    block_steps: int = BLOCK_STEPS,
+    on_block: OnBlock | None = None,
+) -> TrainRun:
+    """Train by `plan`: step t on `fetch(t, key_t, *data)`; `joint` and `two_passes` are those of `make_step`.
+
+    Steps run in blocks of `block_steps`, the last one filled up with steps that do nothing.  So one compiled program
+    serves all plans, as long as learners and fetch are the same objects and shapes stay; neither blocks nor padding
+    change a bit of the result.  The next block takes over the state's buffers, so `on_block` must read what it wants of
+    the state before it returns.  Training stops after the block in which a loss is not finite (see `TrainRun`).
+
+    Raises InputError before any training for a plan that is none, for SL or joint steps without labels, and for rows
+    that do not fit together.
+    """
+    check_plan(plan)
+    if block_steps < 1:
+        raise InputError(f"block_steps must be at least 1, not {block_steps}")
+    _check_batch(jax.eval_shape(fetch, *_step_and_key(), *data), plan)
+    block = _compiled_block(learner, optimizer, joint, two_passes, fetch)
+    data = jax.device_put(data)
+    state, failure = _compiled_init(learner, optimizer)(key), None
+    num_steps = len(plan.phase)
+    losses = Losses(*(np.full(num_steps, np.nan, np.float32) for _ in Losses._fields))
+    for first in range(0, num_steps, block_steps):
+        last = min(first + block_steps, num_steps)
+        state, (ssl, sl) = block(state, _padded(plan, first, last, block_steps), *data)
+        done = Losses(np.asarray(ssl)[: last - first], np.asarray(sl)[: last - first])
+        losses.ssl[first:last], losses.sl[first:last] = done
+        if on_block:
+            on_block(last, num_steps, done, state)
+        if (failed_at := int(state.failed_at)) >= 0:
+            failure = Failure(PHASES[plan.phase[failed_at]], failed_at)
+            break
+    return TrainRun(state, losses, failure)
+
+
+def step_flops(
+    learner: Learner,
+    fetch: Fetch,
+    data: tuple[PyTree, ...],
+    optimizer: OptimizerSettings,
+    *,
+    joint: Learner | None = None,
+    two_passes: bool = False,
+) -> dict[Phase, float]:
+    """FLOPs of one step of each phase, lowered alone: batch, gradient and update.  Without labels: of SSL steps only.
+
+    `data` may be `jax.ShapeDtypeStruct`s.  Nothing is run or compiled.
+    """
+    state = jax.eval_shape(functools.partial(init_state, learner, optimizer), jax.random.key(0))
+    dtypes: Any = jnp.int32, jnp.float32, jnp.float32, jnp.bool_
+    row = jax.tree.map(lambda dtype: jax.ShapeDtypeStruct((), dtype), StepPlan(*dtypes))
+    labelled = bool(jax.eval_shape(fetch, *_step_and_key(), *data).sl)
+
+    def flops(phase: Phase) -> float:
+        step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=fetch, only=phase)
+        return count_flops(jax.jit(step).lower(state, row, *data))
+
+    return {phase: flops(phase) for phase in (PHASES if labelled else PHASES[:1])}
+
+
+def _mixed(alpha: ArrayLike, ssl: jax.Array, sl: jax.Array) -> tuple[jax.Array, Losses]:
+    share = jnp.asarray(alpha)
+    return share * ssl + (1 - share) * sl, Losses(ssl, sl)
+
+
+def _hide_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For the rows of self-supervision and, where they are others, for those with labels."""
+    ssl_key, sl_key = jax.random.split(key)
+    return ssl_key, sl_key
+
+
+def _ssl_inputs(batch: Batch) -> PyTree:
+    return _sl_inputs(batch) if batch.ssl is None else batch.ssl
+
+
+def _sl_inputs(batch: Batch) -> PyTree:
+    if not batch.sl:
+        raise InputError("this loss needs rows with labels, but the batch has none: give `Batch.sl` a task")
+    return _concatenate([task.inputs for task in batch.sl])
+
+
+def _heads_loss(
+    learner: Learner, params: PyTree, features: PyTree, batch: Batch, label_smoothing: float
+) -> Float[Array, ""]:
+    losses, first = [], 0
+    for task, (inputs, labels_B) in enumerate(batch.sl):
+        last = first + _num_rows(inputs)
+        logits_BxA = learner.sl_logits(params, _rows(features, first, last), task)
+        losses.append(_cross_entropy(logits_BxA, jnp.asarray(labels_B), label_smoothing))
+        first = last
+    return jnp.stack(losses).mean()
+
+
+def _cross_entropy(
+    logits_BxA: Float[Array, "B A"], labels_B: Integer[Array, " B"], label_smoothing: float
+) -> Float[Array, ""]:
+    # -1 would mean the last class; what is no class has the loss NaN
+    known_B = jnp.where(labels_B < 0, logits_BxA.shape[1], labels_B)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits_BxA, known_B).mean()
+    if label_smoothing:
+        loss = (1 - label_smoothing) * loss - label_smoothing * jax.nn.log_softmax(logits_BxA).mean()
+    return loss
+
+
+def _concatenate(trees: Sequence[PyTree]) -> PyTree:
+    """Rows of several origins, one after the other."""
+    if len(trees) == 1:
+        return trees[0]
+    kinds = [jax.tree.map(lambda leaf: (leaf.shape[1:], str(leaf.dtype)), tree) for tree in trees]
+    for kind in kinds[1:]:
+        if kind != kinds[0]:
+            raise InputError(
+                "rows that are encoded together must have one shape and type, but these differ (shape of a row, type):"
+                f" {kinds[0]} and {kind}"
+            )
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+
+
+def _num_rows(tree: PyTree) -> int:
+    return len(jax.tree.leaves(tree)[0])
+
+
+def _rows(tree: PyTree, first: int, last: int | None) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[first:last], tree)
+
+
+def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _float32(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+
+
+def _step_and_key() -> tuple[jax.ShapeDtypeStruct, Any]:
+    return jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _check_batch(batch: Batch, plan: StepPlan) -> None:
+    if not batch.sl and not (plan.phase == SSL).all():
+        raise InputError("the plan has SL or joint steps, but batches have no labels: give `Batch.sl` a task")
+    if not batch.sl and batch.ssl is None:
+        raise InputError("batches are empty: they need rows with labels (`Batch.sl`), others (`Batch.ssl`), or both")
+    for number, (inputs, labels) in enumerate(batch.sl):
+        rows = {len(leaf) for leaf in jax.tree.leaves(inputs)}
+        if not jnp.issubdtype(labels.dtype, jnp.integer) or {labels.shape} != {(n,) for n in rows}:
+            raise InputError(
+                f"task {number} has inputs of {sorted(rows)} rows and labels of shape {labels.shape} and type"
+                f" {labels.dtype}: it needs one whole number per row"
+            )
+
+
+def _padded(plan: StepPlan, first: int, last: int, length: int) -> StepPlan:
+    """Rows first to last - 1, and steps that do nothing up to the length of a block."""
+    fill = length - (last - first)
+    rows = StepPlan(*(np.pad(values[first:last], (0, fill)) for values in plan))
+    return rows._replace(phase=np.pad(plan.phase[first:last], (0, fill), constant_values=PADDING))
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_init(learner: Learner, optimizer: OptimizerSettings) -> Callable[..., MixState]:
+    return jax.jit(functools.partial(init_state, learner, optimizer))
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_block(
+    learner: Learner, optimizer: OptimizerSettings, joint: Learner | None, two_passes: bool, fetch: Fetch
+) -> Callable[..., tuple[MixState, Losses]]:
+    """A block of steps: one program per length of blocks and shape of data."""
+    step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=fetch)
+
+    def block(state: MixState, rows: StepPlan, *data: PyTree) -> tuple[MixState, Losses]:
+        return jax.lax.scan(lambda s, row: step(s, row, *data), state, rows)
+
+    return jax.jit(block, donate_argnums=0)

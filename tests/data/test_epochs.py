@@ -1,0 +1,74 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixmin_jax.data.epochs import batch_rows, steps_per_epoch
+from mixmin_jax.errors import InputError
+
+
+@functools.partial(jax.jit, static_argnames=("num_steps", "batch_size", "num_examples"))
+def stream(key, *, num_steps, batch_size, num_examples):
+    """rows_TxB of the first steps, as a training loop draws them: inside a scan."""
+
+    def body(carry, step):
+        return carry, batch_rows(step, batch_size, num_examples, key)
+
+    return jax.lax.scan(body, 0, jnp.arange(num_steps))[1]
+
+
+rows_of = jax.jit(batch_rows, static_argnums=(1, 2))
+
+
+def test_an_epoch_brings_every_row_once_and_the_next_in_another_order():
+    rows = np.asarray(stream(jax.random.key(0), num_steps=12, batch_size=4, num_examples=24)).reshape(2, 24)
+    assert (np.sort(rows, axis=1) == np.arange(24)).all()
+    assert (rows[0] != rows[1]).any() and (rows[0] != np.arange(24)).any()
+
+
+def test_a_ragged_end_is_left_out_and_falls_on_other_rows_each_epoch():
+    num_epochs = 200
+    rows = np.asarray(stream(jax.random.key(1), num_steps=2 * num_epochs, batch_size=3, num_examples=8))
+    epochs = rows.reshape(num_epochs, 6)
+    assert all(len(set(epoch)) == 6 and set(epoch) <= set(range(8)) for epoch in epochs)
+    counts = np.bincount(rows.ravel(), minlength=8)
+    expected = num_epochs * 6 / 8
+    assert np.abs(counts - expected).max() < 4 * np.sqrt(num_epochs * 0.75 * 0.25)
+    assert len({tuple(epoch) for epoch in epochs}) > 0.95 * num_epochs
+
+
+def test_a_place_in_the_stream_needs_nothing_before_it_and_keys_decide():
+    rows = np.asarray(stream(jax.random.key(0), num_steps=12, batch_size=4, num_examples=24))
+    for step in (0, 5, 6, 11):
+        assert (np.asarray(rows_of(step, 4, 24, jax.random.key(0))) == rows[step]).all()
+    assert (np.asarray(rows_of(0, 4, 24, jax.random.key(1))) != rows[0]).any()
+
+
+def test_runs_with_other_keys_can_be_vmapped():
+    keys = jax.random.split(jax.random.key(0), 3)
+    rows = jax.jit(jax.vmap(lambda key: batch_rows(7, 4, 24, key)))(keys)
+    for key, of_key in zip(keys, rows, strict=True):
+        assert (of_key == rows_of(7, 4, 24, key)).all()
+
+
+def test_the_whole_data_can_be_one_batch():
+    assert steps_per_epoch(5, 5) == 1
+    assert sorted(np.asarray(rows_of(3, 5, 5, jax.random.key(0)))) == list(range(5))
+
+
+def test_steps_per_epoch_counts_whole_batches():
+    assert [steps_per_epoch(n, 4) for n in (4, 7, 8, 50000)] == [1, 1, 2, 12500]
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 9])
+def test_a_batch_must_fit_the_data(batch_size):
+    for call in (steps_per_epoch, lambda n, b: batch_rows(0, b, n, jax.random.key(0))):
+        with pytest.raises(InputError, match=f"a batch of {batch_size} rows cannot be drawn from 8"):
+            call(8, batch_size)
+
+
+def test_no_data_is_refused():
+    with pytest.raises(InputError, match="between 1 and"):
+        steps_per_epoch(0, 1)
