@@ -52,7 +52,7 @@ def _supervised(spec: str, info: Any) -> tuple[str, str]:
 
     features = dict(info.features.items()) if hasattr(info.features, "items") else {}
     images = [k for k, f in features.items() if isinstance(f, tfds.features.Image) and f.np_dtype == np.uint8]
-    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    labels = [k for k, f in sorted(features.items()) if isinstance(f, tfds.features.ClassLabel)]
     keys = info.supervised_keys
     if keys and len(keys) == 2 and keys[0] in images and keys[1] in labels:
         return keys[0], keys[1]

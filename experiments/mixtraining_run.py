@@ -1,0 +1,195 @@
+"""Every MixTraining experiment from its domain on: the plan, the stages, the results."""
+
+import contextlib
+import functools
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.mixtraining_arms import Study, Trial
+from experiments.mixtraining_config import ARMS, Arm, ArmSettings, MixTrainingOptions
+from experiments.mixtraining_costs import flops_of_costs, step_costs
+from experiments.mixtraining_domain import Domain
+from experiments.mixtraining_report import PICTURES, write_report
+from experiments.mixtraining_results import Foundations, build_metrics, identity, run_entry, stage_inputs
+from experiments.mixtraining_trial import arrays, run_trial
+from experiments.mixtraining_tuning import check_search, search_flops, tune
+from experiments.progress import OnFraction, RunProgress
+from experiments.provenance import command, provenance
+from experiments.result_files import claim_run, write_bytes, write_json, write_status
+from experiments.stages import Product, Stages
+from mixmin_jax.mixtraining_conclusion import conclusion
+from mixmin_jax.training.proxies import Diverged
+
+DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow")
+FAILED = "failed"  # folder of the last good parameters of runs that failed
+
+Reconstruct = Callable[[Any, float], Mapping[str, np.ndarray]]  # (parameters, mask ratio) -> reconstructions.npz
+
+
+def run_experiment(
+    experiment: str,
+    domain: Domain,
+    options: MixTrainingOptions,
+    *,
+    demonstration: bool,
+    reconstruct: Reconstruct | None = None,
+) -> dict[str, Any]:
+    """Train every arm at every fraction and seed, and write metrics.json, report.md and figures after each seed.
+
+    Finished stages are found again by the same command.  Returns the metrics (nothing for a dry run).
+
+    Raises:
+        InputError: what cannot be run, before any compute.
+        Diverged: training failed in some run; after all others are done and everything is written.
+    """
+    study = Study(domain, options)
+    settings = {arm: options.settings(arm) for arm in ARMS}
+    trials = study.trials(settings)
+    if options.tune:
+        check_search(study)
+    total = sum(map(study.cost, trials)) + (search_flops(study) if options.tune else 0.0)
+    print(_describe(experiment, study, trials, total), flush=True)
+    if options.dry_run:
+        return {}
+    _claim(options.out, identity(experiment, study), options.overwrite)
+    with _incomplete_until_done(options.out):
+        made_by = provenance(*DISTRIBUTIONS)
+        stages = Stages(options.out / "stages", RunProgress(total + flops_of_costs(study, settings)), made_by)
+        shared = stage_inputs(experiment, study)
+        base = _foundations(study, settings, stages, shared)
+        runs: list[dict[str, Any]] = []
+        metrics: dict[str, Any] = {}
+        for seed in range(options.seeds):
+            for trial in (trial for trial in base.trials if trial.seed == seed):
+                product = _product(study, trial, stages, shared, reconstruct)
+                _write_arrays(options.out, trial, product)
+                runs.append(run_entry(trial, product, base.costs, study))
+            metrics = build_metrics(experiment, base, runs, stages, made_by, demonstration)
+            write_json(options.out / "metrics.json", metrics)
+            write_report(options.out, metrics)
+    print(f"\n{options.out / 'report.md'}\n{conclusion(metrics)}")
+    if failed := [run for run in runs if run["failure"]]:
+        raise Diverged(
+            f"{len(failed)} of {len(runs)} runs failed; all others are done, and the report leaves the failed ones out."
+            f" Their last good parameters are in {options.out / FAILED}. Lower the learning rate, or look for broken"
+            " inputs or labels"
+        )
+    return metrics
+
+
+def _foundations(study: Study, settings: dict[Arm, ArmSettings], stages: Stages, shared: dict[str, Any]) -> Foundations:
+    """The search, what steps cost, and the references."""
+    tuning = None
+    if study.options.tune:
+        settings, tuning = tune(study, stages, shared)
+    trials = study.trials(settings)  # what the search found may have made one impossible: better now than after hours
+    masks = {arm: [settings[arm].ssl_mask, settings[arm].joint_mask] for arm in ("ssl_then_sl", "mixtraining")}
+    costs = stages.run(
+        "costs",
+        shared | {"masks": masks, "fraction": min(study.options.fractions)},
+        functools.partial(step_costs, study, settings),
+        cost=flops_of_costs(study, settings),
+    )
+    references = [
+        {"name": name, "fraction": fraction, "accuracy": reached}
+        for fraction in study.options.fractions
+        for name, reached in stages.run(
+            f"references-{fraction:g}", shared | {"fraction": fraction}, functools.partial(_references, study, fraction)
+        ).items()
+    ]
+    return Foundations(study, settings, trials, tuning, costs, references)
+
+
+def _references(study: Study, fraction: float, advance: OnFraction) -> Product:
+    del advance
+    return dict(study.domain.references(study.subset(fraction, 0), study.domain.test))
+
+
+def _product(
+    study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], reconstruct: Reconstruct | None
+) -> Product:
+    """One run, found again if it is there."""
+    shown = (trial.arm, trial.budget, trial.fraction, trial.seed)
+    show = None
+    if reconstruct and shown == ("mixtraining", "schedule", max(study.options.fractions), 0):
+        show = functools.partial(_shown, reconstruct, trial.settings.ssl_mask)
+    return stages.run(
+        trial.name,
+        shared | trial.inputs | {"judged_on": "test", "shown": show is not None},
+        lambda advance: run_trial(
+            study, trial, study.domain.test, advance, checkpoints=study.options.checkpoints, show=show
+        ),
+        cost=study.cost(trial),
+    )
+
+
+def _shown(reconstruct: Reconstruct, mask_ratio: float, params: Any) -> Mapping[str, np.ndarray]:
+    return reconstruct(params, mask_ratio)
+
+
+def _write_arrays(out: Path, trial: Trial, product: Product) -> None:
+    """reconstructions.npz, and the parameters of a run that failed."""
+    if pictures := arrays(product, "pictures"):
+        _write_npz(out / PICTURES, pictures)
+    if failure := product["failure"]:
+        path = out / FAILED / f"{trial.name}.npz"
+        path.parent.mkdir(exist_ok=True)
+        _write_npz(path, arrays(product, "params"))
+        print(
+            f"{trial.name}: not finite in the phase {failure['phase']!r} at step {failure['step']}; the parameters from"
+            f" before it are in {path}",
+            file=sys.stderr,
+        )
+
+
+def _write_npz(path: Path, named: Mapping[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **named)
+    write_bytes(path, content.getvalue())
+
+
+def _describe(experiment: str, study: Study, trials: Sequence[Trial], total: float) -> str:
+    """The plan, for --dry-run and the top of a log."""
+    domain, options = study.domain, study.options
+    lines = [
+        f"{experiment}: {domain.dataset['name']}, {len(domain.train):,} examples to train on,"
+        f" {len(domain.validation):,} to validate, {len(domain.test):,} to test; {len(domain.classes)} classes",
+        f"{len(trials)} runs"
+        + (f" after a search of {options.tune_trials} settings per arm" if options.tune else "")
+        + f"; {total:.3g} FLOPs of training in all",
+    ]
+    for trial in (trial for trial in trials if trial.seed == 0):
+        epochs = ", ".join(f"{segment.epochs:.3g} {segment.phase}" for segment in trial.epochs)
+        arm = trial.arm + ", matched" * (trial.budget == "matched")
+        lines.append(
+            f"  {trial.fraction:g} of the data, {arm}: {len(study.rows(trial.fraction, trial.seed)):,} examples,"
+            f" {epochs}; {len(trial.plan.phase)} steps"
+        )
+    return "\n".join(lines)
+
+
+def _claim(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
+    """Claim the folder, and remove the results of another run, so that none is taken for the new one's."""
+    config = out / "config.json"
+    held = config.read_bytes() if config.exists() else None
+    claim_run(out, identity, overwrite)
+    if held != config.read_bytes():
+        old = [out / name for name in ("metrics.json", "report.md", "summary.md", PICTURES)]
+        for path in [*old, *out.glob("*.png"), *(out / FAILED).glob("*.npz")]:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _incomplete_until_done(out: Path) -> Iterator[None]:
+    write_status(out, complete=False, how_to_go_on=command())
+    try:
+        yield
+    except BaseException:
+        print(f"incomplete: finished runs are kept in {out}; the same command goes on from there", file=sys.stderr)
+        raise
+    write_status(out, complete=True)

@@ -1,0 +1,153 @@
+"""MixTraining with one thing changed at a time: which joint step, alpha, mix ratio, mask and restarts are best?
+
+Judged on the validation part, paired by seed. Every variant starts from the options' own settings; `ssl_then_sl` is
+there too, with restarts and without.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from experiments.mixtraining_arms import Study, Trial
+from experiments.mixtraining_config import Arm, ArmSettings, MixTrainingOptions
+from experiments.mixtraining_domain import Domain
+from experiments.mixtraining_run import identity
+from experiments.mixtraining_trial import run_trial
+from experiments.progress import RunProgress
+from experiments.provenance import provenance
+from experiments.result_files import claim_run, write_json, write_text
+from experiments.stages import Stages
+from mixmin_jax import markdown as md
+from mixmin_jax.comparison import paired_difference, summary, verdict
+from mixmin_jax.training.schedule import Alpha
+
+BASE = "mixtraining"
+
+
+class Variant(NamedTuple):
+    """An arm with some of its options and settings changed."""
+
+    arm: Arm = "mixtraining"
+    options: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = {}
+
+    def study(self, study: Study) -> Study:
+        return Study(study.domain, dataclasses.replace(study.options, **self.options)) if self.options else study
+
+    def changed(self, options: MixTrainingOptions) -> ArmSettings:
+        return dataclasses.replace(options.settings(self.arm), **self.settings)
+
+
+CARRY_ON = {"restart_learning_rate": False, "restart_moments": False}
+VARIANTS: dict[str, Variant] = {
+    BASE: Variant(),
+    "joint: all tokens": Variant(options={"joint": "all_tokens"}),
+    "joint: two passes": Variant(options={"joint": "two_passes"}),
+    "alpha: linear 1 to 0": Variant(settings={"alpha": Alpha("linear", 1.0, 0.0)}),
+    "alpha: cosine 1 to 0": Variant(settings={"alpha": Alpha("cosine", 1.0, 0.0)}),
+    "alpha: constant 0.5": Variant(settings={"alpha": Alpha.constant(0.5)}),
+    "alpha: constant 0.1": Variant(settings={"alpha": Alpha.constant(0.1)}),
+    "mix ratio 0.25": Variant(settings={"mix_ratio": 0.25}),
+    "mix ratio 0.5": Variant(settings={"mix_ratio": 0.5}),
+    "mix ratio 0.75": Variant(settings={"mix_ratio": 0.75}),
+    "mix ratio 1": Variant(settings={"mix_ratio": 1.0}),
+    "joint mask 0.25": Variant(settings={"joint_mask": 0.25}),
+    "joint mask 0.5": Variant(settings={"joint_mask": 0.5}),
+    "joint mask 0.75": Variant(settings={"joint_mask": 0.75}),
+    "moments carry on": Variant(options={"restart_moments": False}),
+    "learning rate carries on": Variant(options={"restart_learning_rate": False}),
+    "both carry on": Variant(options=CARRY_ON),
+    "ssl_then_sl": Variant("ssl_then_sl"),
+    "ssl_then_sl, moments carry on": Variant("ssl_then_sl", options={"restart_moments": False}),
+    "ssl_then_sl, learning rate carries on": Variant("ssl_then_sl", options={"restart_learning_rate": False}),
+    "ssl_then_sl, both carry on": Variant("ssl_then_sl", options=CARRY_ON),
+}
+
+
+def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -> dict[str, Any]:
+    """Train every variant that differs from the others, at the first fraction; write variants.json and variants.md."""
+    study = Study(domain, options)
+    variants = distinct(options)
+    trials = {
+        name: [_trial(study, variant, seed) for seed in range(options.seeds)] for name, variant in variants.items()
+    }
+    total = sum(variants[name].study(study).cost(trial) for name, found in trials.items() for trial in found)
+    print(f"{experiment}: {len(variants)} variants, {options.seeds} seeds; {total:.3g} FLOPs of training", flush=True)
+    if options.dry_run:
+        return {}
+    shared = identity(experiment, study)
+    claim_run(options.out, shared, options.overwrite)
+    made_by = provenance("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    stages = Stages(options.out / "stages", RunProgress(total), made_by)
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
+    record: dict[str, Any] = {}
+    for seed in range(options.seeds):
+        for name, variant in variants.items():
+            its, trial = variant.study(study), trials[name][seed]
+            product = stages.run(
+                f"{name.replace(' ', '-').replace(',', '').replace(':', '')}-seed{seed}",
+                shared | trial.inputs | {"options": dict(variant.options)},
+                functools.partial(run_trial, its, trial, domain.validation),
+                cost=its.cost(trial),
+            )
+            results[name].append({key: product[key] for key in ("accuracy", "flops", "failure", "epochs")})
+        record = {
+            "schema_version": 1,
+            "experiment": experiment,
+            "complete": seed == options.seeds - 1,
+            "dataset": dict(domain.dataset),
+            "fraction": options.fractions[0],
+            "examples": len(study.rows(options.fractions[0], 0)),
+            "seeds": list(range(seed + 1)),
+            "base": options.settings("mixtraining").of("mixtraining"),
+            "variants": results,
+            "made_by": made_by,
+        }
+        write_json(options.out / "variants.json", record)
+        write_text(options.out / "variants.md", variants_table(record) + "\n")
+    print(f"\n{options.out / 'variants.md'}\n{variants_table(record)}")
+    return record
+
+
+def distinct(options: MixTrainingOptions) -> dict[str, Variant]:
+    """The variants without those that are the base under another name."""
+    found: dict[str, Variant] = {}
+    seen: set[Any] = set()
+    for name, variant in VARIANTS.items():
+        changed = dataclasses.replace(options, **variant.options)
+        what = variant.arm, variant.changed(options), changed.joint, changed.restart_learning_rate
+        if (*what, changed.restart_moments) not in seen:
+            seen.add((*what, changed.restart_moments))
+            found[name] = variant
+    return found
+
+
+def variants_table(record: Mapping[str, Any]) -> str:
+    """A row per variant: validation accuracy, the difference to the base, and the FLOPs relative to it."""
+    base = record["variants"][BASE]
+    rows = []
+    for name, runs in record["variants"].items():
+        failed = sum(run["failure"] is not None for run in runs)
+        difference = paired_difference([run["accuracy"] for run in runs], [run["accuracy"] for run in base])
+        cells = ["", ""]
+        if name != BASE:
+            known = difference.standard_error is not None
+            cells = [
+                md.points(difference._asdict()),
+                verdict(difference, 2.0, better="higher") if known else "one seed",
+            ]
+        rows.append(
+            [
+                md.code(name) if name in ("mixtraining", "ssl_then_sl") else name,
+                md.percent_spread(summary([run["accuracy"] for run in runs])) + (f" ({failed} failed)" * (failed > 0)),
+                *cells,
+                f"{sum(run['flops'] for run in runs) / sum(run['flops'] for run in base):.2f}",
+            ]
+        )
+    return md.table(["variant", "validation accuracy", "less the base, points", "verdict", "FLOPs of the base"], rows)
+
+
+def _trial(study: Study, variant: Variant, seed: int) -> Trial:
+    its = variant.study(study)
+    return its.trial(variant.arm, variant.changed(its.options), its.options.fractions[0], seed)
