@@ -134,7 +134,7 @@ def variants_table(record: Mapping[str, Any]) -> str:
         if name != BASE:
             known = difference.standard_error is not None
             cells = [
-                md.points(difference._asdict()),
+                md.points(vars(difference)),
                 verdict(difference, 2.0, better="higher") if known else "one seed",
             ]
         rows.append(

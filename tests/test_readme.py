@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = README, (ROOT / "mixmin_jax/mixture/README.md").read_text()
+PAGES = README, *((ROOT / f"mixmin_jax/{part}/README.md").read_text() for part in ("mixture", "training"))
 PYTHON = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page, re.S) if "torch" not in block]
 
 
