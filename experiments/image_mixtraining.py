@@ -15,10 +15,12 @@ from typing import Literal
 from experiments.command_line import run
 from experiments.image_mixtraining_data import image_domain, image_fetch, reconstructions
 from experiments.mixtraining_config import MixTrainingOptions
-from experiments.mixtraining_run import run_experiment
+from experiments.mixtraining_domain import Domain
+from experiments.mixtraining_run import Reconstruct, run_experiment
 from mixmin_jax.data.image_sources import DIGITS, read_images
 from mixmin_jax.data.images import Images, some
 from mixmin_jax.errors import InputError
+from mixmin_jax.markdown import plural
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.vision_transformer import MICRO, MICRO_DECODER, TINY, TINY_DECODER, VisionConfig
 
@@ -63,7 +65,15 @@ class ImageMixTraining(MixTrainingOptions):
 
 
 PRESETS: Mapping[str, ImageMixTraining] = {
-    "digits": ImageMixTraining(),
+    "digits": ImageMixTraining(  # rates and epochs by trying on a fifth of the training images
+        patch_size=4,
+        ssl_epochs=30,
+        sl_epochs=30,
+        batch_size=32,
+        learning_rate=2e-3,
+        sl_learning_rate=2e-3,
+        scratch_learning_rate=2e-3,
+    ),
     "micro": ImageMixTraining(
         model="micro",
         patch_size=4,
@@ -86,7 +96,8 @@ PRESETS: Mapping[str, ImageMixTraining] = {
 }
 
 
-def main(config: ImageMixTraining) -> None:
+def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
+    """The data and the model that the options name, and what makes pictures of them."""
     images = read_images(config.dataset, config.image_size)
     tell_of_skipped(images)
     height, width, channels = images.train.images_NxHxWxC.shape[1:]
@@ -98,19 +109,19 @@ def main(config: ImageMixTraining) -> None:
     natural = config.dataset != DIGITS  # digits are centred, eight pixels wide, and no digit when mirrored
     padding = height // 8 * natural if config.padding is None else config.padding
     fetch = image_fetch(config.batch_size, padding, natural if config.flip is None else config.flip)
-    run_experiment(
-        "image_mixtraining",
-        image_domain(images, model, config.model, fetch, config.validation_fraction),
-        config,
-        demonstration=config.demonstration,
-        reconstruct=reconstructions(model, images.test, "mixtraining"),
-    )
+    domain = image_domain(images, model, config.model, fetch, config.validation_fraction)
+    return domain, reconstructions(model, images.test, "mixtraining")
+
+
+def main(config: ImageMixTraining) -> None:
+    domain, reconstruct = read_domain(config)
+    run_experiment("image_mixtraining", domain, config, demonstration=config.demonstration, reconstruct=reconstruct)
 
 
 def tell_of_skipped(images: Images) -> None:
     """The first images that could not be read, on stderr."""
     if skipped := images.train.skipped + images.test.skipped:
-        print(f"{len(skipped)} images could not be read and are left out: {some(skipped)}", file=sys.stderr)
+        print(f"left out, because unreadable: {plural(len(skipped), 'image')}: {some(skipped)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

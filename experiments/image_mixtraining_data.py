@@ -103,18 +103,21 @@ def linear_on_pixels(train: Labels, test: Labels) -> dict[str, float]:
 
 def reconstructions(model: VisionConfig, images: ImageSet, arm: str) -> Callable[[Any, float], dict[str, np.ndarray]]:
     """What goes into reconstructions.npz, made from the parameters of `arm`: test images, evenly over the set."""
+    rows = np.linspace(0, images.num_images - 1, min(SHOWN, images.num_images)).astype(int)
+    original = jnp.asarray(images.images_NxHxWxC[rows])
 
-    def made(params: Any, mask_ratio: float) -> dict[str, np.ndarray]:
-        rows = np.linspace(0, images.num_images - 1, min(SHOWN, images.num_images)).astype(int)
-        original = jnp.asarray(images.images_NxHxWxC[rows])
+    @functools.partial(jax.jit, static_argnums=1)
+    def pictures(params: Any, mask_ratio: float) -> dict[str, jax.Array]:
         view = random_view(jax.random.key(0), len(rows), model.tokens, mask_ratio)
         return {
-            "original_ExHxWxC": np.asarray(original),
-            "masked_ExHxWxC": np.asarray(grey_out(model, original, view)),
-            "reconstructed_ExHxWxC": np.asarray(reconstruct(model, params, original, view)),
-            "mask_ratio": np.array(mask_ratio),
-            "arm": np.array(arm),
+            "original_ExHxWxC": original,
+            "masked_ExHxWxC": grey_out(model, original, view),
+            "reconstructed_ExHxWxC": reconstruct(model, params, original, view),
         }
+
+    def made(params: Any, mask_ratio: float) -> dict[str, np.ndarray]:
+        shown = {name: np.asarray(picture) for name, picture in pictures(params, mask_ratio).items()}
+        return shown | {"mask_ratio": np.array(mask_ratio), "arm": np.array(arm)}
 
     return made
 

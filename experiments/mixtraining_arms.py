@@ -1,6 +1,7 @@
 """What a MixTraining experiment runs: every arm under each budget, fraction and seed, as trials with a plan."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from experiments.mixtraining_domain import Domain, Labels
 from mixmin_jax.data.epochs import steps_per_epoch
 from mixmin_jax.data.images import stratified
 from mixmin_jax.errors import InputError
-from mixmin_jax.training.mixtraining import Learner, step_flops
+from mixmin_jax.training.mixtraining import Fetch, Learner, OptimizerSettings, step_flops
 from mixmin_jax.training.schedule import Phase, Segment, StepPlan, matched, total_flops
 
 Budget = Literal["schedule", "matched"]
@@ -55,24 +56,18 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Study:
-    """A domain, and the options under which its arms are compared.
-
-    Remembers what it has worked out: the rows of a subset, and the FLOPs of steps.
-    """
+    """A domain, and the options under which its arms are compared."""
 
     domain: Domain
     options: MixTrainingOptions
     _rows: dict[tuple[float, int], np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
-    _flops: dict[tuple[float, float, Variant], dict[Phase, float]] = dataclasses.field(
-        default_factory=dict, init=False, repr=False
-    )
 
     @property
     def cells(self) -> tuple[tuple[Arm, Budget], ...]:
         return tuple(cell for cell in CELLS if self.options.matched or cell[1] == "schedule")
 
     def rows(self, fraction: float, seed: int) -> np.ndarray:
-        """The training examples of one fraction and seed: as many of each class as the whole has, in proportion."""
+        """Which training examples a fraction and seed has: as many of each class as the whole, in proportion."""
         if (fraction, seed) not in self._rows:
             labels_N, classes = self.domain.train.labels_N, self.domain.classes
             self._rows[fraction, seed] = stratified(labels_N, fraction, seed, classes)
@@ -98,16 +93,10 @@ class Study:
 
     def step_flops(self, settings: ArmSettings, joint: Variant | None = None) -> dict[Phase, float]:
         """FLOPs of a step of each phase, which do not depend on how many examples there are."""
-        known = settings.ssl_mask, settings.joint_mask, joint or self.options.joint
-        if known not in self._flops:
-            learner, jointly = self.learners(settings, joint)
-            train = self.domain.train
-            data = (
-                jax.eval_shape(lambda: jax.random.key(0)),
-                *(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (train.inputs, train.labels_N)),
-            )
-            self._flops[known] = step_flops(learner, self.domain.fetch, data, self.options.optimizer, **jointly)
-        return self._flops[known]
+        learner, jointly = self.learners(settings, joint)
+        train = self.domain.train
+        shapes = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (train.inputs, train.labels_N))
+        return dict(_step_flops(learner, self.domain.fetch, self.options.optimizer, shapes, **jointly))
 
     def cost(self, trial: Trial) -> float:
         """FLOPs of its training."""
@@ -148,3 +137,16 @@ class Study:
                     flops = self.cost(baseline) if budget == "matched" else None
                     found.append(self.trial(arm, settings[arm], fraction, seed, flops=flops))
         return found
+
+
+@functools.lru_cache(maxsize=64)
+def _step_flops(
+    learner: Learner,
+    fetch: Fetch,
+    optimizer: OptimizerSettings,
+    shapes: tuple[jax.ShapeDtypeStruct, ...],
+    joint: Learner,
+    two_passes: bool = False,
+) -> dict[Phase, float]:
+    data = (jax.eval_shape(lambda: jax.random.key(0)), *shapes)
+    return step_flops(learner, fetch, data, optimizer, joint=joint, two_passes=two_passes)

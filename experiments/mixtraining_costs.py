@@ -41,12 +41,6 @@ def kind_of(phase: Phase, arm: Arm, joint: Variant, costs: Mapping[str, Any]) ->
     return OTHER_SSL if phase == "ssl" and arm == "ssl_then_sl" and OTHER_SSL in costs else phase
 
 
-def flops_of_costs(study: Study, settings: Mapping[Arm, ArmSettings]) -> float:
-    """What `step_costs` spends."""
-    kinds = step_kinds(settings).values()
-    return (_ROUNDS + 1) * _STEPS * sum(study.step_flops(given, joint)[phase] for phase, given, joint in kinds)
-
-
 def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], advance: OnFraction) -> Product:
     """{kind: {"flops", "ms", "ms_low", "ms_high"}}; every kind has its turn in each round: noise hits all alike."""
     examples = study.subset(min(study.options.fractions), 0)
@@ -54,7 +48,8 @@ def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], advance: OnFra
     kinds = step_kinds(settings)
     blocks = {name: _block(study, kind) for name, kind in kinds.items()}
     learner, _ = study.learners(settings["mixtraining"])
-    states = {name: init_state(learner, study.options.optimizer, jax.random.key(1)) for name in kinds}
+    state = jax.jit(functools.partial(init_state, learner, study.options.optimizer))(jax.random.key(1))
+    states = {name: jax.tree.map(jnp.copy, state) for name in kinds}  # each block takes over its own
     milliseconds: dict[str, list[float]] = {name: [] for name in kinds}
     for turn in range(_ROUNDS + 1):  # the first compiles and warms up
         for place, (name, block) in enumerate(blocks.items()):

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.mixtraining_arms import Study, Trial
 from experiments.mixtraining_config import ARMS, Arm, ArmSettings, MixTrainingOptions
-from experiments.mixtraining_costs import flops_of_costs, step_costs
+from experiments.mixtraining_costs import step_costs
 from experiments.mixtraining_domain import Domain
 from experiments.mixtraining_report import PICTURES, write_report
 from experiments.mixtraining_results import Foundations, build_metrics, identity, run_entry, stage_inputs
@@ -59,7 +59,7 @@ def run_experiment(
     _claim(options.out, identity(experiment, study), options.overwrite)
     with _incomplete_until_done(options.out):
         made_by = provenance(*DISTRIBUTIONS)
-        stages = Stages(options.out / "stages", RunProgress(total + flops_of_costs(study, settings)), made_by)
+        stages = Stages(options.out / "stages", RunProgress(total), made_by)
         shared = stage_inputs(experiment, study)
         base = _foundations(study, settings, stages, shared)
         runs: list[dict[str, Any]] = []
@@ -93,7 +93,6 @@ def _foundations(study: Study, settings: dict[Arm, ArmSettings], stages: Stages,
         "costs",
         shared | {"masks": masks, "fraction": min(study.options.fractions)},
         functools.partial(step_costs, study, settings),
-        cost=flops_of_costs(study, settings),
     )
     references = [
         {"name": name, "fraction": fraction, "accuracy": reached}

@@ -48,9 +48,11 @@ class TextMixTraining(MixTrainingOptions):
     several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
     field: str = "text"
     """The field of JSON lines that holds the text."""
+    ssl_mask: float = 0.5
+    """Share of the bytes hidden in an SSL step."""
     length: int = 64
     """Bytes of a window."""
-    windows: int = 150
+    windows: int = 120
     """Windows of each class to train on, at most: all classes get the same number."""
     test_windows: int = 250
     """Windows of each class to test on, at most."""
@@ -78,7 +80,7 @@ class TextMixTraining(MixTrainingOptions):
 
 
 PRESETS: Mapping[str, TextMixTraining] = {
-    "demo": TextMixTraining(),
+    "demo": TextMixTraining(ssl_epochs=8, sl_epochs=8),
     "micro": TextMixTraining(model="micro", length=128, windows=1000, test_windows=500, fractions=(0.1, 0.25), seeds=3),
 }
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from experiments.language_model_stages import scoring_flops, training_flops
 from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Target
 from mixmin_jax.data.documents import Corpus
@@ -17,10 +18,9 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.markdown import plural, share_of, si_count
 from mixmin_jax.mixture.baselines import fit_under_caps, natural_weights, random_mixtures, uniform_weights
 from mixmin_jax.mixture.regmix import LIGHTGBM_MIN_RUNS, require_lightgbm
-from mixmin_jax.training.language_model import LanguageModelRun, num_parameters, scoring_flops_per_row, training_flops
+from mixmin_jax.training.language_model import LanguageModelRun, num_parameters
 from mixmin_jax.training.mesh import make_mesh, source_devices
 from mixmin_jax.training.proxies import MAX_DEVICE_TOKENS
-from mixmin_jax.training.scoring import count_windows
 
 SHARED_ARMS = ("uniform", "natural")  # the same for every target: trained once, scored on all
 OWN_ARMS = ("mixmin", "mixmin_token", "random_search", "regmix")
@@ -105,12 +105,11 @@ class Plan:
 
     def training_flops(self, role: Role) -> float:
         """One model."""
-        return _training_flops(self.run(role))
+        return training_flops(self.run(role))
 
     def scoring_flops(self, role: Role, documents: list[bytes]) -> float:
         """One model's forward passes over some documents."""
-        run = self.run(role)
-        return count_windows(documents, run.sequence_length) * _row_flops(run)
+        return scoring_flops(self.run(role), documents)
 
     def flops_of(self, target: Target) -> dict[str, float]:
         """One target: what finding weights costs in one seed, one target run, and everything in all seeds."""
@@ -132,16 +131,6 @@ class Plan:
         shared = len(self.arms) - len(OWN_ARMS)
         twice = num_proxies * self.training_flops("proxy") + shared * self.training_flops("target")
         return sum(self.flops_of(target)["total"] for target in self.targets) - more * self.config.seeds * twice
-
-
-@functools.lru_cache
-def _training_flops(run: LanguageModelRun) -> float:
-    return training_flops(run)
-
-
-@functools.lru_cache
-def _row_flops(run: LanguageModelRun) -> float:
-    return scoring_flops_per_row(run)
 
 
 def make_plan(config: TextMixture, sources: tuple[Corpus, ...], targets: tuple[Target, ...]) -> Plan:

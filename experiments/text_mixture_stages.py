@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
+from experiments.certified_weights import TOLERANCE, certified_weights
+from experiments.language_model_stages import Models, score_models, train_models
 from experiments.progress import OnFraction
 from experiments.stages import Product, Stages
 from experiments.text_mixture_data import Target
@@ -20,24 +21,10 @@ from mixmin_jax.mixture.baselines import best_random_mixture, candidate_mixtures
 from mixmin_jax.mixture.objective import CrossEntropy, Objective, cross_entropy
 from mixmin_jax.mixture.regmix import fit_regmix, propose
 from mixmin_jax.mixture.solution import TargetLosses
-from mixmin_jax.mixture.solve import solve
 from mixmin_jax.mixture.targets import WorstCase, weighted_sum, worst_case
-from mixmin_jax.training.proxies import train_on_mixtures
-from mixmin_jax.training.scoring import score_documents
 
 SOLVED_ARMS = ("mixmin", "mixmin_token")
-TOLERANCE = 1e-9  # of the solver, relative to the sum of the example weights
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
-
-
-@dataclasses.dataclass(frozen=True)
-class Models:
-    """Trained models and all that determines them."""
-
-    role: Role
-    inputs: Any
-    params: Any
-    draws_MxK: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,69 +52,35 @@ class SeedStages:
         self, name: str, role: Role, weights_MxK: np.ndarray, labels: tuple[str, ...], target: str | None = None
     ) -> Models:
         """Train one model per row of weights; caps hold in target runs."""
-        plan, run = self._plan, self._plan.run(role)
-        max_epochs = plan.config.max_epochs if role == "target" else None
-        inputs = plan.inputs | {
-            "role": role,
-            "run": dataclasses.asdict(run),
-            "weights": weights_MxK.tolist(),
-            "seed": self._seed,
-            "max_epochs": max_epochs,
-        }
-
-        def compute(advance: OnFraction) -> Product:
-            trained = train_on_mixtures(
-                run,
-                plan.store,
-                weights_MxK,
-                jax.random.fold_in(jax.random.key(self._seed), 0 if role == "proxy" else 1),
-                max_epochs=max_epochs,
-                mesh=plan.mesh(len(weights_MxK)),
-                tokens_on=plan.tokens_on,
-                on_block=lambda done, of, losses: advance(done, of),
-                names=labels,
-            )
-            params = flatten_dict(jax.device_get(trained.params), sep="/")
-            return {f"params/{path}": leaf for path, leaf in params.items()} | {"draws_MxK": trained.draws_MxK}
-
-        product = self._stages.run(
+        plan = self._plan
+        return train_models(
+            self._stages,
             f"train-{name}-seed{self._seed}",
-            inputs,
-            compute,
-            cost=len(weights_MxK) * plan.training_flops(role),
+            plan.run(role),
+            plan.store,
+            weights_MxK,
+            jax.random.fold_in(jax.random.key(self._seed), 0 if role == "proxy" else 1),
+            plan.inputs | {"role": role, "seed": self._seed},
+            labels=labels,
+            max_epochs=plan.config.max_epochs if role == "target" else None,
+            mesh=plan.mesh(len(weights_MxK)),
+            tokens_on=plan.tokens_on,
             target=target,
         )
-        leaves = {key.removeprefix("params/"): leaf for key, leaf in product.items() if key.startswith("params/")}
-        return Models(role, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"])
 
     def score(self, name: str, models: Models, target: Target, parts: tuple[str, ...], tokens: bool) -> Product:
         """Log-likelihoods of the target's documents: `document_DxM`, and with `tokens` also `token_NxM`, in nats."""
-        plan, num_models = self._plan, len(models.draws_MxK)
-        documents = [document for part in parts for document in target.documents(part)]
-        inputs = {
-            "models": models.inputs,
-            "target": target.corpus.fingerprint,
-            "tokens": tokens,
-            "documents": [getattr(target, part).tolist() for part in parts],
-        }
-
-        def compute(advance: OnFraction) -> Product:
-            scores = score_documents(
-                plan.run(models.role).model,
-                models.params,
-                documents,
-                plan.store.length,
-                mesh=plan.mesh(num_models),
-                on_block=advance,
-            )
-            product: Product = {"document_DxM": scores.document_logp_DxM, "bytes_D": scores.bytes_D}
-            return product | ({"token_NxM": scores.logp_NxM} if tokens else {})
-
-        return self._stages.run(
+        return score_models(
+            self._stages,
             f"score-{name}-{target.name}-seed{self._seed}",
-            inputs,
-            compute,
-            cost=num_models * plan.scoring_flops(models.role, documents),
+            models,
+            [document for part in parts for document in target.documents(part)],
+            {
+                "target": target.corpus.fingerprint,
+                "documents": [getattr(target, part).tolist() for part in parts],
+            },
+            tokens=tokens,
+            mesh=self._plan.mesh(len(models.draws_MxK)),
             target=target.name,
         )
 
@@ -285,19 +238,8 @@ def _objective(plan: Plan, logp_NxK: np.ndarray, num_bytes: int) -> CrossEntropy
 
 def _solve(plan: Plan, objective: Objective | WorstCase) -> dict[str, Any]:
     """The weights that minimise a loss in nats per byte, with their certificate."""
-    solution = solve(
-        objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K, tolerance=TOLERANCE, throw=False
-    )
-    return {
-        "weights": solution.weights.tolist(),
-        "loss": solution.loss,
-        "gap": solution.gap,
-        "tolerance": solution.goal,
-        "iterations": solution.iterations,
-        "converged": solution.converged,
-        "method": solution.method,
-        "gap_history": [gap if math.isfinite(gap) else None for gap in solution.gap_history.tolist()],
-    } | ({} if solution.targets is None else {"targets": _per_target(plan, solution.targets)})
+    record, solution = certified_weights(objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K)
+    return record | ({} if solution.targets is None else {"targets": _per_target(plan, solution.targets)})
 
 
 def _per_target(plan: Plan, found: TargetLosses) -> dict[str, dict[str, float]]:

@@ -169,7 +169,7 @@ def _same_accuracy(metrics: Metrics) -> Sentences:
             some = f" ({found.num_reached} of {len(found.per_seed)} seeds)" if short else ""
             reached.append(f"{md.percent_spread(vars(found))} of its FLOPs at {place}{some}")
         if short:
-            missed.append(f"{place} in {short} of {md.plural(len(found.per_seed), 'seed')}")
+            missed.append(f"{place} in {short} of {len(found.per_seed)} seeds" if len(found.per_seed) > 1 else place)
     against, rest = [], []
     if missed:
         against.append(

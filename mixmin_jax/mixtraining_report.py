@@ -29,6 +29,7 @@ from mixmin_jax.mixtraining_runs import (
 NOUNS = {"images": "image", "text": "text"}
 STEP_KINDS = {
     "ssl": "SSL",
+    "ssl_of_ssl_then_sl": "SSL of `ssl_then_sl`, at its own mask",
     "sl": "SL",
     "joint_visible": "joint, visible tokens only",
     "joint_all_tokens": "joint, all tokens, hidden ones as mask tokens",

@@ -1,0 +1,56 @@
+"""Which joint step, alpha, mix ratio, mask and restarts are best for MixTraining on images? One change at a time.
+
+    python -m experiments.image_mixtraining_variants                  on digits
+    python -m experiments.image_mixtraining_variants --preset micro --dataset folder:PATH --fractions 0.1 --seeds 3
+
+Judged on the validation part; the test part is not touched.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.command_line import run
+from experiments.image_mixtraining import PRESETS, ImageMixTraining, read_domain
+from experiments.mixtraining_variants import run_variants
+from mixmin_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageMixTrainingVariants(ImageMixTraining):
+    """MixTraining with one thing changed at a time, at one fraction of the data, judged on the validation part.
+
+    Options are those of experiments.image_mixtraining; --tune and --matched have no use here and are refused.
+    """
+
+    out: Path = Path("runs/image_mixtraining_variants")
+    """Folder for the results; an interrupted run goes on from what it finds there."""
+    fractions: tuple[float, ...] = (0.25,)
+    """The share of the training examples to train on: one."""
+    matched: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.fractions) != 1:
+            raise InputError(f"--fractions must be one share here, not {' '.join(map(str, self.fractions))}")
+        if self.tune or self.matched:
+            raise InputError("--tune and --matched belong to experiments.image_mixtraining; leave them out")
+
+
+def _preset(config: ImageMixTraining) -> ImageMixTrainingVariants:
+    """A preset of the experiment, at its smallest fraction."""
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    changed = {"out": ImageMixTrainingVariants.out, "fractions": (min(config.fractions),), "matched": False}
+    return ImageMixTrainingVariants(**(given | changed))
+
+
+VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {name: _preset(config) for name, config in PRESETS.items()}
+
+
+def main(config: ImageMixTrainingVariants) -> None:
+    domain, _ = read_domain(config)
+    run_variants("image_mixtraining_variants", domain, config)
+
+
+if __name__ == "__main__":
+    run(ImageMixTrainingVariants, main, VARIANT_PRESETS)

@@ -1,0 +1,46 @@
+"""Both papers in one run: MixMin picks the text of self-supervision, MixTraining trains on it and on few labels.
+
+    python -m experiments.mixed_mixtraining                demonstration on text that Python carries (minutes)
+    python -m experiments.mixed_mixtraining --sources DIR --task FILE FILE [...] --out DIR [--preset small]
+
+MixMin (Thudi et al., arXiv:2502.10510): one small proxy per source, the log-likelihoods of the labelled windows under
+each, certified weights. MixTraining (Li et al., arXiv:2502.19513): self-supervision on windows of the sources by these
+weights, beside labelled windows of the task, in joint steps that encode both at once.
+"""
+
+from experiments.command_line import run
+from experiments.mixed_mixtraining_config import PRESETS, MixedMixTraining
+from experiments.mixed_mixtraining_plan import describe_plan, make_plan
+from experiments.mixed_mixtraining_report import conclusion, write_report
+from experiments.mixed_mixtraining_results import build_metrics
+from experiments.mixed_mixtraining_stages import overlap_stage, run_seed
+from experiments.progress import RunProgress
+from experiments.provenance import provenance
+from experiments.result_files import claim_run, write_json
+from experiments.stages import Stages
+from experiments.text_mixture import incomplete_until_done
+
+DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")
+
+
+def main(config: MixedMixTraining) -> None:
+    plan = make_plan(config)
+    print(describe_plan(plan), flush=True)
+    if config.dry_run:
+        return
+    claim_run(config.out, plan.identity, config.overwrite)
+    with incomplete_until_done(config.out):
+        made_by = provenance(*DISTRIBUTIONS)
+        stages = Stages(config.out / "stages", RunProgress(plan.flops_in_all), made_by)
+        overlap = overlap_stage(plan, stages)
+        results = []
+        for seed in range(config.seeds):
+            results.append(run_seed(plan, seed, stages))
+            metrics = build_metrics(plan, results, overlap, stages, made_by)
+            write_json(config.out / "metrics.json", metrics)
+            write_report(config.out, metrics)
+    print(f"\n{config.out / 'report.md'}\n{conclusion(metrics)}")
+
+
+if __name__ == "__main__":
+    run(MixedMixTraining, main, PRESETS)

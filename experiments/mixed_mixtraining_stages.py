@@ -1,0 +1,165 @@
+"""The stages of one seed of the experiment that joins both papers, each found again if it was already computed.
+
+Axes: N labelled windows of all tasks, K sources.
+"""
+
+import dataclasses
+import io
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from experiments.certified_weights import TOLERANCE, certified_weights
+from experiments.language_model_stages import score_models, train_models
+from experiments.mixed_mixtraining_data import as_documents, fingerprint_of
+from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, Plan
+from experiments.mixtraining_domain import Labels, accuracy
+from experiments.mixtraining_trial import loss_curve
+from experiments.progress import OnFraction
+from experiments.result_files import write_bytes
+from experiments.stages import Product, Stages
+from experiments.text_mixtraining_data import linear_on_ngrams
+from mixmin_jax.data.documents import Corpus
+from mixmin_jax.data.overlap import find_overlap
+from mixmin_jax.mixture.baselines import natural_weights, uniform_weights
+from mixmin_jax.mixture.objective import cross_entropy
+from mixmin_jax.training.mixtraining import train
+from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.schedule import phase_steps
+
+NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedResult:
+    """What one seed found."""
+
+    seed: int
+    weights: dict[str, np.ndarray]  # arm of MIXTURES -> weights_K
+    proxy_loss: dict[str, float]  # arm of MIXTURES -> loss of the mixture of proxies, nats per byte
+    solution: dict[str, Any]  # certificate of `mixmin`
+    runs: dict[str, Product]  # arm -> what `_train` returns
+    references: list[dict[str, float]]  # of each task: name -> test accuracy
+
+
+def run_seed(plan: Plan, seed: int, stages: Stages) -> SeedResult:
+    """Proxies, weights, all arms and the references."""
+    examples = plan.labelled(seed)
+    windows = as_documents(examples)
+    solution = _solve(plan, seed, windows, stages)
+    weights = {
+        "natural": natural_weights(plan.store.windows_K),
+        "uniform": uniform_weights(len(plan.names)),
+        "mixmin": np.array(solution["weights"]),
+    }
+    runs = {arm: _run(plan, arm, seed, weights, examples, stages) for arm in ARMS}
+    references = [
+        stages.run(
+            f"reference-{number}-seed{seed}",
+            {"train": fingerprint_of(as_documents([train])), "test": fingerprint_of(as_documents([task.test]))},
+            lambda advance, train=train, task=task: dict(linear_on_ngrams(train, task.test)),  # type: ignore[misc]
+        )
+        for number, (train, task) in enumerate(zip(examples, plan.tasks, strict=True))
+    ]
+    loss = {arm: _proxy_loss(w_K, solution["document_NxK"], solution["bytes_N"]) for arm, w_K in weights.items()}
+    return SeedResult(seed, weights, loss, solution, runs, references)
+
+
+def overlap_stage(plan: Plan, stages: Stages) -> Product:
+    """How many of the tasks' documents share much of their text with a source, by source."""
+
+    def compute(_advance: OnFraction) -> Product:
+        corpora = {corpus.fingerprint: corpus for task in plan.tasks for corpus in task.corpora}
+        documents = tuple(document for corpus in corpora.values() for document in corpus.documents)
+        found = find_overlap(
+            Corpus("tasks", documents, "all classes"), plan.sources, words=NGRAM_WORDS, threshold=NGRAM_SHARE
+        )
+        counts = {"ngram": found.words, "threshold": found.threshold, "documents": len(documents)}
+        return counts | {"sources": found.num_matched}
+
+    inputs = {"data": plan.identity["data"], "tasks": plan.identity["tasks"]}
+    return stages.run("overlap", inputs | {"words": NGRAM_WORDS, "share": NGRAM_SHARE}, compute)
+
+
+def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Product:
+    """MixMin on the labelled windows, a row each: weights, certificate, and the rows `document_NxK` and `bytes_N`."""
+    proxies = train_models(
+        stages,
+        f"proxies-seed{seed}",
+        plan.config.proxy,
+        plan.store,
+        np.eye(len(plan.names)),
+        jax.random.fold_in(jax.random.key(seed), 2),
+        plan.source_inputs | {"seed": seed},
+        labels=plan.names,
+    )
+    described = {"windows": fingerprint_of(windows)}
+    scored = score_models(stages, f"scores-seed{seed}", proxies, windows, described)
+    logp_NxK, bytes_N = scored["document_DxM"], scored["bytes_D"]
+
+    def compute(_advance: OnFraction) -> Product:
+        per_byte_N = np.full(len(logp_NxK), 1 / bytes_N.sum())
+        objective = cross_entropy(logp_NxK, example_weights=per_byte_N, sources=plan.names)
+        return certified_weights(objective, method=plan.config.method)[0]
+
+    inputs = {"proxies": proxies.inputs, **described, "method": plan.config.method, "tolerance": TOLERANCE}
+    found = stages.run(f"weights-seed{seed}", inputs, compute)
+    return found | {"document_NxK": logp_NxK, "bytes_N": bytes_N}
+
+
+def _run(
+    plan: Plan, arm: str, seed: int, weights: dict[str, np.ndarray], examples: tuple[Labels, ...], stages: Stages
+) -> Product:
+    """One training, found again if it is there."""
+    weights_K = weights[arm if arm in MIXTURES else "natural"]  # which no other arm draws from
+    inputs = {key: value for key, value in plan.identity.items() if key != "seeds"}
+    inputs |= {"arm": arm, "seed": seed, "weights": weights_K.tolist() if arm in MIXTURES else None}
+    return stages.run(
+        f"{arm}-seed{seed}",
+        inputs,
+        lambda advance: _train(plan, arm, seed, weights_K, examples, advance),
+        cost=plan.flops(arm),
+    )
+
+
+def _train(
+    plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], advance: OnFraction
+) -> Product:
+    """Train an arm and test it.  Raises `Diverged` if its loss is not finite, with the last good parameters kept."""
+    started, steps = time.perf_counter(), plan.steps(arm)
+    data = plan.data(arm, weights_K, examples, seed)
+    run = train(
+        plan.learner,
+        steps,
+        plan.fetch,
+        data,
+        plan.config.optimizer,
+        jax.random.fold_in(jax.random.key(seed), 0),
+        on_block=lambda done, of, losses, state: advance(done, of),
+        **plan.joint,
+    )
+    if run.failure is not None:
+        path = plan.config.out / f"failed-{arm}-seed{seed}.npz"
+        content = io.BytesIO()
+        np.savez(content, **flatten_dict(jax.device_get(run.state.params), sep="/"))
+        write_bytes(path, content.getvalue())
+        raise Diverged(f"{arm}, seed {seed}: {run.failure}. The parameters are in {path}")
+    judged = [accuracy(judge, run.state.params, task.test) for judge, task in zip(plan.judges, plan.tasks, strict=True)]
+    return {
+        "accuracies": [reached for reached, _ in judged],
+        "test_losses": [nats for _, nats in judged],
+        "flops": plan.flops(arm),
+        "wall_seconds": time.perf_counter() - started,
+        "steps": dict(phase_steps(steps)),
+        "curve": loss_curve(steps, run.losses),
+        "draws": np.asarray(data[1].counts_K).tolist() if (steps.alpha > 0).any() else None,
+    }
+
+
+def _proxy_loss(weights_K: np.ndarray, logp_NxK: np.ndarray, bytes_N: np.ndarray) -> float:
+    with np.errstate(divide="ignore"):
+        mixed_N = np.logaddexp.reduce(logp_NxK + np.log(weights_K), axis=1)
+    return float(-mixed_N.sum() / bytes_N.sum())
