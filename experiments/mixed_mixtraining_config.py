@@ -24,7 +24,7 @@ class MixedMixTraining:
 
     The task: which class is a window of text from? With no arguments: a demonstration on text that every Python
     installation carries (three kinds of documentation are told apart; other kinds of text are the sources). Presets:
-    demo (minutes on a laptop), small (an hour on two cores).
+    demo (minutes on a laptop), small (hours on two cores; not yet run by anyone).
     """
 
     out: Path = Path("runs/mixed_mixtraining")

@@ -38,7 +38,8 @@ class TextMixTraining(MixTrainingOptions):
     """Compare supervised training, "pretrain, then fine-tune" and MixTraining on text.
 
     The task: which of the sources is a window of text from? With no arguments: a demonstration on text that every
-    Python installation carries. Presets: demo (minutes on a laptop), micro (a larger model and more text).
+    Python installation carries. Presets: demo (minutes on a laptop), micro (a larger model
+    and more text; not yet run by anyone).
     """
 
     out: Path = Path("runs/text_mixtraining")

@@ -11,7 +11,14 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import command_line, stages, text_mixture_report, text_mixture_stages
+from experiments import (
+    certified_weights,
+    command_line,
+    language_model_stages,
+    stages,
+    text_mixture_report,
+    text_mixture_stages,
+)
 from experiments.text_mixture import main
 from experiments.text_mixture_config import PRESETS, TextMixture
 from experiments.text_mixture_data import read_text, split_target
@@ -149,8 +156,14 @@ def forbid(*_, **__):
 
 def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch, capsys):
     before = load(finished)
-    for name in ("train_on_mixtures", "score_documents", "find_overlap", "solve", "fit_regmix"):
-        monkeypatch.setattr(text_mixture_stages, name, forbid)
+    for module, name in (
+        (language_model_stages, "train_on_mixtures"),
+        (language_model_stages, "score_documents"),
+        (certified_weights, "solve"),
+        (text_mixture_stages, "find_overlap"),
+        (text_mixture_stages, "fit_regmix"),
+    ):
+        monkeypatch.setattr(module, name, forbid)
     main(config)
     assert without_times(load(finished)) == without_times(before)
 
@@ -163,9 +176,9 @@ def test_another_run_is_refused_unless_told(finished, config, tmp_path, monkeypa
         main(other)
     assert load(out)["data"]["target"]["split_seed"] == 0
     trained = []
-    original = text_mixture_stages.train_on_mixtures
+    original = language_model_stages.train_on_mixtures
     monkeypatch.setattr(
-        text_mixture_stages, "train_on_mixtures", lambda *a, **k: trained.append(k["names"]) or original(*a, **k)
+        language_model_stages, "train_on_mixtures", lambda *a, **k: trained.append(k["names"]) or original(*a, **k)
     )
     main(dataclasses.replace(other, overwrite=True))
     assert load(out)["data"]["target"]["split_seed"] == 1
