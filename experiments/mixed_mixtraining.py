@@ -16,9 +16,8 @@ from experiments.mixed_mixtraining_results import build_metrics
 from experiments.mixed_mixtraining_stages import overlap_stage, run_seed
 from experiments.progress import RunProgress
 from experiments.provenance import provenance
-from experiments.result_files import claim_run, write_json
+from experiments.result_files import claim_run, incomplete_until_done, write_json
 from experiments.stages import Stages
-from experiments.text_mixture import incomplete_until_done
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")
 

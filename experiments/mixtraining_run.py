@@ -1,10 +1,9 @@
 """Every MixTraining experiment from its domain on: the plan, the stages, the results."""
 
-import contextlib
 import functools
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from experiments.mixtraining_results import Foundations, build_metrics, identity
 from experiments.mixtraining_trial import arrays, run_trial
 from experiments.mixtraining_tuning import check_search, search_flops, tune
 from experiments.progress import OnFraction, RunProgress
-from experiments.provenance import command, provenance
-from experiments.result_files import claim_run, write_bytes, write_json, write_status
+from experiments.provenance import provenance
+from experiments.result_files import claim_run, incomplete_until_done, write_bytes, write_json
 from experiments.stages import Product, Stages
 from mixmin_jax.mixtraining_conclusion import conclusion
 from mixmin_jax.training.proxies import Diverged
@@ -57,7 +56,7 @@ def run_experiment(
     if options.dry_run:
         return {}
     _claim(options.out, identity(experiment, study), options.overwrite)
-    with _incomplete_until_done(options.out):
+    with incomplete_until_done(options.out):
         made_by = provenance(*DISTRIBUTIONS)
         stages = Stages(options.out / "stages", RunProgress(total), made_by)
         shared = stage_inputs(experiment, study)
@@ -181,14 +180,3 @@ def _claim(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
         old = [out / name for name in ("metrics.json", "report.md", "summary.md", PICTURES)]
         for path in [*old, *out.glob("*.png"), *(out / FAILED).glob("*.npz")]:
             path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _incomplete_until_done(out: Path) -> Iterator[None]:
-    write_status(out, complete=False, how_to_go_on=command())
-    try:
-        yield
-    except BaseException:
-        print(f"incomplete: finished runs are kept in {out}; the same command goes on from there", file=sys.stderr)
-        raise
-    write_status(out, complete=True)

@@ -1,12 +1,15 @@
 """Result folders: claimed before compute, written file by file, never half a file."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments.provenance import command
 from mixmin_jax.errors import InputError
 
 
@@ -70,6 +73,21 @@ def _differences(held: Any, new: Any, path: str = "") -> list[str]:
 def write_status(out: Path, complete: bool, how_to_go_on: str | None = None) -> None:
     """Write `status.json`: whether the results in `out` are complete, and if not, which command completes them."""
     write_json(out / "status.json", {"complete": complete} | ({"how_to_go_on": how_to_go_on} if how_to_go_on else {}))
+
+
+@contextlib.contextmanager
+def incomplete_until_done(out: Path) -> Iterator[None]:
+    """Say in `out`/status.json, and on the way out, that a run which stopped early is incomplete and how to go on."""
+    write_status(out, complete=False, how_to_go_on=command())
+    try:
+        yield
+    except BaseException:
+        print(
+            f"incomplete: finished stages and seeds are kept in {out}; the same command goes on from there",
+            file=sys.stderr,
+        )
+        raise
+    write_status(out, complete=True)
 
 
 def write_text(path: Path, text: str) -> None:

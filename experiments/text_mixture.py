@@ -7,16 +7,13 @@ MixMin (Thudi et al., arXiv:2502.10510): one small proxy model per source, the t
 convex problem over those, then one training run on the mixture found.
 """
 
-import contextlib
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.command_line import run
 from experiments.progress import RunProgress
-from experiments.provenance import command, cpu_cores, provenance
-from experiments.result_files import claim_run, write_json, write_status
+from experiments.provenance import cpu_cores, provenance
+from experiments.result_files import claim_run, incomplete_until_done, write_json
 from experiments.stages import Product, Stages
 from experiments.text_mixture_config import PRESETS, TextMixture
 from experiments.text_mixture_data import Target, read_text, split_target
@@ -83,21 +80,6 @@ def write_target(
     write_json(folder / "overlap.json", overlap)
     write_report(folder, metrics)
     return metrics
-
-
-@contextlib.contextmanager
-def incomplete_until_done(out: Path) -> Iterator[None]:
-    """Say in `out`/status.json, and on the way out, that a run which stopped early is incomplete and how to go on."""
-    write_status(out, complete=False, how_to_go_on=command())
-    try:
-        yield
-    except BaseException:
-        print(
-            f"incomplete: finished stages and seeds are kept in {out}; the same command goes on from there",
-            file=sys.stderr,
-        )
-        raise
-    write_status(out, complete=True)
 
 
 if __name__ == "__main__":
