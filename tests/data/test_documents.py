@@ -34,7 +34,7 @@ def write_json_lines(path, texts, field="text"):
 def test_json_lines_give_back_what_was_written(tmp_path_factory, texts, zipped):
     path = tmp_path_factory.mktemp("t") / ("a.b.jsonl" + ".gz" * zipped)
     write_json_lines(path, texts)
-    kept = tuple(text.encode() for text in texts if text.encode().strip())
+    kept = tuple(text.encode() for text in texts if text.strip())
     if not kept:
         with pytest.raises(InputError, match="empty"):
             read_corpus(path)
