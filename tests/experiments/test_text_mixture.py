@@ -189,6 +189,7 @@ def test_another_run_is_refused_unless_told(finished, config, tmp_path, monkeypa
         main(dataclasses.replace(config, out=tmp_path / "foreign"))
 
 
+@pytest.mark.slow
 def test_one_mixture_for_all_targets_is_one_more_arm(finished, config, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
@@ -282,6 +283,7 @@ def test_a_damaged_stage_is_made_again(finished, config, tmp_path):
     assert without_times(load(out)) == without_times(load(finished))
 
 
+@pytest.mark.slow
 def test_a_cap_binds_in_every_arm(config, tmp_path):
     out = tmp_path / "out"
     main(dataclasses.replace(config, out=out, seeds=1, target=config.target[:1], max_epochs=0.2))
