@@ -163,20 +163,12 @@ def _weights(metrics: Metrics) -> str:
 
 
 def _solver(metrics: Metrics) -> str:
-    solved = metrics["mixmin"]
-    row = [
-        f"{solved['loss']:.6f}",
-        f"{solved['gap']:.1e}",
-        f"{solved['tolerance']:.0e}",
-        str(solved["iterations"]),
-        "yes" if solved["converged"] else "**no**",
-        solved["method"].replace("_", " "),
-        str(solved["seed"]),
-    ]
-    header = ["loss, nats per byte", "gap", "tolerance", "iterations", "converged", "method", "seed"]
+    row = md.certificate_cells(metrics["mixmin"])
     return (
         "The gap is a certificate: no weights have a loss on the labelled windows lower than this by more than the gap."
-        " The seed with the largest gap is shown.\n\n" + md.table(header, [row]) + "\n\n![the gap](gap.png)"
+        " The seed with the largest gap is shown.\n\n"
+        + md.table(md.CERTIFICATE_HEADER, [row])
+        + "\n\n![the gap](gap.png)"
     )
 
 

@@ -16,7 +16,7 @@ from experiments.mixtraining_run import identity
 from experiments.mixtraining_trial import run_trial
 from experiments.progress import RunProgress
 from experiments.provenance import provenance
-from experiments.result_files import claim_run, write_json, write_text
+from experiments.result_files import claim_run, incomplete_until_done, write_json, write_text
 from experiments.stages import Stages
 from mixmin_jax import markdown as md
 from mixmin_jax.comparison import paired_difference, summary, verdict
@@ -82,30 +82,31 @@ def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -
     stages = Stages(options.out / "stages", RunProgress(total), made_by)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     record: dict[str, Any] = {}
-    for seed in range(options.seeds):
-        for name, variant in variants.items():
-            its, trial = variant.study(study), trials[name][seed]
-            product = stages.run(
-                f"{name.replace(' ', '-').replace(',', '').replace(':', '')}-seed{seed}",
-                shared | trial.inputs | {"options": dict(variant.options)},
-                functools.partial(run_trial, its, trial, domain.validation),
-                cost=its.cost(trial),
-            )
-            results[name].append({key: product[key] for key in ("accuracy", "flops", "failure", "epochs")})
-        record = {
-            "schema_version": 1,
-            "experiment": experiment,
-            "complete": seed == options.seeds - 1,
-            "dataset": dict(domain.dataset),
-            "fraction": options.fractions[0],
-            "examples": len(study.rows(options.fractions[0], 0)),
-            "seeds": list(range(seed + 1)),
-            "base": options.settings("mixtraining").of("mixtraining"),
-            "variants": results,
-            "made_by": made_by,
-        }
-        write_json(options.out / "variants.json", record)
-        write_text(options.out / "variants.md", variants_table(record) + "\n")
+    with incomplete_until_done(options.out):
+        for seed in range(options.seeds):
+            for name, variant in variants.items():
+                its, trial = variant.study(study), trials[name][seed]
+                product = stages.run(
+                    f"{name.replace(' ', '-').replace(',', '').replace(':', '')}-seed{seed}",
+                    shared | trial.inputs | {"options": dict(variant.options)},
+                    functools.partial(run_trial, its, trial, domain.validation),
+                    cost=its.cost(trial),
+                )
+                results[name].append({key: product[key] for key in ("accuracy", "flops", "failure", "epochs")})
+            record = {
+                "schema_version": 1,
+                "experiment": experiment,
+                "complete": seed == options.seeds - 1,
+                "dataset": dict(domain.dataset),
+                "fraction": options.fractions[0],
+                "examples": len(study.rows(options.fractions[0], 0)),
+                "seeds": list(range(seed + 1)),
+                "base": options.settings("mixtraining").of("mixtraining"),
+                "variants": results,
+                "made_by": made_by,
+            }
+            write_json(options.out / "variants.json", record)
+            write_text(options.out / "variants.md", variants_table(record) + "\n")
     print(f"\n{options.out / 'variants.md'}\n{variants_table(record)}")
     return record
 

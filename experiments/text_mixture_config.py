@@ -78,6 +78,11 @@ class TextMixture:
             raise InputError(f"--combine {self.combine} needs several targets; give --target more than one")
         if self.combine == "worst_case" and self.method not in ("auto", "interior_point"):
             raise InputError("--combine worst_case needs --method auto or interior_point; others need a smooth loss")
+        if self.method == "active_set" and (self.combine or self.max_epochs is not None):
+            other = "--combine" if self.combine else "--max-epochs"
+            raise InputError(
+                f"--method active_set knows one target and no caps, but {other} is given: use --method auto"
+            )
         if min(self.fit_bytes, self.test_bytes) < 1:
             raise InputError("--fit-bytes and --test-bytes must be positive")
         if self.mesh_data < 1 or (self.mesh_source is not None and self.mesh_source < 1):

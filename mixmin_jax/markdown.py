@@ -47,6 +47,22 @@ def points(difference: Mapping[str, Any]) -> str:
     return f"{100 * difference['mean']:+.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
 
 
+CERTIFICATE_HEADER = ["loss, nats per byte", "gap", "tolerance", "iterations", "converged", "method", "seed"]
+
+
+def certificate_cells(solved: Mapping[str, Any]) -> list[str]:
+    """Solved weights in a table under `CERTIFICATE_HEADER`."""
+    return [
+        f"{solved['loss']:.6f}",
+        f"{solved['gap']:.1e}",
+        f"{solved['tolerance']:.0e}",
+        str(solved["iterations"]),
+        "yes" if solved["converged"] else "**no**",
+        solved["method"].replace("_", " "),
+        str(solved["seed"]),
+    ]
+
+
 def spearman(value: float | None) -> str:
     """A rank correlation, or that there is none."""
     return "undefined" if value is None else f"{value:.2f}"

@@ -219,18 +219,9 @@ def _epochs(metrics: Metrics) -> str:
 
 
 def _solver(metrics: Metrics) -> str:
-    header = ["weights", "loss, nats per byte", "gap", "tolerance", "iterations", "converged", "method", "seed"]
+    header = ["weights", *md.CERTIFICATE_HEADER]
     rows = [
-        [
-            md.code(arm),
-            f"{solved['loss']:.6f}",
-            f"{solved['gap']:.1e}",
-            f"{solved['tolerance']:.0e}",
-            str(solved["iterations"]),
-            "yes" if solved["converged"] else "**no**",
-            solved["method"].replace("_", " "),
-            str(solved["seed"]),
-        ]
+        [md.code(arm), *md.certificate_cells(solved)]
         for arm, solved in ((arm, metrics[arm]) for arm in SOLVED_ARMS if arm in metrics)
     ]
     together = ""

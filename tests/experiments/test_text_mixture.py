@@ -329,6 +329,7 @@ def test_the_cost_of_several_targets_counts_what_they_share_once(config):
         ({"target": ()}, "--sources is given without --target"),
         ({"combine": "weighted", "target": ("one",)}, "--combine weighted needs several targets"),
         ({"combine": "worst_case", "method": "mirror_descent"}, "needs --method auto or interior_point"),
+        ({"max_epochs": 4.0, "method": "active_set"}, "no caps, but --max-epochs is given: use --method auto"),
         ({"sources": ()}, "--target is given without --sources"),
         ({"sources": ("nowhere",)}, "nowhere: no such folder"),
         ({"target": ("{data}/sources/digits.jsonl",)}, "'digits' is the name of a source and of a target"),
