@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import tyro
+
 from experiments.command_line import run
 from experiments.image_mixtraining import PRESETS, ImageMixTraining, read_domain
 from experiments.mixtraining_variants import run_variants
@@ -20,14 +22,20 @@ from mixmin_jax.errors import InputError
 class ImageMixTrainingVariants(ImageMixTraining):
     """MixTraining with one thing changed at a time, at one fraction of the data, judged on the validation part.
 
-    Options are those of experiments.image_mixtraining; --tune and --matched have no use here and are refused.
+    Options are those of experiments.image_mixtraining but for those that have no use here (search, matched compute,
+    evaluations along a run, price), which are refused.
     """
 
     out: Path = Path("runs/image_mixtraining_variants")
     """Folder for the results; an interrupted run goes on from what it finds there."""
     fractions: tuple[float, ...] = (0.25,)
     """The share of the training examples to train on: one."""
-    matched: bool = False
+    matched: tyro.conf.Suppress[bool] = False
+    tune: tyro.conf.Suppress[bool] = False
+    tune_trials: tyro.conf.Suppress[int] = ImageMixTraining.tune_trials
+    checkpoints: tyro.conf.Suppress[int] = 0
+    checkpoint_examples: tyro.conf.Suppress[int] = ImageMixTraining.checkpoint_examples
+    price_per_hour: tyro.conf.Suppress[float | None] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +48,12 @@ class ImageMixTrainingVariants(ImageMixTraining):
 def _preset(config: ImageMixTraining) -> ImageMixTrainingVariants:
     """A preset of the experiment, at its smallest fraction."""
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    changed = {"out": ImageMixTrainingVariants.out, "fractions": (min(config.fractions),), "matched": False}
+    changed = {
+        "out": ImageMixTrainingVariants.out,
+        "fractions": (min(config.fractions),),
+        "matched": False,
+        "checkpoints": 0,
+    }
     return ImageMixTrainingVariants(**(given | changed))
 
 

@@ -167,7 +167,7 @@ def _solver(metrics: Metrics) -> str:
     return (
         "The gap is a certificate: no weights have a loss on the labelled windows lower than this by more than the gap."
         " The seed with the largest gap is shown.\n\n"
-        + md.table(md.CERTIFICATE_HEADER, [row])
+        + md.table(md.certificate_header("nats per byte"), [row])
         + "\n\n![the gap](gap.png)"
     )
 

@@ -267,8 +267,10 @@ def gap_time_figure(
 
 
 @styled
-def fidelity_figure(fidelity: Mapping[str, Any], rows: Sequence[str] = ("document", "token")) -> ReportFigure:
-    """The loss that the mixture of proxies predicts against the loss that training reached, in bits per byte.
+def fidelity_figure(
+    fidelity: Mapping[str, Any], rows: Sequence[str] = ("document", "token"), unit: str = "bits per byte"
+) -> ReportFigure:
+    """The loss that the mixture of proxies predicts against the loss that training reached.
 
     A column per kind of row (document, token), one line of panels for the arms and one for the random mixtures: they
     are models of different size, at different levels of loss.  n and the rank correlation inside seed and size stand
@@ -277,6 +279,7 @@ def fidelity_figure(fidelity: Mapping[str, Any], rows: Sequence[str] = ("documen
     Args:
         fidelity: what `comparison.fidelity` returns.
         rows: the kinds of rows, in the order of the columns.
+        unit: of the losses.
     """
     points = fidelity["points"]
     arms = list(dict.fromkeys(point["label"] for point in points if point["label"] != RANDOM_MIXTURE))
@@ -298,8 +301,8 @@ def fidelity_figure(fidelity: Mapping[str, Any], rows: Sequence[str] = ("documen
         axes.yaxis.set_major_locator(MaxNLocator(5))
     overall = "; ".join(f"{row} rows: {_correlation(fidelity[row]['all'])}" for row in rows)
     figure.suptitle(f"all points, ranked inside each seed and model size\n{overall}")
-    figure.supxlabel("predicted by the mixture of proxies, bits per byte")
-    figure.supylabel("reached after training, bits per byte")
+    figure.supxlabel(f"predicted by the mixture of proxies, {unit}")
+    figure.supylabel(f"reached after training, {unit}")
     labels = [label for name in present for label in groups[name]]
     handles = [Line2D([], [], linestyle="", marker="o", label=label, **styles[label]) for label in labels]
     figure.legend(handles=handles, loc="outside right center")

@@ -47,11 +47,13 @@ def points(difference: Mapping[str, Any]) -> str:
     return f"{100 * difference['mean']:+.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
 
 
-CERTIFICATE_HEADER = ["loss, nats per byte", "gap", "tolerance", "iterations", "converged", "method", "seed"]
+def certificate_header(unit: str) -> list[str]:
+    """The header over `certificate_cells`; `unit` is that of the loss."""
+    return [f"loss, {unit}", "gap", "tolerance", "iterations", "converged", "method", "seed"]
 
 
 def certificate_cells(solved: Mapping[str, Any]) -> list[str]:
-    """Solved weights in a table under `CERTIFICATE_HEADER`."""
+    """Solved weights in a table under `certificate_header`."""
     return [
         f"{solved['loss']:.6f}",
         f"{solved['gap']:.1e}",

@@ -219,7 +219,7 @@ def _epochs(metrics: Metrics) -> str:
 
 
 def _solver(metrics: Metrics) -> str:
-    header = ["weights", *md.CERTIFICATE_HEADER]
+    header = ["weights", *md.certificate_header("nats per byte")]
     rows = [
         [md.code(arm), *md.certificate_cells(solved)]
         for arm, solved in ((arm, metrics[arm]) for arm in SOLVED_ARMS if arm in metrics)

@@ -75,7 +75,7 @@ def train_on_mixtures(
     plans = [make_plan(order_key, w_K, store.windows_K, run.num_windows, max_epochs) for w_K in weights_MxK]
     plans += plans[:1] * (padded - num_models)
     plan = jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans), over_models(mesh))
-    state = _initial_state(run, padded, mesh, init_key)
+    state = compiled_init(run, padded, mesh)(init_key)
 
     train_block, blocks = _feed(run, store, plan, mesh, tokens_on, block_steps)
     names = names or tuple(f"model {m}" for m in range(num_models))
@@ -97,14 +97,6 @@ def train_on_mixtures(
         report(pending)
     params = jax.tree.map(lambda leaf: leaf[:num_models], state.params)
     return TrainedModels(params, np.concatenate(losses), np.stack([np.asarray(p.counts_K) for p in plans[:num_models]]))
-
-
-def _initial_state(run: LanguageModelRun, num_models: int, mesh: Mesh, key: jax.Array) -> TrainState:
-    @functools.partial(jax.jit, out_shardings=over_models(mesh))
-    def init(key: jax.Array) -> TrainState:
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_models, *leaf.shape)), run.init(key))
-
-    return init(key)
 
 
 def _feed(
@@ -136,6 +128,17 @@ def _feed(
 def _draw_block(plan: MixingPlan, example_TxB: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(source, window), each T x M x B."""
     return jax.vmap(draw, in_axes=(0, None), out_axes=1)(plan, example_TxB)
+
+
+@functools.lru_cache(maxsize=8)
+def compiled_init(run: LanguageModelRun, num_models: int, mesh: Mesh) -> Callable[[jax.Array], TrainState]:
+    """The program that makes the same initial state for all models from a key."""
+
+    @functools.partial(jax.jit, out_shardings=over_models(mesh))
+    def init(key: jax.Array) -> TrainState:
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_models, *leaf.shape)), run.init(key))
+
+    return init
 
 
 @functools.lru_cache(maxsize=8)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import mixtraining_variants
+from experiments import command_line, mixtraining_variants
 from experiments.image_mixtraining_variants import VARIANT_PRESETS, ImageMixTrainingVariants
 from experiments.mixtraining_config import MixTrainingOptions
 from experiments.mixtraining_domain import Labels
@@ -66,3 +66,10 @@ def test_bad_options_are_explained():
     with pytest.raises(InputError, match="leave them out"):
         ImageMixTrainingVariants(tune=True)
     assert VARIANT_PRESETS["micro"].fractions == (0.1,) and VARIANT_PRESETS["micro"].model == "micro"
+
+
+@pytest.mark.parametrize("option", ["--tune", "--matched", "--checkpoints=3", "--price-per-hour=1"])
+def test_options_without_use_are_refused(option, capsys):
+    with pytest.raises(SystemExit):
+        command_line.parse(ImageMixTrainingVariants, VARIANT_PRESETS, [option])
+    assert "Unrecognized" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Find how to mix the data of other assays for a target assay, train on that mixture, and show if it was worth it.
+
+    python -m experiments.molecule_mixture                          demonstration on structures that RDKit ships
+    python -m experiments.molecule_mixture --assays FILE.csv.gz [--target ASSAY ...] --out DIR
+
+MixMin (Thudi et al., arXiv:2502.10510): one proxy per assay, the likelihood of the target's labels under each, a
+convex problem over those, then one training on the mixture found.  Proxies are cross-fitted: no label is judged by a
+model that saw its molecule.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.command_line import run
+from experiments.molecule_mixture_config import MoleculeMixture
+from experiments.molecule_mixture_data import read_molecules
+from experiments.molecule_mixture_plan import Plan, Target, describe_plan, identity, make_plan
+from experiments.molecule_mixture_report import target_folder, write_report, write_summary
+from experiments.molecule_mixture_results import build_metrics
+from experiments.molecule_mixture_stages import SeedResult, fingerprint_stage, run_seed
+from experiments.progress import RunProgress
+from experiments.provenance import cpu_cores, provenance
+from experiments.result_files import claim_run, incomplete_until_done, write_json
+from experiments.stages import Stages
+from mixmin_jax.molecule_report import conclusion
+from mixmin_jax.training.mesh import split_cpu
+
+DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "rdkit", "xgboost-cpu")
+
+
+def main(config: MoleculeMixture) -> None:
+    split_cpu(min(cpu_cores(), 8))
+    plan = make_plan(read_molecules(config))
+    print(describe_plan(plan), flush=True)
+    if config.dry_run:
+        return
+    claim_run(config.out, identity(plan), config.overwrite)
+    with incomplete_until_done(config.out):
+        runs = run_plan(plan)
+    for metrics in runs:
+        report = target_folder(config.out, metrics["target"]) / "report.md"
+        print(f"\n{metrics['target']}: {report}\n{conclusion(metrics)}")
+    print(f"\nAll targets: {config.out / 'summary.md'}")
+
+
+def run_plan(plan: Plan) -> list[dict[str, Any]]:
+    """Run every stage; what a finished seed shows is written before the next begins."""
+    made_by = provenance(*DISTRIBUTIONS)
+    stages = Stages(plan.config.out / "stages", RunProgress(plan.cost_in_all), made_by)
+    features_NxD = fingerprint_stage(plan, stages)
+    done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
+    runs: list[dict[str, Any]] = []
+    for seed in range(plan.config.seeds):
+        for name, result in run_seed(plan, seed, stages, features_NxD).items():
+            done[name].append(result)
+        runs = [write_target(plan, target, done[target.name], stages, made_by) for target in plan.targets]
+        write_summary(plan.config.out, runs)
+    return runs
+
+
+def write_target(
+    plan: Plan, target: Target, results: Sequence[SeedResult], stages: Stages, made_by: dict[str, Any]
+) -> dict[str, Any]:
+    """Write one target's folder from the seeds that are done, and return its metrics."""
+    folder = target_folder(plan.config.out, target.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = build_metrics(plan, target, results, stages, made_by)
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "weights.json", {arm: result["weights"] for arm, result in metrics["arms"].items()})
+    write_report(folder, metrics)
+    return metrics
+
+
+if __name__ == "__main__":
+    run(MoleculeMixture, main)

@@ -1,0 +1,326 @@
+"""The stages of one seed of the molecule experiment, each found again if it was already computed.
+
+Axes: N molecules, T target's molecules of one part, A assays, K sources, F folds, M models, R random mixtures, D bits.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.certified_weights import TOLERANCE, certified_weights
+from experiments.molecule_mixture_plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target
+from experiments.progress import OnFraction
+from experiments.stages import Product, Stages, fingerprint
+from mixmin_jax.data.molecules import morgan_fingerprints, rdkit_version
+from mixmin_jax.mixture.baselines import best_random_mixture
+from mixmin_jax.mixture.objective import Objective, cross_entropy, squared_error
+from mixmin_jax.training.calibration import Calibration, calibrate
+from mixmin_jax.training.weighted_examples import WeightedExamples, mixture_examples
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedResult:
+    """What one seed found for one target; losses in nats (cross-entropy) or as mean squared error."""
+
+    seed: int
+    weights: dict[str, np.ndarray]  # arm -> weights of all assays
+    solutions: dict[str, dict[str, Any]]  # solved arm -> certificate
+    test_scores: dict[str, np.ndarray]  # arm -> score of every test molecule of the target
+    predicted: dict[str, float]  # arm -> test loss of the mixture of proxies
+    growth: dict[int, dict[str, np.ndarray]]  # number of sources -> arm -> test scores
+    random_weights_RxA: np.ndarray
+    random_reached_R: np.ndarray  # test loss of the models trained on each random mixture, mean over folds
+    random_predicted_R: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CrossFitted:
+    """Scores of M mixtures' models: of training molecules by models that did not see them, of test molecules by all.
+
+    Calibrated, unless switched off, on each mixture's own training labels.
+    """
+
+    inputs: Any
+    heldout_NxM: np.ndarray  # test molecules: NaN
+    test_FxNxM: np.ndarray  # in the order of the test molecules
+
+
+class SeedStages:
+    """Runs the stages of one seed."""
+
+    def __init__(self, plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) -> None:
+        self._plan, self._seed, self._stages, self._features_NxD = plan, seed, stages, features_NxD
+        self._inputs = plan.split.inputs() | {
+            "fingerprints": [plan.config.radius, plan.config.bits, rdkit_version()],
+            "learner": plan.learner.settings,
+            "balanced": plan.config.balanced,
+            "seed": seed,
+        }
+
+    def crossfit(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> CrossFitted:
+        """Train a model per mixture and fold, without that fold."""
+        plan, num_models = self._plan, len(weights_MxA)
+        fold_N = plan.split.folds(self._seed)
+        inputs = self._inputs | {"folds": plan.config.folds, "weights": _stamp(weights_MxA)}
+
+        def compute(advance: OnFraction) -> Product:
+            parts = [self._examples(weights_MxA, (fold_N >= 0) & (fold_N != fold)) for fold in range(plan.config.folds)]
+            names = [f"{label}, without fold {fold}" for fold in range(plan.config.folds) for label in labels]
+            examples = WeightedExamples(
+                np.concatenate([part.target_MxN for part in parts]), np.concatenate([part.weight_MxN for part in parts])
+            )
+            scores_NxFM = self._train(examples, names, advance)
+            scores_FxNxM = scores_NxFM.reshape(len(fold_N), plan.config.folds, num_models).transpose(1, 0, 2)
+            heldout_NxM = np.full((len(fold_N), num_models), np.nan, np.float32)
+            for fold, scores_NxM in enumerate(scores_FxNxM):
+                heldout_NxM[fold_N == fold] = scores_NxM[fold_N == fold]
+            lines = calibrate(heldout_NxM, self._examples(weights_MxA, plan.train_N), plan.loss)
+            return {"heldout_NxM": heldout_NxM, "test_FxNxM": scores_FxNxM[:, fold_N < 0], **lines._asdict()}
+
+        cost = num_models * plan.crossfit_cost
+        product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)
+        if not plan.config.calibrate:
+            return CrossFitted([inputs, "raw"], product["heldout_NxM"], product["test_FxNxM"])
+        lines = Calibration(product["slope_M"], product["intercept_M"])
+        return CrossFitted(inputs, lines(product["heldout_NxM"]), lines(product["test_FxNxM"]))
+
+    def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        """Train a model per mixture on all training molecules: scores of the test molecules, N x M."""
+        plan = self._plan
+
+        def compute(advance: OnFraction) -> Product:
+            scores_NxM = self._train(self._examples(weights_MxA, plan.train_N), labels, advance)
+            return {"test_NxM": scores_NxM[plan.split.is_test_N]}
+
+        inputs = self._inputs | {"weights": _stamp(weights_MxA)}
+        cost = float(len(weights_MxA))
+        return self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)["test_NxM"]
+
+    def _examples(self, weights_MxA: np.ndarray, train_N: np.ndarray) -> WeightedExamples:
+        """What models on these mixtures and molecules are trained on."""
+        used_A = np.flatnonzero(weights_MxA.any(0))  # the others need not have data in every fold
+        return mixture_examples(
+            self._plan.split.values_NxA[:, used_A],
+            weights_MxA[:, used_A],
+            train_N,
+            balanced=self._plan.config.balanced,
+            names=tuple(self._plan.split.names[a] for a in used_A),
+        )
+
+    def _train(self, examples: WeightedExamples, labels: Sequence[str], advance: OnFraction) -> np.ndarray:
+        """Scores of all molecules by one model per row of examples."""
+        learner = self._plan.learner
+        return learner(self._features_NxD, examples, self._seed, names=tuple(labels), on_progress=advance)
+
+    def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted, random_RxA: np.ndarray) -> Product:
+        """The weights of the target's own arms, from its training labels: {arm: weights}, with certificates.
+
+        The arm of a smaller number of sources is called `mixmin-NUMBER`.
+        """
+        plan = self._plan
+        problems = {"mixmin": target.source_columns}
+        problems["mixmin_own"] = np.sort(np.append(target.source_columns, target.column))
+        problems |= {
+            growth_arm("mixmin", number): plan.subset(target, self._seed, number) for number in plan.numbers_of_sources
+        }
+
+        def compute(_advance: OnFraction) -> Product:
+            loss = TargetLoss(plan, target, plan.train_N)
+            weights, solutions = {}, {}
+            for arm, columns_K in problems.items():
+                solution = self._solve(loss, columns_K, proxies)
+                weights[arm] = plan.over_assays(columns_K, np.array(solution.pop("weights"))).tolist()
+                solutions[arm] = solution
+            losses_R = loss.of(loss.rows(random.heldout_NxM))
+            weights["random_search"] = best_random_mixture(random_RxA, losses_R).tolist()
+            return {"weights": weights, "solutions": solutions}
+
+        inputs = {
+            "proxies": proxies.inputs,
+            "random": random.inputs,
+            "target": target.name,
+            "columns": {arm: columns_K.tolist() for arm, columns_K in problems.items()},
+            "method": plan.config.method,
+            "tolerance": TOLERANCE,
+        }
+        return self._stages.run(f"weights-{target.name}-seed{self._seed}", inputs, compute, target=target.name)
+
+    def _solve(self, loss: "TargetLoss", columns_K: np.ndarray, proxies: CrossFitted) -> dict[str, Any]:
+        plan = self._plan
+        heldout_NxK = proxies.heldout_NxM[:, np.searchsorted(plan.proxy_columns, columns_K)]
+        rows_TxK = loss.rows(heldout_NxK)
+        names = [plan.split.names[a] for a in columns_K]
+        objective: Objective = (
+            cross_entropy(loss.log_likelihoods(rows_TxK), example_weights=loss.weight_T, sources=names)
+            if plan.config.task == "classification"
+            else squared_error(rows_TxK, loss.value_T, sources=names)
+        )
+        return certified_weights(objective, method=plan.config.method)[0]
+
+
+class TargetLoss:
+    """A target's molecules among some, their labels and weights, and the loss of scores on them.
+
+    Cross-entropy in nats per molecule (positives and negatives with half of the weight each if balanced), or the mean
+    squared error of standardised values.
+    """
+
+    def __init__(self, plan: Plan, target: Target, is_member_N: np.ndarray) -> None:
+        value_N = plan.split.values_NxA[:, target.column]
+        self.index_T = np.flatnonzero(is_member_N & np.isfinite(value_N))
+        self.value_T = value_N[self.index_T].astype(np.float64)
+        self._is_classification = plan.config.task == "classification"
+        self.weight_T = np.full(len(self.value_T), 1 / len(self.value_T))
+        if plan.config.balanced:
+            is_positive_T = self.value_T == 1
+            count_T = np.where(is_positive_T, is_positive_T.sum(), (~is_positive_T).sum())
+            self.weight_T = 1 / (2 * count_T)
+
+    def rows(self, values_NxM: np.ndarray) -> np.ndarray:
+        """The target's rows of what all molecules have, in float64."""
+        return values_NxM[self.index_T].astype(np.float64)
+
+    def log_likelihoods(self, score_TxM: np.ndarray) -> np.ndarray:
+        """log p(y | x) of the labels under scores that are logits."""
+        return -np.logaddexp(0, np.where(self.value_T[:, None] == 1, -score_TxM, score_TxM))
+
+    def of(self, score_TxM: np.ndarray) -> np.ndarray:
+        """The loss of each column of scores."""
+        if self._is_classification:
+            return -self.weight_T @ self.log_likelihoods(score_TxM)
+        return self.weight_T @ (score_TxM - self.value_T[:, None]) ** 2
+
+    def of_mixtures(self, score_FxTxK: np.ndarray, weights_MxK: np.ndarray) -> np.ndarray:
+        """The loss of mixtures of K proxies, each the mean of its F folds' predictions."""
+        if self._is_classification:
+            likelihood_TxK = np.mean([np.exp(self.log_likelihoods(score_TxK)) for score_TxK in score_FxTxK], axis=0)
+            return -self.weight_T @ np.log(likelihood_TxK @ weights_MxK.T)
+        return self.weight_T @ (score_FxTxK.mean(0) @ weights_MxK.T - self.value_T[:, None]) ** 2
+
+
+def growth_arm(arm: str, number: int) -> str:
+    """The name of an arm that has `number` sources only."""
+    return f"{arm}-{number}"
+
+
+def fingerprint_stage(plan: Plan, stages: Stages) -> np.ndarray:
+    """Fingerprints of all molecules, N x D of 0 and 1."""
+    smiles, radius, bits = plan.split.molecules.smiles, plan.config.radius, plan.config.bits
+    inputs = {"smiles": fingerprint(smiles), "radius": radius, "bits": bits, "rdkit": rdkit_version()}
+
+    def compute(_advance: OnFraction) -> Product:
+        return {"packed": np.packbits(morgan_fingerprints(smiles, radius=radius, num_bits=bits), axis=1)}
+
+    packed = stages.run("fingerprints", inputs, compute)["packed"]
+    return np.unpackbits(packed, axis=1, count=bits)
+
+
+def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) -> dict[str, SeedResult]:
+    """All stages of one seed; returns {target name: result}."""
+    stage, names = SeedStages(plan, seed, stages, features_NxD), plan.split.names
+    proxies = stage.crossfit("proxies", np.eye(len(names))[plan.proxy_columns], [names[a] for a in plan.proxy_columns])
+    random_RxA = {target.name: plan.random_RxA(target, seed) for target in plan.targets}
+    random = _per_target(
+        plan,
+        stage.crossfit(
+            "random-mixtures",
+            np.concatenate([random_RxA[target.name] for target in plan.targets]),
+            [f"random mixture {r} for {target.name}" for target in plan.targets for r in range(plan.num_random)],
+        ),
+    )
+    weights, solutions = {}, {}
+    for target in plan.targets:
+        found = stage.weights(target, proxies, random[target.name], random_RxA[target.name])
+        solutions[target.name] = found["solutions"]
+        weights[target.name] = _weights_of_arms(plan, target, seed, found["weights"])
+    arms = list(weights[plan.targets[0].name])
+    scores_NxM = stage.train(
+        "arms",
+        np.stack([weights[target.name][arm] for target in plan.targets for arm in arms]),
+        [f"{arm} of {target.name}" for target in plan.targets for arm in arms],
+    )
+    scores_NxTxM = scores_NxM.reshape(len(scores_NxM), len(plan.targets), len(arms))
+    return {
+        target.name: _result(
+            plan,
+            target,
+            seed,
+            weights[target.name],
+            solutions[target.name],
+            dict(zip(arms, scores_NxTxM[:, t].T, strict=True)),
+            proxies,
+            random[target.name],
+            random_RxA[target.name],
+        )
+        for t, target in enumerate(plan.targets)
+    }
+
+
+def _weights_of_arms(plan: Plan, target: Target, seed: int, found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Weights of every model that is trained for a target: the arms, then those with fewer sources."""
+    columns_K = target.source_columns
+    fixed = {
+        "own": plan.over_assays(np.array([target.column]), np.ones(1)),
+        "natural": plan.natural_A(columns_K),
+        "uniform": plan.uniform_A(columns_K),
+    }
+    weights = {arm: fixed[arm] if arm in fixed else np.array(found[arm]) for arm in ARMS}
+    for number, arm in itertools.product(plan.numbers_of_sources, GROWTH_ARMS):
+        name = growth_arm(arm, number)
+        weights[name] = (
+            np.array(found[name]) if arm in SOLVED_ARMS else plan.natural_A(plan.subset(target, seed, number))
+        )
+    return weights
+
+
+def _per_target(plan: Plan, found: CrossFitted) -> dict[str, CrossFitted]:
+    """The columns of each target's random mixtures."""
+    number = plan.num_random
+    cuts = {target.name: slice(t * number, (t + 1) * number) for t, target in enumerate(plan.targets)}
+    return {
+        name: CrossFitted([found.inputs, [cut.start, cut.stop]], found.heldout_NxM[:, cut], found.test_FxNxM[..., cut])
+        for name, cut in cuts.items()
+    }
+
+
+def _result(
+    plan: Plan,
+    target: Target,
+    seed: int,
+    weights: Mapping[str, np.ndarray],
+    solutions: Mapping[str, dict[str, Any]],
+    scores: Mapping[str, np.ndarray],
+    proxies: CrossFitted,
+    random: CrossFitted,
+    random_RxA: np.ndarray,
+) -> SeedResult:
+    loss = TargetLoss(plan, target, plan.split.is_test_N)
+    tested_T = np.searchsorted(np.flatnonzero(plan.split.is_test_N), loss.index_T)  # rows among the test molecules
+    proxies_FxTxK = proxies.test_FxNxM[:, tested_T].astype(np.float64)
+
+    def predicted(weights_MxA: np.ndarray) -> np.ndarray:
+        return loss.of_mixtures(proxies_FxTxK, weights_MxA[:, plan.proxy_columns])
+
+    random_FxTxR = random.test_FxNxM[:, tested_T].astype(np.float64)
+    return SeedResult(
+        seed,
+        weights={arm: weights[arm] for arm in ARMS},
+        solutions={arm: solutions[arm] for arm in SOLVED_ARMS},
+        test_scores={arm: scores[arm][tested_T] for arm in ARMS},
+        predicted=dict(zip(ARMS, predicted(np.stack([weights[arm] for arm in ARMS])).tolist(), strict=True)),
+        growth={
+            number: {arm: scores[growth_arm(arm, number)][tested_T] for arm in GROWTH_ARMS}
+            for number in plan.numbers_of_sources
+        },
+        random_weights_RxA=random_RxA,
+        random_reached_R=np.mean([loss.of(score_TxR) for score_TxR in random_FxTxR], axis=0),
+        random_predicted_R=predicted(random_RxA),
+    )
+
+
+def _stamp(weights_MxA: np.ndarray) -> str:
+    """Weights by their hash: hundreds of mixtures of hundreds of assays are too long to write out."""
+    return fingerprint(weights_MxA.tolist())

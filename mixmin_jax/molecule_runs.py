@@ -1,0 +1,18 @@
+"""Reading the metrics.json of the molecule experiment."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Metrics = Mapping[str, Any]
+
+METRIC_NAMES = {
+    "average_precision": "average precision",
+    "roc_auc": "ROC AUC",
+    "spearman": "Spearman's rank correlation",
+    "r_squared": "R²",
+}
+
+
+def comparison(metrics: Metrics, arm: str, other: str, metric: str) -> Metrics:
+    """The comparison of two arms in `metric`."""
+    return next(c for c in metrics["comparisons"] if (c["arm"], c["other"], c["metric"]) == (arm, other, metric))

@@ -1,0 +1,174 @@
+"""The one interface of learners that take arrays only: M models, each with a target and a weight for every molecule.
+
+A model trained on a mixture w of sources minimises
+
+    sum_k w_k (1 / n_k) sum over molecules i labelled in source k of  loss(f(x_i), y_ik)
+
+As f has one output, a molecule's terms collapse into one, with weight a_i = sum_k w_k [i labelled in k] / n_k and
+target t_i = (sum_k w_k [i labelled in k] y_ik / n_k) / a_i: both losses are, up to a constant, a_i loss(f(x_i), t_i).
+Such a target is a soft label in [0, 1], or a weighted mean of measurements.
+
+Axes: N molecules, K sources (assays), M models, D fingerprint bits.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, UInt8
+
+from mixmin_jax.errors import InputError
+
+Loss = Literal["cross_entropy", "squared_error"]
+OnProgress = Callable[[int, int], None]  # (done, of how many)
+
+LEAST_PROBABILITY = 1e-4  # a model whose targets are all 0 or all 1 starts from here, not from an infinite logit
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightedExamples:
+    """What M models are trained on, one row a model.
+
+    target_MxN: in [0, 1] for cross-entropy, any finite number for squared error; 0 where the weight is 0.
+    weight_MxN: at least 0; 0 means not trained on.  A row's scale has no influence; `mixture_examples` gives sum 1.
+    """
+
+    target_MxN: Float32[np.ndarray, "M N"]
+    weight_MxN: Float32[np.ndarray, "M N"]
+
+    def rows(self, chosen: slice) -> "WeightedExamples":
+        """The examples of some of the models."""
+        return WeightedExamples(self.target_MxN[chosen], self.weight_MxN[chosen])
+
+
+class Learner(Protocol):
+    """Trains M independent models and scores all molecules with each."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that determines the scores beside data and seed, as JSON can hold it."""
+        ...
+
+    def __call__(
+        self,
+        features_NxD: UInt8[np.ndarray, "N D"],
+        examples: WeightedExamples,
+        seed: int,
+        *,
+        names: tuple[str, ...] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Float32[np.ndarray, "N M"]:
+        """Logits (cross-entropy) or values (squared error) of all N molecules; `names` are the models', for errors."""
+        ...
+
+    def flops(self, num_molecules: int, num_bits: int, num_models: int) -> float | None:
+        """FLOPs of training `num_models` on `num_molecules` molecules; None where nobody counts them."""
+        ...
+
+
+def mixture_examples(
+    values_NxK: Float[np.ndarray, "N K"],
+    weights_MxK: Float[np.ndarray, "M K"],
+    train: Bool[np.ndarray, " N"] | Bool[np.ndarray, "M N"],
+    *,
+    balanced: bool = False,
+    names: tuple[str, ...] | None = None,
+) -> WeightedExamples:
+    """The examples of M models, model m on mixture `weights_MxK[m]` of the sources' molecules inside `train`.
+
+    values_NxK: labels or measurements, NaN where there is none.      train: one mask, or one for each model.
+    balanced: each class of a source has half of its weight, w_k / (2 n_k1) for its ones and w_k / (2 n_k0) for its
+        zeros; otherwise both have w_k / n_k.  n_k, n_k0 and n_k1 count the source's molecules inside `train`.
+    names: of the sources, for errors.
+
+    Raises InputError for mixtures that are negative or do not sum to 1, infinite values, `balanced` values that are
+    neither 0 nor 1, and, naming source and model, for a source of positive weight without a labelled molecule in
+    `train` (without one of either class if `balanced`).
+    """
+    names = names or tuple(f"source {k}" for k in range(values_NxK.shape[1]))
+    if len(names) != values_NxK.shape[1]:
+        raise InputError(f"{len(names)} names for {values_NxK.shape[1]} sources")
+    weights_MxK = weights_MxK.astype(np.float64)
+    wrong_M = ~((weights_MxK >= 0).all(1) & (np.abs(weights_MxK.sum(1) - 1) < 1e-4))
+    if wrong_M.any():
+        m = int(wrong_M.argmax())
+        raise InputError(f"the weights of model {m} must be at least 0 and sum to 1, not {weights_MxK[m].sum():g}")
+    labelled_NxK = ~np.isnan(values_NxK)
+    value_NxK = np.where(labelled_NxK, values_NxK, 0.0)
+    if not np.isfinite(value_NxK).all():
+        raise InputError(f"{names[int((~np.isfinite(value_NxK)).any(0).argmax())]} has a value that is not finite")
+    if not balanced:
+        weight_MxN = _spread(weights_MxK, labelled_NxK, train, names, "labelled molecule")
+        sum_MxN = _spread(weights_MxK, labelled_NxK, train, names, "labelled molecule", value_NxK)
+    else:
+        odd_K = ((value_NxK != 0) & (value_NxK != 1)).any(0)
+        if odd_K.any():
+            k = int(odd_K.argmax())
+            raise InputError(f"balanced needs values of 0 and 1, but {names[k]} has others; it is not for regression")
+        one_NxK = labelled_NxK & (value_NxK == 1)
+        sum_MxN = _spread(weights_MxK / 2, one_NxK, train, names, "molecule of class 1")
+        weight_MxN = sum_MxN + _spread(weights_MxK / 2, labelled_NxK & ~one_NxK, train, names, "molecule of class 0")
+    target_MxN = np.divide(sum_MxN, weight_MxN, out=np.zeros_like(sum_MxN), where=weight_MxN > 0)
+    return WeightedExamples(target_MxN.astype(np.float32), weight_MxN.astype(np.float32))
+
+
+def _spread(
+    weights_MxK: Float64[np.ndarray, "M K"],
+    member_NxK: Bool[np.ndarray, "N K"],
+    train: np.ndarray,
+    names: tuple[str, ...],
+    member: str,
+    value_NxK: np.ndarray | None = None,
+) -> Float64[np.ndarray, "M N"]:
+    """sum_k w_mk [i is in k and in train] v_ik / n_mk, v = 1 by default."""
+    in_NxK = member_NxK.astype(np.float64)
+    count_MxK = np.atleast_2d(train).astype(np.float64) @ in_NxK
+    empty_MxK = (count_MxK == 0) & (weights_MxK > 0)
+    if empty_MxK.any():
+        m, k = (int(i) for i in np.argwhere(empty_MxK)[0])
+        raise InputError(
+            f"{names[k]} has a positive weight in model {m}, but no {member} among those to train on; leave it out or"
+            " give it weight 0"
+        )
+    spread_MxN = (weights_MxK / np.maximum(count_MxK, 1)) @ (in_NxK if value_NxK is None else in_NxK * value_NxK).T
+    return spread_MxN * train
+
+
+def check_examples(
+    features_NxD: UInt8[np.ndarray, "N D"], examples: WeightedExamples, loss: Loss, names: tuple[str, ...]
+) -> None:
+    """Raises InputError, naming the model, for what no learner can be trained on."""
+    target_MxN, weight_MxN = examples.target_MxN, examples.weight_MxN
+    if features_NxD.size == 0 or features_NxD.max() > 1:
+        raise InputError("features must be bits, a uint8 of 0 or 1 each, not packed, and at least one")
+    if target_MxN.shape != weight_MxN.shape or target_MxN.shape[1] != len(features_NxD):
+        raise InputError(
+            f"targets {target_MxN.shape} and weights {weight_MxN.shape} do not match {len(features_NxD)} molecules"
+        )
+    if len(names) != len(weight_MxN):
+        raise InputError(f"{len(names)} names for {len(weight_MxN)} models")
+    if loss not in ("cross_entropy", "squared_error"):
+        raise InputError(f"loss must be cross_entropy or squared_error, not {loss!r}")
+    low, high = (0, 1) if loss == "cross_entropy" else (-np.inf, np.inf)
+    sound_M = (np.isfinite(weight_MxN) & (weight_MxN >= 0)).all(1) & (weight_MxN > 0).any(1)
+    for wrong_M, what in (
+        (~sound_M, "a negative or infinite weight, or none above 0"),
+        (~np.isfinite(target_MxN).all(1), "a target that is not finite (set it to 0 where the weight is 0)"),
+        (((target_MxN < low) | (target_MxN > high)).any(1), "a target outside [0, 1]; use squared_error"),
+    ):
+        if wrong_M.any():
+            raise InputError(f"{names[int(wrong_M.argmax())]} has {what}")
+
+
+def base_scores(examples: WeightedExamples, loss: Loss) -> Float32[np.ndarray, " M"]:
+    """The best constant score of each model: the weighted mean target, for cross-entropy as a logit.
+
+    Probabilities are kept `LEAST_PROBABILITY` away from 0 and 1.
+    """
+    weight_MxN = examples.weight_MxN.astype(np.float64)
+    mean_M = (weight_MxN * examples.target_MxN).sum(1) / weight_MxN.sum(1)
+    if loss == "cross_entropy":
+        mean_M = np.clip(mean_M, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        mean_M = np.log(mean_M / (1 - mean_M))
+    return mean_M.astype(np.float32)
