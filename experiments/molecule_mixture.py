@@ -15,7 +15,7 @@ from experiments.command_line import run
 from experiments.molecule_mixture_config import MoleculeMixture
 from experiments.molecule_mixture_data import read_molecules
 from experiments.molecule_mixture_plan import Plan, Target, describe_plan, identity, make_plan
-from experiments.molecule_mixture_report import target_folder, write_report, write_summary
+from experiments.molecule_mixture_report import write_report, write_summary
 from experiments.molecule_mixture_results import build_metrics
 from experiments.molecule_mixture_stages import SeedResult, fingerprint_stage, run_seed
 from experiments.progress import RunProgress
@@ -25,7 +25,18 @@ from experiments.stages import Stages
 from mixmin_jax.molecule_report import conclusion
 from mixmin_jax.training.mesh import split_cpu
 
-DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "rdkit", "xgboost-cpu")
+DISTRIBUTIONS = (
+    "mixmin_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "rdkit",
+    "xgboost-cpu",
+)
 
 
 def main(config: MoleculeMixture) -> None:
@@ -37,9 +48,8 @@ def main(config: MoleculeMixture) -> None:
     claim_run(config.out, identity(plan), config.overwrite)
     with incomplete_until_done(config.out):
         runs = run_plan(plan)
-    for metrics in runs:
-        report = target_folder(config.out, metrics["target"]) / "report.md"
-        print(f"\n{metrics['target']}: {report}\n{conclusion(metrics)}")
+    for target, metrics in zip(plan.targets, runs, strict=True):
+        print(f"\n{target.name}: {config.out / target.file_name / 'report.md'}\n{conclusion(metrics)}")
     print(f"\nAll targets: {config.out / 'summary.md'}")
 
 
@@ -62,7 +72,7 @@ def write_target(
     plan: Plan, target: Target, results: Sequence[SeedResult], stages: Stages, made_by: dict[str, Any]
 ) -> dict[str, Any]:
     """Write one target's folder from the seeds that are done, and return its metrics."""
-    folder = target_folder(plan.config.out, target.name)
+    folder = plan.config.out / target.file_name
     folder.mkdir(parents=True, exist_ok=True)
     metrics = build_metrics(plan, target, results, stages, made_by)
     write_json(folder / "metrics.json", metrics)

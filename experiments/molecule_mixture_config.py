@@ -4,10 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from mixmin_jax.training.boosted_trees import TreeRun
-
 from mixmin_jax.errors import InputError
-from mixmin_jax.training.mlp_learner import MlpRun
+from mixmin_jax.training.boosted_trees import TreeRun
+from mixmin_jax.training.mlp_learner import MAX_BYTES, MlpRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,8 @@ class MoleculeMixture:
     num_targets: int = 10
     """Targets where none is named."""
     sources: int = 300
-    """At most this many source assays per target: those with the most positives (regression: the most molecules)."""
+    """At most this many source assays per target: those with the most molecules of their rarer class (regression: with
+    the most molecules)."""
     numbers_of_sources: tuple[int, ...] = (10, 30, 100)
     """Smaller random sets of the sources, one inside the next, to show how the gain grows with their number."""
     random_mixtures: int | None = None
@@ -48,7 +48,8 @@ class MoleculeMixture:
     max_unparsable: float = 0.05
     """Stop if RDKit cannot read more than this share of the rows."""
     split: Literal["scaffold", "random"] = "scaffold"
-    """Test molecules have scaffolds that no training molecule has, or are drawn at random."""
+    """Test molecules have scaffolds that no training molecule has (molecules without a ring are parted one by one, and
+    a scaffold of more than half of the test part stays in training), or are drawn at random."""
     test_fraction: float = 0.2
     """Share of the molecules that results are reported on; no model and no weight sees them, whatever the assay."""
     split_seed: int = 0
@@ -71,6 +72,8 @@ class MoleculeMixture:
     """Length of the fingerprints."""
     method: Literal["auto", "interior_point", "active_set", "projected_gradient", "mirror_descent"] = "auto"
     """Solver for the weights; all are certified."""
+    max_bytes: int = MAX_BYTES
+    """Memory for the perceptrons that are trained at once (more of them are trained in groups)."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
     overwrite: bool = False
@@ -78,8 +81,9 @@ class MoleculeMixture:
 
     def __post_init__(self) -> None:
         for name in ("seeds", "num_targets", "sources", "min_positives", "min_test_positives", "bits"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+            least = 2 if name == "sources" else 1
+            if getattr(self, name) < least:
+                raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}")
         if self.radius < 0:
             raise InputError(f"--radius must be at least 0, not {self.radius}")
         if self.folds < 2:

@@ -42,6 +42,14 @@ class Split:
         std_A = np.sqrt(np.nansum((train_NxA - mean_A) ** 2, axis=0) / count_A)
         return ((values_NxA - mean_A) / np.where(std_A > 0, std_A, 1)).astype(np.float32)
 
+    @functools.cached_property
+    def train_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.counts(~self.is_test_N)
+
+    @functools.cached_property
+    def test_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.counts(self.is_test_N)
+
     def counts(self, is_member_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positives and negatives of every assay among these molecules (regression: molecules, twice)."""
         values_NxA = self.molecules.values_NxA[is_member_N]
@@ -60,7 +68,7 @@ class Split:
     def unusable(self) -> dict[str, str]:
         """Assays that can be no source, each with the reason."""
         least, what = self.config.min_positives, self._what
-        train_A = self.counts(~self.is_test_N)
+        train_A = self.train_counts
         reasons: dict[str, str] = {}
         for a, name in enumerate(self.names):
             fewest = min(train_A[0][a], train_A[1][a])
@@ -94,14 +102,18 @@ class Split:
         """Why the assay can be no target; None if it can."""
         if name in self.unusable:
             return self.unusable[name]
-        test = [int(count_A[self.names.index(name)]) for count_A in self.counts(self.is_test_N)]
+        a = self.names.index(name)
+        test = [int(count_A[a]) for count_A in self.test_counts]
         if min(test) < self.config.min_test_positives:
             return f"fewer than {self.config.min_test_positives} among the test molecules ({self._describe(*test)})"
+        value_N = self.molecules.values_NxA[self.is_test_N, a]
+        if np.nanmin(value_N) == np.nanmax(value_N):
+            return "all values of its test molecules are equal"
         return None
 
     def inputs(self) -> dict[str, Any]:
         """What every stage depends on, as JSON."""
-        keys = ("task", "smiles_column", "ignore", "max_unparsable", "split", "test_fraction", "split_seed")
+        keys = ("task", "smiles_column", "ignore", "split", "test_fraction", "split_seed")
         return {"table": self.table.fingerprint} | {key: getattr(self.config, key) for key in keys}
 
 
@@ -120,7 +132,7 @@ def choose_targets(split: Split) -> tuple[str, ...]:
     """The targets that were named (in the demonstration, its own), or `--num-targets` by rule.
 
     The rule: assays that can be targets, in the order of their number of positives (then of name), at equal distances
-    in that order, the first and the last included.  No result enters it.
+    in that order, from the first to the last (one target: the middle).  No result enters it.
     """
     config = split.config
     named = config.target or (BUNDLED_TARGET,) * config.demonstration
@@ -135,7 +147,7 @@ def choose_targets(split: Split) -> tuple[str, ...]:
             )
     if named:
         return named
-    positives_A = split.counts(np.ones(len(split.is_test_N), bool))[0]
+    positives_A = split.train_counts[0] + split.test_counts[0]
     fit = sorted(
         (int(positives_A[a]), name) for a, name in enumerate(split.names) if split.unfit_as_target(name) is None
     )
@@ -144,14 +156,15 @@ def choose_targets(split: Split) -> tuple[str, ...]:
             f"no assay of {split.table.origin} has enough data to be a target: lower --min-positives"
             f" ({config.min_positives}) or --min-test-positives ({config.min_test_positives})"
         )
-    places = np.unique(np.linspace(0, len(fit) - 1, min(config.num_targets, len(fit))).round().astype(int))
+    ends = (0, len(fit) - 1) if config.num_targets > 1 else ((len(fit) - 1) / 2,) * 2
+    places = np.unique(np.linspace(*ends, min(config.num_targets, len(fit))).round().astype(int))
     return tuple(fit[place][1] for place in places)
 
 
 def choose_sources(split: Split, target: str) -> tuple[str, ...]:
-    """At most `--sources` other assays, those with the most positives among the training molecules, by name."""
-    positives_A = split.counts(~split.is_test_N)[0]
-    usable = [(-int(positives_A[a]), name) for a, name in enumerate(split.names) if name not in split.unusable]
+    """At most `--sources` other assays, those with the most training molecules of their rarer class, by name."""
+    rarer_A = np.minimum(*split.train_counts)
+    usable = [(-int(rarer_A[a]), name) for a, name in enumerate(split.names) if name not in split.unusable]
     chosen = [name for _, name in sorted(usable) if name != target][: split.config.sources]
     if len(chosen) < 2:
         raise InputError(

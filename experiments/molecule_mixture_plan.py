@@ -5,23 +5,25 @@ Axes: A assays, K sources of a target, R random mixtures, M models.
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
 import jax
 import numpy as np
-from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
 
 from experiments.molecule_mixture_config import MoleculeMixture
 from experiments.molecule_mixture_data import Split, choose_sources, choose_targets
+from experiments.result_files import file_name
 from mixmin_jax.markdown import plural, si_count
 from mixmin_jax.mixture.baselines import natural_weights, random_mixtures, uniform_weights
+from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
 from mixmin_jax.training.mesh import make_mesh
-from mixmin_jax.training.mlp_learner import MlpLearner
+from mixmin_jax.training.mlp_learner import MlpLearner, models_at_once
 from mixmin_jax.training.weighted_examples import Learner, Loss
 
 SOLVED_ARMS = ("mixmin", "mixmin_own")  # weights from the solver: over the other assays; with the target's own data too
-ARMS = (*SOLVED_ARMS, "own", "natural", "uniform", "random_search")  # the order of every report
+ARMS = (*SOLVED_ARMS, "own", "natural", "uniform", "random_search", "natural_own")  # the order of every report
 GROWTH_ARMS = ("mixmin", "natural")  # trained on smaller sets of sources too
 
 
@@ -30,6 +32,7 @@ class Target:
     """A target assay and its sources, as columns."""
 
     name: str
+    file_name: str  # the name, fit for a file or folder
     column: int
     sources: tuple[str, ...]
     source_columns: np.ndarray
@@ -48,7 +51,7 @@ class Plan:
         """What trains proxies and target models."""
         if self.config.learner == "trees":
             return TreeLearner(self.config.trees, self.loss)
-        return MlpLearner(self.config.mlp, self.loss, make_mesh(jax.device_count()))
+        return MlpLearner(self.config.mlp, self.loss, make_mesh(jax.device_count()), self.config.max_bytes)
 
     @property
     def loss(self) -> Loss:
@@ -91,18 +94,23 @@ class Plan:
     def natural_A(self, columns_K: np.ndarray) -> np.ndarray:
         return self.over_assays(columns_K, natural_weights(self.sizes_A[columns_K]))
 
+    def natural_own_A(self, target: Target) -> np.ndarray:
+        """Half of the target's own data, half of the natural mixture of the others: what `mixmin_own` must beat."""
+        own_A = self.over_assays(np.array([target.column]), np.ones(1))
+        return (own_A + self.natural_A(target.source_columns)) / 2
+
     def uniform_A(self, columns_K: np.ndarray) -> np.ndarray:
         return self.over_assays(columns_K, uniform_weights(len(columns_K)))
 
     def random_RxA(self, target: Target, seed: int) -> np.ndarray:
         """The random mixtures of one target and seed."""
         columns_K = target.source_columns
-        drawn_RxK = random_mixtures(self.num_random, self.sizes_A[columns_K], _seed(seed, target.column), minimum=0)
+        drawn_RxK = random_mixtures(self.num_random, self.sizes_A[columns_K], _seed(seed, target.column, 0), minimum=0)
         return np.stack([self.over_assays(columns_K, weights_K) for weights_K in drawn_RxK])
 
     def subset(self, target: Target, seed: int, number: int) -> np.ndarray:
         """The columns of a random subset of the sources; smaller ones lie inside larger ones."""
-        order = np.random.default_rng(_seed(seed, target.column)).permutation(target.source_columns)
+        order = np.random.default_rng(_seed(seed, target.column, 1)).permutation(target.source_columns)
         return np.sort(order[:number])
 
     # Costs in models, each of which reads the training molecules as often as a full training ----------------------
@@ -144,10 +152,15 @@ def make_plan(split: Split) -> Plan:
     targets = []
     for name in choose_targets(split):
         sources = choose_sources(split, name)
-        targets.append(Target(name, column[name], sources, np.array([column[source] for source in sources])))
+        targets.append(
+            Target(name, file_name(name), column[name], sources, np.array([column[source] for source in sources]))
+        )
     plan = Plan(split.config, split, tuple(targets))
-    for target in plan.targets:
-        plan.random_RxA(target, 0)
+    for target, seed in itertools.product(plan.targets, range(plan.config.seeds)):
+        plan.random_RxA(target, seed)
+    if plan.config.learner == "mlp":
+        num_models, config = len(plan.proxy_columns), plan.config
+        models_at_once(config.mlp, num_models, len(split.is_test_N), config.bits, jax.device_count(), config.max_bytes)
     return plan
 
 
@@ -170,7 +183,7 @@ def describe_plan(plan: Plan) -> str:
     test = int(split.is_test_N.sum())
     lines.append(f"{config.split} split: {len(split.is_test_N) - test:,} to train on, {test:,} to test")
     lines.append(f"{plural(len(split.names), 'assay')}, {len(split.unusable)} of them with too little data to be used")
-    train, tested = split.counts(plan.train_N), split.counts(split.is_test_N)
+    train, tested = split.train_counts, split.test_counts
     lines.append("Targets:")
     for target in plan.targets:
         a = target.column
@@ -191,7 +204,7 @@ def describe_plan(plan: Plan) -> str:
 
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
-    return config_record(plan.config, ("assays", "target")) | {
+    return config_record(plan.config, ("assays", "target", "num_targets", "max_bytes")) | {
         "table": plan.split.table.fingerprint,
         "targets": [target.name for target in plan.targets],
     }

@@ -6,23 +6,16 @@ writes them again for a finished run, without computing anything.
 """
 
 import dataclasses
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.command_line import run
-from experiments.result_files import write_bytes, write_text
-from mixmin_jax.errors import InputError
+from experiments.result_files import read_metrics, write_bytes, write_text
 from mixmin_jax.figures import figure_png
 from mixmin_jax.molecule_figures import gains_figure, growth_figure, molecule_figures
-from mixmin_jax.molecule_report import molecule_report, molecule_summary
-
-
-def target_folder(out: Path, target: str) -> Path:
-    """The folder of one target's results; characters that folders dislike become `_`."""
-    return out / ("target_" * (target == "stages") + re.sub(r"[^\w.+-]+", "_", target).lstrip("."))
+from mixmin_jax.molecule_report import molecule_gains, molecule_report, molecule_summary
+from mixmin_jax.molecule_runs import target_size
 
 
 def write_report(folder: Path, metrics: dict[str, Any]) -> None:
@@ -33,11 +26,13 @@ def write_report(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def write_summary(out: Path, runs: Sequence[dict[str, Any]]) -> None:
-    """summary.md, gains.png and growth.png of all targets, by their number of positives."""
-    runs = sorted(runs, key=lambda metrics: (metrics["data"]["target"]["train_positives"], metrics["target"]))
-    write_text(out / "summary.md", molecule_summary(runs) + "\n")
+    """summary.md, gains.md (its tables alone), gains.png and growth.png of all targets, by their amount of data."""
+    runs = sorted(runs, key=lambda metrics: (target_size(metrics), metrics["target"]))
+    grown = len({point["sources"] for point in runs[0]["growth"]}) > 1
+    write_text(out / "gains.md", molecule_gains(runs) + "\n")
+    write_text(out / "summary.md", molecule_summary(runs, grown))
     write_bytes(out / "gains.png", figure_png(gains_figure(runs)))
-    if len({point["sources"] for point in runs[0]["growth"]}) > 1:
+    if grown:
         write_bytes(out / "growth.png", figure_png(growth_figure(runs)))
 
 
@@ -50,13 +45,10 @@ class MoleculeMixtureReport:
 
 
 def main(config: MoleculeMixtureReport) -> None:
-    paths = sorted(config.results.glob("*/metrics.json"))
-    if not paths:
-        raise InputError(f"{config.results}: no target's metrics.json in it")
-    runs = [json.loads(path.read_text()) for path in paths]
-    for path, metrics in zip(paths, runs, strict=True):
-        write_report(path.parent, metrics)
-    write_summary(config.results, runs)
+    runs = read_metrics(config.results)
+    for folder, metrics in runs.items():
+        write_report(folder, metrics)
+    write_summary(config.results, list(runs.values()))
 
 
 if __name__ == "__main__":

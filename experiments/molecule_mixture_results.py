@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.molecule_mixture_plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target, config_record
-from experiments.molecule_mixture_stages import SeedResult, TargetLoss
+from experiments.molecule_mixture_stages import SeedResult, TargetRows
 from experiments.stages import Stages
 from mixmin_jax.comparison import RANDOM_MIXTURE, fidelity, summary
 from mixmin_jax.paired_bootstrap import bootstrap_difference, interval_verdict, resampled_metric
@@ -22,6 +22,7 @@ NUM_RESAMPLES = 1000
 COMPARED = (
     *(("mixmin", arm) for arm in ("own", "natural", "uniform", "random_search")),
     ("mixmin_own", "own"),
+    ("mixmin_own", "natural_own"),
     ("mixmin_own", "mixmin"),
 )
 
@@ -30,11 +31,14 @@ def build_metrics(
     plan: Plan, target: Target, results: Sequence[SeedResult], stages: Stages, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     """metrics.json of one target from the seeds that are done; `complete` says whether those are all."""
-    config, loss = plan.config, TargetLoss(plan, target, plan.split.is_test_N)
+    config, rows = plan.config, TargetRows(plan, target, plan.split.is_test_N)
     metrics = CLASSIFICATION_METRICS if config.task == "classification" else REGRESSION_METRICS
     scores = {arm: np.stack([result.test_scores[arm] for result in results]) for arm in ARMS}
-    resampled = {metric: resampled_metric(scores, loss.value_T, metric, NUM_RESAMPLES) for metric in metrics}
-    losses = {arm: [float(loss.of(score_T[:, None])[0]) for score_T in score_SxT] for arm, score_SxT in scores.items()}
+    scaffold_T = plan.split.molecules.scaffold_N[rows.index_T]
+    resampled = {
+        metric: resampled_metric(scores, rows.value_T, metric, NUM_RESAMPLES, groups_N=scaffold_T) for metric in metrics
+    }
+    predicted = {arm: np.stack([result.predicted[arm] for result in results]) for arm in ARMS}
     worst = {
         arm: max(results, key=lambda r: (not r.solutions[arm]["converged"], r.solutions[arm]["gap"]))
         for arm in SOLVED_ARMS
@@ -46,7 +50,7 @@ def build_metrics(
         "demonstration": config.demonstration,
         "complete": len(results) == config.seeds,
         "task": config.task,
-        "loss": "nats per molecule" if config.task == "classification" else "mean squared error",
+        "loss": _loss_unit(plan),
         "balance": config.balanced,
         "calibrated": config.calibrate,
         "learner": config.learner,
@@ -57,8 +61,8 @@ def build_metrics(
         "arms": {
             arm: {metric: summary(resampled[metric][arm][:, 0]) for metric in metrics}
             | {
-                "test_loss": summary(losses[arm]),
-                "predicted_loss": summary([result.predicted[arm] for result in results]),
+                "test_loss": summary(rows.losses(scores[arm].T)),
+                "predicted_loss": summary(rows.losses(predicted[arm].T)),
                 "weights": _named(np.mean([result.weights[arm] for result in results], axis=0), plan),
                 "weights_per_seed": [_named(result.weights[arm], plan) for result in results],
             }
@@ -70,15 +74,19 @@ def build_metrics(
             for metric in metrics
         ],
         "resamples": NUM_RESAMPLES,
-        "growth": _growth(plan, target, results, metrics, loss.value_T),
+        "growth": _growth(plan, target, results, metrics, rows.value_T),
         "solved": {
             arm: {key: value for key, value in result.solutions[arm].items() if key != "gap_history"}
             | {"seed": result.seed}
             for arm, result in worst.items()
         },
         "gap_history": {arm: [result.solutions[arm]["gap_history"] for result in results] for arm in SOLVED_ARMS},
-        "fidelity": fidelity(_points(losses, results), rows=("molecule",)),
-        "random_mixtures": plan.num_random,
+        "fidelity": {what: fidelity(_points(rows, results, what), rows=("molecule",)) for what in (metrics[0], "loss")},
+        "random_mixtures": [
+            {"seed": result.seed, "weights": _named(weights_A, plan)}
+            for result in results
+            for weights_A in result.random_weights_RxA
+        ],
         "models": plan.models | {"seeds": config.seeds, "targets": len(plan.targets), "folds": config.folds},
         "flops_per_model": plan.flops_per_model,
         "data": _data(plan, target),
@@ -109,26 +117,42 @@ def _growth(
     ]
 
 
-def _points(losses: Mapping[str, Sequence[float]], results: Sequence[SeedResult]) -> list[dict[str, Any]]:
-    """Predicted and reached losses of every model trained on a mixture of sources, on the test molecules."""
+def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[dict[str, Any]]:
+    """Predicted and reached, the loss or a metric, of every model trained on a mixture, on the test molecules."""
+
+    def judge(score_T: np.ndarray) -> float:
+        return float((rows.losses(score_T[:, None]) if what == "loss" else evaluate(what, score_T, rows.value_T))[0])
+
     arms = [
-        {"seed": result.seed, "label": arm, "size": "all molecules", "predicted_molecule": result.predicted[arm]}
-        | {"reached": losses[arm][s]}
-        for s, result in enumerate(results)
-        for arm in losses
+        {"seed": result.seed, "label": arm, "size": "all molecules", "predicted_molecule": judge(result.predicted[arm])}
+        | {"reached": judge(result.test_scores[arm])}
+        for result in results
+        for arm in ARMS
     ]
     random = [
-        {"seed": result.seed, "label": RANDOM_MIXTURE, "size": "without a fold"}
-        | {"predicted_molecule": float(predicted), "reached": float(reached)}
+        {
+            "seed": result.seed,
+            "label": RANDOM_MIXTURE,
+            "size": "without a fold",
+            "predicted_molecule": judge(predicted_T),
+        }
+        | {"reached": float(np.mean([judge(score_T) for score_T in score_FxT]))}
         for result in results
-        for predicted, reached in zip(result.random_predicted_R, result.random_reached_R, strict=True)
+        for predicted_T, score_FxT in zip(result.random_predicted_RxT, result.random_scores_RxFxT, strict=True)
     ]
     return arms + random
 
 
+def _loss_unit(plan: Plan) -> str:
+    if plan.config.task == "regression":
+        return "mean squared error"
+    return "nats per molecule, classes alike" if plan.config.balanced else "nats per molecule"
+
+
 def _data(plan: Plan, target: Target) -> dict[str, Any]:
     split, molecules = plan.split, plan.split.molecules
-    train, test = split.counts(plan.train_N), split.counts(split.is_test_N)
+    train, test = split.train_counts, split.test_counts
+    kinds = ("positives", "negatives") if plan.config.task == "classification" else ("molecules",)
     cleaning = molecules.cleaning
     return {
         "table": split.table.origin,
@@ -146,18 +170,21 @@ def _data(plan: Plan, target: Target) -> dict[str, Any]:
         "test_molecules": int(split.is_test_N.sum()),
         "target": {
             f"{part}_{what}": int(counts[target.column])
-            for part, (positives, negatives) in (("train", train), ("test", test))
-            for what, counts in (("positives", positives), ("negatives", negatives))
+            for part, both in (("train", train), ("test", test))
+            for what, counts in zip(kinds, both, strict=False)
         },
         "train_molecules_per_source": _named(plan.sizes_A.astype(float), plan, target.sources),
     }
 
 
-def _overlap(plan: Plan, target: Target) -> dict[str, float]:
-    """Of the target's training molecules, the share that each source has measured too."""
+def _overlap(plan: Plan, target: Target) -> dict[str, dict[str, float]]:
+    """How many of the target's training molecules each source has, and the reverse: {"of_target", "of_source"}."""
     is_measured_NxA = np.isfinite(plan.split.values_NxA[plan.train_N])
-    is_target_N = is_measured_NxA[:, target.column]
-    return _named(is_measured_NxA[is_target_N].mean(0), plan, target.sources)
+    shared_A = is_measured_NxA[is_measured_NxA[:, target.column]].sum(0)
+    return {
+        "of_target": _named(shared_A / shared_A[target.column], plan, target.sources),
+        "of_source": _named(shared_A / np.maximum(plan.sizes_A, 1), plan, target.sources),
+    }
 
 
 def _named(values_A: np.ndarray, plan: Plan, only: Sequence[str] | None = None) -> dict[str, float]:

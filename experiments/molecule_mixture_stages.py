@@ -29,11 +29,11 @@ class SeedResult:
     weights: dict[str, np.ndarray]  # arm -> weights of all assays
     solutions: dict[str, dict[str, Any]]  # solved arm -> certificate
     test_scores: dict[str, np.ndarray]  # arm -> score of every test molecule of the target
-    predicted: dict[str, float]  # arm -> test loss of the mixture of proxies
+    predicted: dict[str, np.ndarray]  # arm -> the mixture of proxies' prediction for every test molecule
     growth: dict[int, dict[str, np.ndarray]]  # number of sources -> arm -> test scores
     random_weights_RxA: np.ndarray
-    random_reached_R: np.ndarray  # test loss of the models trained on each random mixture, mean over folds
-    random_predicted_R: np.ndarray
+    random_scores_RxFxT: np.ndarray  # test scores of the models trained on each random mixture, without each fold
+    random_predicted_RxT: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,30 +62,40 @@ class SeedStages:
 
     def crossfit(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> CrossFitted:
         """Train a model per mixture and fold, without that fold."""
-        plan, num_models = self._plan, len(weights_MxA)
+        plan, num_models, num_folds = self._plan, len(weights_MxA), self._plan.config.folds
         fold_N = plan.split.folds(self._seed)
-        inputs = self._inputs | {"folds": plan.config.folds, "weights": _stamp(weights_MxA)}
+        inputs = self._inputs | {"folds": num_folds, "weights": _stamp(weights_MxA)}
 
         def compute(advance: OnFraction) -> Product:
-            parts = [self._examples(weights_MxA, (fold_N >= 0) & (fold_N != fold)) for fold in range(plan.config.folds)]
-            names = [f"{label}, without fold {fold}" for fold in range(plan.config.folds) for label in labels]
-            examples = WeightedExamples(
-                np.concatenate([part.target_MxN for part in parts]), np.concatenate([part.weight_MxN for part in parts])
-            )
-            scores_NxFM = self._train(examples, names, advance)
-            scores_FxNxM = scores_NxFM.reshape(len(fold_N), plan.config.folds, num_models).transpose(1, 0, 2)
             heldout_NxM = np.full((len(fold_N), num_models), np.nan, np.float32)
-            for fold, scores_NxM in enumerate(scores_FxNxM):
+            without = [self._examples(weights_MxA, (fold_N >= 0) & (fold_N != f)) for f in range(num_folds)]
+            tested: list[np.ndarray] = []
+            for fold, examples in enumerate(without):
+                names = [f"{label}, without fold {fold}" for label in labels]
+                scores_NxM = self._train(examples, names, _part_of(advance, fold, num_folds))
                 heldout_NxM[fold_N == fold] = scores_NxM[fold_N == fold]
-            lines = calibrate(heldout_NxM, self._examples(weights_MxA, plan.train_N), plan.loss)
-            return {"heldout_NxM": heldout_NxM, "test_FxNxM": scores_FxNxM[:, fold_N < 0], **lines._asdict()}
+                tested.append(scores_NxM[fold_N < 0])
+            # held-out scores of a fold by the line of the others, so that no label is judged by a line that saw it
+            fitted_on = [*without, self._examples(weights_MxA, plan.train_N)]
+            lines = [calibrate(heldout_NxM, examples, plan.loss) for examples in fitted_on]
+            slopes, intercepts = (np.stack(parts) for parts in zip(*lines, strict=True))
+            return {"heldout_NxM": heldout_NxM, "test_FxNxM": np.stack(tested)} | {
+                "slope_F1xM": slopes,
+                "intercept_F1xM": intercepts,
+            }
 
         cost = num_models * plan.crossfit_cost
         product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)
+        heldout_NxM, test_FxNxM = product["heldout_NxM"], product["test_FxNxM"]
         if not plan.config.calibrate:
-            return CrossFitted([inputs, "raw"], product["heldout_NxM"], product["test_FxNxM"])
-        lines = Calibration(product["slope_M"], product["intercept_M"])
-        return CrossFitted(inputs, lines(product["heldout_NxM"]), lines(product["test_FxNxM"]))
+            return CrossFitted([inputs, "raw"], heldout_NxM, test_FxNxM)
+        *of_folds, of_all = (
+            Calibration(*line) for line in zip(product["slope_F1xM"], product["intercept_F1xM"], strict=True)
+        )
+        calibrated_NxM = np.full(heldout_NxM.shape, np.nan)
+        for fold, line in enumerate(of_folds):
+            calibrated_NxM[fold_N == fold] = line(heldout_NxM[fold_N == fold])
+        return CrossFitted(inputs, calibrated_NxM, of_all(test_FxNxM))
 
     def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         """Train a model per mixture on all training molecules: scores of the test molecules, N x M."""
@@ -128,13 +138,13 @@ class SeedStages:
         }
 
         def compute(_advance: OnFraction) -> Product:
-            loss = TargetLoss(plan, target, plan.train_N)
+            rows = TargetRows(plan, target, plan.train_N)
             weights, solutions = {}, {}
             for arm, columns_K in problems.items():
-                solution = self._solve(loss, columns_K, proxies)
+                solution = self._solve(rows, columns_K, proxies)
                 weights[arm] = plan.over_assays(columns_K, np.array(solution.pop("weights"))).tolist()
                 solutions[arm] = solution
-            losses_R = loss.of(loss.rows(random.heldout_NxM))
+            losses_R = rows.losses(rows.of(random.heldout_NxM))
             weights["random_search"] = best_random_mixture(random_RxA, losses_R).tolist()
             return {"weights": weights, "solutions": solutions}
 
@@ -146,23 +156,56 @@ class SeedStages:
             "method": plan.config.method,
             "tolerance": TOLERANCE,
         }
-        return self._stages.run(f"weights-{target.name}-seed{self._seed}", inputs, compute, target=target.name)
+        return self._stages.run(f"weights-{target.file_name}-seed{self._seed}", inputs, compute, target=target.name)
 
-    def _solve(self, loss: "TargetLoss", columns_K: np.ndarray, proxies: CrossFitted) -> dict[str, Any]:
+    def _solve(self, rows: "TargetRows", columns_K: np.ndarray, proxies: CrossFitted) -> dict[str, Any]:
         plan = self._plan
-        heldout_NxK = proxies.heldout_NxM[:, np.searchsorted(plan.proxy_columns, columns_K)]
-        rows_TxK = loss.rows(heldout_NxK)
+        score_TxK = rows.of(proxies.heldout_NxM[:, np.searchsorted(plan.proxy_columns, columns_K)])
         names = [plan.split.names[a] for a in columns_K]
         objective: Objective = (
-            cross_entropy(loss.log_likelihoods(rows_TxK), example_weights=loss.weight_T, sources=names)
+            cross_entropy(rows.log_likelihoods(score_TxK), example_weights=rows.weight_T, sources=names)
             if plan.config.task == "classification"
-            else squared_error(rows_TxK, loss.value_T, sources=names)
+            else squared_error(score_TxK, rows.value_T, sources=names)
         )
         return certified_weights(objective, method=plan.config.method)[0]
 
+    def result(
+        self,
+        target: Target,
+        found: Mapping[str, Any],
+        scores: Mapping[str, np.ndarray],
+        proxies: CrossFitted,
+        random: CrossFitted,
+        random_RxA: np.ndarray,
+    ) -> SeedResult:
+        """Everything about one target, from the products of the stages; `scores` by trained model."""
+        plan = self._plan
+        rows = TargetRows(plan, target, plan.split.is_test_N)
+        tested_T = np.searchsorted(np.flatnonzero(plan.split.is_test_N), rows.index_T)  # rows among the test molecules
+        proxies_FxTxK = proxies.test_FxNxM[:, tested_T]
+        weights = weights_of_models(plan, target, self._seed, found["weights"])
 
-class TargetLoss:
-    """A target's molecules among some, their labels and weights, and the loss of scores on them.
+        def predicted(weights_A: np.ndarray) -> np.ndarray:
+            return rows.mixture_predictions(proxies_FxTxK, weights_A[plan.proxy_columns])
+
+        return SeedResult(
+            self._seed,
+            weights={arm: weights[arm] for arm in ARMS},
+            solutions={arm: found["solutions"][arm] for arm in SOLVED_ARMS},
+            test_scores={arm: scores[arm][tested_T] for arm in ARMS},
+            predicted={arm: predicted(weights[arm]) for arm in ARMS},
+            growth={
+                number: {arm: scores[growth_arm(arm, number)][tested_T] for arm in GROWTH_ARMS}
+                for number in plan.numbers_of_sources
+            },
+            random_weights_RxA=random_RxA,
+            random_scores_RxFxT=np.moveaxis(random.test_FxNxM[:, tested_T], -1, 0),
+            random_predicted_RxT=np.stack([predicted(weights_A) for weights_A in random_RxA]),
+        )
+
+
+class TargetRows:
+    """A target's molecules among some, with their labels, their weights, and losses on them.
 
     Cross-entropy in nats per molecule (positives and negatives with half of the weight each if balanced), or the mean
     squared error of standardised values.
@@ -179,7 +222,7 @@ class TargetLoss:
             count_T = np.where(is_positive_T, is_positive_T.sum(), (~is_positive_T).sum())
             self.weight_T = 1 / (2 * count_T)
 
-    def rows(self, values_NxM: np.ndarray) -> np.ndarray:
+    def of(self, values_NxM: np.ndarray) -> np.ndarray:
         """The target's rows of what all molecules have, in float64."""
         return values_NxM[self.index_T].astype(np.float64)
 
@@ -187,18 +230,23 @@ class TargetLoss:
         """log p(y | x) of the labels under scores that are logits."""
         return -np.logaddexp(0, np.where(self.value_T[:, None] == 1, -score_TxM, score_TxM))
 
-    def of(self, score_TxM: np.ndarray) -> np.ndarray:
+    def losses(self, score_TxM: np.ndarray) -> np.ndarray:
         """The loss of each column of scores."""
         if self._is_classification:
             return -self.weight_T @ self.log_likelihoods(score_TxM)
         return self.weight_T @ (score_TxM - self.value_T[:, None]) ** 2
 
-    def of_mixtures(self, score_FxTxK: np.ndarray, weights_MxK: np.ndarray) -> np.ndarray:
-        """The loss of mixtures of K proxies, each the mean of its F folds' predictions."""
-        if self._is_classification:
-            likelihood_TxK = np.mean([np.exp(self.log_likelihoods(score_TxK)) for score_TxK in score_FxTxK], axis=0)
-            return -self.weight_T @ np.log(likelihood_TxK @ weights_MxK.T)
-        return self.weight_T @ (score_FxTxK.mean(0) @ weights_MxK.T - self.value_T[:, None]) ** 2
+    def mixture_predictions(self, score_FxTxK: np.ndarray, weights_K: np.ndarray) -> np.ndarray:
+        """What the mixture of K proxies predicts, each the mean of its F folds' models: a logit, or a value."""
+        used_K = weights_K > 0
+        score_FxTxK, weights_K = score_FxTxK[..., used_K].astype(np.float64), weights_K[used_K]
+        if not self._is_classification:
+            return score_FxTxK.mean(0) @ weights_K
+        log_odds = []
+        for sign in (1, -1):  # log of the probability of 1, and of 0
+            log_p_FxTxK = -np.logaddexp(0, -sign * score_FxTxK) + np.log(weights_K) - np.log(len(score_FxTxK))
+            log_odds.append(np.logaddexp.reduce(np.logaddexp.reduce(log_p_FxTxK, axis=0), axis=1))
+        return log_odds[0] - log_odds[1]
 
 
 def growth_arm(arm: str, number: int) -> str:
@@ -231,26 +279,25 @@ def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) ->
             [f"random mixture {r} for {target.name}" for target in plan.targets for r in range(plan.num_random)],
         ),
     )
-    weights, solutions = {}, {}
-    for target in plan.targets:
-        found = stage.weights(target, proxies, random[target.name], random_RxA[target.name])
-        solutions[target.name] = found["solutions"]
-        weights[target.name] = _weights_of_arms(plan, target, seed, found["weights"])
-    arms = list(weights[plan.targets[0].name])
+    found = {
+        target.name: stage.weights(target, proxies, random[target.name], random_RxA[target.name])
+        for target in plan.targets
+    }
+    weights = {
+        target.name: weights_of_models(plan, target, seed, found[target.name]["weights"]) for target in plan.targets
+    }
+    models = list(weights[plan.targets[0].name])
     scores_NxM = stage.train(
         "arms",
-        np.stack([weights[target.name][arm] for target in plan.targets for arm in arms]),
-        [f"{arm} of {target.name}" for target in plan.targets for arm in arms],
+        np.stack([weights[target.name][model] for target in plan.targets for model in models]),
+        [f"{model} of {target.name}" for target in plan.targets for model in models],
     )
-    scores_NxTxM = scores_NxM.reshape(len(scores_NxM), len(plan.targets), len(arms))
+    scores_NxTxM = scores_NxM.reshape(len(scores_NxM), len(plan.targets), len(models))
     return {
-        target.name: _result(
-            plan,
+        target.name: stage.result(
             target,
-            seed,
-            weights[target.name],
-            solutions[target.name],
-            dict(zip(arms, scores_NxTxM[:, t].T, strict=True)),
+            found[target.name],
+            dict(zip(models, scores_NxTxM[:, t].T, strict=True)),
             proxies,
             random[target.name],
             random_RxA[target.name],
@@ -259,21 +306,27 @@ def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) ->
     }
 
 
-def _weights_of_arms(plan: Plan, target: Target, seed: int, found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def weights_of_models(plan: Plan, target: Target, seed: int, solved: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Weights of every model that is trained for a target: the arms, then those with fewer sources."""
     columns_K = target.source_columns
     fixed = {
         "own": plan.over_assays(np.array([target.column]), np.ones(1)),
         "natural": plan.natural_A(columns_K),
         "uniform": plan.uniform_A(columns_K),
+        "natural_own": plan.natural_own_A(target),
     }
-    weights = {arm: fixed[arm] if arm in fixed else np.array(found[arm]) for arm in ARMS}
+    weights = {arm: fixed[arm] if arm in fixed else np.array(solved[arm]) for arm in ARMS}
     for number, arm in itertools.product(plan.numbers_of_sources, GROWTH_ARMS):
         name = growth_arm(arm, number)
         weights[name] = (
-            np.array(found[name]) if arm in SOLVED_ARMS else plan.natural_A(plan.subset(target, seed, number))
+            np.array(solved[name]) if arm in SOLVED_ARMS else plan.natural_A(plan.subset(target, seed, number))
         )
     return weights
+
+
+def _part_of(advance: OnFraction, part: int, parts: int) -> OnFraction:
+    """Progress of one of several equal parts."""
+    return lambda done, of: advance(part * of + done, parts * of)
 
 
 def _per_target(plan: Plan, found: CrossFitted) -> dict[str, CrossFitted]:
@@ -284,41 +337,6 @@ def _per_target(plan: Plan, found: CrossFitted) -> dict[str, CrossFitted]:
         name: CrossFitted([found.inputs, [cut.start, cut.stop]], found.heldout_NxM[:, cut], found.test_FxNxM[..., cut])
         for name, cut in cuts.items()
     }
-
-
-def _result(
-    plan: Plan,
-    target: Target,
-    seed: int,
-    weights: Mapping[str, np.ndarray],
-    solutions: Mapping[str, dict[str, Any]],
-    scores: Mapping[str, np.ndarray],
-    proxies: CrossFitted,
-    random: CrossFitted,
-    random_RxA: np.ndarray,
-) -> SeedResult:
-    loss = TargetLoss(plan, target, plan.split.is_test_N)
-    tested_T = np.searchsorted(np.flatnonzero(plan.split.is_test_N), loss.index_T)  # rows among the test molecules
-    proxies_FxTxK = proxies.test_FxNxM[:, tested_T].astype(np.float64)
-
-    def predicted(weights_MxA: np.ndarray) -> np.ndarray:
-        return loss.of_mixtures(proxies_FxTxK, weights_MxA[:, plan.proxy_columns])
-
-    random_FxTxR = random.test_FxNxM[:, tested_T].astype(np.float64)
-    return SeedResult(
-        seed,
-        weights={arm: weights[arm] for arm in ARMS},
-        solutions={arm: solutions[arm] for arm in SOLVED_ARMS},
-        test_scores={arm: scores[arm][tested_T] for arm in ARMS},
-        predicted=dict(zip(ARMS, predicted(np.stack([weights[arm] for arm in ARMS])).tolist(), strict=True)),
-        growth={
-            number: {arm: scores[growth_arm(arm, number)][tested_T] for arm in GROWTH_ARMS}
-            for number in plan.numbers_of_sources
-        },
-        random_weights_RxA=random_RxA,
-        random_reached_R=np.mean([loss.of(score_TxR) for score_TxR in random_FxTxR], axis=0),
-        random_predicted_R=predicted(random_RxA),
-    )
 
 
 def _stamp(weights_MxA: np.ndarray) -> str:

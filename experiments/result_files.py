@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from experiments.provenance import command
 from mixmin_jax.errors import InputError
+
+SUMMARY_FILES = ("summary.md", "summary.png", "gains.md", "gains.png", "growth.png")  # of a run with several targets
 
 
 def claim_folder(out: Path, names: Iterable[str], overwrite: bool) -> None:
@@ -59,7 +62,7 @@ def _remove_results(out: Path) -> None:
             file.unlink(missing_ok=True)
         if not any(metrics.parent.iterdir()):
             metrics.parent.rmdir()
-    for name in ("summary.md", "summary.png"):
+    for name in SUMMARY_FILES:
         (out / name).unlink(missing_ok=True)
 
 
@@ -68,6 +71,25 @@ def _differences(held: Any, new: Any, path: str = "") -> list[str]:
         keys = sorted({*held, *new})
         return [line for key in keys for line in _differences(held.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
     return [] if held == new else [f"{path} ({held!r:.60} there, {new!r:.60} now)"]
+
+
+def file_name(name: str) -> str:
+    """A name from a data set as that of a file or folder in a run's folder.
+
+    Itself, or, with a hash, what remains of it without what file systems refuse, what is too long, and what the run
+    calls its own files.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:80].lstrip(".")
+    taken = plain.lower() in ("", "stages", "config.json", "status.json", *SUMMARY_FILES)
+    return plain if plain == name and not taken else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def read_metrics(results: Path) -> dict[Path, dict[str, Any]]:
+    """metrics.json of every target in a run's folder, by the target's folder.  Raises InputError if there is none."""
+    paths = sorted(results.glob("*/metrics.json"))
+    if not paths:
+        raise InputError(f"{results}: no target's metrics.json in it")
+    return {path.parent: json.loads(path.read_text()) for path in paths}
 
 
 def write_status(out: Path, complete: bool, how_to_go_on: str | None = None) -> None:

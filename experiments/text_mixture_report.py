@@ -6,15 +6,13 @@ writes them again for a finished run, without computing anything.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.command_line import run
-from experiments.result_files import write_bytes, write_text
+from experiments.result_files import read_metrics, write_bytes, write_text
 from mixmin_jax import markdown as md
-from mixmin_jax.errors import InputError
 from mixmin_jax.figures import ReportFigure, figure_png, loss_panels_figure, text_mixture_figures
 from mixmin_jax.report import text_mixture_report
 
@@ -69,13 +67,10 @@ class TextMixtureReport:
 
 
 def main(config: TextMixtureReport) -> None:
-    paths = sorted(config.results.glob("*/metrics.json"))
-    if not paths:
-        raise InputError(f"{config.results}: no target's metrics.json in it")
-    runs = [json.loads(path.read_text()) for path in paths]
-    for path, metrics in zip(paths, runs, strict=True):
-        write_report(path.parent, metrics)
-    write_summary(config.results, runs)
+    runs = read_metrics(config.results)
+    for folder, metrics in runs.items():
+        write_report(folder, metrics)
+    write_summary(config.results, list(runs.values()))
 
 
 if __name__ == "__main__":

@@ -28,11 +28,15 @@ ARM_COLOURS = {
     "natural": "#5F5F5F",
     "random_search": "#E69F00",
     "regmix": "#D55E00",
+    "mixmin_own": "#56B4E9",
+    "own": "#D55E00",
+    "natural_own": "#8C6BB1",
 }
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#44AA99")
 
 _STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key} | {
     "font.size": 8.5,
+    "text.parse_math": False,  # names may hold a dollar sign
     "axes.titlesize": "medium",
     "axes.labelsize": "medium",
     "figure.titlesize": "medium",

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from mixmin_jax.figures import (
+    ARM_COLOURS,
     ReportFigure,
     arm_colours,
     fidelity_figure,
@@ -16,15 +17,6 @@ from mixmin_jax.figures import (
     weights_figure,
 )
 from mixmin_jax.molecule_runs import METRIC_NAMES, Metrics, comparison
-
-ARM_COLOURS = {
-    "mixmin": "#0072B2",
-    "mixmin_own": "#56B4E9",
-    "own": "#D55E00",
-    "natural": "#5F5F5F",
-    "uniform": "#A6A6A6",
-    "random_search": "#E69F00",
-}
 
 
 def molecule_figures(metrics: Metrics) -> dict[str, ReportFigure]:
@@ -42,7 +34,7 @@ def molecule_figures(metrics: Metrics) -> dict[str, ReportFigure]:
             better="higher",
         ),
         "gap.png": gap_figure(gaps, 1.0, "gap / tolerance"),
-        "fidelity.png": fidelity_figure(metrics["fidelity"], ("molecule",), metrics["loss"]),
+        "fidelity.png": fidelity_figure(metrics["fidelity"][metric], ("molecule",), METRIC_NAMES[metric]),
     }
     if len({point["sources"] for point in metrics["growth"]}) > 1:
         found["growth.png"] = growth_figure([metrics])
@@ -84,7 +76,7 @@ def growth_figure(runs: Sequence[Metrics]) -> ReportFigure:
 def _draw_growth(axes: Axes, metrics: Metrics, metric: str) -> None:
     points = metrics["growth"]
     arms = list(dict.fromkeys(point["arm"] for point in points))
-    for arm, colour in arm_colours(arms, ARM_COLOURS).items():
+    for arm, colour in arm_colours(arms).items():
         mine = [point for point in points if point["arm"] == arm]
         numbers = [point["sources"] for point in mine]
         for point in mine:

@@ -19,6 +19,7 @@ DESCRIPTIONS = {
     "natural": "the other assays, weights in proportion to their molecules",
     "uniform": "the other assays, equal weights",
     "random_search": "the other assays, the best of the random mixtures",
+    "natural_own": "half the target's own data, half `natural`",
 }
 TOP_SOURCES = 12
 PUBLISHED_GAIN = (0.03, 0.15)  # in average precision, with XGBoost: abstract of arXiv:2502.10510
@@ -62,12 +63,15 @@ def conclusion(metrics: Metrics) -> str:
             sentences.append(words.format(listed))
     ties = [other for other, result in found.items() if result["verdict"] == "ties"]
     if ties:
-        sentences.append(f"It is not distinguishable from {md.listing(map(md.code, ties))}.")
+        sentences.append(f"`mixmin` is not distinguishable from {md.listing(map(md.code, ties))}.")
     together = comparison(metrics, "mixmin_own", "own", metric)
     does = {"wins": "**helps**", "loses": "**harms**", "ties": "changes nothing that can be told"}
+    control = comparison(metrics, "mixmin_own", "natural_own", metric)
+    weights = {"wins": "are better", "loses": "are **worse**", "ties": "do no better that can be told"}
     sentences.append(
-        f"With the target's own data as one more source (`mixmin_own`), mixing {does[together['verdict']]}: "
-        f"{_interval(together)} against `own`."
+        f"Adding the other assays to the target's own data (`mixmin_own`) {does[together['verdict']]}: "
+        f"{_interval(together)} against `own`. MixMin's weights {weights[control['verdict']]} than half own, half "
+        f"natural (`natural_own`): {_interval(control)}."
     )
     unsolved = [arm for arm, solved in metrics["solved"].items() if not solved["converged"]]
     if unsolved:
@@ -111,11 +115,12 @@ def _scores(metrics: Metrics) -> str:
     spread = f" After ± stands the standard deviation over {seeds} seeds." if seeds > 1 else ""
     return (
         f"On test molecules that no model and no weight saw, for any assay; higher is better, but for losses.{chance}"
-        f"{spread}\n\n"
+        f"{spread} Test losses are of the trained models' scores as they are, those predicted of "
+        f"{'calibrated ' * metrics['calibrated']}proxies.\n\n"
         + md.table(header, rows)
         + "\n\nDifferences of the means over seeds, with intervals of 95 % over "
-        f"{metrics['resamples']} draws of the test molecules (paired, positives and negatives apart): *wins* and "
-        "*loses* where the interval leaves 0 out.\n\n"
+        f"{metrics['resamples']} draws of the test molecules, whole scaffolds at a time, and of the seeds (paired): "
+        "*wins* and *loses* where the interval leaves 0 out.\n\n"
         + md.table(["difference", "in", "mean, interval", "verdict"], compared)
         + "\n\n![scores per arm](scores.png)"
     )
@@ -132,37 +137,45 @@ def _weights(metrics: Metrics) -> str:
         [
             md.code(name) + " (the target)" * (name == metrics["target"]),
             *(f"{found.get(name, 0):.3f}" for found in weights.values()),
-            f"{overlap[name]:.0%}" if name in overlap else "",
-            f"{metrics['data']['train_molecules_per_source'][name]:,.0f}" if name in overlap else "",
+            *(f"{overlap[kind][name]:.0%}" if name in overlap[kind] else "" for kind in ("of_target", "of_source")),
+            f"{metrics['data']['train_molecules_per_source'].get(name, math.nan):,.0f}".replace("nan", ""),
         ]
         for name in top
     ]
     rest = [sum(found.get(name, 0) for name in order if name not in top) for found in weights.values()]
     if len(order) > len(top):
-        rows.append([f"{len(order) - len(top)} others", *(f"{share:.3f}" for share in rest), "", ""])
-    header = ["source", *map(md.code, weights), "target's molecules in it", "molecules"]
+        rows.append([f"{len(order) - len(top)} others", *(f"{share:.3f}" for share in rest), "", "", ""])
+    header = ["source", *map(md.code, weights), "target's molecules in it", "its molecules in the target", "molecules"]
     used = np.mean([sum(weight > 1e-3 for weight in seed.values()) for seed in arms["mixmin"]["weights_per_seed"]])
-    shares = sorted(overlap.values())
-    balance = (
-        "Positives and negatives have half of the weight each, in every source and in the target's loss "
-        "(`--balance`), so that weights follow what the assays separate and not how often they are positive."
-        if metrics["balance"]
-        else "Classes are weighted as they occur." * (metrics["task"] == "classification")
-    )
-    calibrated = (
-        " Each proxy's scores are rescaled to predict the left-out labels of its own assay best."
-        if metrics["calibrated"]
-        else ""
-    )
     return (
         f"Mean over seeds; `mixmin` gives {used:.0f} of {len(metrics['sources'])} sources more than 0.001. "
-        "`weights.json` holds all. Weights come from log-likelihoods p(y | x) of the target's training labels under "
-        f"each assay's proxy (trained without the molecule).{calibrated} That assumes that all assays draw their "
-        "molecules alike. How far that holds: of the target's training molecules the sources have measured "
-        f"{shares[0]:.0%} to {shares[-1]:.0%}, in the median "
-        f"{shares[len(shares) // 2]:.0%}. {balance}\n\n"
+        f"`weights.json` holds all. {_assumptions(metrics)}\n\n"
         + md.table(header, rows)
         + "\n\n![weights per arm](weights.png)"
+    )
+
+
+def _assumptions(metrics: Metrics) -> str:
+    """Where the weights come from, what that takes for granted, and how far it holds."""
+    is_classification = metrics["task"] == "classification"
+    what = "log-likelihoods p(y | x)" if is_classification else "predictions"
+    calibrated = " Each proxy's scores are rescaled to fit left-out molecules of its own assay best."
+    balance = (
+        " Positives and negatives have half of the weight each, in every source and in the target's loss "
+        "(`--no-balance` switches that off), so that weights follow what the assays separate and not how often they "
+        "are positive; it also moves each source's molecules towards its rarer class."
+        if metrics["balance"]
+        else " Classes are weighted as they occur." * is_classification
+    )
+    of_target, of_source = (sorted(metrics["overlap"][kind].values()) for kind in ("of_target", "of_source"))
+    return (
+        f"Weights come from the {what} of the target's training {'labels' if is_classification else 'values'} under "
+        f"each assay's proxy, trained without the molecule.{calibrated * metrics['calibrated']} Mixing them assumes "
+        "that all assays draw their molecules alike. How far that can hold: of the target's training molecules the "
+        f"sources have measured {of_target[0]:.0%} to {of_target[-1]:.0%}, in the median {np.median(of_target):.0%}; "
+        f"of a source's molecules the target has {of_source[0]:.0%} to {of_source[-1]:.0%}, in the median "
+        f"{np.median(of_source):.0%}."
+        f"{balance}"
     )
 
 
@@ -194,43 +207,51 @@ def _solver(metrics: Metrics) -> str:
 
 
 def _fidelity(metrics: Metrics) -> str:
-    found = metrics["fidelity"]["molecule"]
     groups = {"all": "all", "arms": "arms", "random_mixtures": "random mixtures"}
+    kinds = {what: METRIC_NAMES.get(what, what) for what in metrics["fidelity"]}
+    rows = [
+        [words, *(md.correlation(found["molecule"][group]) for found in metrics["fidelity"].values())]
+        for group, words in groups.items()
+    ]
     return (
-        "Test loss of the mixture of proxies against that of the model trained on the same mixture. Ranks are taken "
-        "inside each seed, and apart for models that saw all training molecules and those that saw all but a fold.\n\n"
-        + md.table(["models", "Spearman"], [[words, md.correlation(found[key])] for key, words in groups.items()])
+        "What the mixture of proxies reaches on the test molecules against what the model trained on the same mixture "
+        "reaches. Ranks are taken inside each seed, and apart for models that saw all training molecules and those "
+        "that saw all but a fold.\n\n"
+        + md.table(["Spearman, models", *kinds.values()], rows)
         + "\n\n![predicted against reached](fidelity.png)"
     )
 
 
 def _cost(metrics: Metrics) -> str:
     models, flops = metrics["models"], metrics["flops_per_model"]
+    num_random = len(metrics["random_mixtures"]) // len(metrics["seeds"])
     targets = md.plural(models["targets"], "target")
     each = f" of {md.si_count(flops)}FLOPs" if flops else ""
     rows = [
         [f"proxies (`mixmin`), for {targets} together", f"{models['proxies']:g}"],
         [
-            f"{metrics['random_mixtures']} random mixtures (`random_search`) for each target",
+            f"{num_random} random mixtures (`random_search`) for each target",
             f"{models['random_mixtures']:g}",
         ],
         ["models of the arms", f"{models['arms']:g}"],
     ]
     return (
         f"In trainings on all training molecules{each}, per seed; a model that leaves a fold of {models['folds']} out "
-        "counts as the part that it sees.\n\n" + md.table(["stage", "trainings"], rows)
+        "counts as the part that it sees. The proxies serve all targets, random mixtures only their own.\n\n"
+        + md.table(["stage", "trainings"], rows)
     )
 
 
 def _data(metrics: Metrics) -> str:
     data = metrics["data"]
     unparsable = data["unparsable"]
+    merged = "dropped" if metrics["task"] == "classification" else "averaged"
     rows = [
         ["rows", f"{data['rows']:,}"],
         ["not readable by RDKit, skipped", f"{len(unparsable):,}"],
         ["salts and mixtures, of which the largest part is kept", f"{data['salts']:,}"],
         ["duplicates merged", f"{data['duplicates']:,}"],
-        ["contradicting values of duplicates", f"{data['conflicts']:,}"],
+        [f"contradicting values of duplicates, {merged}", f"{data['conflicts']:,}"],
         ["molecules", f"{data['molecules']:,}"],
         ["to train on", f"{data['train_molecules']:,}"],
         ["to test", f"{data['test_molecules']:,}"],
@@ -251,21 +272,57 @@ def _data(metrics: Metrics) -> str:
 
 def _caveats(metrics: Metrics) -> str:
     config, seeds = metrics["config"], len(metrics["seeds"])
+    scaffold = (
+        " A scaffold of more than half of the test part (benzene, often) is never tested, and molecules without a ring "
+        "are parted one by one, so that homologues can lie on both sides."
+        if config["split"] == "scaffold"
+        else " Molecules of one scaffold, stereoisomers with the same fingerprint among them, lie on both sides."
+    )
+    noise = (
+        "One seed: how far another training would differ is not in the intervals."
+        if seeds == 1
+        else f"With {seeds} seeds the noise of training is measured roughly, and somewhat too small."
+    )
     caveats = [
         f"The test molecules ({config['split']} split, seed {config['split_seed']}) are the same for every seed: "
-        "intervals are over them, another split is not in the spread.",
-        "Intervals are not corrected for the number of comparisons: where nothing differs, one in twenty looks as if.",
+        f"another split is not in the spread.{scaffold}",
+        f"{noise} Intervals are not corrected for the number of comparisons.",
         "Assays of one family (two read-outs of one experiment, the same receptor in another cell line) are all "
         "sources: the gain may rest on siblings of the target, as the weights show.",
-    ] + ["One seed: how far another training would differ is not known."] * (seeds == 1)
+        "Proxies and target models have the same settings, which were chosen for single assays and not for mixtures.",
+    ]
     return "\n".join(f"- {caveat}" for caveat in caveats)
 
 
 # All targets together ---------------------------------------------------------------------------------------------
 
 
-def molecule_summary(runs: Sequence[Metrics]) -> str:
-    """Every target in one table, and what mixing does on average; beside it what the paper reports."""
+def molecule_summary(runs: Sequence[Metrics], has_growth: bool) -> str:
+    """summary.md: every target, and what mixing does on average, with the figures that stand beside it."""
+    flags = []
+    if not all(metrics["complete"] for metrics in runs):
+        flags.append("**This run did not end: what follows is incomplete.**")
+    if any(metrics["demonstration"] for metrics in runs):
+        flags.append("**A demonstration on computed properties, which decides nothing.**")
+    unsolved = [m["target"] for m in runs if not all(solved["converged"] for solved in m["solved"].values())]
+    if unsolved:
+        flags.append(f"**Weights of {md.listing(map(md.code, unsolved))} are not solved to tolerance.**")
+    growth = f"\n\n{_growth_table(runs)}\n\n![score against the number of sources](growth.png)" if has_growth else ""
+    return (
+        f"# Mixing assays: {md.plural(len(runs), 'target')}\n\n"
+        + "".join(f"{flag}\n\n" for flag in flags)
+        + f"{molecule_gains(runs)}\n\n![differences with their intervals](gains.png){growth}\n\n"
+        + md.provenance(runs[0], f"{sum(_seconds(runs).values()):.0f} s in all")
+        + "\n"
+    )
+
+
+def _seconds(runs: Sequence[Metrics]) -> dict[str, float]:
+    return {stage: seconds for metrics in runs for stage, seconds in metrics["seconds"].items()}
+
+
+def molecule_gains(runs: Sequence[Metrics]) -> str:
+    """The tables of all targets: scores per arm, differences, and what the paper reports beside them."""
     metric = runs[0]["metrics"][0]
     arms = list(runs[0]["arms"])
     rows = [
@@ -277,7 +334,7 @@ def molecule_summary(runs: Sequence[Metrics]) -> str:
         for metrics in runs
     ]
     rows.append(["mean", "", *(f"{np.mean([m['arms'][arm][metric]['mean'] for m in runs]):.3f}" for arm in arms)])
-    size = "train / test positives" if runs[0]["task"] == "classification" else "train / test molecules"
+    size = f"{'positives' if runs[0]['task'] == 'classification' else 'molecules'}, train / test"
     pairs = list(dict.fromkeys((c["arm"], c["other"]) for c in runs[0]["comparisons"]))
     return (
         md.table([METRIC_NAMES[metric], size, *map(md.code, arms)], rows)
@@ -286,14 +343,30 @@ def molecule_summary(runs: Sequence[Metrics]) -> str:
             ["difference", "mean over targets", "smallest", "largest", "wins", "ties", "loses"],
             [_gain_row(runs, arm, other, metric) for arm, other in pairs],
         )
-        + "\n\n"
-        + _beside_the_paper(runs, metric)
+        + "\n\nAfter ± stands the standard error over targets; wins and losses are those of each target's interval "
+        "over its test molecules and seeds." + _beside_the_paper(runs, metric)
     )
+
+
+def _growth_table(runs: Sequence[Metrics]) -> str:
+    """What `mixmin` gains with each number of sources, mean over targets; the last number is all of them."""
+    metric, table = runs[0]["metrics"][0], []
+    numbers = sorted({point["sources"] for point in runs[0]["growth"]})
+    for place, number in enumerate(numbers):
+        gains: dict[str, list[float]] = {"natural": [], "own": []}
+        for metrics in runs:
+            its = sorted({point["sources"] for point in metrics["growth"]})[place]
+            level = {p["arm"]: p[metric]["mean"] for p in metrics["growth"] if p["sources"] == its}
+            gains["natural"].append(level["mixmin"] - level["natural"])
+            gains["own"].append(level["mixmin"] - metrics["arms"]["own"][metric]["mean"])
+        table.append([f"{number}", *(_mean_and_error(np.array(values)) for values in gains.values())])
+    return md.table([f"sources, {METRIC_NAMES[metric]}", "`mixmin` less `natural`", "`mixmin` less `own`"], table)
 
 
 def _size(metrics: Metrics) -> str:
     target = metrics["data"]["target"]
-    return f"{target['train_positives']} / {target['test_positives']}"
+    kind = "positives" if metrics["task"] == "classification" else "molecules"
+    return f"{target[f'train_{kind}']} / {target[f'test_{kind}']}"
 
 
 def _gain_row(runs: Sequence[Metrics], arm: str, other: str, metric: str) -> list[str]:
@@ -315,21 +388,21 @@ def _mean_and_error(values: np.ndarray) -> str:
 
 
 def _beside_the_paper(runs: Sequence[Metrics], metric: str) -> str:
-    about = (
-        "After ± stands the standard error over targets; wins and losses are those of each target's interval over its "
-        "test molecules."
-    )
     if metric != "average_precision":
-        return about
+        return ""
     low, high = PUBLISHED_GAIN
     gains = [comparison(metrics, "mixmin", "natural", metric)["mean"] for metrics in runs]
+    config = runs[0]["config"]
+    how = (
+        f"{runs[0]['learner']}, {config['split']} split, {'classes balanced' if runs[0]['balance'] else 'not balanced'}"
+    )
+    here = f"{min(gains):+.3f} to {max(gains):+.3f}"
     rows = [
-        ["paper: PCBA, XGBoost", f"{low:+.2f} to {high:+.2f}"],
-        [
-            f"here: `{md.plain(runs[0]['data']['table'])}`, {runs[0]['learner']}",
-            f"{min(gains):+.3f} to {max(gains):+.3f}",
-        ],
+        ["paper's abstract: PCBA, XGBoost", f"{low:+.2f} to {high:+.2f}"],
+        [f"here, over `natural`: `{md.plain(runs[0]['data']['table'])}`, {how}", here],
     ]
-    return f"{about}\n\n" + md.table(
-        ["gain of MixMin over the natural mixture, average precision", "range over targets"], rows
+    return (
+        "\n\n"
+        + md.table(["gain of MixMin in average precision", "over targets"], rows)
+        + "\n\nThe abstract does not name the mixture that it compares with; data, split and learner differ."
     )

@@ -16,3 +16,9 @@ METRIC_NAMES = {
 def comparison(metrics: Metrics, arm: str, other: str, metric: str) -> Metrics:
     """The comparison of two arms in `metric`."""
     return next(c for c in metrics["comparisons"] if (c["arm"], c["other"], c["metric"]) == (arm, other, metric))
+
+
+def target_size(metrics: Metrics) -> int:
+    """Positives among the target's training molecules; of measured values, the molecules."""
+    data = metrics["data"]["target"]
+    return data["train_positives"] if metrics["task"] == "classification" else data["train_molecules"]

@@ -1,6 +1,6 @@
 """Which of two models predicts the same held-out examples better: percentile intervals over resampled examples.
 
-NumPy only.  Axes: N examples, S seeds, R resamples.
+NumPy only.  Axes: N examples, G groups of examples, S seeds, R resamples.
 """
 
 import dataclasses
@@ -11,14 +11,17 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from mixmin_jax.prediction_metrics import CLASSIFICATION_METRICS, Metric, evaluate, positives
+from mixmin_jax.errors import InputError
+from mixmin_jax.prediction_metrics import Metric, evaluate
+
+_MAX_ROUNDS = 100  # of drawing again what cannot be judged
 
 
 @dataclasses.dataclass(frozen=True)
 class BootstrapDifference:
     """A difference a - b with its percentile interval.
 
-    `mean` is taken on the examples as they are; `lower` and `upper` are percentiles over resamples.
+    `mean` is taken on the examples and seeds as they are; `lower` and `upper` are percentiles over resamples.
     """
 
     mean: float
@@ -28,27 +31,34 @@ class BootstrapDifference:
     per_seed: list[float]
 
 
-def resample_counts(num_examples: int, num_resamples: int, seed: int) -> Int[np.ndarray, "R N"]:
-    """How often each example stands in each of R draws of N examples with replacement."""
-    return _draw(num_examples, num_resamples, np.random.default_rng(seed))
+def resample_counts(
+    values_N: ArrayLike, num_resamples: int, seed: int, groups_N: ArrayLike | None = None
+) -> Int[np.ndarray, "R N"]:
+    """How often each example stands in each of R draws with replacement of as many groups as there are.
 
-
-def resample_counts_by_class(labels_N: ArrayLike, num_resamples: int, seed: int) -> Int[np.ndarray, "R N"]:
-    """As `resample_counts`, positives and negatives drawn apart: every draw has as many positives as there are.
+    Examples of one group (a scaffold, a document) are alike and come together; by default each is its own group.
+    Draws in which all values are equal (a class is missing) cannot be judged and are drawn again.
 
     Raises:
-        InputError: labels other than 0 and 1, or of one class.
+        InputError: the values do not vary, or vary inside so few groups that draws hardly ever do.
     """
-    is_positive_N = positives(labels_N)
+    values_N = np.asarray(values_N, np.float64)
+    _, group_N = np.unique(np.arange(len(values_N)) if groups_N is None else groups_N, return_inverse=True)
+    num_groups = int(group_N.max()) + 1
     rng = np.random.default_rng(seed)
-    counts_RxN = np.zeros((num_resamples, len(is_positive_N)), np.int64)
-    for is_member_N in (is_positive_N, ~is_positive_N):
-        counts_RxN[:, is_member_N] = _draw(int(is_member_N.sum()), num_resamples, rng)
-    return counts_RxN
-
-
-def _draw(num_examples: int, num_resamples: int, rng: np.random.Generator) -> Int[np.ndarray, "R N"]:
-    return rng.multinomial(num_examples, np.full(num_examples, 1 / num_examples), size=num_resamples)
+    kept: list[np.ndarray] = []
+    for _ in range(_MAX_ROUNDS):
+        missing = num_resamples - sum(map(len, kept))
+        if not missing:
+            return np.concatenate(kept)
+        counts_RxG = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=missing)
+        counts_RxN = counts_RxG[:, group_N]
+        present_RxN = counts_RxN > 0
+        largest_R = np.where(present_RxN, values_N, -np.inf).max(1)
+        kept.append(counts_RxN[largest_R > np.where(present_RxN, values_N, np.inf).min(1)])
+    raise InputError(
+        f"of {len(values_N)} values in {num_groups} groups so few differ that resamples hardly ever hold two values"
+    )
 
 
 def resampled_metric(
@@ -57,17 +67,14 @@ def resampled_metric(
     metric: Metric,
     num_resamples: int = 1000,
     seed: int = 0,
+    groups_N: ArrayLike | None = None,
 ) -> dict[str, Float[np.ndarray, "S _"]]:
     """`metric` of every model and seed: on the examples as they are (column 0), then on R resamples, the same for all.
 
     Raises:
-        InputError: as `prediction_metrics.evaluate`.
+        InputError: as `resample_counts` and `prediction_metrics.evaluate`.
     """
-    values_N = np.asarray(values_N, np.float64)
-    if metric in CLASSIFICATION_METRICS:
-        counts_RxN = resample_counts_by_class(values_N, num_resamples, seed)
-    else:
-        counts_RxN = resample_counts(len(values_N), num_resamples, seed)
+    counts_RxN = resample_counts(values_N, num_resamples, seed, groups_N)
     counts_RxN = np.concatenate([np.ones_like(counts_RxN[:1]), counts_RxN])
     return {
         name: np.stack([evaluate(metric, scores_N, values_N, counts_RxN) for scores_N in scores_SxN])
@@ -76,18 +83,22 @@ def resampled_metric(
 
 
 def bootstrap_difference(
-    a_SxR: Float[np.ndarray, "S R"], b_SxR: Float[np.ndarray, "S R"], confidence: float = 0.95
+    a_SxR: Float[np.ndarray, "S R"], b_SxR: Float[np.ndarray, "S R"], confidence: float = 0.95, seed: int = 0
 ) -> BootstrapDifference:
-    """Difference of two models' metrics, mean over seeds, with its percentile interval over examples.
+    """Difference of two arms' metrics, mean over seeds, with its percentile interval over examples and seeds.
 
-    Both come from one `resampled_metric`, so that a resample holds the same examples for both.  The interval says how
-    far the choice of test examples matters; `per_seed` shows how far the randomness of training does.
+    Both come from one `resampled_metric`, so that a resample holds the same examples for both.  Each resample also
+    draws S seeds with replacement (the same for both), so that the interval has the randomness of training in it; from
+    a few seeds that is a rough measure, a little too small, and with one seed there is none.
     """
     difference_SxR = a_SxR - b_SxR
-    mean_R = difference_SxR.mean(0)
+    num_seeds, num_columns = difference_SxR.shape
+    drawn_RxS = np.random.default_rng(seed).integers(num_seeds, size=(num_columns - 1, num_seeds))
+    resampled_R = np.take_along_axis(difference_SxR[:, 1:].T, drawn_RxS, axis=1).mean(1)
     tail = (1 - confidence) / 2
-    lower, upper = np.quantile(mean_R[1:], [tail, 1 - tail])
-    return BootstrapDifference(float(mean_R[0]), float(lower), float(upper), confidence, difference_SxR[:, 0].tolist())
+    lower, upper = np.quantile(resampled_R, [tail, 1 - tail])
+    per_seed = difference_SxR[:, 0].tolist()
+    return BootstrapDifference(float(np.mean(per_seed)), float(lower), float(upper), confidence, per_seed)
 
 
 def interval_verdict(difference: BootstrapDifference) -> Literal["wins", "ties", "loses"]:

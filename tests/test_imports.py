@@ -17,7 +17,7 @@ MAY_USE = {  # a part, and the other parts of the project that it may import
     "mixmin_jax/figures.py": {"mixmin_jax.comparison", "mixmin_jax.markdown"},
     "mixmin_jax/report.py": {"mixmin_jax.comparison", "mixmin_jax.markdown"},
     "mixmin_jax/prediction_metrics.py": {"mixmin_jax.errors"},
-    "mixmin_jax/paired_bootstrap.py": {"mixmin_jax.prediction_metrics"},
+    "mixmin_jax/paired_bootstrap.py": {"mixmin_jax.errors", "mixmin_jax.prediction_metrics"},
     "mixmin_jax/molecule_runs.py": set(),
     "mixmin_jax/molecule_report.py": {"mixmin_jax.markdown", "mixmin_jax.molecule_runs"},
     "mixmin_jax/molecule_figures.py": {"mixmin_jax.figures", "mixmin_jax.molecule_runs"},

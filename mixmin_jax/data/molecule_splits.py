@@ -65,7 +65,8 @@ def make_folds(
 
     Without scaffolds, the folds are drawn at random, and their sizes differ by at most one. With `scaffold_N`, whole
     scaffolds share a fold: they go, largest first and in random order among equals, to the fold that is smallest so
-    far, so that a fold is never larger than the smallest one by more than its own last scaffold.
+    far, so that a fold is never larger than the smallest one by more than its own last scaffold. Seeds therefore
+    differ in how the small scaffolds are spread; the largest ones are parted alike.
 
     Raises InputError if there are fewer than two folds, or fewer molecules or scaffolds than folds.
     """

@@ -49,7 +49,10 @@ class TreeLearner:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"learner": "trees", "loss": self.loss, **dataclasses.asdict(self.run)}
+        require_xgboost()
+        import xgboost
+
+        return {"learner": "trees", "xgboost": xgboost.__version__, "loss": self.loss, **dataclasses.asdict(self.run)}
 
     def __call__(
         self,

@@ -32,9 +32,9 @@ MAX_BYTES = 2**30  # by default, for the models that are trained at once
 class MlpRun:
     """One training run of a perceptron: AdamW, warm-up and cosine.
 
-    The defaults were chosen on Tox21 (12 assays, held-out folds of the training part; ToxCast was not looked at).  What
-    matters most there is `epsilon`: Adam's usual 1e-8 lets rare bits learn as fast as common ones, and they learn noise
-    (average precision 0.40 against 0.43, ROC AUC 0.75 against 0.80).  It is in units of the gradient of a mean loss.
+    The defaults were chosen on Tox21 (12 assays one by one, held-out folds of the training part).  What matters most
+    there is `epsilon`: Adam's usual 1e-8 lets rare bits learn as fast as common ones, and they learn noise.  It is in
+    units of the gradient of a mean loss.
     """
 
     hidden: tuple[int, ...] = (32,)  # width of each hidden layer; with none the model is linear

@@ -6,17 +6,18 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from experiments import command_line, molecule_mixture_report, stages
+from experiments import command_line, molecule_mixture_report, result_files, stages
 from experiments.molecule_mixture import main
 from experiments.molecule_mixture_config import MoleculeMixture
 from experiments.molecule_mixture_data import choose_sources, choose_targets, read_molecules
 from experiments.molecule_mixture_plan import ARMS, describe_plan, make_plan
-from experiments.molecule_mixture_stages import TargetLoss
+from experiments.molecule_mixture_stages import TargetRows
 from mixmin_jax.data.bundled_molecules import bundled_assays
 from mixmin_jax.errors import InputError
-from mixmin_jax.molecule_report import molecule_report, molecule_summary
+from mixmin_jax.molecule_report import conclusion, molecule_report, molecule_summary
 from mixmin_jax.training.boosted_trees import TreeRun
 from mixmin_jax.training.mlp_learner import MlpRun
 
@@ -71,7 +72,7 @@ def finished(config):
 
 
 def load(out, target, name="metrics.json"):
-    return json.loads((molecule_mixture_report.target_folder(out, target) / name).read_text())
+    return json.loads((out / result_files.file_name(target) / name).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +83,13 @@ def plan(config):
 def test_every_target_gets_its_files(finished, plan):
     assert len(plan.targets) == 2
     for target in plan.targets:
-        folder = molecule_mixture_report.target_folder(finished, target.name)
+        folder = finished / target.file_name
         assert {path.name for path in folder.iterdir()} == {
             "weights.json", "metrics.json", "report.md", "weights.png", "scores.png", "gap.png", "fidelity.png",
             "growth.png",
         }  # fmt: skip
     assert {path.name for path in finished.iterdir() if path.is_file()} == {
-        "config.json", "status.json", "summary.md", "gains.png", "growth.png",
+        "config.json", "status.json", "summary.md", "gains.md", "gains.png", "growth.png",
     }  # fmt: skip
     assert json.loads((finished / "status.json").read_text()) == {"complete": True}
 
@@ -100,7 +101,7 @@ def test_metrics_hold_what_readers_rely_on(finished, plan):
         for name, arm in metrics["arms"].items():
             assert 0 < arm["average_precision"]["mean"] <= 1 and len(arm["roc_auc"]["per_seed"]) == 2
             assert sum(arm["weights"].values()) == pytest.approx(1)
-            assert (target.name in arm["weights"]) == (name == "own") or name == "mixmin_own"
+            assert (target.name in arm["weights"]) == (name in ("own", "natural_own")) or name == "mixmin_own"
         assert all(
             solved["converged"] and solved["gap"] <= solved["tolerance"] for solved in metrics["solved"].values()
         )
@@ -110,8 +111,9 @@ def test_metrics_hold_what_readers_rely_on(finished, plan):
         assert set(metrics["data"]["unusable_assays"]) == {"rare"} and metrics["data"]["ignored_columns"] == {
             "name": "text"
         }
-        assert set(metrics["overlap"]) == set(target.sources)
-        assert metrics["fidelity"]["n"] == 2 * (len(ARMS) + 3)
+        assert set(metrics["overlap"]["of_target"]) == set(metrics["overlap"]["of_source"]) == set(target.sources)
+        assert {found["n"] for found in metrics["fidelity"].values()} == {2 * (len(ARMS) + 3)}
+        assert len(metrics["random_mixtures"]) == 2 * 3
         assert metrics["models"]["random_mixtures"] == 2 * 3
 
 
@@ -131,16 +133,31 @@ def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):
     assert per_target == plan.num_arms
 
     with np.load(finished / "stages" / "proxies-seed0.npz") as file:
-        test_FxNxM, heldout_NxM, slope_M, intercept_M = (
-            file[f"array/{name}"] for name in ("test_FxNxM", "heldout_NxM", "slope_M", "intercept_M")
+        test_FxNxM, heldout_NxM, slopes, intercepts = (
+            file[f"array/{name}"] for name in ("test_FxNxM", "heldout_NxM", "slope_F1xM", "intercept_F1xM")
         )
     assert np.isnan(heldout_NxM[plan.split.is_test_N]).all() and not np.isnan(heldout_NxM[plan.train_N]).any()
     own = np.searchsorted(plan.proxy_columns, target.column)
-    logit_FxN = slope_M[own] * test_FxNxM[:, measured_N, own].astype(float) + intercept_M[own]
+    logit_FxN = slopes[-1, own] * test_FxNxM[:, measured_N, own].astype(float) + intercepts[-1, own]
     p_N = (1 / (1 + np.exp(-logit_FxN))).mean(0)
     y_N = labels_N[measured_N]
     by_class = [-np.log(np.where(y_N == 1, p_N, 1 - p_N))[y_N == label].mean() for label in (0, 1)]
     assert metrics["arms"]["own"]["predicted_loss"]["per_seed"][0] == pytest.approx(np.mean(by_class), rel=1e-5)
+
+
+def test_a_fold_is_calibrated_on_the_labels_of_the_other(finished, plan):
+    target = plan.targets[0]
+    with np.load(finished / "stages" / "proxies-seed0.npz") as file:
+        own = np.searchsorted(plan.proxy_columns, target.column)
+        heldout_N, slope = file["array/heldout_NxM"][:, own], file["array/slope_F1xM"][:, own]
+    labels_N, fold_N = plan.split.molecules.values_NxA[:, target.column], plan.split.folds(0)
+    for fold in range(2):
+        other_N = (fold_N == 1 - fold) & np.isfinite(labels_N)
+        weight_N = np.where(
+            labels_N[other_N] == 1, 1 / (labels_N[other_N] == 1).sum(), 1 / (labels_N[other_N] == 0).sum()
+        )
+        fit = LogisticRegression(C=1e8).fit(heldout_N[other_N, None], labels_N[other_N], weight_N * other_N.sum())
+        assert slope[fold] == pytest.approx(max(fit.coef_[0, 0], 0), rel=1e-2, abs=1e-6)
 
 
 def test_no_model_sees_the_molecule_that_it_is_judged_on(plan):
@@ -153,7 +170,7 @@ def test_no_model_sees_the_molecule_that_it_is_judged_on(plan):
 
 
 def test_a_second_run_computes_nothing_and_the_report_module_writes_the_same(finished, config, monkeypatch, plan):
-    folder = molecule_mixture_report.target_folder(finished, plan.targets[0].name)
+    folder = finished / plan.targets[0].file_name
     before = {path.name: path.read_bytes() for path in folder.iterdir()} | {
         path.name: path.read_bytes() for path in finished.glob("*.png")
     }
@@ -215,6 +232,8 @@ def test_measured_values_are_predicted_by_squared_error(tmp_path):
     main(config)
     metrics = load(tmp_path / "out", "size 0")
     assert metrics["metrics"] == ["spearman", "r_squared"] and not metrics["balance"]
+    report = (tmp_path / "out" / result_files.file_name("size 0") / "report.md").read_text()
+    assert "positive" not in report and "log-likelihood" not in report and "labels" not in report
     assert metrics["arms"]["mixmin"]["spearman"]["mean"] > 0.3
     assert metrics["arms"]["mixmin"]["weights"].get("noise", 0) < 0.2
     values_N = read_molecules(config).values_NxA[~read_molecules(config).is_test_N, 0]
@@ -236,12 +255,25 @@ def test_targets_are_chosen_by_their_number_of_positives_at_equal_distances(conf
 
 
 def test_the_loss_of_a_balanced_target_gives_both_classes_half(plan):
-    loss = TargetLoss(plan, plan.targets[0], plan.train_N)
-    assert loss.weight_T[loss.value_T == 1].sum() == pytest.approx(0.5) and loss.weight_T.sum() == pytest.approx(1)
-    assert loss.of(np.zeros((len(loss.value_T), 1)))[0] == pytest.approx(np.log(2))
-    score_TxK = np.random.default_rng(0).normal(size=(len(loss.value_T), 3))
-    alone = loss.of_mixtures(score_TxK[None], np.eye(3))
-    assert alone == pytest.approx(loss.of(score_TxK))
+    rows = TargetRows(plan, plan.targets[0], plan.train_N)
+    assert rows.weight_T[rows.value_T == 1].sum() == pytest.approx(0.5) and rows.weight_T.sum() == pytest.approx(1)
+    assert rows.losses(np.zeros((len(rows.value_T), 1)))[0] == pytest.approx(np.log(2))
+
+
+def test_the_mixture_of_proxies_predicts_the_mean_probability(plan):
+    rows, rng = TargetRows(plan, plan.targets[0], plan.train_N), np.random.default_rng(0)
+    score_FxTxK, weights_K = 3 * rng.normal(size=(2, len(rows.value_T), 3)), np.array([0.5, 0.5, 0.0])
+    p_T = (1 / (1 + np.exp(-score_FxTxK))).mean(0) @ weights_K
+    assert rows.mixture_predictions(score_FxTxK, weights_K) == pytest.approx(np.log(p_T / (1 - p_T)))
+    sure_FxTxK = np.full((1, len(rows.value_T), 1), 2000.0)
+    assert rows.mixture_predictions(sure_FxTxK, np.ones(1)) == pytest.approx(2000)
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "../../x", "...", "stages", "summary.md", "x" * 300, "naïve", ""])
+def test_any_name_of_an_assay_becomes_one_file_name_of_its_own(name):
+    found = result_files.file_name(name)
+    assert found not in (name, "") and "/" not in found and not found.startswith(".") and len(found) < 100
+    assert found != result_files.file_name(name + "_") and result_files.file_name("TOX21_p53.2-a") == "TOX21_p53.2-a"
 
 
 @pytest.mark.parametrize(
@@ -254,6 +286,8 @@ def test_the_loss_of_a_balanced_target_gives_both_classes_half(plan):
         ({"assays": None, "ignore": ("x",)}, "give --assays"),
         ({"folds": 1}, "--folds must be at least 2"),
         ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"sources": 1}, "--sources must be at least 2"),
+        ({"max_bytes": 1000}, "max_bytes 1000 is less than"),
         ({"max_unparsable": 0.0}, "no molecule"),
     ],
 )
@@ -281,6 +315,9 @@ def test_the_words_follow_from_the_numbers(finished, plan):
     assert "**This run did not end" in molecule_report(metrics | {"complete": False})
     worse = [c | {"verdict": "loses", "mean": -0.2, "lower": -0.3, "upper": -0.1} for c in metrics["comparisons"]]
     told = molecule_report(metrics | {"comparisons": worse})
-    assert "**`mixmin` loses against `own` (-0.200, -0.300 to -0.100)" in told and "mixing **harms**" in told
-    summary = molecule_summary([metrics, metrics | {"comparisons": worse}])
-    assert "| `mixmin` less `natural` |" in summary and "+0.03 to +0.15" in summary
+    assert "**`mixmin` loses against `own` (-0.200, -0.300 to -0.100)" in told and "(`mixmin_own`) **harms**" in told
+    tied = [c | {"verdict": "ties"} for c in metrics["comparisons"]]
+    assert conclusion(metrics | {"comparisons": tied}).startswith("`mixmin` is not distinguishable from `own`,")
+    summary = molecule_summary([metrics, metrics | {"comparisons": worse}], has_growth=True)
+    assert "| `mixmin` less `natural` |" in summary and "+0.03 to +0.15" in summary and "growth.png" in summary
+    assert "did not end" not in summary and "did not end" in molecule_summary([metrics | {"complete": False}], False)
