@@ -156,8 +156,8 @@ def choose_targets(split: Split) -> tuple[str, ...]:
             f"no assay of {split.table.origin} has enough data to be a target: lower --min-positives"
             f" ({config.min_positives}) or --min-test-positives ({config.min_test_positives})"
         )
-    ends = (0, len(fit) - 1) if config.num_targets > 1 else ((len(fit) - 1) / 2,) * 2
-    places = np.unique(np.linspace(*ends, min(config.num_targets, len(fit))).round().astype(int))
+    first, last = (0.0, len(fit) - 1.0) if config.num_targets > 1 else ((len(fit) - 1) / 2,) * 2
+    places = np.unique(np.linspace(first, last, min(config.num_targets, len(fit))).round().astype(int))
     return tuple(fit[place][1] for place in places)
 
 
