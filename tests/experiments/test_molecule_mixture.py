@@ -235,7 +235,8 @@ def test_measured_values_are_predicted_by_squared_error(tmp_path):
     report = (tmp_path / "out" / result_files.file_name("size 0") / "report.md").read_text()
     assert "positive" not in report and "log-likelihood" not in report and "labels" not in report
     assert metrics["arms"]["mixmin"]["spearman"]["mean"] > 0.3
-    assert metrics["arms"]["mixmin"]["weights"].get("noise", 0) < 0.2
+    weights = metrics["arms"]["mixmin"]["weights"]  # some of `noise`, which predicts the mean, shrinks the others
+    assert weights.get("size 1", 0) + weights.get("size 2", 0) > 0.6
     values_N = read_molecules(config).values_NxA[~read_molecules(config).is_test_N, 0]
     assert values_N.mean() == pytest.approx(0, abs=1e-5) and values_N.std() == pytest.approx(1, abs=1e-5)
 

@@ -127,8 +127,8 @@ def test_the_learner_is_the_function_and_its_settings_are_json(scores):
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert json.loads(json.dumps(learner.settings)) == {
-        "learner": "trees", "loss": "cross_entropy", "rounds": 5, "depth": 3, "learning_rate": 0.2,
-        "min_child_weight": 0.3, "subsample": 0.8, "colsample": 0.5, "l2": 1.0,
+        "learner": "trees", "xgboost": xgboost.__version__, "loss": "cross_entropy", "rounds": 5, "depth": 3,
+        "learning_rate": 0.2, "min_child_weight": 0.3, "subsample": 0.8, "colsample": 0.5, "l2": 1.0,
     }  # fmt: skip
     assert learner.flops(N, D, M) is None
 
