@@ -82,11 +82,7 @@ def build_metrics(
         },
         "gap_history": {arm: [result.solutions[arm]["gap_history"] for result in results] for arm in SOLVED_ARMS},
         "fidelity": {what: fidelity(_points(rows, results, what), rows=("molecule",)) for what in (metrics[0], "loss")},
-        "random_mixtures": [
-            {"seed": result.seed, "weights": _named(weights_A, plan)}
-            for result in results
-            for weights_A in result.random_weights_RxA
-        ],
+        "random_mixtures": plan.num_random,
         "models": plan.models | {"seeds": config.seeds, "targets": len(plan.targets), "folds": config.folds},
         "flops_per_model": plan.flops_per_model,
         "data": _data(plan, target),

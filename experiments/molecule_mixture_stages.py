@@ -31,7 +31,6 @@ class SeedResult:
     test_scores: dict[str, np.ndarray]  # arm -> score of every test molecule of the target
     predicted: dict[str, np.ndarray]  # arm -> the mixture of proxies' prediction for every test molecule
     growth: dict[int, dict[str, np.ndarray]]  # number of sources -> arm -> test scores
-    random_weights_RxA: np.ndarray
     random_scores_RxFxT: np.ndarray  # test scores of the models trained on each random mixture, without each fold
     random_predicted_RxT: np.ndarray
 
@@ -198,7 +197,6 @@ class SeedStages:
                 number: {arm: scores[growth_arm(arm, number)][tested_T] for arm in GROWTH_ARMS}
                 for number in plan.numbers_of_sources
             },
-            random_weights_RxA=random_RxA,
             random_scores_RxFxT=np.moveaxis(random.test_FxNxM[:, tested_T], -1, 0),
             random_predicted_RxT=np.stack([predicted(weights_A) for weights_A in random_RxA]),
         )

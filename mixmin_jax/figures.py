@@ -36,7 +36,6 @@ OTHER_COLOURS = ("#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#44AA99
 
 _STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key} | {
     "font.size": 8.5,
-    "text.parse_math": False,  # names may hold a dollar sign
     "axes.titlesize": "medium",
     "axes.labelsize": "medium",
     "figure.titlesize": "medium",
@@ -100,7 +99,7 @@ def weights_figure(weights: Mapping[str, Sequence[Mapping[str, float]]], max_sou
     by_size = np.argsort(-means_AxK.max(0), kind="stable")
     rest = by_size[max_sources - 1 :] if len(names) > max_sources else by_size[:0]
     shown = [k for k in np.argsort(-means_AxK[0], kind="stable") if k not in rest]  # sorted by the first arm
-    labels = [names[k] for k in shown] + ([f"{len(rest)} others"] if len(rest) else [])
+    labels = [names[k].replace("$", r"\$") for k in shown] + ([f"{len(rest)} others"] if len(rest) else [])
 
     figure = ReportFigure(figsize=(1.3 + 1.25 * len(table), 0.7 + 0.19 * max(len(labels), 4)))
     panels = figure.subplots(1, len(table), sharex=True, sharey=True, squeeze=False)[0]

@@ -124,4 +124,5 @@ def gains_figure(runs: Sequence[Metrics]) -> ReportFigure:
 
 
 def _short(name: str, length: int = 30) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    """A title, with dollar signs that begin no formula."""
+    return (name if len(name) <= length else f"{name[: length - 1]}…").replace("$", r"\$")

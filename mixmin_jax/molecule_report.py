@@ -224,13 +224,12 @@ def _fidelity(metrics: Metrics) -> str:
 
 def _cost(metrics: Metrics) -> str:
     models, flops = metrics["models"], metrics["flops_per_model"]
-    num_random = len(metrics["random_mixtures"]) // len(metrics["seeds"])
     targets = md.plural(models["targets"], "target")
     each = f" of {md.si_count(flops)}FLOPs" if flops else ""
     rows = [
         [f"proxies (`mixmin`), for {targets} together", f"{models['proxies']:g}"],
         [
-            f"{num_random} random mixtures (`random_search`) for each target",
+            f"{metrics['random_mixtures']} random mixtures (`random_search`) for each target",
             f"{models['random_mixtures']:g}",
         ],
         ["models of the arms", f"{models['arms']:g}"],
