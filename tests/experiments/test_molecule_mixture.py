@@ -211,6 +211,7 @@ def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path
     assert "growth" in metrics and "How many sources" not in molecule_report(metrics)
 
 
+@pytest.mark.slow
 def test_trees_go_through_the_same_stages(config, tmp_path):
     main(dataclasses.replace(config, learner="trees", seeds=1, out=tmp_path / "out", numbers_of_sources=()))
     assert '"learner": "trees"' in next((tmp_path / "out").glob("*/metrics.json")).read_text()
