@@ -3,12 +3,14 @@
 import argparse
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
+from experiments.interruption import Interrupted
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.proxies import Diverged
 
@@ -22,7 +24,7 @@ def run(
 
     `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
     `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2, a diverged training likewise
-    with status 1; Ctrl-C exits with 130.
+    with status 1; Ctrl-C exits with 130, SIGTERM, where the run looks out for it, with 143.
 
     Args:
         config_class: a frozen dataclass; the defaults of its fields are the command line's.
@@ -31,8 +33,8 @@ def run(
     """
     try:
         main(parse(config_class, presets))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        sys.exit(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

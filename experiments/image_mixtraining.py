@@ -40,7 +40,7 @@ class ImageMixTraining(MixTrainingOptions):
     """
 
     out: Path = Path("runs/image_mixtraining")
-    """Folder for the results; an interrupted run goes on from what it finds there."""
+    """Folder for the results."""
     dataset: str = DIGITS
     """digits, folder:PATH (a folder or a tar archive with train/<class>/ and test/<class>/, TinyImageNet's layout, or a
     folder per class) or tfds:NAME."""

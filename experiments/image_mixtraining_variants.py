@@ -27,7 +27,7 @@ class ImageMixTrainingVariants(ImageMixTraining):
     """
 
     out: Path = Path("runs/image_mixtraining_variants")
-    """Folder for the results; an interrupted run goes on from what it finds there."""
+    """Folder for the results."""
     fractions: tuple[float, ...] = (0.25,)
     """The share of the training examples to train on: one."""
     matched: tyro.conf.Suppress[bool] = False

@@ -13,8 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
-from experiments.progress import OnFraction
-from experiments.stages import Product, Stages
+from experiments.stages import Product, Running, Stages
 from mixmin_jax.data.tokens import TokenStore
 from mixmin_jax.training.language_model import LanguageModelRun, scoring_flops_per_row
 from mixmin_jax.training.language_model import training_flops as count_training_flops
@@ -66,18 +65,20 @@ def train_models(
         "max_epochs": max_epochs,
     }
 
-    def compute(advance: OnFraction) -> Product:
-        trained = train_on_mixtures(
-            run,
-            store,
-            weights_MxK,
-            key,
-            max_epochs=max_epochs,
-            mesh=mesh,
-            tokens_on=tokens_on,
-            on_block=lambda done, of, losses: advance(done, of),
-            names=labels,
-        )
+    def compute(stage: Running) -> Product:
+        with stage.checkpoints() as checkpoints:
+            trained = train_on_mixtures(
+                run,
+                store,
+                weights_MxK,
+                key,
+                max_epochs=max_epochs,
+                mesh=mesh,
+                tokens_on=tokens_on,
+                on_block=lambda done, of, losses: stage.advance(done, of),
+                names=labels,
+                checkpoints=checkpoints,
+            )
         params = flatten_dict(jax.device_get(trained.params), sep="/")
         return {f"params/{path}": leaf for path, leaf in params.items()} | {"draws_MxK": trained.draws_MxK}
 
@@ -103,9 +104,9 @@ def score_models(
     """
     num_models = len(models.draws_MxK)
 
-    def compute(advance: OnFraction) -> Product:
+    def compute(stage: Running) -> Product:
         scores = score_documents(
-            models.run.model, models.params, documents, models.run.sequence_length, mesh=mesh, on_block=advance
+            models.run.model, models.params, documents, models.run.sequence_length, mesh=mesh, on_block=stage.advance
         )
         product: Product = {"document_DxM": scores.document_logp_DxM, "bytes_D": scores.bytes_D}
         return product | ({"token_NxM": scores.logp_NxM} if tokens else {})

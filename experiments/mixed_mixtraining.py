@@ -16,10 +16,17 @@ from experiments.mixed_mixtraining_results import build_metrics
 from experiments.mixed_mixtraining_stages import overlap_stage, run_seed
 from experiments.progress import RunProgress
 from experiments.provenance import provenance
-from experiments.result_files import claim_run, incomplete_until_done, write_json
-from experiments.stages import Stages
+from experiments.result_files import write_json
+from experiments.run_folder import run_folder
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")
+RESULTS = (
+    "metrics.json",
+    "weights.json",
+    "report.md",
+    "*.png",
+    "failed-*.npz",
+)  # patterns of the files that a run writes
 
 
 def main(config: MixedMixTraining) -> None:
@@ -27,10 +34,9 @@ def main(config: MixedMixTraining) -> None:
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return
-    claim_run(config.out, plan.identity, config.overwrite)
-    with incomplete_until_done(config.out):
+    with run_folder(config, plan.identity, RESULTS) as folder:
         made_by = provenance(*DISTRIBUTIONS)
-        stages = Stages(config.out / "stages", RunProgress(plan.flops_in_all), made_by)
+        stages = folder.stages(RunProgress(plan.flops_in_all), made_by)
         overlap = overlap_stage(plan, stages)
         results = []
         for seed in range(config.seeds):

@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from experiments.mixtraining_config import Variant
+from experiments.run_options import RunOptions
 from experiments.text_mixtraining import TextSize
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
@@ -19,7 +20,7 @@ DEMO_PROXY = LanguageModelRun(TransformerConfig(64, 2, 4), tokens=64_000, sequen
 
 
 @dataclasses.dataclass(frozen=True)
-class MixedMixTraining:
+class MixedMixTraining(RunOptions):
     """MixMin picks the text of self-supervision for a task with few labels, MixTraining trains on both at once.
 
     The task: which class is a window of text from? With no arguments: a demonstration on text that every Python
@@ -28,7 +29,7 @@ class MixedMixTraining:
     """
 
     out: Path = Path("runs/mixed_mixtraining")
-    """Folder for the results; an interrupted run goes on from what it finds there."""
+    """Folder for the results."""
     sources: tuple[str, ...] = ()
     """Text without labels: a folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt),
     or several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
@@ -88,12 +89,9 @@ class MixedMixTraining:
     """Share of each phase's steps in which the learning rate rises."""
     weight_decay: float = 0.05
     """Of AdamW, in all arms."""
-    dry_run: bool = False
-    """Print the plan and its cost in FLOPs, and stop."""
-    overwrite: bool = False
-    """Replace the results of another run in --out (stages that still fit are kept)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         counts = {"--seeds": self.seeds, "--labels": self.labels, "--test-windows": self.test_windows}
         counts |= {"--ssl-steps": self.ssl_steps, "--sl-steps": self.sl_steps}
         counts |= {"--ssl-batch-size": self.ssl_batch_size, "--batch-size": self.batch_size}

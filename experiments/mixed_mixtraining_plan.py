@@ -24,6 +24,7 @@ from experiments.mixed_mixtraining_data import (
     with_target,
 )
 from experiments.mixtraining_domain import Labels
+from experiments.run_options import NO_NUMBER
 from experiments.text_mixtraining import text_model
 from mixmin_jax.data.documents import Corpus
 from mixmin_jax.data.mixing import make_plan as plan_draws
@@ -38,7 +39,7 @@ from mixmin_jax.training.schedule import SL, Phase, StepPlan, matched, phase_ste
 MIXTURES = ("natural", "uniform", "mixmin")  # arms whose self-supervision reads the sources
 SSL_ARMS = ("target_text", *MIXTURES)
 ARMS = ("sl", "sl_matched", *SSL_ARMS)  # the order of every report
-_NOT_IDENTITY = ("out", "overwrite", "dry_run", "sources", "task", "field")  # data by its hash
+_NOT_IDENTITY = (*NO_NUMBER, "sources", "task", "field")  # data by its hash
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

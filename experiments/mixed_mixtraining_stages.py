@@ -18,9 +18,8 @@ from experiments.mixed_mixtraining_data import as_documents, fingerprint_of
 from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, Plan
 from experiments.mixtraining_domain import Labels, accuracy
 from experiments.mixtraining_trial import loss_curve
-from experiments.progress import OnFraction
 from experiments.result_files import write_bytes
-from experiments.stages import Product, Stages
+from experiments.stages import Product, Running, Stages
 from experiments.text_mixtraining_data import linear_on_ngrams
 from mixmin_jax.data.documents import Corpus
 from mixmin_jax.data.overlap import find_overlap
@@ -60,7 +59,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> SeedResult:
         stages.run(
             f"reference-{number}-seed{seed}",
             {"train": fingerprint_of(as_documents([train])), "test": fingerprint_of(as_documents([task.test]))},
-            lambda advance, train=train, task=task: dict(linear_on_ngrams(train, task.test)),  # type: ignore[misc]
+            lambda stage, train=train, task=task: dict(linear_on_ngrams(train, task.test)),  # type: ignore[misc]
         )
         for number, (train, task) in enumerate(zip(examples, plan.tasks, strict=True))
     ]
@@ -71,7 +70,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> SeedResult:
 def overlap_stage(plan: Plan, stages: Stages) -> Product:
     """How many of the tasks' documents share much of their text with a source, by source."""
 
-    def compute(_advance: OnFraction) -> Product:
+    def compute(_stage: Running) -> Product:
         corpora = {corpus.fingerprint: corpus for task in plan.tasks for corpus in task.corpora}
         documents = tuple(document for corpus in corpora.values() for document in corpus.documents)
         found = find_overlap(
@@ -100,7 +99,7 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Produ
     scored = score_models(stages, f"scores-seed{seed}", proxies, windows, described)
     logp_NxK, bytes_N = scored["document_DxM"], scored["bytes_D"]
 
-    def compute(_advance: OnFraction) -> Product:
+    def compute(_stage: Running) -> Product:
         per_byte_N = np.full(len(logp_NxK), 1 / bytes_N.sum())
         objective = cross_entropy(logp_NxK, example_weights=per_byte_N, sources=plan.names)
         return certified_weights(objective, method=plan.config.method)[0]
@@ -120,27 +119,29 @@ def _run(
     return stages.run(
         f"{arm}-seed{seed}",
         inputs,
-        lambda advance: _train(plan, arm, seed, weights_K, examples, advance),
+        lambda stage: _train(plan, arm, seed, weights_K, examples, stage),
         cost=plan.flops(arm),
     )
 
 
 def _train(
-    plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], advance: OnFraction
+    plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], stage: Running
 ) -> Product:
     """Train an arm and test it.  Raises `Diverged` if its loss is not finite, with the last good parameters kept."""
     started, steps = time.perf_counter(), plan.steps(arm)
     data = plan.data(arm, weights_K, examples, seed)
-    run = train(
-        plan.learner,
-        steps,
-        plan.fetch,
-        data,
-        plan.config.optimizer,
-        jax.random.fold_in(jax.random.key(seed), 0),
-        on_block=lambda done, of, losses, state: advance(done, of),
-        **plan.joint,
-    )
+    with stage.checkpoints() as checkpoints:
+        run = train(
+            plan.learner,
+            steps,
+            plan.fetch,
+            data,
+            plan.config.optimizer,
+            jax.random.fold_in(jax.random.key(seed), 0),
+            on_block=lambda done, of, losses, state: stage.advance(done, of),
+            checkpoints=checkpoints,
+            **plan.joint,
+        )
     if run.failure is not None:
         path = plan.config.out / f"failed-{arm}-seed{seed}.npz"
         content = io.BytesIO()

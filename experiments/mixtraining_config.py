@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.run_options import RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import OptimizerSettings
 from mixmin_jax.training.schedule import Alpha, Number, Schedule
@@ -59,11 +60,11 @@ def _scaled(epochs: Number, scale: float) -> Number:
 
 
 @dataclasses.dataclass(frozen=True)
-class MixTrainingOptions:
+class MixTrainingOptions(RunOptions):
     """Options of every MixTraining experiment."""
 
     out: Path = Path("runs/mixtraining")
-    """Folder for the results; an interrupted run goes on from what it finds there."""
+    """Folder for the results."""
     fractions: tuple[float, ...] = (0.25, 1.0)
     """Shares of the training examples (the validation part is taken off before) to train on, each with all arms."""
     seeds: int = 2
@@ -120,12 +121,9 @@ class MixTrainingOptions:
     """Settings that each arm tries (2 to 32); half of them go on each time the epochs double."""
     price_per_hour: float | None = None
     """Price of an hour of this machine, for the report's last line."""
-    dry_run: bool = False
-    """Print the plan and its cost, and stop."""
-    overwrite: bool = False
-    """Replace the results of another run in --out (stages that still fit are kept)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
             raise InputError(f"--fractions must lie in (0, 1], not {' '.join(map(str, self.fractions))}")
         if len(set(self.fractions)) < len(self.fractions):

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from experiments.mixtraining_arms import Study
 from experiments.mixtraining_config import Arm, ArmSettings, Variant
-from experiments.progress import OnFraction
-from experiments.stages import Product
+from experiments.stages import Product, Running
 from mixmin_jax.training.mixtraining import MixState, init_state, make_step
 from mixmin_jax.training.schedule import Alpha, Phase, plan_steps
 
@@ -41,7 +40,7 @@ def kind_of(phase: Phase, arm: Arm, joint: Variant, costs: Mapping[str, Any]) ->
     return OTHER_SSL if phase == "ssl" and arm == "ssl_then_sl" and OTHER_SSL in costs else phase
 
 
-def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], advance: OnFraction) -> Product:
+def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], stage: Running) -> Product:
     """{kind: {"flops", "ms", "ms_low", "ms_high"}}; every kind has its turn in each round: noise hits all alike."""
     examples = study.subset(min(study.options.fractions), 0)
     data = (jax.random.key(0), jnp.asarray(examples.inputs), jnp.asarray(examples.labels_N))
@@ -57,7 +56,7 @@ def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], advance: OnFra
             states[name] = jax.block_until_ready(block(states[name], *data))
             if turn:
                 milliseconds[name].append(1e3 * (time.perf_counter() - started) / _STEPS)
-            advance(turn * len(kinds) + place + 1, (_ROUNDS + 1) * len(kinds))
+            stage.advance(turn * len(kinds) + place + 1, (_ROUNDS + 1) * len(kinds))
     return {
         name: {
             "flops": study.step_flops(given, joint)[phase],

@@ -8,12 +8,13 @@ from experiments.mixtraining_arms import Study, Trial
 from experiments.mixtraining_config import ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining_costs import kind_of
 from experiments.mixtraining_trial import numbers
+from experiments.run_options import NO_NUMBER
 from experiments.stages import Product, Stages
 
 SCHEMA_VERSION = 1
 
 # Options that change no number.
-_NOT_IDENTITY = ("out", "overwrite", "dry_run", "price_per_hour")
+_NOT_IDENTITY = (*NO_NUMBER, "price_per_hour")
 # Options that say which runs there are, or act on a run through its settings and epochs, which its stage knows.
 _NOT_OF_A_STAGE = (
     "fractions", "seeds", "matched", "tune", "tune_trials", "ssl_epochs", "sl_epochs", "learning_rate",
@@ -84,9 +85,7 @@ def build_metrics(
         "metric": "accuracy",
         "dataset": dict(domain.dataset),
         "model": dict(domain.model),
-        "config": {
-            name: value for name, value in _given(options).items() if name not in ("out", "overwrite", "dry_run")
-        }
+        "config": {name: value for name, value in _given(options).items() if name not in NO_NUMBER}
         | {"arms": {arm: base.settings[arm].of(arm) for arm in ARMS}},
         "seeds": sorted({run["seed"] for run in runs}),
         "fractions": list(options.fractions),

@@ -17,15 +17,17 @@ from experiments.mixtraining_report import PICTURES, write_report
 from experiments.mixtraining_results import Foundations, build_metrics, identity, run_entry, stage_inputs
 from experiments.mixtraining_trial import arrays, run_trial
 from experiments.mixtraining_tuning import check_search, search_flops, tune
-from experiments.progress import OnFraction, RunProgress
+from experiments.progress import RunProgress
 from experiments.provenance import provenance
-from experiments.result_files import claim_run, incomplete_until_done, write_bytes, write_json
-from experiments.stages import Product, Stages
+from experiments.result_files import write_bytes, write_json
+from experiments.run_folder import run_folder
+from experiments.stages import Product, Running, Stages
 from mixmin_jax.mixtraining_conclusion import conclusion
 from mixmin_jax.training.proxies import Diverged
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow")
 FAILED = "failed"  # folder of the last good parameters of runs that failed
+RESULTS = ("metrics.json", "report.md", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz")  # patterns of a run's files
 
 Reconstruct = Callable[[Any, float], Mapping[str, np.ndarray]]  # (parameters, mask ratio) -> reconstructions.npz
 
@@ -40,7 +42,7 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Train every arm at every fraction and seed, and write metrics.json, report.md and figures after each seed.
 
-    Finished stages are found again by the same command.  Returns the metrics (nothing for a dry run).
+    Finished stages are found again.  Returns the metrics (nothing for a dry run).
 
     Raises:
         InputError: what cannot be run, before any compute.
@@ -55,10 +57,9 @@ def run_experiment(
     print(_describe(experiment, study, trials, total), flush=True)
     if options.dry_run:
         return {}
-    _claim(options.out, identity(experiment, study), options.overwrite)
-    with incomplete_until_done(options.out):
+    with run_folder(options, identity(experiment, study), RESULTS) as folder:
         made_by = provenance(*DISTRIBUTIONS)
-        stages = Stages(options.out / "stages", RunProgress(total), made_by)
+        stages = folder.stages(RunProgress(total), made_by)
         shared = stage_inputs(experiment, study)
         base = _foundations(study, settings, stages, shared)
         runs: list[dict[str, Any]] = []
@@ -103,8 +104,7 @@ def _foundations(study: Study, settings: dict[Arm, ArmSettings], stages: Stages,
     return Foundations(study, settings, trials, tuning, costs, references)
 
 
-def _references(study: Study, fraction: float, advance: OnFraction) -> Product:
-    del advance
+def _references(study: Study, fraction: float, _stage: Running) -> Product:
     return dict(study.domain.references(study.subset(fraction, 0), study.domain.test))
 
 
@@ -119,8 +119,8 @@ def _product(
     return stages.run(
         trial.name,
         shared | trial.inputs | {"judged_on": "test", "shown": show is not None},
-        lambda advance: run_trial(
-            study, trial, study.domain.test, advance, checkpoints=study.options.checkpoints, show=show
+        lambda stage: run_trial(
+            study, trial, study.domain.test, stage, evaluations=study.options.checkpoints, show=show
         ),
         cost=study.cost(trial),
     )
@@ -169,14 +169,3 @@ def _describe(experiment: str, study: Study, trials: Sequence[Trial], total: flo
             f" {epochs}; {len(trial.plan.phase)} steps"
         )
     return "\n".join(lines)
-
-
-def _claim(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
-    """Claim the folder, and remove the results of another run, so that none is taken for the new one's."""
-    config = out / "config.json"
-    held = config.read_bytes() if config.exists() else None
-    claim_run(out, identity, overwrite)
-    if held != config.read_bytes():
-        old = [out / name for name in ("metrics.json", "report.md", "summary.md", PICTURES)]
-        for path in [*old, *out.glob("*.png"), *(out / FAILED).glob("*.npz")]:
-            path.unlink(missing_ok=True)

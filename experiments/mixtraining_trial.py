@@ -15,8 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments.mixtraining_arms import Study, Trial
 from experiments.mixtraining_domain import Labels, accuracy
-from experiments.progress import OnFraction
-from experiments.stages import Product
+from experiments.stages import Product, Running
 from mixmin_jax.training.loop import BLOCK_STEPS
 from mixmin_jax.training.mixtraining import Losses, MixState, train
 from mixmin_jax.training.schedule import SL, StepPlan, phase_steps, total_flops
@@ -30,12 +29,12 @@ def run_trial(
     study: Study,
     trial: Trial,
     judge_on: Labels,
-    advance: OnFraction,
+    stage: Running,
     *,
-    checkpoints: int = 0,
+    evaluations: int = 0,
     show: Show | None = None,
 ) -> Product:
-    """Train, and evaluate on `judge_on`: at the end on all of it, `checkpoints` times before on a part.
+    """Train, and evaluate on `judge_on`: at the end on all of it, `evaluations` times before on a part.
 
     Beside numbers the product holds arrays: `params/...`, the last good parameters, if training failed, and with `show`
     the `pictures/...` that it makes of the parameters about where SSL ends: later the decoder falls behind the encoder.
@@ -43,26 +42,37 @@ def run_trial(
     options, plan = study.options, trial.plan
     examples, flops = study.subset(trial.fraction, trial.seed), study.step_flops(trial.settings)
     learner, joint = study.learners(trial.settings)
-    some, at = judge_on.spread(options.checkpoint_examples), _checkpoint_steps(plan, checkpoints)
-    seen: dict[str, list[float]] = {"step": [], "flops": [], "accuracy": []}
-    pictures: dict[str, np.ndarray] = {}
+    some, at = judge_on.spread(options.checkpoint_examples), _evaluation_steps(plan, evaluations)
 
     def on_block(done: int, of: int, losses: Losses, state: MixState) -> None:
-        good = int(state.failed_at) < 0
-        if good and at and at[0] <= done < of:
-            at[:] = [step for step in at if step > done]
+        seen, pictures = notes["seen"], notes["pictures"]
+        good, last = int(state.failed_at) < 0, max(seen["step"], default=0)
+        if good and done < of and any(last < step <= done for step in at):
             seen["step"].append(done)
             seen["flops"].append(total_flops(StepPlan(*(values[:done] for values in plan)), flops))
             seen["accuracy"].append(accuracy(learner, state.params, some)[0])
         if good and show and not pictures and not (plan.phase[done:] != SL).any():
-            pictures.update(show(state.params))
-        advance(done, of)
+            pictures.update({name: [array.tolist(), str(array.dtype)] for name, array in show(state.params).items()})
+        stage.advance(done, of)
 
     started = time.perf_counter()
     key = jax.random.key(trial.seed)
     data = (jax.random.fold_in(key, 1), examples.inputs, examples.labels_N)
     train_key = jax.random.fold_in(key, 0)
-    run = train(learner, plan, study.domain.fetch, data, options.optimizer, train_key, on_block=on_block, **joint)
+    with stage.checkpoints() as checkpoints:
+        notes = checkpoints.notes  # what is seen on the way is not seen again by a run that goes on
+        notes |= {"seen": {"step": [], "flops": [], "accuracy": []}, "pictures": {}}
+        run = train(
+            learner,
+            plan,
+            study.domain.fetch,
+            data,
+            options.optimizer,
+            train_key,
+            on_block=on_block,
+            checkpoints=checkpoints,
+            **joint,
+        )
     reached, nats = accuracy(learner, run.state.params, judge_on)
     failure = None if run.failure is None else run.failure._asdict()
     if failure is None and not math.isfinite(nats):
@@ -78,9 +88,9 @@ def run_trial(
         "epochs": {phase: n / per_epoch for phase, n in steps.items()},
         "failure": failure,
         "curve": loss_curve(plan, run.losses),
-        "checkpoints": seen,
+        "checkpoints": notes["seen"],
         **{f"params/{path}": np.asarray(leaf) for path, leaf in leaves.items()},
-        **{f"pictures/{name}": np.asarray(array) for name, array in pictures.items()},
+        **{f"pictures/{name}": np.array(values, dtype) for name, (values, dtype) in notes["pictures"].items()},
     }
 
 
@@ -111,7 +121,7 @@ def loss_curve(plan: StepPlan, losses: Losses, points: int = CURVE_POINTS) -> di
     return curve
 
 
-def _checkpoint_steps(plan: StepPlan, count: int) -> list[int]:
+def _evaluation_steps(plan: StepPlan, count: int) -> list[int]:
     """Steps after which to evaluate, evenly over those from the first with labels on; a run ends with an evaluation."""
     labelled = np.flatnonzero(plan.alpha < 1)
     if not count or not labelled.size:

@@ -134,7 +134,7 @@ def _result(study: Study, stages: Stages, shared: dict[str, Any], trial: Trial) 
     return stages.run(
         name,
         shared | trial.inputs | {"judged_on": "validation"},
-        lambda advance: run_trial(study, trial, validation, advance),
+        lambda stage: run_trial(study, trial, validation, stage),
         cost=study.cost(trial),
     )
 

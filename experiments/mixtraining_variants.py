@@ -16,8 +16,8 @@ from experiments.mixtraining_run import identity
 from experiments.mixtraining_trial import run_trial
 from experiments.progress import RunProgress
 from experiments.provenance import provenance
-from experiments.result_files import claim_run, incomplete_until_done, write_json, write_text
-from experiments.stages import Stages
+from experiments.result_files import write_json, write_text
+from experiments.run_folder import run_folder
 from mixmin_jax import markdown as md
 from mixmin_jax.comparison import paired_difference, summary, verdict
 from mixmin_jax.training.schedule import Alpha
@@ -77,12 +77,11 @@ def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -
     if options.dry_run:
         return {}
     shared = identity(experiment, study)
-    claim_run(options.out, shared, options.overwrite)
     made_by = provenance("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy")
-    stages = Stages(options.out / "stages", RunProgress(total), made_by)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     record: dict[str, Any] = {}
-    with incomplete_until_done(options.out):
+    with run_folder(options, shared, ("variants.json", "variants.md")) as folder:
+        stages = folder.stages(RunProgress(total), made_by)
         for seed in range(options.seeds):
             for name, variant in variants.items():
                 its, trial = variant.study(study), trials[name][seed]

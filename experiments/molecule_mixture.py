@@ -20,7 +20,8 @@ from experiments.molecule_mixture_results import build_metrics
 from experiments.molecule_mixture_stages import SeedResult, fingerprint_stage, run_seed
 from experiments.progress import RunProgress
 from experiments.provenance import cpu_cores, provenance
-from experiments.result_files import claim_run, incomplete_until_done, write_json
+from experiments.result_files import write_json
+from experiments.run_folder import RunFolder, run_folder
 from experiments.stages import Stages
 from mixmin_jax.molecule_report import conclusion
 from mixmin_jax.training.mesh import split_cpu
@@ -37,6 +38,10 @@ DISTRIBUTIONS = (
     "rdkit",
     "xgboost-cpu",
 )
+RESULTS = (  # patterns of the files that a run writes
+    *(f"*/{name}" for name in ("metrics.json", "weights.json", "report.md", "*.png")),
+    *("summary.md", "gains.md", "gains.png", "growth.png"),
+)
 
 
 def main(config: MoleculeMixture) -> None:
@@ -45,18 +50,17 @@ def main(config: MoleculeMixture) -> None:
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return
-    claim_run(config.out, identity(plan), config.overwrite)
-    with incomplete_until_done(config.out):
-        runs = run_plan(plan)
+    with run_folder(config, identity(plan), RESULTS) as folder:
+        runs = run_plan(plan, folder)
     for target, metrics in zip(plan.targets, runs, strict=True):
         print(f"\n{target.name}: {config.out / target.file_name / 'report.md'}\n{conclusion(metrics)}")
     print(f"\nAll targets: {config.out / 'summary.md'}")
 
 
-def run_plan(plan: Plan) -> list[dict[str, Any]]:
+def run_plan(plan: Plan, folder: RunFolder) -> list[dict[str, Any]]:
     """Run every stage; what a finished seed shows is written before the next begins."""
     made_by = provenance(*DISTRIBUTIONS)
-    stages = Stages(plan.config.out / "stages", RunProgress(plan.cost_in_all), made_by)
+    stages = folder.stages(RunProgress(plan.cost_in_all), made_by)
     features_NxD = fingerprint_stage(plan, stages)
     done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
     runs: list[dict[str, Any]] = []

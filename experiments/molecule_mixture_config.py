@@ -4,13 +4,14 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from experiments.run_options import RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.boosted_trees import TreeRun
 from mixmin_jax.training.mlp_learner import MAX_BYTES, MlpRun
 
 
 @dataclasses.dataclass(frozen=True)
-class MoleculeMixture:
+class MoleculeMixture(RunOptions):
     """Find how to mix the data of other assays for a target assay, train on that mixture, report if it was worth it.
 
     With no arguments: a demonstration on structures that RDKit ships, with computed properties as assays.
@@ -22,7 +23,7 @@ class MoleculeMixture:
     """One or more columns. By default --num-targets of them, chosen by rule: assays with enough data, in the order of
     their numbers of positives, at equal distances in that order (the demonstration has a target of its own)."""
     out: Path = Path("runs/molecule_mixture")
-    """Folder for the results; an interrupted run goes on from what it finds there."""
+    """Folder for the results."""
     seeds: int = 3
     """Repeat folds, proxies, weights and arms with seeds 0, 1, ...; the test molecules stay the same."""
     task: Literal["classification", "regression"] = "classification"
@@ -74,12 +75,9 @@ class MoleculeMixture:
     """Solver for the weights; all are certified."""
     max_bytes: int = MAX_BYTES
     """Memory for the perceptrons that are trained at once (more of them are trained in groups)."""
-    dry_run: bool = False
-    """Print the plan and its cost, and stop."""
-    overwrite: bool = False
-    """Replace the results of another run in --out (stages that still fit are kept)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("seeds", "num_targets", "sources", "min_positives", "min_test_positives", "bits"):
             least = 2 if name == "sources" else 1
             if getattr(self, name) < least:

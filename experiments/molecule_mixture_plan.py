@@ -15,6 +15,7 @@ import numpy as np
 from experiments.molecule_mixture_config import MoleculeMixture
 from experiments.molecule_mixture_data import Split, choose_sources, choose_targets
 from experiments.result_files import file_name
+from experiments.run_options import NO_NUMBER
 from mixmin_jax.markdown import plural, si_count
 from mixmin_jax.mixture.baselines import natural_weights, random_mixtures, uniform_weights
 from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
@@ -215,5 +216,5 @@ def config_record(config: MoleculeMixture, without: tuple[str, ...] = ()) -> dic
     record = dataclasses.asdict(config)
     record["assays"] = None if config.assays is None else str(config.assays)
     unused = ("trees", "mlp")[config.learner == "trees"]
-    left_out = ("out", "dry_run", "overwrite", unused, *without)
+    left_out = (*NO_NUMBER, unused, *without)
     return {key: value for key, value in record.items() if key not in left_out}

@@ -12,8 +12,7 @@ import numpy as np
 
 from experiments.certified_weights import TOLERANCE, certified_weights
 from experiments.molecule_mixture_plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target
-from experiments.progress import OnFraction
-from experiments.stages import Product, Stages, fingerprint
+from experiments.stages import Product, Running, Stages, fingerprint
 from mixmin_jax.data.molecules import morgan_fingerprints, rdkit_version
 from mixmin_jax.mixture.baselines import best_random_mixture
 from mixmin_jax.mixture.objective import Objective, cross_entropy, squared_error
@@ -65,26 +64,32 @@ class SeedStages:
         fold_N = plan.split.folds(self._seed)
         inputs = self._inputs | {"folds": num_folds, "weights": _stamp(weights_MxA)}
 
-        def compute(advance: OnFraction) -> Product:
+        without = [self._examples(weights_MxA, (fold_N >= 0) & (fold_N != f)) for f in range(num_folds)]
+        scores_FxNxM = [
+            self._train(
+                f"{name}-fold{fold}",
+                examples,
+                [f"{label}, without fold {fold}" for label in labels],
+                inputs | {"fold": fold},
+                num_models * plan.crossfit_cost / num_folds,
+            )
+            for fold, examples in enumerate(without)
+        ]
+
+        def compute(_stage: Running) -> Product:
             heldout_NxM = np.full((len(fold_N), num_models), np.nan, np.float32)
-            without = [self._examples(weights_MxA, (fold_N >= 0) & (fold_N != f)) for f in range(num_folds)]
-            tested: list[np.ndarray] = []
-            for fold, examples in enumerate(without):
-                names = [f"{label}, without fold {fold}" for label in labels]
-                scores_NxM = self._train(examples, names, _part_of(advance, fold, num_folds))
+            for fold, scores_NxM in enumerate(scores_FxNxM):
                 heldout_NxM[fold_N == fold] = scores_NxM[fold_N == fold]
-                tested.append(scores_NxM[fold_N < 0])
             # held-out scores of a fold by the line of the others, so that no label is judged by a line that saw it
             fitted_on = [*without, self._examples(weights_MxA, plan.train_N)]
             lines = [calibrate(heldout_NxM, examples, plan.loss) for examples in fitted_on]
             slopes, intercepts = (np.stack(parts) for parts in zip(*lines, strict=True))
-            return {"heldout_NxM": heldout_NxM, "test_FxNxM": np.stack(tested)} | {
+            return {"heldout_NxM": heldout_NxM, "test_FxNxM": np.stack([s[fold_N < 0] for s in scores_FxNxM])} | {
                 "slope_F1xM": slopes,
                 "intercept_F1xM": intercepts,
             }
 
-        cost = num_models * plan.crossfit_cost
-        product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)
+        product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute)
         heldout_NxM, test_FxNxM = product["heldout_NxM"], product["test_FxNxM"]
         if not plan.config.calibrate:
             return CrossFitted([inputs, "raw"], heldout_NxM, test_FxNxM)
@@ -99,14 +104,8 @@ class SeedStages:
     def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         """Train a model per mixture on all training molecules: scores of the test molecules, N x M."""
         plan = self._plan
-
-        def compute(advance: OnFraction) -> Product:
-            scores_NxM = self._train(self._examples(weights_MxA, plan.train_N), labels, advance)
-            return {"test_NxM": scores_NxM[plan.split.is_test_N]}
-
-        inputs = self._inputs | {"weights": _stamp(weights_MxA)}
-        cost = float(len(weights_MxA))
-        return self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)["test_NxM"]
+        examples, inputs = self._examples(weights_MxA, plan.train_N), self._inputs | {"weights": _stamp(weights_MxA)}
+        return self._train(name, examples, labels, inputs, float(len(weights_MxA)))[plan.split.is_test_N]
 
     def _examples(self, weights_MxA: np.ndarray, train_N: np.ndarray) -> WeightedExamples:
         """What models on these mixtures and molecules are trained on."""
@@ -119,10 +118,24 @@ class SeedStages:
             names=tuple(self._plan.split.names[a] for a in used_A),
         )
 
-    def _train(self, examples: WeightedExamples, labels: Sequence[str], advance: OnFraction) -> np.ndarray:
-        """Scores of all molecules by one model per row of examples."""
-        learner = self._plan.learner
-        return learner(self._features_NxD, examples, self._seed, names=tuple(labels), on_progress=advance)
+    def _train(
+        self, name: str, examples: WeightedExamples, labels: Sequence[str], inputs: Any, cost: float
+    ) -> np.ndarray:
+        """Scores of all molecules by one model per row of examples, N x M."""
+
+        def compute(stage: Running) -> Product:
+            with stage.checkpoints() as checkpoints:
+                scores_NxM = self._plan.learner(
+                    self._features_NxD,
+                    examples,
+                    self._seed,
+                    names=tuple(labels),
+                    on_progress=stage.advance,
+                    checkpoints=checkpoints,
+                )
+            return {"scores_NxM": scores_NxM}
+
+        return self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)["scores_NxM"]
 
     def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted, random_RxA: np.ndarray) -> Product:
         """The weights of the target's own arms, from its training labels: {arm: weights}, with certificates.
@@ -136,7 +149,7 @@ class SeedStages:
             growth_arm("mixmin", number): plan.subset(target, self._seed, number) for number in plan.numbers_of_sources
         }
 
-        def compute(_advance: OnFraction) -> Product:
+        def compute(_stage: Running) -> Product:
             rows = TargetRows(plan, target, plan.train_N)
             weights, solutions = {}, {}
             for arm, columns_K in problems.items():
@@ -257,7 +270,7 @@ def fingerprint_stage(plan: Plan, stages: Stages) -> np.ndarray:
     smiles, radius, bits = plan.split.molecules.smiles, plan.config.radius, plan.config.bits
     inputs = {"smiles": fingerprint(smiles), "radius": radius, "bits": bits, "rdkit": rdkit_version()}
 
-    def compute(_advance: OnFraction) -> Product:
+    def compute(_stage: Running) -> Product:
         return {"packed": np.packbits(morgan_fingerprints(smiles, radius=radius, num_bits=bits), axis=1)}
 
     packed = stages.run("fingerprints", inputs, compute)["packed"]
@@ -320,11 +333,6 @@ def weights_of_models(plan: Plan, target: Target, seed: int, solved: Mapping[str
             np.array(solved[name]) if arm in SOLVED_ARMS else plan.natural_A(plan.subset(target, seed, number))
         )
     return weights
-
-
-def _part_of(advance: OnFraction, part: int, parts: int) -> OnFraction:
-    """Progress of one of several equal parts."""
-    return lambda done, of: advance(part * of + done, parts * of)
 
 
 def _per_target(plan: Plan, found: CrossFitted) -> dict[str, CrossFitted]:

@@ -62,6 +62,10 @@ class RunProgress:
         left = self._spent / self._done * (self._total - self._skipped - self._done) if self._done else math.nan
         self._console.print(f"{name}: {_duration(seconds)}; about {_duration(left)} left", highlight=False)
 
+    def tell(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(line, highlight=False)
+
     def skip(self, name: str, cost: float) -> None:
         """A stage whose product was found."""
         self._skipped += cost

@@ -58,6 +58,10 @@ def git_commit() -> str | None:
 
 def command() -> str:
     """The command line as a user would type it."""
+    return shlex.join(command_words())
+
+
+def command_words() -> list[str]:
+    """The same, in words."""
     spec = sys.modules["__main__"].__spec__
-    program = f"python -m {spec.name}" if spec else f"python {Path(sys.argv[0]).name}"
-    return f"{program} {shlex.join(sys.argv[1:])}".rstrip()
+    return ["python", *(("-m", spec.name) if spec else (Path(sys.argv[0]).name,)), *sys.argv[1:]]

@@ -1,16 +1,13 @@
-"""Result folders: claimed before compute, written file by file, never half a file."""
+"""Result files: written whole or not at all, never one run's beside another's."""
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.provenance import command
 from mixmin_jax.errors import InputError
 
 SUMMARY_FILES = ("summary.md", "summary.png", "gains.md", "gains.png", "growth.png")  # of a run with several targets
@@ -24,53 +21,6 @@ def claim_folder(out: Path, names: Iterable[str], overwrite: bool) -> None:
     if held and not overwrite:
         raise InputError(f"--out {out} already holds results ({', '.join(held)}): name another, or add --overwrite")
     out.mkdir(parents=True, exist_ok=True)
-
-
-def claim_run(out: Path, config: dict[str, Any], overwrite: bool) -> None:
-    """Claim `out` for the run that `config` describes: a new folder, or that of the same run, finished or not.
-
-    Raises InputError, naming what differs, if it holds another run, unless told to `overwrite`; `config.json` there
-    records whose it is.
-    """
-    path = out / "config.json"
-    if out.is_dir() and not path.exists() and any(out.iterdir()) and not overwrite:
-        raise InputError(
-            f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
-        )
-    if path.exists():
-        try:
-            held = json.loads(path.read_text())
-        except ValueError as error:
-            if not overwrite:
-                raise InputError(f"{path} cannot be read ({error}): name another --out, or add --overwrite") from error
-            held = {}
-        if differences := sorted(_differences(held, json.loads(json.dumps(config)))):
-            if not overwrite:
-                raise InputError(
-                    f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
-                    " Name another --out, or add --overwrite to replace them"
-                )
-            _remove_results(out)
-    claim_folder(out, (), overwrite)
-    write_json(path, config)
-
-
-def _remove_results(out: Path) -> None:
-    """Remove another run's result files, so that none is taken for the new run's; its stages stay."""
-    for metrics in out.glob("*/metrics.json"):
-        for file in [*metrics.parent.glob("*.json"), *metrics.parent.glob("*.png"), metrics.parent / "report.md"]:
-            file.unlink(missing_ok=True)
-        if not any(metrics.parent.iterdir()):
-            metrics.parent.rmdir()
-    for name in SUMMARY_FILES:
-        (out / name).unlink(missing_ok=True)
-
-
-def _differences(held: Any, new: Any, path: str = "") -> list[str]:
-    if isinstance(held, dict) and isinstance(new, dict):
-        keys = sorted({*held, *new})
-        return [line for key in keys for line in _differences(held.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if held == new else [f"{path} ({held!r:.60} there, {new!r:.60} now)"]
 
 
 def file_name(name: str) -> str:
@@ -90,26 +40,6 @@ def read_metrics(results: Path) -> dict[Path, dict[str, Any]]:
     if not paths:
         raise InputError(f"{results}: no target's metrics.json in it")
     return {path.parent: json.loads(path.read_text()) for path in paths}
-
-
-def write_status(out: Path, complete: bool, how_to_go_on: str | None = None) -> None:
-    """Write `status.json`: whether the results in `out` are complete, and if not, which command completes them."""
-    write_json(out / "status.json", {"complete": complete} | ({"how_to_go_on": how_to_go_on} if how_to_go_on else {}))
-
-
-@contextlib.contextmanager
-def incomplete_until_done(out: Path) -> Iterator[None]:
-    """Say in `out`/status.json, and on the way out, that a run which stopped early is incomplete and how to go on."""
-    write_status(out, complete=False, how_to_go_on=command())
-    try:
-        yield
-    except BaseException:
-        print(
-            f"incomplete: finished stages and seeds are kept in {out}; the same command goes on from there",
-            file=sys.stderr,
-        )
-        raise
-    write_status(out, complete=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,16 +1,21 @@
 """Stages of a run: each writes its product once and finds it again, so that a second run does nothing twice."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.interruption import Interruption
 from experiments.progress import OnFraction, RunProgress
+from experiments.run_options import RunOptions
+from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 
 Product = dict[str, Any]  # NumPy arrays, and anything else that JSON can hold
 
@@ -23,18 +28,38 @@ class StageRecord(NamedTuple):
     target: str | None  # None for stages that all targets share
 
 
-class Stages:
-    """Products in one folder, one .npz a stage, each stamped with a hash of everything that it was computed from."""
+class Running(NamedTuple):
+    """What the computation of a stage is given."""
 
-    def __init__(self, folder: Path, progress: RunProgress, made_by: Mapping[str, Any]) -> None:
+    advance: OnFraction  # to be told how far it is
+    checkpoints: Callable[[], contextlib.AbstractContextManager[Checkpoints]]  # of its training; kept until it is done
+
+
+class Stages:
+    """Products in one folder, one .npz a stage, each stamped with a hash of everything that it was computed from.
+
+    A stage that trains leaves checkpoints, `checkpoint_every` steps apart, until its product is written: it then goes
+    on from the newest.  A signal stops the run (`Interrupted`), in a training after its state was saved.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        progress: RunProgress,
+        made_by: Mapping[str, Any],
+        *,
+        checkpoint_every: int = RunOptions.checkpoint_every,
+        interruption: Interruption | None = None,
+    ) -> None:
         self._folder, self._progress, self._made_by = folder, progress, dict(made_by)
+        self._checkpoint_every, self._interruption = checkpoint_every, interruption or Interruption()
         self.records: dict[str, StageRecord] = {}
 
     def run(
         self,
         name: str,
         inputs: Any,
-        compute: Callable[[OnFraction], Product],
+        compute: Callable[[Running], Product],
         *,
         cost: float = 0.0,
         target: str | None = None,
@@ -50,13 +75,26 @@ class Stages:
             self._progress.skip(name, cost)
             product, record = found
         else:
-            started = time.perf_counter()
+            started, saved = time.perf_counter(), self._folder / f"{name}.checkpoints"
             with self._progress.stage(name, cost) as advance:
-                product = compute(advance)
+                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp)))
             record = {"seconds": time.perf_counter() - started, "made_by": self._made_by}
             _write(path, stamp, record, product)
+            shutil.rmtree(saved, ignore_errors=True)
+            self._interruption.check()
         self.records[name] = StageRecord(record["seconds"], record["made_by"], target)
         return product
+
+    @contextlib.contextmanager
+    def _checkpoints(self, folder: Path, stamp: str) -> Iterator[Checkpoints]:
+        every, stop = self._checkpoint_every, self._interruption.requested
+        try:
+            with self._interruption.deferred(), Checkpoints(folder, stamp, every=every, stop=stop) as checkpoints:
+                yield checkpoints
+        except Stopped as stopped:
+            self._progress.tell(f"{folder.stem}: {stopped}")
+            self._interruption.check()
+            raise
 
     def records_of(self, target: str) -> dict[str, StageRecord]:
         """The stages that one target's results rest on."""

@@ -43,7 +43,7 @@ class TextMixTraining(MixTrainingOptions):
     """
 
     out: Path = Path("runs/text_mixtraining")
-    """Folder for the results; an interrupted run goes on from what it finds there."""
+    """Folder for the results."""
     sources: tuple[str, ...] = ()
     """The classes: a folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt), or
     several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""

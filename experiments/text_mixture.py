@@ -13,7 +13,8 @@ from typing import Any
 from experiments.command_line import run
 from experiments.progress import RunProgress
 from experiments.provenance import cpu_cores, provenance
-from experiments.result_files import claim_run, incomplete_until_done, write_json
+from experiments.result_files import write_json
+from experiments.run_folder import RunFolder, run_folder
 from experiments.stages import Product, Stages
 from experiments.text_mixture_config import PRESETS, TextMixture
 from experiments.text_mixture_data import Target, read_text, split_target
@@ -25,6 +26,11 @@ from mixmin_jax.report import conclusion
 from mixmin_jax.training.mesh import split_cpu
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "lightgbm")
+RESULTS = (  # patterns of the files that a run writes
+    *(f"*/{name}" for name in ("metrics.json", "weights.json", "overlap.json", "report.md", "*.png")),
+    "summary.md",
+    "summary.png",
+)
 
 
 def main(config: TextMixture) -> None:
@@ -38,17 +44,16 @@ def main(config: TextMixture) -> None:
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return
-    claim_run(config.out, identity(plan), config.overwrite)
-    with incomplete_until_done(config.out):
-        runs = run_plan(plan)
+    with run_folder(config, identity(plan), RESULTS) as folder:
+        runs = run_plan(plan, folder)
     for metrics in runs:
         print(f"\n{metrics['target']}: {config.out / metrics['target'] / 'report.md'}\n{conclusion(metrics)}")
 
 
-def run_plan(plan: Plan) -> list[dict[str, Any]]:
+def run_plan(plan: Plan, folder: RunFolder) -> list[dict[str, Any]]:
     """Run every stage; what a finished seed shows is written before the next begins."""
     made_by = provenance(*DISTRIBUTIONS)
-    stages = Stages(plan.config.out / "stages", RunProgress(plan.flops_in_all), made_by)
+    stages = folder.stages(RunProgress(plan.flops_in_all), made_by)
     overlaps = {target.name: overlap_stage(plan, target, stages) for target in plan.targets}
     done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
     runs: list[dict[str, Any]] = []

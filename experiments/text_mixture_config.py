@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from experiments.run_options import RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
@@ -14,7 +15,7 @@ DEMO_MODEL = LanguageModelRun(TransformerConfig(96, 3, 4), tokens=307_200, learn
 
 
 @dataclasses.dataclass(frozen=True)
-class TextMixture:
+class TextMixture(RunOptions):
     """Find the weights of several text sources for a target, train the target model on them, report if it was worth it.
 
     With no arguments: a demonstration on text that every Python installation carries. Presets: demo (minutes on a
@@ -30,7 +31,7 @@ class TextMixture:
     target: tuple[str, ...] = ()
     """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
     out: Path = Path("runs/text_mixture")
-    """Folder for the results; an interrupted run goes on from what it finds there."""
+    """Folder for the results."""
     seeds: int = 1
     """Repeat proxies, weights and arms with seeds 0, 1, ..., and report the spread."""
     proxy: LanguageModelRun = DEMO_PROXY
@@ -62,12 +63,9 @@ class TextMixture:
     """Devices over which models are split. Default: all; on a CPU one virtual device per core, at most 8."""
     mesh_data: int = 1
     """Devices over which each model's batch is split."""
-    dry_run: bool = False
-    """Print the plan and its cost in tokens and FLOPs, and stop."""
-    overwrite: bool = False
-    """Replace the results of another run in --out (stages that still fit are kept)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1, not {self.seeds}")
         if self.max_epochs is not None and not self.max_epochs > 0:

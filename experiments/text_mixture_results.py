@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.run_options import NO_NUMBER
 from experiments.stages import Product, Stages
 from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Target
@@ -107,7 +108,7 @@ def build_metrics(
 def config_record(config: TextMixture) -> dict[str, Any]:
     """The configuration as JSON, with what is needed to run it again."""
     record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return {key: value for key, value in record.items() if key not in ("out", "dry_run", "overwrite")}
+    return {key: value for key, value in record.items() if key not in NO_NUMBER}
 
 
 def identity(plan: Plan) -> dict[str, Any]:

@@ -12,8 +12,7 @@ import numpy as np
 
 from experiments.certified_weights import TOLERANCE, certified_weights
 from experiments.language_model_stages import Models, score_models, train_models
-from experiments.progress import OnFraction
-from experiments.stages import Product, Stages
+from experiments.stages import Product, Running, Stages
 from experiments.text_mixture_data import Target
 from experiments.text_mixture_plan import COMBINED, OWN_ARMS, SHARED_ARMS, Plan, Role
 from mixmin_jax.data.overlap import find_overlap
@@ -88,7 +87,7 @@ class SeedStages:
         """The weights of the target's own arms, from the fit part: {arm: weights}, with the solver's certificates."""
         plan, seed = self._plan, self._seed
 
-        def compute(_advance: OnFraction) -> Product:
+        def compute(_stage: Running) -> Product:
             fit, _ = _split_rows(scored, len(target.fit))
             num_bytes, random_RxK = fit["bytes_D"].sum(), plan.random_RxK(seed)
             random_loss_R = -random_DxR[: len(target.fit)].sum(0) / num_bytes
@@ -113,7 +112,7 @@ class SeedStages:
         """One mixture for all targets, from the documents of their fit parts, with the solver's certificate."""
         plan = self._plan
 
-        def compute(_advance: OnFraction) -> Product:
+        def compute(_stage: Running) -> Product:
             objectives = []
             for target, scores in zip(plan.targets, scored, strict=True):
                 fit, _ = _split_rows(scores, len(target.fit))
@@ -204,7 +203,7 @@ def overlap_stage(plan: Plan, target: Target, stages: Stages) -> Product:
     """Near-duplicates of the target's documents in the sources: all of them, the largest share first."""
     inputs = plan.inputs | {"target": target.corpus.fingerprint, "words": NGRAM_WORDS, "share": NGRAM_SHARE}
 
-    def compute(_advance: OnFraction) -> Product:
+    def compute(_stage: Running) -> Product:
         overlap = find_overlap(target.corpus, plan.sources, words=NGRAM_WORDS, threshold=NGRAM_SHARE)
         return {
             "ngram": overlap.words,

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.weighted_examples import Loss, OnProgress, WeightedExamples, base_scores, check_examples
 
 
@@ -62,8 +63,18 @@ class TreeLearner:
         *,
         names: tuple[str, ...] | None = None,
         on_progress: OnProgress | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Float32[np.ndarray, "N M"]:
-        return train_trees(self.run, features_NxD, examples, seed, loss=self.loss, names=names, on_progress=on_progress)
+        return train_trees(
+            self.run,
+            features_NxD,
+            examples,
+            seed,
+            loss=self.loss,
+            names=names,
+            on_progress=on_progress,
+            checkpoints=checkpoints,
+        )
 
     def flops(self, num_molecules: int, num_bits: int, num_models: int) -> None:
         return None
@@ -84,6 +95,7 @@ def train_trees(
     loss: Loss = "cross_entropy",
     names: tuple[str, ...] | None = None,
     on_progress: OnProgress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Float32[np.ndarray, "N M"]:
     """Boost M models one after the other and score all molecules: log-odds for cross-entropy, values otherwise.
 
@@ -96,7 +108,8 @@ def train_trees(
     molecules that they are worth, (sum a)^2 / sum a^2 (Kish): the number of molecules if all weigh the same, and no
     more than those that matter if most weigh next to nothing.
 
-    The result depends on the seed alone, which all models share, and on xgboost's version.  Raises InputError for
+    The result depends on the seed alone, which all models share, and on xgboost's version.  `checkpoints` hold whole
+    models; their steps are trees.  Raises InputError for
     examples that cannot be trained on and if xgboost is not installed.
     """
     require_xgboost()
@@ -108,8 +121,11 @@ def train_trees(
     bits_NxD = csr_matrix(features_NxD).astype(np.float32)
     everything = xgboost.DMatrix(bits_NxD)
     base_M = base_scores(examples, loss).astype(np.float64)
-    scores_NxM = np.empty((num_molecules, num_models), np.float32)
-    for m in range(num_models):
+    scores_NxM = np.zeros((num_molecules, num_models), np.float32)
+    trained, rounds = 0, num_models * run.rounds
+    if checkpoints and (found := checkpoints.restore(scores_NxM)):
+        trained, scores_NxM = found[0] // run.rounds, found[1]
+    for m in range(trained, num_models):
         used_N = examples.weight_MxN[m] > 0
         matrix = xgboost.QuantileDMatrix(
             bits_NxD[used_N],
@@ -133,6 +149,8 @@ def train_trees(
         scores_NxM[:, m] = booster.predict(everything, output_margin=True)
         if on_progress:
             on_progress(m + 1, num_models)
+        if checkpoints and checkpoints.due((m + 1) * run.rounds, rounds):
+            checkpoints.save((m + 1) * run.rounds, rounds, scores_NxM)
     return scores_NxM
 
 

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.loop import BLOCK_STEPS
 from mixmin_jax.training.schedule import JOINT, PHASES, SL, SSL, Phase, StepPlan, check_plan
@@ -308,16 +309,18 @@ def train(
     two_passes: bool = False,
     block_steps: int = BLOCK_STEPS,
     on_block: OnBlock | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainRun:
     """Train by `plan`: step t on `fetch(t, key_t, *data)`; `joint` and `two_passes` are those of `make_step`.
 
     Steps run in blocks of `block_steps`, the last one filled up with steps that do nothing.  So one compiled program
     serves all plans, as long as learners and fetch are the same objects and shapes stay; neither blocks nor padding
     change a bit of the result.  The next block takes over the state's buffers, so `on_block` must read what it wants of
-    the state before it returns.  Training stops after the block in which a loss is not finite (see `TrainRun`).
+    the state before it returns.  Training stops after the block in which a loss is not finite (see `TrainRun`).  With
+    `checkpoints` it goes on from the newest, and ends as if it had not been interrupted, to the bit.
 
     Raises InputError before any training for a plan that is none, for SL or joint steps without labels, and for rows
-    that do not fit together.
+    that do not fit together; `Stopped` where `checkpoints` was asked to stop.
     """
     check_plan(plan)
     if block_steps < 1:
@@ -328,7 +331,10 @@ def train(
     state, failure = _compiled_init(learner, optimizer)(key), None
     num_steps = len(plan.phase)
     losses = Losses(*(np.full(num_steps, np.nan, np.float32) for _ in Losses._fields))
-    for first in range(0, num_steps, block_steps):
+    start = 0
+    if checkpoints and (found := checkpoints.restore((state, losses))):
+        start, (state, losses) = found
+    for first in range(start, num_steps, block_steps):
         last = min(first + block_steps, num_steps)
         state, (ssl, sl) = block(state, _padded(plan, first, last, block_steps), *data)
         done = Losses(np.asarray(ssl)[: last - first], np.asarray(sl)[: last - first])
@@ -338,6 +344,8 @@ def train(
         if (failed_at := int(state.failed_at)) >= 0:
             failure = Failure(PHASES[plan.phase[failed_at]], failed_at)
             break
+        if checkpoints and checkpoints.due(last, num_steps):
+            checkpoints.save(last, num_steps, (state, losses))
     return TrainRun(state, losses, failure)
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Float32, Int, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.mlp import BitMLP
+from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.loop import TrainState, compile_block, init_state, make_train_step, warmup_cosine
 from mixmin_jax.training.mesh import make_mesh, over_models, replicated
 from mixmin_jax.training.proxies import Diverged
@@ -100,6 +101,7 @@ class MlpLearner:
         *,
         names: tuple[str, ...] | None = None,
         on_progress: OnProgress | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Float32[np.ndarray, "N M"]:
         return train_mlps(
             self.run,
@@ -111,6 +113,7 @@ class MlpLearner:
             max_bytes=self.max_bytes,
             names=names,
             on_progress=on_progress,
+            checkpoints=checkpoints,
         )
 
     def flops(self, num_molecules: int, num_bits: int, num_models: int) -> float:
@@ -128,6 +131,7 @@ def train_mlps(
     max_bytes: int = MAX_BYTES,
     names: tuple[str, ...] | None = None,
     on_progress: OnProgress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Float32[np.ndarray, "N M"]:
     """Train M perceptrons and score all molecules: logits for cross-entropy, values for squared error.
 
@@ -144,7 +148,8 @@ def train_mlps(
     more are asked for, equal groups are trained one after the other, with the same program and the same result.
 
     Raises InputError for examples that cannot be trained on, a batch that does not divide over `data` and too small a
-    `max_bytes`; `Diverged`, naming model, step and learning rate, for a loss or a score that is not finite.
+    `max_bytes`; `Diverged`, naming model, step and learning rate, for a loss or a score that is not finite; `Stopped`
+    where `checkpoints`, whose steps are those of all groups, was asked to stop.
     """
     num_models, num_molecules = examples.weight_MxN.shape
     names = names or tuple(f"model {m}" for m in range(num_models))
@@ -160,27 +165,51 @@ def train_mlps(
     order_TxB = visiting_order(used_U, num_steps, run.batch_size, order_key)
     programs = compiled(run, loss, mesh, num_steps)
     features = jax.device_put(features_NxD, replicated(mesh))
-    scores_NxM = np.empty((num_molecules, num_models), np.float32)
+    scores_NxM = np.zeros((num_molecules, num_models), np.float32)
     firsts = range(0, num_models, group)
+    steps_in_all, start = len(firsts) * num_steps, 0
+    if checkpoints:
+        checkpoints = checkpoints.part(f"{group}-at-once")
     for g, first in enumerate(firsts):
-        members = slice(first, min(first + group, num_models))
+        members, before = slice(first, min(first + group, num_models)), g * num_steps
         part, scale_M = _standardised(examples.rows(members), loss)
         data = _put(part, group, loss, len(used_U) / run.batch_size, mesh)
-
-        def advance(done: int, groups_before: int = g) -> None:
-            if on_progress:
-                on_progress(groups_before * num_steps + done, len(firsts) * num_steps)
-
         state = programs.init(init_key, features_NxD[:1], data[-1])
-        score_MxN = _score(
-            programs.score,
-            _train(programs.block, state, order_TxB, (features, *data), names[members], run, advance),
-            features,
-            data[-1],
-            run.batch_size,
-        )[: len(scale_M)]
+        if g == 0 and checkpoints and (found := checkpoints.restore((state, scores_NxM))):
+            start, (resumed, scores_NxM) = found
+        if start >= before + num_steps:
+            continue
+        if start > before:
+            state = resumed
+
+        def advance(done: int, before: int = before) -> None:
+            if on_progress:
+                on_progress(before + done, steps_in_all)
+
+        def save(done: int, state: TrainState, before: int = before, scores_NxM: np.ndarray = scores_NxM) -> None:
+            if checkpoints:
+                checkpoints.save(before + done, steps_in_all, (state, scores_NxM))
+
+        def due(done: int, before: int = before) -> bool:
+            return checkpoints is not None and checkpoints.due(before + done, steps_in_all)
+
+        state = _train(
+            programs.block,
+            state,
+            order_TxB,
+            (features, *data),
+            names[members],
+            run,
+            start=max(start - before, 0),
+            advance=advance,
+            due=due,
+            save=save,
+        )
+        score_MxN = _score(programs.score, state.params, features, data[-1], run.batch_size)[: len(scale_M)]
         _check_finite(score_MxN.T[:1], num_steps, names[members], run)  # one bad parameter spoils every score
         scores_NxM[:, members] = (score_MxN * scale_M[:, None]).T
+        if due(num_steps):
+            save(num_steps, state)
     return scores_NxM
 
 
@@ -301,24 +330,33 @@ def _train(
     data: tuple[jax.Array, ...],
     names: tuple[str, ...],
     run: MlpRun,
+    *,
+    start: int,
     advance: Callable[[int], None],
-) -> Any:
-    """The trained parameters; while one block's losses are fetched the next is already under way."""
-    num_blocks = -(-len(order_TxB) // BLOCK_STEPS)
-    block_steps = len(order_TxB) // num_blocks
-    losses: list[jax.Array] = []
+    due: Callable[[int], bool],
+    save: Callable[[int, TrainState], None],
+) -> TrainState:
+    """The trained state; while one block's losses are fetched the next is already under way."""
+    block_steps = len(order_TxB) // -(-len(order_TxB) // BLOCK_STEPS)
 
-    def report(b: int) -> None:
-        _check_finite(np.asarray(losses[b])[:, : len(names)], b * block_steps, names, run)
-        advance((b + 1) * block_steps)
+    def report(first: int, loss_TxM: jax.Array) -> None:
+        _check_finite(np.asarray(loss_TxM)[:, : len(names)], first, names, run)
+        advance(first + block_steps)
 
-    for b, rows_TxB in enumerate(np.split(order_TxB, num_blocks)):
-        state, loss_TxM = block(state, rows_TxB, *data)
-        losses.append(loss_TxM)
-        if b:
-            report(b - 1)
-    report(num_blocks - 1)
-    return state.params
+    pending: tuple[int, jax.Array] | None = None
+    for first in range(start, len(order_TxB), block_steps):
+        done = first + block_steps
+        state, loss_TxM = block(state, order_TxB[first:done], *data)
+        if pending is not None:
+            report(*pending)
+        pending = first, loss_TxM
+        if done < len(order_TxB) and due(done):
+            report(*pending)
+            pending = None
+            save(done, state)
+    if pending is not None:
+        report(*pending)
+    return state
 
 
 def _check_finite(value_TxM: np.ndarray, first_step: int, names: tuple[str, ...], run: MlpRun) -> None:

@@ -5,7 +5,7 @@ Axes: M models, K sources, B batch, L positions, T steps of a block.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from mixmin_jax.data.host_batches import host_blocks
 from mixmin_jax.data.mixing import MixingPlan, draw, gather_windows, make_plan
 from mixmin_jax.data.tokens import TokenStore
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
 from mixmin_jax.training.mesh import make_mesh, over_models, over_models_and_batch, replicated
@@ -52,15 +53,18 @@ def train_on_mixtures(
     block_steps: int = BLOCK_STEPS,
     on_block: OnBlock | None = None,
     names: tuple[str, ...] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedModels:
     """Train M models of one size, model m on mixture `weights_MxK[m]` of the store's sources.
 
     All models start from the same parameters and share the key of their data order (common random numbers), so
     that differences between them come from the mixtures.  M is padded to the mesh's `source` axis with copies whose
     results are dropped.  `tokens_on="host"` feeds the same examples in the same order through Grain, for text that
-    does not fit on the device.
+    does not fit on the device.  With `checkpoints` the run goes on from the newest, on whatever mesh, and ends as if it
+    had not been interrupted, to the bit where the mesh is the same.
 
-    Raises InputError for weights the sources cannot supply within `max_epochs`, `Diverged` for a non-finite loss.
+    Raises InputError for weights the sources cannot supply within `max_epochs`, `Diverged` for a non-finite loss, and
+    `Stopped` where `checkpoints` was asked to stop.
     """
     weights_MxK = np.asarray(weights_MxK, np.float64)
     num_models, num_sources = weights_MxK.shape
@@ -77,35 +81,64 @@ def train_on_mixtures(
     plan = jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans), over_models(mesh))
     state = compiled_init(run, padded, mesh)(init_key)
 
-    train_block, blocks = _feed(run, store, plan, mesh, tokens_on, block_steps)
+    losses_TxM = np.full((run.num_steps, num_models), np.nan, np.float32)
+    start = 0
+    if checkpoints and (found := checkpoints.restore((_without_padding(state, num_models), losses_TxM))):
+        start, (state, losses_TxM) = found
+        state = _with_padding(state, padded, mesh)
+
+    bounds = _bounds(run.num_steps, block_steps, start)
+    train_block, blocks = _feed(run, store, plan, mesh, tokens_on, bounds)
     names = names or tuple(f"model {m}" for m in range(num_models))
-    losses: list[np.ndarray] = []
 
-    def report(loss_TxM: jax.Array) -> None:
-        done = sum(map(len, losses))
-        losses.append(_checked(loss_TxM, done, num_models, names, run))
+    def report(first: int, last: int, loss_TxM: jax.Array) -> None:
+        losses_TxM[first:last] = _checked(loss_TxM, first, num_models, names, run)
         if on_block:
-            on_block(done + len(losses[-1]), run.num_steps, losses[-1][-1])
+            on_block(last, run.num_steps, losses_TxM[last - 1])
 
-    pending = None
-    for xs in blocks:
+    pending: tuple[int, int, jax.Array] | None = None
+    for (first, last), xs in zip(bounds, blocks, strict=True):
         state, loss_TxM = train_block(state, xs)
         if pending is not None:
-            report(pending)  # the next block is already under way while these numbers are fetched
-        pending = loss_TxM
+            report(*pending)  # the next block is already under way while these numbers are fetched
+        pending = first, last, loss_TxM
+        if checkpoints and checkpoints.due(last, run.num_steps):
+            report(*pending)
+            pending = None
+            checkpoints.save(last, run.num_steps, (_without_padding(state, num_models), losses_TxM))
     if pending is not None:
-        report(pending)
-    params = jax.tree.map(lambda leaf: leaf[:num_models], state.params)
-    return TrainedModels(params, np.concatenate(losses), np.stack([np.asarray(p.counts_K) for p in plans[:num_models]]))
+        report(*pending)
+    draws_MxK = np.stack([np.asarray(p.counts_K) for p in plans[:num_models]])
+    return TrainedModels(_without_padding(state.params, num_models), losses_TxM, draws_MxK)
+
+
+def _without_padding(tree: Any, num_models: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:num_models], tree)
+
+
+def _with_padding(tree: Any, padded: int, mesh: Mesh) -> Any:
+    """On the mesh, with copies of the first model up to `padded`."""
+    missing = padded - len(jax.tree.leaves(tree)[0])
+    full = jax.tree.map(lambda leaf: jnp.concatenate([leaf, *[leaf[:1]] * missing]), tree)
+    return jax.device_put(full, over_models(mesh))
+
+
+def _bounds(num_steps: int, block_steps: int, start: int) -> list[tuple[int, int]]:
+    """First step and end of each block from step `start` on; blocks are as equal as can be."""
+    blocks_in_all = -(-num_steps // block_steps)
+    edges = [num_steps * b // blocks_in_all for b in range(blocks_in_all + 1)]
+    return list(itertools.pairwise([start, *(edge for edge in edges if edge > start)]))
 
 
 def _feed(
-    run: LanguageModelRun, store: TokenStore, plan: MixingPlan, mesh: Mesh, tokens_on: str, block_steps: int
+    run: LanguageModelRun,
+    store: TokenStore,
+    plan: MixingPlan,
+    mesh: Mesh,
+    tokens_on: str,
+    bounds: Sequence[tuple[int, int]],
 ) -> tuple[Callable, Iterator[Any]]:
     """The compiled block for this data path, and what to scan in each block."""
-    blocks_in_all = -(-run.num_steps // block_steps)
-    edges = [run.num_steps * b // blocks_in_all for b in range(blocks_in_all + 1)]  # as equal as can be
-    bounds = list(itertools.pairwise(edges))
     if tokens_on == "host":
         train = compiled_block(run, mesh, "host")
         return train, (jax.device_put(b) for b in host_blocks(store, plan, run.batch_size, bounds))

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Checkpoints
 
 Loss = Literal["cross_entropy", "squared_error"]
 OnProgress = Callable[[int, int], None]  # (done, of how many)
@@ -58,8 +59,12 @@ class Learner(Protocol):
         *,
         names: tuple[str, ...] | None = None,
         on_progress: OnProgress | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Float32[np.ndarray, "N M"]:
-        """Logits (cross-entropy) or values (squared error) of all N molecules; `names` are the models', for errors."""
+        """Logits (cross-entropy) or values (squared error) of all N molecules; `names` are the models', for errors.
+
+        With `checkpoints` it goes on from the newest, and ends as if it had not been interrupted, to the bit.
+        """
         ...
 
     def flops(self, num_molecules: int, num_bits: int, num_models: int) -> float | None:

@@ -122,7 +122,7 @@ def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):
     target = plan.targets[0]
     metrics = load(finished, target.name)
     with np.load(finished / "stages" / "arms-seed1.npz") as file:
-        test_NxM = file["array/test_NxM"]
+        test_NxM = file["array/scores_NxM"][plan.split.is_test_N]
     per_target = test_NxM.shape[1] // 2
     labels_N = plan.split.molecules.values_NxA[plan.split.is_test_N, target.column]
     measured_N = np.isfinite(labels_N)

@@ -17,7 +17,7 @@ def Stages(folder, made_by=MADE_BY):
 
 def counted(product):
     calls = []
-    return calls, lambda advance: calls.append(1) or dict(product)
+    return calls, lambda stage: calls.append(1) or dict(product)
 
 
 PRODUCT = {"w": np.arange(3.0), "names": ["a", "b"], "nested": {"x": 1}}
@@ -53,7 +53,7 @@ def test_a_damaged_product_is_computed_again(tmp_path, damage):
 
 
 def test_a_failing_stage_leaves_nothing(tmp_path):
-    def fail(advance):
+    def fail(stage):
         raise RuntimeError("mid-way")
 
     with pytest.raises(RuntimeError):
@@ -73,5 +73,5 @@ def test_inputs_that_json_cannot_hold_are_refused(tmp_path):
 def test_a_target_rests_on_its_own_stages_and_the_shared_ones(tmp_path):
     run = Stages(tmp_path)
     for name, target in (("train", None), ("score-news", "news"), ("score-science-news", "science-news")):
-        run.run(name, {}, lambda advance: {}, target=target)
+        run.run(name, {}, lambda stage: {}, target=target)
     assert list(run.records_of("science-news")) == ["train", "score-science-news"]

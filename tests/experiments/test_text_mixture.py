@@ -223,6 +223,7 @@ def test_what_is_finished_can_be_read_and_the_rest_follows(finished, config, tmp
     for path in (finished / "stages").iterdir():  # as a run leaves them that got so far
         if not path.name.startswith(("train-arms", "score-arms")) or path.name.endswith("seed0.npz"):
             shutil.copy(path, out / "stages")
+    go_on = dataclasses.replace(config, out=out, resume=True)
     with monkeypatch.context() as patch:
 
         def fail(*_, **__):
@@ -230,16 +231,16 @@ def test_what_is_finished_can_be_read_and_the_rest_follows(finished, config, tmp
 
         patch.setattr(stages.np, "savez", fail)
         with pytest.raises(type(fault)):
-            main(dataclasses.replace(config, out=out))
+            main(go_on)
     status = json.loads((out / "status.json").read_text())
     assert status["complete"] is False and status["how_to_go_on"]
     assert "incomplete" in capsys.readouterr().err
-    assert not list((out / "stages").glob(".*"))  # no half-written files
+    assert not list((out / "stages").glob("*.partial"))  # no half-written files
     for target in ("numbers", "both"):
         metrics = load(out, target)
         assert metrics["complete"] is False and metrics["seeds"] == [0]
         assert "did not end" in (out / target / "report.md").read_text()
-    main(dataclasses.replace(config, out=out))
+    main(go_on)
     for target in ("numbers", "both"):
         assert without_times(load(out, target)) == without_times(load(finished, target))
 

@@ -1,0 +1,155 @@
+"""The folder of a run: whose it is, that no other process writes to it, whether it is finished, and how to go on."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.interruption import Interrupted, Interruption
+from experiments.progress import RunProgress
+from experiments.provenance import command_words
+from experiments.result_files import write_json
+from experiments.run_options import RunOptions
+from experiments.stages import Stages
+from mixmin_jax.errors import InputError
+
+STAGES, LOCK, CONFIG, STATUS = "stages", ".lock", "config.json", "status.json"
+
+
+class RunFolder:
+    """A claimed folder: `folder.stages(...)` keeps products there and stops in order when told to."""
+
+    def __init__(self, options: RunOptions, interruption: Interruption) -> None:
+        self.path, self._options, self._interruption = options.out, options, interruption
+
+    def stages(self, progress: RunProgress, made_by: Mapping[str, Any]) -> Stages:
+        return Stages(
+            self.path / STAGES,
+            progress,
+            made_by,
+            checkpoint_every=self._options.checkpoint_every,
+            interruption=self._interruption,
+        )
+
+
+@contextlib.contextmanager
+def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence[str]) -> Iterator[RunFolder]:
+    """Claim `options.out` for the run that `config` describes, and hold it while the run goes on.
+
+    A new or empty folder begins a run; that of the same run is gone on with if it is finished or with --resume.
+    `config.json` there says whose it is, `status.json` whether it is complete, and if not, how to go on.  With
+    --overwrite another run's `results` (patterns of files in the folder) are removed; its stages stay.
+
+    Raises InputError, before anything is changed, for a folder that holds another run (with what differs), an
+    unfinished one without --resume, something else, or that another process is writing to.
+    """
+    out, new = options.out, json.loads(json.dumps(config))
+    _check_claim(options, new)
+    (out / STAGES).mkdir(parents=True, exist_ok=True)
+    with _locked(out), Interruption() as interruption:
+        differs = _check_claim(options, new)  # once more: a run may have ended between the two
+        if differs:
+            _remove(out, results)
+        write_json(out / CONFIG, new)
+        _write_status(out, complete=False)
+        try:
+            yield RunFolder(options, interruption)
+        except BaseException as error:
+            why = f"{error}: " if isinstance(error, Interrupted) else ""
+            print(f"{why}incomplete; what is finished is kept in {out}. Go on with: {how_to_go_on()}", file=sys.stderr)
+            raise
+        _write_status(out, complete=True)
+
+
+def how_to_go_on() -> str:
+    """The command line that goes on with this run."""
+    words = [word for word in command_words() if word not in ("--overwrite", "--resume")]
+    return shlex.join([*words, "--resume"])
+
+
+def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
+    """Whether the folder holds another run, which may be replaced.  Raises InputError if this run may not have it."""
+    out, path = options.out, options.out / CONFIG
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    if options.overwrite and not path.exists():
+        return False
+    if not path.exists():
+        if out.is_dir() and any(_content(out)):
+            raise InputError(
+                f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
+            )
+        return False
+    try:
+        held = json.loads(path.read_text())
+    except ValueError as error:
+        if options.overwrite:
+            return True
+        raise InputError(f"{path} cannot be read ({error}): name another --out, or add --overwrite") from error
+    if differences := sorted(_differences(held, new)):
+        if options.overwrite:
+            return True
+        raise InputError(
+            f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
+            " Name another --out, or add --overwrite to replace them"
+        )
+    if not (options.resume or options.overwrite or _is_complete(out)):
+        raise InputError(f"--out {out} holds this run, unfinished: add --resume to go on with it, or name another")
+    return False
+
+
+def _content(out: Path) -> Iterator[Path]:
+    """What lies in the folder, but for what a run leaves there before it claims it."""
+    for path in out.iterdir():
+        if path.name != STAGES or any(inside.name != LOCK for inside in path.iterdir()):
+            yield path
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the folder's lock; it goes when the process does, however that ends."""
+    with (out / STAGES / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f"--out {out} is being written to by another run ({file.read().strip()}): wait for it, or name another"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _remove(out: Path, results: Sequence[str]) -> None:
+    """Remove another run's result files, so that none is taken for the new run's."""
+    for pattern in results:
+        for path in list(out.glob(pattern)):
+            path.unlink()
+            if path.parent != out and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+
+def _is_complete(out: Path) -> bool:
+    try:
+        return bool(json.loads((out / STATUS).read_text())["complete"])
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write_status(out: Path, complete: bool) -> None:
+    write_json(out / STATUS, {"complete": complete} | ({} if complete else {"how_to_go_on": how_to_go_on()}))
+
+
+def _differences(held: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(held, dict) and isinstance(new, dict):
+        keys = sorted({*held, *new})
+        return [line for key in keys for line in _differences(held.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if held == new else [f"{path} ({held!r:.60} there, {new!r:.60} now)"]

@@ -1,0 +1,183 @@
+"""Checkpoints of a training run: everything that its next step depends on, so that a resumed run repeats it to the bit.
+
+A checkpoint is a tree of arrays (parameters, optimiser state, key, losses so far, ...) after some number of steps, and
+`notes`, whatever else the caller wants back.  Data need no state of their own: which examples a step sees follows from
+its number and the key.  Orbax writes them, in the background and atomically; each leaf's CRC-32 goes with it, so that a
+damaged checkpoint is found out, and the one before is taken.
+"""
+
+import contextlib
+import gc
+import logging
+import functools
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+PyTree = Any
+Tree = TypeVar("Tree")
+Request = Callable[[], bool]  # whether somebody wants the run to stop
+
+
+class Stopped(Exception):
+    """A run was asked to stop, and did so after its state was saved."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in a folder of its own; a context manager, which waits for the last write.
+
+    folder: made when the first checkpoint is written.  All processes of a run must see the same one.
+    stamp: says what is trained; checkpoints with another stamp are not this run's and are removed.
+    every: steps from one checkpoint to the next; each falls on the first end of a block at or after that.
+    keep: how many of the newest are kept.
+    stop: asked when a block ends; if it says yes, the state is saved and `Stopped` raised.
+    warn: is told, in a line, of a checkpoint that cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stamp: str,
+        *,
+        every: int,
+        keep: int = 2,
+        stop: Request = lambda: False,
+        warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    ) -> None:
+        if min(every, keep) < 1:
+            raise ValueError(f"every and keep must be at least 1, not {every} and {keep}")
+        self.notes: dict[str, Any] = {}  # as JSON can hold it; saved with each checkpoint, and read back by `restore`
+        self._folder, self._stamp, self._every, self._keep = folder.absolute(), stamp, every, keep
+        self._stop, self._warn, self._saved, self._stopping = stop, warn, 0, False
+        self._manager: ocp.CheckpointManager | None = None
+        self._parts: list[Checkpoints] = []
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for part in self._parts:
+            part.__exit__(kind)
+        if self._manager is None:
+            return
+        manager, self._manager = self._manager, None
+        with contextlib.suppress(*(() if kind is None else (Exception,))):  # which must not hide what went wrong first
+            manager.close()
+
+    def part(self, name: str) -> "Checkpoints":
+        """Checkpoints of a run that is part of this one, in a folder below, under the same rules; closed with them."""
+        rules: dict[str, Any] = {"every": self._every, "keep": self._keep, "stop": self._stop, "warn": self._warn}
+        self._parts.append(Checkpoints(self._folder / name, f"{self._stamp}/{name}", **rules))
+        return self._parts[-1]
+
+    def restore(self, like: Tree) -> tuple[int, Tree] | None:
+        """Steps done and state of the newest whole checkpoint, None without one; `notes` become those saved with it.
+
+        The state has the structure, shapes, types and shardings of `like`, whatever devices it was saved from.  A
+        checkpoint that is damaged (cut off, changed by a bit) is reported and removed, and the one before is tried.
+        """
+        if not _agreed(self._folder.is_dir()):
+            return None
+        for step in sorted(self._open().all_steps(), reverse=True):
+            found, reason = self._read(step, like)
+            if found is not None and _agreed(found.about["stamp"] == self._stamp):
+                self._saved = step
+                self.notes.clear()
+                self.notes.update(found.about["notes"])
+                return step, found.state
+            if found is None:
+                self._warn(
+                    f"checkpoint of step {step} in {self._folder} cannot be used ({reason}): trying the one before"
+                )
+            self._open().delete(step)
+        return None
+
+    def due(self, done: int, of: int) -> bool:
+        """Whether `save` should be called now that a block has ended, with `done` of `of` steps made."""
+        if done >= of:
+            return False  # what it made is about to be written, and is safer than a checkpoint
+        self._stopping = _agreed(self._stop(), any)
+        return self._stopping or done // self._every > self._saved // self._every
+
+    def save(self, done: int, of: int, state: PyTree) -> None:
+        """Save the state; it may be given away (donated) as soon as this returns.
+
+        Raises `Stopped`, once the state is safe, if a stop was asked for when `due` was.
+        """
+        copy = jax.tree.map(lambda leaf: leaf.copy(), state)  # a CPU's arrays would be written after they were donated
+        about = {"stamp": self._stamp, "sums": _sums(copy), "notes": self.notes}
+        arguments = {"state": ocp.args.StandardSave(copy), "about": ocp.args.JsonSave(about)}
+        self._open().save(done, args=ocp.args.Composite(**arguments), force=True)
+        self._saved = done
+        if self._stopping:
+            self._open().wait_until_finished()
+            raise Stopped(f"stopped after step {done} of {of}; the state is saved")
+
+    def _read(self, step: int, like: PyTree) -> tuple[Any, str]:
+        """A checkpoint's `state` and `about`, or None and why it cannot be used."""
+        arguments = {"state": ocp.args.StandardRestore(like), "about": ocp.args.JsonRestore()}
+        found: Any = None
+        reason = "another process cannot read it"
+        with _quiet():
+            try:
+                found = self._open().restore(step, args=ocp.args.Composite(**arguments))
+            except Exception as error:  # damaged files raise almost anything; all of it means the same
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if not _agreed(found is not None):
+            return None, reason
+        if not _agreed(found.about["sums"] == _sums(found.state)):
+            return None, "its contents are not those that were written"
+        return found, ""
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True)
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        return self._manager
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what asyncio logs when the other reads of a checkpoint that cannot be read are thrown away."""
+    logger = logging.getLogger("asyncio")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+        gc.collect()
+    finally:
+        logger.disabled = disabled
+
+
+def _sums(tree: PyTree) -> list[list[int]]:
+    """CRC-32 of every leaf, per process, over the parts that it holds."""
+    leaves = jax.tree.leaves(tree)
+    mine = np.array(
+        [functools.reduce(lambda crc, part: zlib.crc32(part, crc), _parts(x), 0) for x in leaves], np.uint32
+    )
+    return np.asarray(multihost_utils.process_allgather(mine)).reshape(jax.process_count(), -1).tolist()
+
+
+def _parts(leaf: Any) -> Iterator[bytes]:
+    """The bytes of the pieces of an array that this process holds, each once, in the order of their places."""
+    if not isinstance(leaf, jax.Array):
+        yield np.ascontiguousarray(leaf).tobytes()
+        return
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    pieces = {str(shard.index): shard.data for shard in leaf.addressable_shards}
+    for place in sorted(pieces):
+        yield np.ascontiguousarray(pieces[place]).tobytes()
+
+
+def _agreed(mine: bool, how: Callable[[list[bool]], bool] = all) -> bool:
+    """What all processes say together."""
+    if jax.process_count() == 1:
+        return mine
+    return how(np.asarray(multihost_utils.process_allgather(np.array(mine))).tolist())

@@ -1,0 +1,141 @@
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import sys
+
+import pytest
+
+from experiments.interruption import Interrupted
+from experiments.run_folder import run_folder
+from experiments.run_options import RunOptions
+from mixmin_jax.errors import InputError
+
+CONFIG = {"seeds": 1, "model": {"width": 8}}
+RESULTS = ("*/metrics.json", "*/*.png", "summary.md")
+
+
+def run(out, config=CONFIG, fail=None, **options):
+    """A run that ends, or fails."""
+    with run_folder(RunOptions(out, **options), config, RESULTS):
+        if fail:
+            raise fail
+
+
+def held(out, name="config.json"):
+    return json.loads((out / name).read_text())
+
+
+def test_a_finished_run_finds_its_own_folder_again(tmp_path):
+    for _ in range(2):
+        run(tmp_path / "out")
+    assert held(tmp_path / "out") == CONFIG and held(tmp_path / "out", "status.json") == {"complete": True}
+
+
+def test_an_unfinished_run_goes_on_only_if_told_to(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--out", "a b", "--overwrite"])
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, fail=ZeroDivisionError())
+    status = held(tmp_path, "status.json")
+    assert not status["complete"] and status["how_to_go_on"].endswith("--out 'a b' --resume")
+    assert status["how_to_go_on"] in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"unfinished: add --resume"):
+        run(tmp_path)
+    run(tmp_path, resume=True)
+    run(tmp_path)
+
+
+def test_resuming_in_an_empty_folder_begins(tmp_path):
+    run(tmp_path / "new", resume=True)
+    assert held(tmp_path / "new", "status.json")["complete"]
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path):
+    run(tmp_path)
+    other = CONFIG | {"model": {"width": 16}}
+    for resume in (False, True):
+        with pytest.raises(InputError, match=r"differs in: model\.width \(8 there, 16 now\)\. .*--overwrite"):
+            run(tmp_path, other, resume=resume)
+    assert held(tmp_path) == CONFIG and held(tmp_path, "status.json")["complete"]
+    run(tmp_path, other, overwrite=True)
+    assert held(tmp_path) == other
+
+
+def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_path):
+    run(tmp_path)
+    for name in ("news/metrics.json", "news/loss.png", "stages/a.npz", "notes/mine.txt", "summary.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run(tmp_path, overwrite=True)
+    assert (tmp_path / "news" / "metrics.json").exists()  # the same run: nothing to replace
+    run(tmp_path, CONFIG | {"seeds": 2}, overwrite=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"config.json", "status.json", "stages/a.npz", "stages/.lock", "notes/mine.txt"}
+
+
+def test_folders_of_others_and_files_are_refused_untouched(tmp_path):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "x").touch()
+    with pytest.raises(InputError, match="not empty"):
+        run(tmp_path / "foreign")
+    assert list((tmp_path / "foreign").iterdir()) == [tmp_path / "foreign" / "x"]
+    with pytest.raises(InputError, match="is a file"):
+        run(tmp_path / "foreign" / "x")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        run(tmp_path / "broken")
+    run(tmp_path / "broken", overwrite=True)
+
+
+def _hold(out, started, end):
+    with run_folder(RunOptions(out), CONFIG, RESULTS):
+        started.set()
+        end.wait(60)
+
+
+@pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
+def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
+    spawn = multiprocessing.get_context("spawn")
+    started, end = spawn.Event(), spawn.Event()
+    first = spawn.Process(target=_hold, args=(tmp_path, started, end))
+    first.start()
+    try:
+        assert started.wait(60)
+        with pytest.raises(InputError, match=rf"written to by another run \(process {first.pid} on "):
+            run(tmp_path, resume=True)
+        if how_it_ends is None:
+            end.set()
+        else:
+            os.kill(first.pid, how_it_ends)
+        first.join(60)
+        assert held(tmp_path, "status.json")["complete"] == (how_it_ends is None)
+        run(tmp_path, resume=True)  # a dead process holds no lock
+    finally:
+        first.kill()
+        first.join()
+        first.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_at_once_with_how_to_go_on(tmp_path, capsys, number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as stopped:
+        run_until_signal(tmp_path, number)
+    assert stopped.value.number == number and signal.getsignal(number) == before
+    error = capsys.readouterr().err
+    assert f"stopped by {number.name}: incomplete" in error and "--resume" in error
+
+
+def run_until_signal(out, number):
+    with run_folder(RunOptions(out), CONFIG, RESULTS):
+        os.kill(os.getpid(), number)
+        pytest.fail("the signal came later")
+
+
+def test_options_that_contradict_each_other_are_refused():
+    with pytest.raises(InputError, match="--resume goes on"):
+        RunOptions(resume=True, overwrite=True)
+    with pytest.raises(InputError, match="--checkpoint-every"):
+        dataclasses.replace(RunOptions(), checkpoint_every=0)
