@@ -9,7 +9,6 @@ damaged checkpoint is found out, and the one before is taken.
 import contextlib
 import gc
 import logging
-import functools
 import sys
 import zlib
 from collections.abc import Callable, Iterator
