@@ -23,6 +23,7 @@ from experiments.provenance import cpu_cores, provenance
 from experiments.result_files import write_json
 from experiments.run_folder import RunFolder, run_folder
 from experiments.stages import Stages
+from mixmin_jax import markdown as md
 from mixmin_jax.molecule_report import conclusion
 from mixmin_jax.training.mesh import split_cpu
 
@@ -54,6 +55,7 @@ def main(config: MoleculeMixture) -> None:
         runs = run_plan(plan, folder)
     for target, metrics in zip(plan.targets, runs, strict=True):
         print(f"\n{target.name}: {config.out / target.file_name / 'report.md'}\n{conclusion(metrics)}")
+        print(md.weights("mixmin", metrics["arms"]["mixmin"]["weights"]))
     print(f"\nAll targets: {config.out / 'summary.md'}")
 
 

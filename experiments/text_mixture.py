@@ -21,7 +21,8 @@ from experiments.text_mixture_data import Target, read_text, split_target
 from experiments.text_mixture_plan import Plan, describe_plan, make_plan
 from experiments.text_mixture_report import write_report, write_summary
 from experiments.text_mixture_results import build_metrics, identity
-from experiments.text_mixture_stages import SeedResult, overlap_stage, run_seed
+from experiments.text_mixture_stages import SOLVED_ARMS, SeedResult, overlap_stage, run_seed
+from mixmin_jax import markdown as md
 from mixmin_jax.report import conclusion
 from mixmin_jax.training.mesh import split_cpu
 
@@ -47,7 +48,9 @@ def main(config: TextMixture) -> None:
     with run_folder(config, identity(plan), RESULTS) as folder:
         runs = run_plan(plan, folder)
     for metrics in runs:
-        print(f"\n{metrics['target']}: {config.out / metrics['target'] / 'report.md'}\n{conclusion(metrics)}")
+        print(f"\n{metrics['target']}: {config.out / metrics['target'] / 'report.md'}\n{conclusion(metrics)}\n")
+        for arm in SOLVED_ARMS:
+            print(md.weights(arm, metrics["arms"][arm]["weights"]))
 
 
 def run_plan(plan: Plan, folder: RunFolder) -> list[dict[str, Any]]:
