@@ -36,6 +36,9 @@ def build(
       InputError: no weights satisfy the bounds (with the total they allow), or a bound or prior is not one. Traced
         values are taken as they are; the others are checked as if the traced ones bound nothing.
     """
+    unbounded = upper_bounds is lower_bounds is groups is prior is None
+    if unbounded and type(prior_strength) is float and prior_strength == 0:
+        return FeasibleSet(num_sources), None  # what follows would take as long as a part of a small solve
     names = sources or tuple(str(k) for k in range(num_sources))
     cap_K = _per_source(upper_bounds, "upper_bounds", 1.0, num_sources, sources)
     floor_K = _per_source(lower_bounds, "lower_bounds", 0.0, num_sources, sources)
@@ -82,6 +85,8 @@ def build(
 
 def usable(feasible: FeasibleSet, prior: Prior | None) -> np.ndarray:
     """The sources that may have a weight above 0 at all, all of them at once; traced bounds are taken to allow it."""
+    if feasible.plain and prior is None:
+        return np.arange(feasible.num_sources)
     floor_K = _known(feasible.floor_K, np.zeros(feasible.num_sources))
     may_K = _known(feasible.cap_K, np.ones(feasible.num_sources)) > 0
     if prior is not None:

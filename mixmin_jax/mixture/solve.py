@@ -16,7 +16,7 @@ from mixmin_jax.mixture.float64 import float32_on, float64_on_cpu
 from mixmin_jax.mixture.memory import too_large
 from mixmin_jax.mixture.methods import METHODS, attempts, check_method
 from mixmin_jax.mixture.objective import Objective
-from mixmin_jax.mixture.problem import Point, Problem, iterate
+from mixmin_jax.mixture.problem import Problem, iterate
 from mixmin_jax.mixture.sharding import checked_mesh, exchange, has_float64, together
 from mixmin_jax.mixture.solution import NotConverged, Solution, TargetLosses, describe
 from mixmin_jax.mixture.streaming import StreamedCrossEntropy, iterate_streamed
@@ -104,9 +104,10 @@ def solve(
                 feasible, penalty = take(feasible, penalty, columns)
             elsewhere = devices is not None or precision == "float32"
             methods = attempts(method, reduced, feasible, penalty, elsewhere=elsewhere)
-            common((methods, precision, tolerance, limit, columns.tobytes(), jax.tree.structure(objective)))
-            common([np.asarray(x).tobytes() for x in jax.tree.leaves((feasible, penalty))])
-            common([np.shape(x)[1:] for x in jax.tree.leaves(objective)])
+            if devices is not None:
+                common((methods, precision, tolerance, limit, columns.tobytes(), jax.tree.structure(objective)))
+                common([np.asarray(x).tobytes() for x in jax.tree.leaves((feasible, penalty))])
+                common([np.shape(x)[1:] for x in jax.tree.leaves(objective)])
         for method in methods:
             default = METHODS[method].iterations
             allowed = default if limit is None else limit
@@ -114,16 +115,15 @@ def solve(
             outputs = _minimise(reduced, feasible, penalty, tolerance, allowed, method, length, devices, device)
             if outputs.converged:
                 break
-    point, spent, goal, rounding, converged, iterations, history_T, targets = outputs
     weights = np.zeros(k)
-    weights[columns] = point.weights
-    converged, iterations, gap = bool(converged), int(iterations), float(point.gap)
+    weights[columns] = outputs.weights
+    converged, iterations, gap = bool(outputs.converged), int(outputs.iterations), float(outputs.gap)
     solution = Solution(
         weights=weights,
-        loss=float(point.loss),
-        penalty=float(spent),
+        loss=float(outputs.loss),
+        penalty=float(outputs.penalty),
         gap=gap,
-        goal=float(goal),
+        goal=float(outputs.goal),
         converged=converged,
         iterations=iterations,
         method=method,
@@ -131,16 +131,16 @@ def solve(
             method,
             _minimised(objective, penalty),
             gap,
-            float(goal),
-            float(rounding),
+            float(outputs.goal),
+            float(outputs.rounding),
             converged,
             iterations,
             allowed,
             precision,
         ),
-        gap_history=np.asarray(history_T)[: iterations + 1],
+        gap_history=np.asarray(outputs.gap_history)[: iterations + 1],
         sources=names,
-        targets=None if targets is None else TargetLosses(*map(np.asarray, targets)),
+        targets=None if outputs.targets is None else TargetLosses(*map(np.asarray, outputs.targets)),
     )
     if throw and not converged:
         raise NotConverged(solution)
@@ -151,8 +151,8 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
     """What `_run` returns, in float32 with a certificate in float64 where a device for that is given."""
     if isinstance(objective, StreamedCrossEntropy):
         problem, run = iterate_streamed(objective, feasible, penalty, tolerance, max_iterations, length)
-        return _on_host(_streamed_outputs(problem, run, tolerance))
-    rows, numbers = _extent(objective)
+        return _unpacked(_streamed_outputs(problem, run, tolerance), feasible.num_sources, length)
+    given = objective
     try:
         if mesh is not None and mesh.is_multi_process:
             objective = objective.pooled(functools.partial(exchange, mesh))
@@ -162,7 +162,8 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
             limits = np.float64(tolerance), np.int64(max_iterations)
             if isinstance(placed, WorstCase):
                 placed = placed.with_references(lambda part: _least(part, feasible, tolerance, method))
-            return _on_host(_run(placed, feasible, penalty, *limits, method, length))
+            found = _run(placed, feasible, penalty, *limits, method, length)
+            return _unpacked(found, feasible.num_sources, length)
         with float32_on(device):
             placed = objective.rounded(np.float32) if mesh is None else objective.spread(mesh, np.float32)
         found = solve_in_float32(
@@ -185,7 +186,9 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
                 mine_T = np.asarray(_losses(objective, np.asarray(found.point.weights)))
             targets = exchange(mesh, mine_T).sum(axis=0), np.zeros(mine_T.size), objective.weights_T
         return _Outputs(
-            found.point,
+            found.point.weights,
+            found.point.loss,
+            found.point.gap,
             found.penalty,
             goal,
             stalled,
@@ -195,16 +198,12 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
             targets,
         )
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        rows, numbers = _extent(given)
         held = -(-rows // (1 if mesh is None else len(mesh.local_devices)))
         where = device if mesh is None else mesh.local_devices[0]
         if (described := too_large(error, held, numbers, 8 if device is None else 4, where)) is not None:
             raise described from error
         raise
-
-
-def _on_host(outputs):
-    """A quarter of the time that `jax.device_get` takes for many small arrays."""
-    return jax.tree.map(np.asarray, outputs)
 
 
 def _extent(objective):
@@ -229,8 +228,9 @@ def _least(objective, feasible, tolerance, method):
     """The least loss over the allowed weights, and a bound on its error: a part of the tolerance."""
     default = METHODS[method].iterations
     limits = np.float64(_OF_REFERENCES * tolerance), np.int64(default)
-    point = _run(objective, feasible, None, *limits, method, default + 1).point
-    return float(point.loss), float(point.gap)
+    found = _run(objective, feasible, None, *limits, method, default + 1)
+    outputs = _unpacked(found, feasible.num_sources, default + 1)
+    return float(outputs.loss), float(outputs.gap)
 
 
 @jax.jit
@@ -241,7 +241,9 @@ def _losses(objective, w_K):
 class _Outputs(NamedTuple):
     """What a solve leaves, before it is put in words."""
 
-    point: Point  # its loss includes the offset
+    weights: Any
+    loss: Any  # with the offset
+    gap: Any
     penalty: Any
     goal: Any
     rounding: Any  # the gap that the number type can resolve
@@ -252,13 +254,30 @@ class _Outputs(NamedTuple):
 
 
 def _outputs(problem, run, tolerance):
+    """The outputs, one after the other in one vector: fetching many small arrays takes as long as a small solve."""
     point = run.best.point
-    goal = tolerance * problem.f.scale
-    rounding = 64 * jnp.finfo(point.loss.dtype).eps * (jnp.abs(point.loss) + problem.f.scale)
-    point = point._replace(loss=point.loss + problem.f.offset)
-    targets = per_target(problem.f, run.best)
-    spent = problem.penalty(point.weights)
-    return _Outputs(point, spent, goal, rounding, run.converged, run.iterations, run.gap_history, targets)
+    outputs = _Outputs(
+        weights=point.weights,
+        loss=point.loss + problem.f.offset,
+        gap=point.gap,
+        penalty=problem.penalty(point.weights),
+        goal=tolerance * problem.f.scale,
+        rounding=64 * jnp.finfo(point.loss.dtype).eps * (jnp.abs(point.loss) + problem.f.scale),
+        converged=run.converged,
+        iterations=run.iterations,
+        gap_history=run.gap_history,
+        targets=per_target(problem.f, run.best),
+    )
+    return jnp.concatenate([jnp.ravel(leaf).astype(point.loss.dtype) for leaf in jax.tree.leaves(outputs)])
+
+
+def _unpacked(outputs, num_sources, length):
+    """The outputs from their vector."""
+    ends = np.cumsum([num_sources, *[1] * (len(_Outputs._fields) - 3), length])
+    *first, rest = np.split(np.asarray(outputs), ends)
+    weights, *numbers, history_T = first
+    targets = rest.reshape(3, -1) if rest.size else None
+    return _Outputs(weights, *(number[0] for number in numbers), history_T, targets)
 
 
 _streamed_outputs = jax.jit(_outputs)
