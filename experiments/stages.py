@@ -112,7 +112,10 @@ def _read(path: Path, stamp: str) -> tuple[Product, dict[str, Any]] | None:
             if str(file["stamp"]) != stamp:
                 return None
             arrays = {key.removeprefix("array/"): file[key] for key in file.files if key.startswith("array/")}
-            return json.loads(str(file["values"])) | arrays, json.loads(str(file["record"]))
+            record = json.loads(str(file["record"]))
+            if sorted(arrays) != record.pop("arrays", sorted(arrays)):  # a damaged directory of the archive hides some
+                return None
+            return json.loads(str(file["values"])) | arrays, record
     except Exception:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
         return None
 
@@ -120,6 +123,7 @@ def _read(path: Path, stamp: str) -> tuple[Product, dict[str, Any]] | None:
 def _write(path: Path, stamp: str, record: dict[str, Any], product: Product) -> None:
     arrays: dict[str, Any] = {f"array/{key}": value for key, value in product.items() if isinstance(value, np.ndarray)}
     values = {key: value for key, value in product.items() if not isinstance(value, np.ndarray)}
+    record = record | {"arrays": sorted(key for key in product if key not in values)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
