@@ -62,7 +62,7 @@ def read_table(path: Path) -> Table:
     if path.suffix not in readers:
         raise InputError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(readers)}")
     if not path.is_file():
-        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+        raise InputError(f"{path}: no such file")
     refuse_odd_name(path)
     if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty")

@@ -145,8 +145,8 @@ def closest(name: str, names: Sequence[str] | dict[str, Any], shown: int = 3) ->
 def _contents(path: Path) -> bytes:
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path}: unsupported kind of file; known are {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: {'a pipe or device, not a file' if path.exists() else 'no such file'}")
     refuse_odd_name(path)
     try:
         data = path.read_bytes()

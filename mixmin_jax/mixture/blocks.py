@@ -358,8 +358,8 @@ def _array(values, what, number=None):
 
 
 def _npy_file(path, what):
-    if os.path.exists(path) and not os.path.isfile(path):  # before a pipe is opened, which may never end
-        raise InputError(f"{what}: {path} cannot be read: it is not a file")
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # opened, a pipe may wait forever
+        raise InputError(f"{what}: {path} cannot be read: it is a pipe or device, not a file")
     try:
         with open(path, "rb") as file:
             stat = os.fstat(file.fileno())
