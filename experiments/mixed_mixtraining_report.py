@@ -267,6 +267,7 @@ def _caveats(metrics: Metrics) -> str:
     ]
     if _num_labels(metrics) < FEW_LABELS:
         caveats.append("Few windows were there to fit the weights on.")
+    caveats += md.skipped_steps(metrics)
     return "\n".join(f"- {caveat}" for caveat in caveats)
 
 

@@ -79,8 +79,8 @@ def read_runs(mixture_path: Path, loss_path: Path) -> Runs:
     sources, mixtures = _read_table(mixture_path)
     domains, losses = _read_table(loss_path)
     if unmatched := sorted(mixtures.keys() ^ losses.keys()):
-        here = mixture_path if unmatched[0] in mixtures else loss_path
-        raise InputError(f"run {unmatched[0]} is in {here} only ({len(unmatched)} runs without a match)")
+        here, there = (mixture_path, loss_path) if unmatched[0] in mixtures else (loss_path, mixture_path)
+        raise InputError(f"run {unmatched[0]} is in {here} only, not in {there} ({len(unmatched)} without a match)")
     keys = sorted(mixtures)
     return Runs(sources, domains, np.array([mixtures[k] for k in keys]), np.array([losses[k] for k in keys]))
 

@@ -26,6 +26,7 @@ class StageRecord(NamedTuple):
     seconds: float
     made_by: dict[str, Any]  # commit and versions of the code that computed it
     target: str | None  # None for stages that all targets share
+    skipped: dict[str, int]  # {model: steps that its training skipped}, of those with any
 
 
 class Running(NamedTuple):
@@ -33,6 +34,7 @@ class Running(NamedTuple):
 
     advance: OnFraction  # to be told how far it is
     checkpoints: Callable[[], contextlib.AbstractContextManager[Checkpoints]]  # of its training; kept until it is done
+    skipped: Callable[[Mapping[str, int]], None]  # to be told {model: steps that were skipped}, of those with any
 
 
 class Stages:
@@ -75,14 +77,15 @@ class Stages:
             self._progress.skip(name, cost)
             product, record = found
         else:
+            skipped: dict[str, int] = {}
             started, saved = time.perf_counter(), self._folder / f"{name}.checkpoints"
             with self._progress.stage(name, cost) as advance:
-                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp)))
-            record = {"seconds": time.perf_counter() - started, "made_by": self._made_by}
+                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp), skipped.update))
+            record = {"seconds": time.perf_counter() - started, "made_by": self._made_by, "skipped": skipped}
             _write(path, stamp, record, product)
             shutil.rmtree(saved, ignore_errors=True)
             self._interruption.check()
-        self.records[name] = StageRecord(record["seconds"], record["made_by"], target)
+        self.records[name] = StageRecord(record["seconds"], record["made_by"], target, record.get("skipped", {}))
         return product
 
     @contextlib.contextmanager
@@ -99,6 +102,13 @@ class Stages:
     def records_of(self, target: str) -> dict[str, StageRecord]:
         """The stages that one target's results rest on."""
         return {name: record for name, record in self.records.items() if record.target in (None, target)}
+
+
+def skipped_steps(options: RunOptions, records: Mapping[str, StageRecord]) -> dict[str, Any]:
+    """For metrics.json, where trainings skip steps: how many, as {stage: {model: count}}, of those with any."""
+    if options.on_nonfinite == "stop":
+        return {}
+    return {"skipped_steps": {name: record.skipped for name, record in records.items() if record.skipped}}
 
 
 def fingerprint(inputs: Any) -> str:
