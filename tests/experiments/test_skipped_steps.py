@@ -1,4 +1,4 @@
-"""--on-nonfinite skip from the option to the report: which runs are the same, what is counted, what readers are told."""
+"""--on-nonfinite skip from option to report: which runs are the same, what is counted, what readers are told."""
 
 import json
 from pathlib import Path
