@@ -64,7 +64,7 @@ def measure_streaming(file: File, repeats: int, budget: float) -> dict[str, Any]
         plain_time, time = timings["plain"], timings["streamed"]
         assert not isinstance(plain_time, Stopped) and not isinstance(time, Stopped)
         solution = time.last
-        logp_NxK = np.load(path)
+        logp_NxK = np.load(path, allow_pickle=False)
     passes = solution.iterations + 1
     in_memory = solve(cross_entropy(logp_NxK), tolerance=TOLERANCE)
     return {

@@ -17,6 +17,7 @@ from experiments.stages import Product, Running, Stages
 from mixmin_jax.data.tokens import TokenStore
 from mixmin_jax.training.language_model import LanguageModelRun, scoring_flops_per_row
 from mixmin_jax.training.language_model import training_flops as count_training_flops
+from mixmin_jax.training.nonfinite import OnNonfinite
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import count_windows, score_documents
 
@@ -56,6 +57,7 @@ def train_models(
     mesh: Mesh | None = None,
     tokens_on: str = "device",
     target: str | None = None,
+    on_nonfinite: OnNonfinite = "stop",
 ) -> Models:
     """Train one model per row of weights; `inputs` says as JSON what data and key are, the rest is added to it."""
     inputs = {
@@ -63,6 +65,7 @@ def train_models(
         "run": dataclasses.asdict(run),
         "weights": weights_MxK.tolist(),
         "max_epochs": max_epochs,
+        **({"on_nonfinite": on_nonfinite} if on_nonfinite != "stop" else {}),
     }
 
     def compute(stage: Running) -> Product:
@@ -78,7 +81,9 @@ def train_models(
                 on_block=lambda done, of, losses: stage.advance(done, of),
                 names=labels,
                 checkpoints=checkpoints,
+                on_nonfinite=on_nonfinite,
             )
+        stage.skipped({label: int(n) for label, n in zip(labels, trained.skipped_M, strict=True) if n})
         params = flatten_dict(jax.device_get(trained.params), sep="/")
         return {f"params/{path}": leaf for path, leaf in params.items()} | {"draws_MxK": trained.draws_MxK}
 

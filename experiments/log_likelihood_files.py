@@ -23,6 +23,7 @@ from scipy.special import logsumexp
 
 from experiments.result_files import file_fingerprint
 from mixmin_jax import cross_entropy
+from mixmin_jax.data.documents import refuse_odd_name
 from mixmin_jax.errors import InputError
 
 LENGTH = "length"
@@ -62,6 +63,7 @@ def read_table(path: Path) -> Table:
         raise InputError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(readers)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    refuse_odd_name(path)
     if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty")
     try:
@@ -157,6 +159,8 @@ def _check_shapes(table: Table) -> None:
     if not shape[0]:
         raise InputError("no rows of log-likelihoods")
     _refuse_twice(names)
+    for name in names:
+        refuse_odd_name(name)
     if not all(names):
         raise InputError(
             f"column {names.index('')} (counting from 0) has no name; if it is a row "
@@ -176,6 +180,7 @@ def _read_npz(path: Path) -> Table:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise InputError("a single array; save with np.savez(file, log_likelihoods=..., sources=...)")
+        _refuse_twice(archive.files)
         if missing := [name for name in ("log_likelihoods", "sources") if name not in archive]:
             raise InputError(f"no array {missing[0]!r}; the file has {', '.join(archive.files) or 'none'}")
         if unknown := [name for name in archive.files if name not in ("log_likelihoods", "sources", "lengths")]:

@@ -24,7 +24,7 @@ from experiments.mixed_mixtraining_data import (
     with_target,
 )
 from experiments.mixtraining_domain import Labels
-from experiments.run_options import NO_NUMBER
+from experiments.run_options import numbers_of
 from experiments.text_mixtraining import text_model
 from mixmin_jax.data.documents import Corpus
 from mixmin_jax.data.mixing import make_plan as plan_draws
@@ -39,7 +39,6 @@ from mixmin_jax.training.schedule import SL, Phase, StepPlan, matched, phase_ste
 MIXTURES = ("natural", "uniform", "mixmin")  # arms whose self-supervision reads the sources
 SSL_ARMS = ("target_text", *MIXTURES)
 ARMS = ("sl", "sl_matched", *SSL_ARMS)  # the order of every report
-_NOT_IDENTITY = (*NO_NUMBER, "sources", "task", "field")  # data by its hash
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -175,7 +174,7 @@ def _judge(learner: Learner, number: int) -> Learner:
 def config_record(config: MixedMixTraining) -> dict[str, Any]:
     """The options that change numbers, as JSON."""
     record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return {name: value for name, value in record.items() if name not in _NOT_IDENTITY}
+    return numbers_of(record, ("sources", "task", "field"))  # data by its hash
 
 
 def make_plan(config: MixedMixTraining) -> Plan:

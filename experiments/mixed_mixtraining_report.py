@@ -7,14 +7,13 @@ what is not distinguishable is called so.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.command_line import run
-from experiments.result_files import write_bytes, write_text
+from experiments.result_files import read_json, write_bytes, write_text
 from mixmin_jax import markdown as md
 from mixmin_jax.comparison import chance_of_false_verdict
 from mixmin_jax.errors import InputError
@@ -268,6 +267,7 @@ def _caveats(metrics: Metrics) -> str:
     ]
     if _num_labels(metrics) < FEW_LABELS:
         caveats.append("Few windows were there to fit the weights on.")
+    caveats += md.skipped_steps(metrics)
     return "\n".join(f"- {caveat}" for caveat in caveats)
 
 
@@ -314,7 +314,7 @@ def main(config: MixedMixTrainingReport) -> None:
     path = config.results / "metrics.json"
     if not path.is_file():
         raise InputError(f"{config.results}: no metrics.json in it")
-    write_report(config.results, json.loads(path.read_text()))
+    write_report(config.results, read_json(path))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, SSL_ARMS, Plan, config_record
 from experiments.mixed_mixtraining_stages import SeedResult
-from experiments.stages import Product, Stages
+from experiments.stages import Product, Stages, skipped_steps
 from mixmin_jax.comparison import paired_difference, summary, verdict
 
 SCHEMA_VERSION = 1
@@ -64,6 +64,7 @@ def build_metrics(
         "identity": plan.identity,
         "made_by": dict(made_by),
         "seconds": {name: record.seconds for name, record in stages.records.items()},
+        **skipped_steps(config, stages.records),
     }
 
 

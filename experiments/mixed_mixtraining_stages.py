@@ -94,6 +94,7 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Produ
         jax.random.fold_in(jax.random.key(seed), 2),
         plan.source_inputs | {"seed": seed},
         labels=plan.names,
+        on_nonfinite=plan.config.on_nonfinite,
     )
     described = {"windows": fingerprint_of(windows)}
     scored = score_models(stages, f"scores-seed{seed}", proxies, windows, described)
@@ -140,8 +141,10 @@ def _train(
             jax.random.fold_in(jax.random.key(seed), 0),
             on_block=lambda done, of, losses, state: stage.advance(done, of),
             checkpoints=checkpoints,
+            on_nonfinite=plan.config.on_nonfinite,
             **plan.joint,
         )
+    stage.skipped({arm: run.skipped} if run.skipped else {})
     if run.failure is not None:
         path = plan.config.out / f"failed-{arm}-seed{seed}.npz"
         content = io.BytesIO()

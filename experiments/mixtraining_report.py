@@ -6,7 +6,6 @@ writes them again for a finished run, without computing anything; for a folder o
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from experiments.command_line import run
 from experiments.mixtraining_results import SCHEMA_VERSION
-from experiments.result_files import write_bytes, write_text
+from experiments.result_files import read_json, write_bytes, write_text
 from mixmin_jax.errors import InputError
 from mixmin_jax.figures import figure_png
 from mixmin_jax.mixtraining_figures import mixtraining_figures
@@ -60,10 +59,7 @@ def main(config: MixTrainingReport) -> None:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        metrics = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
+    metrics = read_json(path)
     held = metrics.get("schema_version"), metrics.get("metric")
     if held != (SCHEMA_VERSION, "accuracy"):
         raise InputError(

@@ -8,13 +8,11 @@ from experiments.mixtraining_arms import Study, Trial
 from experiments.mixtraining_config import ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining_costs import kind_of
 from experiments.mixtraining_trial import numbers
-from experiments.run_options import NO_NUMBER
-from experiments.stages import Product, Stages
+from experiments.run_options import numbers_of
+from experiments.stages import Product, Stages, skipped_steps
 
 SCHEMA_VERSION = 1
 
-# Options that change no number.
-_NOT_IDENTITY = (*NO_NUMBER, "price_per_hour")
 # Options that say which runs there are, or act on a run through its settings and epochs, which its stage knows.
 _NOT_OF_A_STAGE = (
     "fractions", "seeds", "matched", "tune", "tune_trials", "ssl_epochs", "sl_epochs", "learning_rate",
@@ -37,7 +35,7 @@ class Foundations:
 
 def identity(experiment: str, study: Study) -> dict[str, Any]:
     """What all numbers of a run follow from, as JSON can hold it."""
-    options = {name: value for name, value in _given(study.options).items() if name not in _NOT_IDENTITY}
+    options = numbers_of(_given(study.options), ("price_per_hour",))
     return {"experiment": experiment, "options": options, "data": dict(study.domain.dataset)}
 
 
@@ -85,8 +83,7 @@ def build_metrics(
         "metric": "accuracy",
         "dataset": dict(domain.dataset),
         "model": dict(domain.model),
-        "config": {name: value for name, value in _given(options).items() if name not in NO_NUMBER}
-        | {"arms": {arm: base.settings[arm].of(arm) for arm in ARMS}},
+        "config": numbers_of(_given(options)) | {"arms": {arm: base.settings[arm].of(arm) for arm in ARMS}},
         "seeds": sorted({run["seed"] for run in runs}),
         "fractions": list(options.fractions),
         "examples": {str(fraction): len(base.study.rows(fraction, 0)) for fraction in options.fractions},
@@ -112,6 +109,7 @@ def build_metrics(
         "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records}),
         "command": made_by["command"],
         "seconds_in_all": sum(record.seconds for record in records),  # of all that was computed, in this run or earlier
+        **skipped_steps(options, stages.records),
     }
 
 

@@ -71,10 +71,15 @@ def run_trial(
             train_key,
             on_block=on_block,
             checkpoints=checkpoints,
+            on_nonfinite=options.on_nonfinite,
             **joint,
         )
+    stage.skipped({trial.arm: run.skipped} if run.skipped else {})
     reached, nats = accuracy(learner, run.state.params, judge_on)
-    failure = None if run.failure is None else run.failure._asdict()
+    failure = None
+    if run.failure is not None:
+        too_many = {"too_many": run.failure.too_many} if run.failure.too_many else {}
+        failure = {"phase": run.failure.phase, "step": run.failure.step} | too_many
     if failure is None and not math.isfinite(nats):
         failure = {"phase": "evaluation", "step": len(plan.phase)}
     steps, per_epoch = phase_steps(plan), study.steps_per_epoch(trial.fraction, trial.seed)

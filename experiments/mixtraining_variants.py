@@ -18,6 +18,7 @@ from experiments.progress import RunProgress
 from experiments.provenance import provenance
 from experiments.result_files import write_json, write_text
 from experiments.run_folder import run_folder
+from experiments.stages import skipped_steps
 from mixmin_jax import markdown as md
 from mixmin_jax.comparison import paired_difference, summary, verdict
 from mixmin_jax.training.schedule import Alpha
@@ -103,6 +104,7 @@ def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -
                 "base": options.settings("mixtraining").of("mixtraining"),
                 "variants": results,
                 "made_by": made_by,
+                **skipped_steps(options, stages.records),
             }
             write_json(options.out / "variants.json", record)
             write_text(options.out / "variants.md", variants_table(record) + "\n")

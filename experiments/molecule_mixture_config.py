@@ -100,6 +100,8 @@ class MoleculeMixture(RunOptions):
             raise InputError(f"--target names a column twice: {' '.join(self.target)}")
         if self.task == "regression" and self.method == "active_set":
             raise InputError("--method active_set knows no squared error: use --method auto")
+        if self.learner == "trees" and self.on_nonfinite == "skip":
+            raise InputError("--on-nonfinite skip is for --learner mlp: trees have no steps that could be skipped")
         if self.demonstration and (self.task == "regression" or self.smiles_column or self.ignore):
             raise InputError("--task, --smiles-column and --ignore describe a table: give --assays")
 

@@ -15,7 +15,7 @@ import numpy as np
 from experiments.molecule_mixture_config import MoleculeMixture
 from experiments.molecule_mixture_data import Split, choose_sources, choose_targets
 from experiments.result_files import file_name
-from experiments.run_options import NO_NUMBER
+from experiments.run_options import numbers_of
 from mixmin_jax.markdown import plural, si_count
 from mixmin_jax.mixture.baselines import natural_weights, random_mixtures, uniform_weights
 from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
@@ -52,7 +52,8 @@ class Plan:
         """What trains proxies and target models."""
         if self.config.learner == "trees":
             return TreeLearner(self.config.trees, self.loss)
-        return MlpLearner(self.config.mlp, self.loss, make_mesh(jax.device_count()), self.config.max_bytes)
+        config, mesh = self.config, make_mesh(jax.device_count())
+        return MlpLearner(config.mlp, self.loss, mesh, config.max_bytes, config.on_nonfinite)
 
     @property
     def loss(self) -> Loss:
@@ -216,5 +217,4 @@ def config_record(config: MoleculeMixture, without: tuple[str, ...] = ()) -> dic
     record = dataclasses.asdict(config)
     record["assays"] = None if config.assays is None else str(config.assays)
     unused = ("trees", "mlp")[config.learner == "trees"]
-    left_out = (*NO_NUMBER, unused, *without)
-    return {key: value for key, value in record.items() if key not in left_out}
+    return numbers_of(record, (unused, *without))

@@ -132,6 +132,7 @@ class SeedStages:
                     names=tuple(labels),
                     on_progress=stage.advance,
                     checkpoints=checkpoints,
+                    on_skipped=stage.skipped,
                 )
             return {"scores_NxM": scores_NxM}
 

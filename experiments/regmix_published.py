@@ -9,6 +9,7 @@ Pile-CC with LightGBM at 1M is expected near 0.989. Takes half a minute on one c
 
 import csv
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,14 @@ def read_runs(mixture_path: Path, loss_path: Path) -> Runs:
     NAME.
 
     Raises:
-        InputError: a missing file, a key that is there twice or in one file only, a cell that is no finite number.
+        InputError: a missing or unreadable file, a key that is there twice or in one file only, a cell that is no
+            finite number.
     """
     sources, mixtures = _read_table(mixture_path)
     domains, losses = _read_table(loss_path)
     if unmatched := sorted(mixtures.keys() ^ losses.keys()):
-        here = mixture_path if unmatched[0] in mixtures else loss_path
-        raise InputError(f"run {unmatched[0]} is in {here} only ({len(unmatched)} runs without a match)")
+        here, there = (mixture_path, loss_path) if unmatched[0] in mixtures else (loss_path, mixture_path)
+        raise InputError(f"run {unmatched[0]} is in {here} only, not in {there} ({len(unmatched)} without a match)")
     keys = sorted(mixtures)
     return Runs(sources, domains, np.array([mixtures[k] for k in keys]), np.array([losses[k] for k in keys]))
 
@@ -86,8 +88,12 @@ def read_runs(mixture_path: Path, loss_path: Path) -> Runs:
 def _read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
         header = next(rows, [])
         names = [name.removeprefix("train_the_pile_").removeprefix("metric/the_pile_") for name in header[1:]]
         names = [name.removesuffix("_val_loss") for name in names]
@@ -105,6 +111,8 @@ def _read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[float]]]:
             if key in table:
                 raise InputError(f"{path}: line {rows.line_num}: key {key} is there twice")
             table[key] = [values[i] for i in order]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {rows.line_num}: cannot be read as CSV: {error}") from None
     if not table:
         raise InputError(f"{path}: no runs")
     return tuple(names[i] for i in order), table

@@ -42,7 +42,18 @@ def read_metrics(results: Path) -> dict[Path, dict[str, Any]]:
     paths = sorted(results.glob("*/metrics.json"))
     if not paths:
         raise InputError(f"{results}: no target's metrics.json in it")
-    return {path.parent: json.loads(path.read_text()) for path in paths}
+    return {path.parent: read_json(path) for path in paths}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.  Raises InputError, naming it, if it cannot be read or holds something else."""
+    try:
+        record = json.loads(path.read_bytes().decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} holds no JSON object but {type(record).__name__}")
+    return record
 
 
 def write_text(path: Path, text: str) -> None:

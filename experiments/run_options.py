@@ -1,9 +1,12 @@
 """The options that all experiments with trainings share: where results go, and what happens to a run that stops."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.nonfinite import OnNonfinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +20,9 @@ class RunOptions:
     it as well."""
     resume: bool = False
     """Go on with the run in --out where it stopped (an empty folder: begin)."""
+    on_nonfinite: OnNonfinite = "stop"
+    """What a training does at a step whose loss or gradient is not finite: stop, or skip the step, count it and go on.
+    More than a tenth of its steps, or 20 in a row, stop it all the same."""
     overwrite: bool = False
     """Replace the results of another run in --out (stages that still fit are kept)."""
     dry_run: bool = False
@@ -30,4 +36,13 @@ class RunOptions:
 
 
 # Options that change no number of a run.
-NO_NUMBER = tuple(field.name for field in dataclasses.fields(RunOptions))
+NO_NUMBER = tuple(field.name for field in dataclasses.fields(RunOptions) if field.name != "on_nonfinite")
+
+
+def numbers_of(config: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:
+    """What of a configuration, as JSON, can change numbers: all but NO_NUMBER and `without`.
+
+    `on_nonfinite` is left out at its default, as it is in runs from before it was there, so that they stay the same.
+    """
+    left_out = {*NO_NUMBER, *without} | ({"on_nonfinite"} if config["on_nonfinite"] == "stop" else set())
+    return {key: value for key, value in config.items() if key not in left_out}

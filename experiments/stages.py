@@ -26,6 +26,7 @@ class StageRecord(NamedTuple):
     seconds: float  # those of attempts that were interrupted, up to the checkpoint that was gone on from, included
     made_by: dict[str, Any]  # commit and versions of the code that computed it
     target: str | None  # None for stages that all targets share
+    skipped: dict[str, int]  # {model: steps that its training skipped}, of those with any
 
 
 class Running(NamedTuple):
@@ -33,6 +34,7 @@ class Running(NamedTuple):
 
     advance: OnFraction  # to be told how far it is
     checkpoints: Callable[[], contextlib.AbstractContextManager[Checkpoints]]  # of its training; kept until it is done
+    skipped: Callable[[Mapping[str, int]], None]  # to be told {model: steps that were skipped}, of those with any
 
 
 class Stages:
@@ -76,18 +78,19 @@ class Stages:
             self._progress.skip(name, cost)
             product, record = found
         else:
-            started = time.perf_counter()
+            started, skipped = time.perf_counter(), dict[str, int]()
 
             def earlier() -> float:
                 return sum(checkpoints.earlier_seconds for checkpoints in opened)
 
             with self._progress.stage(name, cost, earlier) as advance:
-                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp, opened)))
-            record = {"seconds": time.perf_counter() - started + earlier(), "made_by": self._made_by}
+                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp, opened), skipped.update))
+            seconds = time.perf_counter() - started + earlier()
+            record = {"seconds": seconds, "made_by": self._made_by, "skipped": skipped}
             _write(path, stamp, record, product)
         shutil.rmtree(saved, ignore_errors=True)
         self._interruption.check()
-        self.records[name] = StageRecord(record["seconds"], record["made_by"], target)
+        self.records[name] = StageRecord(record["seconds"], record["made_by"], target, record.get("skipped", {}))
         return product
 
     @contextlib.contextmanager
@@ -114,6 +117,13 @@ class Stages:
         return {name: record for name, record in self.records.items() if record.target in (None, target)}
 
 
+def skipped_steps(options: RunOptions, records: Mapping[str, StageRecord]) -> dict[str, Any]:
+    """For metrics.json, where trainings skip steps: how many, as {stage: {model: count}}, of those with any."""
+    if options.on_nonfinite == "stop":
+        return {}
+    return {"skipped_steps": {name: record.skipped for name, record in records.items() if record.skipped}}
+
+
 def fingerprint(inputs: Any) -> str:
     """sha256 of the inputs' JSON, keys sorted."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
@@ -125,7 +135,10 @@ def _read(path: Path, stamp: str) -> tuple[Product, dict[str, Any]] | None:
             if str(file["stamp"]) != stamp:
                 return None
             arrays = {key.removeprefix("array/"): file[key] for key in file.files if key.startswith("array/")}
-            return json.loads(str(file["values"])) | arrays, json.loads(str(file["record"]))
+            record = json.loads(str(file["record"]))
+            if sorted(arrays) != record.pop("arrays", sorted(arrays)):  # a damaged directory of the archive hides some
+                return None
+            return json.loads(str(file["values"])) | arrays, record
     except Exception:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
         return None
 
@@ -133,6 +146,7 @@ def _read(path: Path, stamp: str) -> tuple[Product, dict[str, Any]] | None:
 def _write(path: Path, stamp: str, record: dict[str, Any], product: Product) -> None:
     arrays: dict[str, Any] = {f"array/{key}": value for key, value in product.items() if isinstance(value, np.ndarray)}
     values = {key: value for key, value in product.items() if not isinstance(value, np.ndarray)}
+    record = record | {"arrays": sorted(key for key in product if key not in values)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, stamp=stamp, record=json.dumps(record), values=json.dumps(values), **arrays)

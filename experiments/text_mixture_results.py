@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.run_options import NO_NUMBER
-from experiments.stages import Product, Stages
+from experiments.run_options import numbers_of
+from experiments.stages import Product, Stages, skipped_steps
 from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Target
 from experiments.text_mixture_plan import Plan
@@ -102,13 +102,14 @@ def build_metrics(
         **provenance,
         "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records.values()}),
         "seconds": {name: record.seconds for name, record in records.items()},
+        **skipped_steps(config, records),
     }
 
 
 def config_record(config: TextMixture) -> dict[str, Any]:
     """The configuration as JSON, with what is needed to run it again."""
     record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return {key: value for key, value in record.items() if key not in NO_NUMBER}
+    return numbers_of(record)
 
 
 def identity(plan: Plan) -> dict[str, Any]:

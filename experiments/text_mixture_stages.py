@@ -64,6 +64,7 @@ class SeedStages:
             max_epochs=plan.config.max_epochs if role == "target" else None,
             mesh=plan.mesh(len(weights_MxK)),
             tokens_on=plan.tokens_on,
+            on_nonfinite=plan.config.on_nonfinite,
             target=target,
         )
 

@@ -136,6 +136,21 @@ def seed_noise(num_seeds: int, chance: float) -> str:
     )
 
 
+def skipped_steps(metrics: Mapping[str, Any]) -> list[str]:
+    """A caveat on steps that trainings skipped; none where they stop instead, or where nobody counted."""
+    if "skipped_steps" not in metrics:
+        return []
+    counts = [
+        f"{count} of {code(model)} ({plain(stage)})"
+        for stage, models in metrics["skipped_steps"].items()
+        for model, count in models.items()
+    ]
+    return [
+        "Steps whose loss or gradient was not finite were skipped"
+        + (f": {', '.join(counts)}. These models saw less than the others." if counts else "; there were none.")
+    ]
+
+
 def provenance(made_by: Mapping[str, Any], time: str) -> str:
     """Command, device, commit and versions, as `experiments.provenance` records them, and the time taken."""
     versions = ", ".join(f"{name} {version}" for name, version in made_by["versions"].items())

@@ -300,6 +300,7 @@ def _caveats(metrics: Metrics) -> str:
         "Test accuracy at checkpoints was not used to choose anything.",
         f"All of this holds for these data and a model of {md.si_count(metrics['model']['parameters'])} parameters, "
         "trained this long; larger models and longer schedules may rank the arms differently.",
+        *md.skipped_steps(metrics),
     ]
     return "\n".join(f"- {caveat}" for caveat in caveats)
 

@@ -289,6 +289,7 @@ def _caveats(metrics: Metrics) -> str:
         "Assays of one family (two read-outs of one experiment, the same receptor in another cell line) are all "
         "sources: the gain may rest on siblings of the target, as the weights show.",
         "Proxies and target models have the same settings, which were chosen for single assays and not for mixtures.",
+        *md.skipped_steps(metrics),
     ]
     return "\n".join(f"- {caveat}" for caveat in caveats)
 

@@ -344,6 +344,7 @@ def _caveats(metrics: Metrics) -> str:
         "All of this holds for this target, at this size and this number of tokens; larger models may rank mixtures "
         "differently.",
     ] + ["Few target documents were there to fit the weights on."] * few
+    caveats += md.skipped_steps(metrics)
     return "\n".join(f"- {caveat}" for caveat in caveats)
 
 

@@ -21,6 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from jaxtyping import Float32, Int
 
+from mixmin_jax.data.documents import refuse_odd_name
 from mixmin_jax.data.images import some
 from mixmin_jax.errors import InputError
 
@@ -144,8 +145,9 @@ def closest(name: str, names: Sequence[str] | dict[str, Any], shown: int = 3) ->
 def _contents(path: Path) -> bytes:
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path}: unsupported kind of file; known are {', '.join(SUFFIXES)}")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: {'a pipe or device, not a file' if path.exists() else 'no such file'}")
+    refuse_odd_name(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -218,11 +220,14 @@ def _unzipped(path: Path, data: bytes) -> bytes:
 def _parquet_columns(path: Path, data: bytes) -> dict[str, pyarrow.ChunkedArray]:
     try:
         table = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        table.validate(full=True)  # text that is no UTF-8 is found here or nowhere
+        all_names = table.column_names
+    except Exception as error:  # damaged files raise almost anything
+        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: cannot be read as Parquet: {detail}") from error
     # pandas keeps its row numbers in columns of this name
-    kept = [i for i, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
-    names = [table.column_names[i] for i in kept]
+    kept = [i for i, name in enumerate(all_names) if not name.startswith("__index_level_")]
+    names = [all_names[i] for i in kept]
     _refuse_names(path, names)
     return {name: table.column(i) for name, i in zip(names, kept, strict=True)}
 

@@ -59,9 +59,10 @@ def read_corpus(path: str | Path, name: str | None = None, field: str = "text") 
     In JSON lines, `field` holds the text; blank lines are ignored, and documents without any visible character are
     skipped and counted. Hidden files in folders are ignored.
 
-    Raises InputError, naming file and line, for: a path that is missing, unreadable or of another format; a truncated
-    or corrupt gzip; invalid UTF-8; a line that is not a JSON object with a string in `field`; a file without any
-    document (a `.txt` file too: an empty file is a failed copy more often than an empty document).
+    Raises InputError, naming file and line, for: a path that is missing, unreadable, of another format or no file (a
+    pipe, say); a link to a folder around it; a name that is not valid Unicode; a truncated or corrupt gzip; invalid
+    UTF-8; a line that is not a JSON object with a string in `field`; a file without any document (a `.txt` file too: an
+    empty file is a failed copy more often than an empty document).
     """
     path = Path(path)
     documents: list[bytes] = []
@@ -134,6 +135,14 @@ def stem(path: Path) -> str:
     return name if path.is_dir() else name.removesuffix(_suffix(path) or path.suffix)
 
 
+def refuse_odd_name(path: str | Path) -> None:
+    """InputError for a name that is not valid Unicode: no result file could say where the data came from."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!r}: the name is not valid UTF-8; rename it") from error
+
+
 def listing(folder: Path) -> list[Path]:
     """The visible entries of a folder, sorted."""
     try:
@@ -143,18 +152,25 @@ def listing(folder: Path) -> list[Path]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        entries = listing(path)
-        if not entries:
-            raise InputError(f"{path}: empty folder, no {', '.join(SUFFIXES)} file in it")
-        for entry in entries:
-            yield from _files(entry)
-    elif not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    elif _suffix(path) is None:
-        raise InputError(f"{path}: unsupported kind of file; known are {', '.join(SUFFIXES)} and folders of them")
-    else:
-        yield path
+    waiting = [path]
+    while waiting:  # no recursion: folders may lie deeper than Python's stack
+        path = waiting.pop()
+        refuse_odd_name(path)
+        if path.is_dir():
+            if path.is_symlink() and path.resolve() in [parent.resolve() for parent in path.absolute().parents]:
+                raise InputError(f"{path}: a link to a folder that it lies in; remove it")
+            entries = listing(path)
+            if not entries:
+                raise InputError(f"{path}: empty folder, no {', '.join(SUFFIXES)} file in it")
+            waiting += reversed(entries)
+        elif not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        elif _suffix(path) is None:
+            raise InputError(f"{path}: unsupported kind of file; known are {', '.join(SUFFIXES)} and folders of them")
+        elif not path.is_file():
+            raise InputError(f"{path}: not a file but a pipe or device; write its content to a file")
+        else:
+            yield path
 
 
 def _document(file: Path) -> bytes:
@@ -181,8 +197,8 @@ def _json_lines(file: Path, field: str) -> Iterator[bytes]:
             record = json.loads(line.decode())  # decoded here, because json.loads guesses among encodings
         except UnicodeDecodeError as error:
             raise InputError(f"{place}: not valid UTF-8 ({error.reason})") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{place}: not JSON ({error})") from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise InputError(f"{place}: not JSON ({str(error) or type(error).__name__})") from error
         if not isinstance(record, dict):
             raise InputError(f"{place}: not a JSON object but {type(record).__name__}; expected {{{field!r}: ...}}")
         if field not in record:
@@ -204,5 +220,7 @@ def _lines(file: Path) -> Iterator[bytes]:
         raise InputError(f"{file}: truncated gzip, the end is missing; copy it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{file}: not a valid gzip ({error})") from error
+    except MemoryError as error:
+        raise InputError(f"{file}: a line does not fit into memory") from error
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error

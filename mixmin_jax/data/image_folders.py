@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from mixmin_jax.data.documents import refuse_odd_name
 from mixmin_jax.data.image_decoding import Encoded, Part, decode_parts
 from mixmin_jax.data.images import Images, refuse_other_classes, some, split_off_test
 from mixmin_jax.errors import InputError
@@ -56,6 +57,8 @@ def read_image_folder(path: str | Path, size: int | None = None, max_skipped: fl
     and test; annotations that miss an image or name one that is not there; and whatever `decode_parts` refuses.
     """
     tree = _without_wrapper(_read_tree(Path(path)))
+    for inside in (*tree.files, *tree.folders):
+        refuse_odd_name(f"{tree.place}/{inside}")
     origin = f"{FOLDER_PREFIX}{path}"
     name = re.sub(r"[^\w.-]+", "_", _TAR_SUFFIX.sub("", Path(path).resolve().name)).strip("_") or "images"
     if not any(_is_image(file) for file in tree.files):
@@ -178,8 +181,8 @@ def _without_wrapper(tree: _Tree) -> _Tree:
 def _read_tree(path: Path) -> _Tree:
     if path.is_dir():
         return _read_folder(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+    if not path.is_file():
+        raise InputError(f"{path}: {'neither file nor folder' if path.exists() else 'no such file or folder'}")
     return _read_tar(path)
 
 
@@ -232,6 +235,8 @@ def _read_tar(path: Path) -> _Tree:
                 if member.isdir():
                     folders.add(name)
                 elif member.isfile() and _is_wanted(name):
+                    if member.issparse():
+                        raise InputError(f"{path}/{member.name}: a file with holes, which no image has; pack it anew")
                     stream = archive.extractfile(member)
                     assert stream is not None
                     files[name] = stream.read()
@@ -240,7 +245,9 @@ def _read_tar(path: Path) -> _Tree:
                 elif member.islnk() and _is_wanted(name):
                     links[name] = posixpath.normpath(member.linkname)
             _check_end(archive)
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+    except InputError:
+        raise
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError, ValueError, MemoryError) as error:
         raise InputError(f"{path}: cannot be read as a tar archive ({error}); copy or pack it again") from error
     for name, target in links.items():
         if not isinstance(files.get(target), bytes):

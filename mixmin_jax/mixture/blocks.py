@@ -9,6 +9,7 @@ Axes: N rows in all, B rows in a buffer; a row is a vector (K,) or a matrix (K, 
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -357,6 +358,8 @@ def _array(values, what, number=None):
 
 
 def _npy_file(path, what):
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # opened, a pipe may wait forever
+        raise InputError(f"{what}: {path} cannot be read: it is a pipe or device, not a file")
     try:
         with open(path, "rb") as file:
             stat = os.fstat(file.fileno())
@@ -369,14 +372,17 @@ def _npy_file(path, what):
                 raise ValueError(f"its format is {version}, for arrays of records")
             shape, fortran, dtype = header[version](file)
             offset = file.tell()
+            if any(size < 0 for size in shape):
+                raise ValueError(f"its shape is {shape}")
     except OSError as error:
         raise InputError(f"{what}: {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except Exception as error:  # headers are parsed as Python, whose errors are of many kinds
+        detail = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
-            f"{what}: {path} is not a .npy file with one array of numbers ({error}); write it with numpy.save"
+            f"{what}: {path} is not a .npy file with one array of numbers ({detail}); write it with numpy.save"
         ) from None
     buffer_dtype(dtype, f"{what}: {path}")
-    need = offset + int(np.prod(shape)) * dtype.itemsize
+    need = offset + math.prod(shape) * dtype.itemsize
     if need != stat.st_size:
         raise InputError(
             f"{what}: {path} has {stat.st_size} bytes, but an array of shape {shape} and type {dtype} needs {need}; it "

@@ -125,7 +125,8 @@ def on_every_process(build: Callable[[], Result], mesh: Mesh) -> Result:
     With `jax.distributed` each process reads its own rows, and one that stops at a bad row would leave the others
     waiting in `solve`:
 
-        objective = on_every_process(lambda: cross_entropy(np.load(f"part{jax.process_index()}.npy")), mesh)
+        part = f"part{jax.process_index()}.npy"
+        objective = on_every_process(lambda: cross_entropy(np.load(part, allow_pickle=False)), mesh)
         weights = solve(objective, mesh=mesh).weights
     """
     with together(checked_mesh(mesh)):

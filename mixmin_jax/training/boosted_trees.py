@@ -15,7 +15,14 @@ from jaxtyping import Float, Float32, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
-from mixmin_jax.training.weighted_examples import Loss, OnProgress, WeightedExamples, base_scores, check_examples
+from mixmin_jax.training.weighted_examples import (
+    Loss,
+    OnProgress,
+    OnSkipped,
+    WeightedExamples,
+    base_scores,
+    check_examples,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +71,9 @@ class TreeLearner:
         names: tuple[str, ...] | None = None,
         on_progress: OnProgress | None = None,
         checkpoints: Checkpoints | None = None,
+        on_skipped: OnSkipped | None = None,
     ) -> Float32[np.ndarray, "N M"]:
+        del on_skipped  # trees have no steps that could fail
         return train_trees(
             self.run,
             features_NxD,

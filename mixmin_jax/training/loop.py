@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counted, counters, is_finite
+
 PyTree = Any
 BLOCK_STEPS = 50  # steps of one compiled call: few enough to show progress, many enough to hide the dispatch
 
@@ -17,25 +19,38 @@ StepFn = Callable[["TrainState", PyTree], tuple["TrainState", PyTree]]
 class TrainState(NamedTuple):
     """Everything that training changes; a pytree, so that it can be vmapped, donated, sharded and saved whole."""
 
-    step: jax.Array  # number of updates made
+    step: jax.Array  # number of steps made
     params: PyTree
     opt_state: PyTree
     key: jax.Array  # never changes: the randomness of a step is fold_in(key, step), so that resuming repeats it
+    skipped: Skipped | tuple[()] = ()  # of a training that skips steps
 
 
-def init_state(params: PyTree, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
+def init_state(
+    params: PyTree, optimizer: optax.GradientTransformation, key: jax.Array, on_nonfinite: OnNonfinite = "stop"
+) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key, counters(on_nonfinite))
 
 
 def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> StepFn:
-    """A pure `step(state, batch) -> (state, loss)`: one gradient, one update, not compiled here."""
+    """A pure `step(state, batch) -> (state, loss)`: one gradient, one update, not compiled here.
+
+    Where the state counts skipped steps, one whose loss or gradient is not finite leaves parameters and optimiser state
+    as they were, and its loss is NaN.
+    """
 
     def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
         key = jax.random.fold_in(state.key, state.step)
         loss, grads = jax.value_and_grad(loss_fn)(state.params, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, state.key), loss
+        skipped = state.skipped
+        if skipped:
+            finite = is_finite(loss, grads)
+            new, old = (params, opt_state, loss), (state.params, state.opt_state, jnp.full_like(loss, jnp.nan))
+            params, opt_state, loss = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+            skipped = counted(skipped, ~finite)
+        return TrainState(state.step + 1, params, opt_state, state.key, skipped), loss
 
     return train_step
 

@@ -22,6 +22,15 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.loop import BLOCK_STEPS
+from mixmin_jax.training.nonfinite import (
+    OnNonfinite,
+    Skipped,
+    counted,
+    counters,
+    is_finite,
+    too_many,
+    too_many_in_words,
+)
 from mixmin_jax.training.schedule import JOINT, PHASES, SL, SSL, Phase, StepPlan, check_plan
 
 PyTree = Any
@@ -98,20 +107,27 @@ class OptimizerSettings:
 class MixState(NamedTuple):
     """Everything that training changes."""
 
-    step: jax.Array  # number of updates made
+    step: jax.Array  # number of steps made
     params: PyTree
     opt_state: dict[str, PyTree]  # of each part, so that an idle head's moments and step count stay as they are
     key: jax.Array  # never changes: the randomness of a step is fold_in(key, step)
-    failed_at: jax.Array  # int32: the step whose loss or gradient was not finite; -1 while all are
+    failed_at: jax.Array  # int32: the step whose loss or gradient was not finite; -1 while all are, or are skipped
+    skipped: Skipped | tuple[()] = ()  # of a training that skips steps
 
 
 class Failure(NamedTuple):
-    """Where training stopped because a loss or gradient was not finite."""
+    """Where training stopped because a loss or gradient was not finite, or because too many were."""
 
     phase: Phase
     step: int
+    too_many: str = ""  # how many, where such steps are skipped
 
     def __str__(self) -> str:
+        if self.too_many:
+            return (
+                f"{self.too_many}; stopped at step {self.step}, in the phase {self.phase!r}: lower the learning rate,"
+                " or look for broken inputs or labels"
+            )
         return (
             f"the loss or gradient was not finite at step {self.step}, in the phase {self.phase!r}: the parameters are"
             " those from before it; lower the learning rate, or look for broken inputs or labels"
@@ -122,8 +138,9 @@ class TrainRun(NamedTuple):
     """A trained model."""
 
     state: MixState  # the last good one where training failed
-    losses: Losses  # float32 arrays of T steps; NaN where not computed and from a failed step on
+    losses: Losses  # float32 arrays of T steps; NaN where not computed or skipped, and from a failed step on
     failure: Failure | None
+    skipped: int = 0  # steps
 
 
 Fetch = Callable[..., Batch]  # (step, key, *data) -> the step's batch; runs inside the compiled loop
@@ -182,7 +199,9 @@ def joint_loss(
     return _mixed(alpha, ssl, sl)
 
 
-def init_state(learner: Learner, optimizer: OptimizerSettings, key: jax.Array) -> MixState:
+def init_state(
+    learner: Learner, optimizer: OptimizerSettings, key: jax.Array, on_nonfinite: OnNonfinite = "stop"
+) -> MixState:
     """New parameters, with moments of zero."""
     init_key, train_key = jax.random.split(key)
     params = learner.init(init_key)
@@ -190,7 +209,8 @@ def init_state(learner: Learner, optimizer: OptimizerSettings, key: jax.Array) -
         raise InputError(f"a learner's params must be a dict of the three trees {', '.join(PARTS)}")
     params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)  # weak types would compile twice
     opt_state = {part: optimizer.direction().init(params[part]) for part in PARTS}
-    return MixState(jnp.zeros((), jnp.int32), params, opt_state, train_key, jnp.full((), -1, jnp.int32))
+    begin, none = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
+    return MixState(begin, params, opt_state, train_key, none, counters(on_nonfinite))
 
 
 def given(step: jax.Array, key: jax.Array, batch: Batch) -> Batch:
@@ -216,7 +236,8 @@ def make_step(
 
     Then comes one update: the gradient is clipped by the norm of all parts that the phase trains, and each of them
     takes AdamW's step.  The head that is idle keeps its parameters and moments (a restart forgets its moments too).
-    If loss or gradient is not finite, the state stays as it was but for `failed_at`, and so in every later step.
+    If loss or gradient is not finite, the state stays as it was but for `failed_at`, and so in every later step; where
+    the state counts skipped steps, the step is counted, the next one goes on, and only a restart still takes place.
 
     `only` makes the step of one phase without the switch, whatever the row says, to measure what it costs.  Under vmap
     over states, share the row: a batched phase makes XLA compute all branches.
@@ -281,18 +302,24 @@ def make_step(
         loss, losses, grads = select(row.phase, gradients, state.params, state.step, keys, row.alpha, data)
 
         going = (state.failed_at < 0) & (row.phase != PADDING)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        finite = is_finite(loss, grads)
         kept = going & finite
+        begun = going if state.skipped else kept
         fresh = {part: direction.init(state.params[part]) for part in PARTS}
         params, opt_state = jax.lax.cond(  # in a branch, an update has the arithmetic of one compiled alone, to the bit
             kept,
             functools.partial(select, row.phase, updates),
             lambda params, opt_state, *_: (params, opt_state),
-            *(state.params, _where(kept & row.restart, fresh, state.opt_state), grads, row.learning_rate),
+            *(state.params, _where(begun & row.restart, fresh, state.opt_state), grads, row.learning_rate),
         )
-        failed_at = jnp.where(going & ~finite, state.step, state.failed_at)
-        state = MixState(state.step + kept, params, opt_state, state.key, failed_at)
-        return state, jax.tree.map(lambda x: jnp.where(going, x, jnp.nan), losses)
+        failed_at, skipped, shown = state.failed_at, state.skipped, going
+        if skipped:
+            skipped = _where(going, counted(skipped, ~finite), skipped)
+            shown = kept
+        else:
+            failed_at = jnp.where(going & ~finite, state.step, failed_at)
+        state = MixState(state.step + begun, params, opt_state, state.key, failed_at, skipped)
+        return state, jax.tree.map(lambda x: jnp.where(shown, x, jnp.nan), losses)
 
     return step
 
@@ -310,14 +337,16 @@ def train(
     block_steps: int = BLOCK_STEPS,
     on_block: OnBlock | None = None,
     checkpoints: Checkpoints | None = None,
+    on_nonfinite: OnNonfinite = "stop",
 ) -> TrainRun:
     """Train by `plan`: step t on `fetch(t, key_t, *data)`; `joint` and `two_passes` are those of `make_step`.
 
     Steps run in blocks of `block_steps`, the last one filled up with steps that do nothing.  So one compiled program
     serves all plans, as long as learners and fetch are the same objects and shapes stay; neither blocks nor padding
     change a bit of the result.  The next block takes over the state's buffers, so `on_block` must read what it wants of
-    the state before it returns.  Training stops after the block in which a loss is not finite (see `TrainRun`).  With
-    `checkpoints` it goes on from the newest, and ends as if it had not been interrupted, to the bit.
+    the state before it returns.  Training stops after the block in which a loss is not finite (see `TrainRun`), or,
+    with `on_nonfinite="skip"`, in which too many are (`nonfinite.too_many`).  With `checkpoints` it goes on from the
+    newest, and ends as if it had not been interrupted, to the bit.
 
     Raises InputError before any training for a plan that is none, for SL or joint steps without labels, and for rows
     that do not fit together; `Stopped` where `checkpoints` was asked to stop.
@@ -328,7 +357,7 @@ def train(
     _check_batch(jax.eval_shape(fetch, *_step_and_key(), *data), plan)
     block = _compiled_block(learner, optimizer, joint, two_passes, fetch)
     data = jax.device_put(data)
-    state, failure = _compiled_init(learner, optimizer)(key), None
+    state, failure = _compiled_init(learner, optimizer, on_nonfinite)(key), None
     num_steps = len(plan.phase)
     losses = Losses(*(np.full(num_steps, np.nan, np.float32) for _ in Losses._fields))
     start = 0
@@ -344,9 +373,13 @@ def train(
         if (failed_at := int(state.failed_at)) >= 0:
             failure = Failure(PHASES[plan.phase[failed_at]], failed_at)
             break
+        if state.skipped and too_many(state.skipped, num_steps):
+            words = too_many_in_words(int(state.skipped.in_all), int(state.skipped.longest), num_steps)
+            failure = Failure(PHASES[plan.phase[last - 1]], last - 1, words)
+            break
         if checkpoints and checkpoints.due(last, num_steps):
             checkpoints.save(last, num_steps, (state, losses))
-    return TrainRun(state, losses, failure)
+    return TrainRun(state, losses, failure, int(state.skipped.in_all) if state.skipped else 0)
 
 
 def step_flops(
@@ -474,8 +507,10 @@ def _padded(plan: StepPlan, first: int, last: int, length: int) -> StepPlan:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled_init(learner: Learner, optimizer: OptimizerSettings) -> Callable[..., MixState]:
-    return jax.jit(functools.partial(init_state, learner, optimizer))
+def _compiled_init(
+    learner: Learner, optimizer: OptimizerSettings, on_nonfinite: OnNonfinite
+) -> Callable[..., MixState]:
+    return jax.jit(functools.partial(init_state, learner, optimizer, on_nonfinite=on_nonfinite))
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,8 +22,16 @@ from mixmin_jax.models.mlp import BitMLP
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.loop import TrainState, compile_block, init_state, make_train_step, warmup_cosine
 from mixmin_jax.training.mesh import make_mesh, over_models, replicated
+from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, too_many, too_many_in_words
 from mixmin_jax.training.proxies import Diverged
-from mixmin_jax.training.weighted_examples import Loss, OnProgress, WeightedExamples, base_scores, check_examples
+from mixmin_jax.training.weighted_examples import (
+    Loss,
+    OnProgress,
+    OnSkipped,
+    WeightedExamples,
+    base_scores,
+    check_examples,
+)
 
 BLOCK_STEPS = 20  # fewer than in loop.py: a step of hundreds of models takes seconds on a CPU
 MAX_BYTES = 2**30  # by default, for the models that are trained at once
@@ -88,10 +96,12 @@ class MlpLearner:
     loss: Loss = "cross_entropy"
     mesh: Mesh | None = None  # devices to spread the models over; default: one
     max_bytes: int = MAX_BYTES
+    on_nonfinite: OnNonfinite = "stop"
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"learner": "mlp", "loss": self.loss, **dataclasses.asdict(self.run)}
+        settings = {"learner": "mlp", "loss": self.loss, **dataclasses.asdict(self.run)}
+        return settings | ({"on_nonfinite": self.on_nonfinite} if self.on_nonfinite != "stop" else {})
 
     def __call__(
         self,
@@ -102,6 +112,7 @@ class MlpLearner:
         names: tuple[str, ...] | None = None,
         on_progress: OnProgress | None = None,
         checkpoints: Checkpoints | None = None,
+        on_skipped: OnSkipped | None = None,
     ) -> Float32[np.ndarray, "N M"]:
         return train_mlps(
             self.run,
@@ -114,6 +125,8 @@ class MlpLearner:
             names=names,
             on_progress=on_progress,
             checkpoints=checkpoints,
+            on_nonfinite=self.on_nonfinite,
+            on_skipped=on_skipped,
         )
 
     def flops(self, num_molecules: int, num_bits: int, num_models: int) -> float:
@@ -132,6 +145,8 @@ def train_mlps(
     names: tuple[str, ...] | None = None,
     on_progress: OnProgress | None = None,
     checkpoints: Checkpoints | None = None,
+    on_nonfinite: OnNonfinite = "stop",
+    on_skipped: OnSkipped | None = None,
 ) -> Float32[np.ndarray, "N M"]:
     """Train M perceptrons and score all molecules: logits for cross-entropy, values for squared error.
 
@@ -147,9 +162,13 @@ def train_mlps(
     `source` axis and batches over its `data` axis.  `max_bytes` bounds what models take on all devices together: where
     more are asked for, equal groups are trained one after the other, with the same program and the same result.
 
+    With `on_nonfinite="skip"` a step whose loss or gradient is not finite changes nothing of that model, and touches no
+    other; `on_skipped` is told in the end how many steps of which model were skipped.
+
     Raises InputError for examples that cannot be trained on, a batch that does not divide over `data` and too small a
-    `max_bytes`; `Diverged`, naming model, step and learning rate, for a loss or a score that is not finite; `Stopped`
-    where `checkpoints`, whose steps are those of all groups, was asked to stop.
+    `max_bytes`; `Diverged`, naming model, step and learning rate, for a loss or a score that is not finite (or for too
+    many skipped steps, see `nonfinite.too_many`); `Stopped` where `checkpoints`, whose steps are those of all groups,
+    was asked to stop.
     """
     num_models, num_molecules = examples.weight_MxN.shape
     names = names or tuple(f"model {m}" for m in range(num_models))
@@ -163,9 +182,9 @@ def train_mlps(
     used_U = np.flatnonzero((examples.weight_MxN > 0).any(0))
     num_steps = run.num_steps(len(used_U))
     order_TxB = visiting_order(used_U, num_steps, run.batch_size, order_key)
-    programs = compiled(run, loss, mesh, num_steps)
+    programs = compiled(run, loss, mesh, num_steps, on_nonfinite)
     features = jax.device_put(features_NxD, replicated(mesh))
-    scores_NxM = np.zeros((num_molecules, num_models), np.float32)
+    scores_NxM, skipped_M = np.zeros((num_molecules, num_models), np.float32), np.zeros(num_models, np.int32)
     firsts = range(0, num_models, group)
     steps_in_all, start = len(firsts) * num_steps, 0
     if checkpoints:
@@ -175,8 +194,8 @@ def train_mlps(
         part, scale_M = _standardised(examples.rows(members), loss)
         data = _put(part, group, loss, len(used_U) / run.batch_size, mesh)
         state = programs.init(init_key, features_NxD[:1], data[-1])
-        if g == 0 and checkpoints and (found := checkpoints.restore((state, scores_NxM))):
-            start, (resumed, scores_NxM) = found
+        if g == 0 and checkpoints and (found := checkpoints.restore((state, scores_NxM, skipped_M))):
+            start, (resumed, scores_NxM, skipped_M) = found
         if start >= before + num_steps:
             continue
         if start > before:
@@ -186,9 +205,11 @@ def train_mlps(
             if on_progress:
                 on_progress(before + done, steps_in_all)
 
-        def save(done: int, state: TrainState, before: int = before, scores_NxM: np.ndarray = scores_NxM) -> None:
+        finished = scores_NxM, skipped_M
+
+        def save(done: int, state: TrainState, before: int = before, finished: tuple[Any, ...] = finished) -> None:
             if checkpoints:
-                checkpoints.save(before + done, steps_in_all, (state, scores_NxM))
+                checkpoints.save(before + done, steps_in_all, (state, *finished))
 
         def due(done: int, before: int = before) -> bool:
             return checkpoints is not None and checkpoints.due(before + done, steps_in_all)
@@ -208,8 +229,12 @@ def train_mlps(
         score_MxN = _score(programs.score, state.params, features, data[-1], run.batch_size)[: len(scale_M)]
         _check_finite(score_MxN.T[:1], num_steps, names[members], run)  # one bad parameter spoils every score
         scores_NxM[:, members] = (score_MxN * scale_M[:, None]).T
+        if state.skipped:
+            skipped_M[members] = np.asarray(state.skipped.in_all)[: len(scale_M)]
         if due(num_steps):
             save(num_steps, state)
+    if on_skipped:
+        on_skipped({name: int(count) for name, count in zip(names, skipped_M, strict=True) if count})
     return scores_NxM
 
 
@@ -253,10 +278,10 @@ class Programs(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8)
-def compiled(run: MlpRun, loss: Loss, mesh: Mesh, num_steps: int) -> Programs:
+def compiled(run: MlpRun, loss: Loss, mesh: Mesh, num_steps: int, on_nonfinite: OnNonfinite = "stop") -> Programs:
     optimizer = run.optimizer(num_steps)
     train_step = make_train_step(functools.partial(weighted_loss, run, loss), optimizer)
-    state_axes: Any = TrainState(step=None, params=0, opt_state=0, key=None)  # type: ignore[arg-type]
+    state_axes: Any = TrainState(step=None, params=0, opt_state=0, key=None, skipped=0)  # type: ignore[arg-type]
     batch_axes: Any = _Batch(None, 0, 0, 0)  # type: ignore[arg-type]
     step = jax.vmap(train_step, in_axes=(state_axes, batch_axes), out_axes=(state_axes, 0))
     over_batch = NamedSharding(mesh, PartitionSpec("data"))
@@ -266,14 +291,15 @@ def compiled(run: MlpRun, loss: Loss, mesh: Mesh, num_steps: int) -> Programs:
         bits_BxD = jax.lax.with_sharding_constraint(bits[rows_B], over_batch)
         return _Batch(bits_BxD, target[:, rows_B], weight[:, rows_B], offset)
 
-    @functools.partial(jax.jit, out_shardings=TrainState(whole, models, models, whole))  # type: ignore[arg-type]
+    @functools.partial(jax.jit, out_shardings=TrainState(whole, models, models, whole, models))  # type: ignore[arg-type]
     def init(key: jax.Array, bits_1xD: jax.Array, offset_M: jax.Array) -> TrainState:
-        state = init_state(run.model.init(key, bits_1xD), optimizer, key)
+        state = init_state(run.model.init(key, bits_1xD), optimizer, key, on_nonfinite)
 
         def copies(tree: Any) -> Any:
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*offset_M.shape, *leaf.shape)), tree)
 
-        return state._replace(params=copies(state.params), opt_state=copies(state.opt_state))
+        copied = {name: copies(getattr(state, name)) for name in ("params", "opt_state", "skipped")}
+        return state._replace(**copied)
 
     @jax.jit
     def score(params: Any, rows_SxB: jax.Array, bits: jax.Array, offset_M: jax.Array) -> jax.Array:
@@ -339,17 +365,20 @@ def _train(
     """The trained state; while one block's losses are fetched the next is already under way."""
     block_steps = len(order_TxB) // -(-len(order_TxB) // BLOCK_STEPS)
 
-    def report(first: int, loss_TxM: jax.Array) -> None:
-        _check_finite(np.asarray(loss_TxM)[:, : len(names)], first, names, run)
+    def report(first: int, loss_TxM: jax.Array, skipped_M: Skipped | tuple[()]) -> None:
+        if skipped_M:
+            _check_skipped(skipped_M, len(order_TxB), names, run)
+        else:
+            _check_finite(np.asarray(loss_TxM)[:, : len(names)], first, names, run)
         advance(first + block_steps)
 
-    pending: tuple[int, jax.Array] | None = None
+    pending: tuple[int, jax.Array, Skipped | tuple[()]] | None = None
     for first in range(start, len(order_TxB), block_steps):
         done = first + block_steps
         state, loss_TxM = block(state, order_TxB[first:done], *data)
         if pending is not None:
             report(*pending)
-        pending = first, loss_TxM
+        pending = first, loss_TxM, jax.tree.map(jnp.copy, state.skipped)  # the next block takes the state
         if done < len(order_TxB) and due(done):
             report(*pending)
             pending = None
@@ -366,6 +395,13 @@ def _check_finite(value_TxM: np.ndarray, first_step: int, names: tuple[str, ...]
             f"the loss of {names[m]} became {value_TxM[t, m]} at step {first_step + t}: lower the learning rate"
             f" ({run.learning_rate:g})"
         )
+
+
+def _check_skipped(skipped_M: Skipped, num_steps: int, names: tuple[str, ...], run: MlpRun) -> None:
+    if (bad_M := too_many(skipped_M, num_steps)[: len(names)]).any():
+        m = int(bad_M.argmax())
+        found = too_many_in_words(int(skipped_M.in_all[m]), int(skipped_M.longest[m]), num_steps)
+        raise Diverged(f"{names[m]}: {found}: lower the learning rate ({run.learning_rate:g})")
 
 
 def _score(

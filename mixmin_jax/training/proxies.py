@@ -22,6 +22,7 @@ from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
 from mixmin_jax.training.mesh import make_mesh, over_models, over_models_and_batch, replicated
+from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counters, too_many, too_many_in_words
 
 MAX_DEVICE_TOKENS = 2**31 - 1  # positions on the device are int32; more text than this is fed from the host
 OnBlock = Callable[
@@ -30,15 +31,16 @@ OnBlock = Callable[
 
 
 class Diverged(RuntimeError):
-    """A model's loss became NaN or infinite; the message names the model, the step and the learning rate."""
+    """A model's loss became NaN or infinite, or did so too often where such steps are skipped; names the model."""
 
 
 class TrainedModels(NamedTuple):
     """M trained models; every leaf of `params` has a leading axis of models."""
 
     params: Any
-    loss_TxM: Float[np.ndarray, "T M"]  # training loss of every step, nats per token
+    loss_TxM: Float[np.ndarray, "T M"]  # training loss of every step, nats per token; NaN where it was skipped
     draws_MxK: Int[np.ndarray, "M K"]  # windows that each model drew from each source
+    skipped_M: Int[np.ndarray, " M"]  # steps whose loss or gradient was not finite, and which changed nothing
 
 
 def train_on_mixtures(
@@ -54,6 +56,7 @@ def train_on_mixtures(
     on_block: OnBlock | None = None,
     names: tuple[str, ...] | None = None,
     checkpoints: Checkpoints | None = None,
+    on_nonfinite: OnNonfinite = "stop",
 ) -> TrainedModels:
     """Train M models of one size, model m on mixture `weights_MxK[m]` of the store's sources.
 
@@ -63,8 +66,11 @@ def train_on_mixtures(
     does not fit on the device.  With `checkpoints` the run goes on from the newest, on whatever mesh, and ends as if it
     had not been interrupted, to the bit where the mesh is the same.
 
-    Raises InputError for weights the sources cannot supply within `max_epochs`, `Diverged` for a non-finite loss, and
-    `Stopped` where `checkpoints` was asked to stop.
+    With `on_nonfinite="skip"` a step whose loss or gradient is not finite changes nothing of that model, and touches no
+    other; the model goes on with its next batch.
+
+    Raises InputError for weights the sources cannot supply within `max_epochs`, `Diverged` for a non-finite loss (or
+    for too many skipped steps, see `nonfinite.too_many`), and `Stopped` where `checkpoints` was asked to stop.
     """
     weights_MxK = np.asarray(weights_MxK, np.float64)
     num_models, num_sources = weights_MxK.shape
@@ -79,7 +85,7 @@ def train_on_mixtures(
     plans = [make_plan(order_key, w_K, store.windows_K, run.num_windows, max_epochs) for w_K in weights_MxK]
     plans += plans[:1] * (padded - num_models)
     plan = jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans), over_models(mesh))
-    state = compiled_init(run, padded, mesh)(init_key)
+    state = compiled_init(run, padded, mesh, on_nonfinite)(init_key)
 
     losses_TxM = np.full((run.num_steps, num_models), np.nan, np.float32)
     start = 0
@@ -91,17 +97,17 @@ def train_on_mixtures(
     train_block, blocks = _feed(run, store, plan, mesh, tokens_on, bounds)
     names = names or tuple(f"model {m}" for m in range(num_models))
 
-    def report(first: int, last: int, loss_TxM: jax.Array) -> None:
-        losses_TxM[first:last] = _checked(loss_TxM, first, num_models, names, run)
+    def report(first: int, last: int, loss_TxM: jax.Array, skipped_M: Skipped | tuple[()]) -> None:
+        losses_TxM[first:last] = _checked(loss_TxM, skipped_M, first, num_models, names, run)
         if on_block:
             on_block(last, run.num_steps, losses_TxM[last - 1])
 
-    pending: tuple[int, int, jax.Array] | None = None
+    pending: tuple[int, int, jax.Array, Skipped | tuple[()]] | None = None
     for (first, last), xs in zip(bounds, blocks, strict=True):
         state, loss_TxM = train_block(state, xs)
         if pending is not None:
             report(*pending)  # the next block is already under way while these numbers are fetched
-        pending = first, last, loss_TxM
+        pending = first, last, loss_TxM, jax.tree.map(jnp.copy, state.skipped)  # the next block takes the state
         if checkpoints and checkpoints.due(last, run.num_steps):
             report(*pending)
             pending = None
@@ -109,7 +115,8 @@ def train_on_mixtures(
     if pending is not None:
         report(*pending)
     draws_MxK = np.stack([np.asarray(p.counts_K) for p in plans[:num_models]])
-    return TrainedModels(_without_padding(state.params, num_models), losses_TxM, draws_MxK)
+    skipped_M = np.asarray(state.skipped.in_all)[:num_models] if state.skipped else np.zeros(num_models, int)
+    return TrainedModels(_without_padding(state.params, num_models), losses_TxM, draws_MxK, skipped_M)
 
 
 def _without_padding(tree: Any, num_models: int) -> Any:
@@ -164,12 +171,15 @@ def _draw_block(plan: MixingPlan, example_TxB: jax.Array) -> tuple[jax.Array, ja
 
 
 @functools.lru_cache(maxsize=8)
-def compiled_init(run: LanguageModelRun, num_models: int, mesh: Mesh) -> Callable[[jax.Array], TrainState]:
+def compiled_init(
+    run: LanguageModelRun, num_models: int, mesh: Mesh, on_nonfinite: OnNonfinite = "stop"
+) -> Callable[[jax.Array], TrainState]:
     """The program that makes the same initial state for all models from a key."""
 
     @functools.partial(jax.jit, out_shardings=over_models(mesh))
     def init(key: jax.Array) -> TrainState:
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_models, *leaf.shape)), run.init(key))
+        state = run.init(key)._replace(skipped=counters(on_nonfinite))
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_models, *leaf.shape)), state)
 
     return init
 
@@ -190,10 +200,20 @@ def compiled_block(run: LanguageModelRun, mesh: Mesh, tokens_on: str) -> Callabl
 
 
 def _checked(
-    loss_TxM: jax.Array, first_step: int, num_models: int, names: tuple[str, ...], run: LanguageModelRun
+    loss_TxM: jax.Array,
+    skipped_M: Skipped | tuple[()],
+    first_step: int,
+    num_models: int,
+    names: tuple[str, ...],
+    run: LanguageModelRun,
 ) -> Float[np.ndarray, "T M"]:
     loss = np.asarray(loss_TxM)[:, :num_models]
-    if not np.isfinite(loss).all():
+    if skipped_M:
+        if (bad_M := too_many(skipped_M, run.num_steps)[:num_models]).any():
+            m = int(bad_M.argmax())
+            found = too_many_in_words(int(skipped_M.in_all[m]), int(skipped_M.longest[m]), run.num_steps)
+            raise Diverged(f"{names[m]}: {found}: lower the learning rate ({run.learning_rate:g}) or check its text")
+    elif not np.isfinite(loss).all():
         t, m = np.argwhere(~np.isfinite(loss))[0]
         raise Diverged(
             f"the loss of {names[m]} became {loss[t, m]} at step {first_step + t}: lower the learning rate"

@@ -23,6 +23,7 @@ from mixmin_jax.training.checkpoint import Checkpoints
 
 Loss = Literal["cross_entropy", "squared_error"]
 OnProgress = Callable[[int, int], None]  # (done, of how many)
+OnSkipped = Callable[[dict[str, int]], None]  # {model: steps that were skipped}, of those with any
 
 LEAST_PROBABILITY = 1e-4  # a model whose targets are all 0 or all 1 starts from here, not from an infinite logit
 
@@ -60,10 +61,12 @@ class Learner(Protocol):
         names: tuple[str, ...] | None = None,
         on_progress: OnProgress | None = None,
         checkpoints: Checkpoints | None = None,
+        on_skipped: OnSkipped | None = None,
     ) -> Float32[np.ndarray, "N M"]:
         """Logits (cross-entropy) or values (squared error) of all N molecules; `names` are the models', for errors.
 
-        With `checkpoints` it goes on from the newest, and ends as if it had not been interrupted, to the bit.
+        With `checkpoints` it goes on from the newest, and ends as if it had not been interrupted, to the bit.  A
+        learner that can skip steps (`nonfinite`) says in the end how many by `on_skipped`.
         """
         ...
 

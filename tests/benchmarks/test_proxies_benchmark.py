@@ -123,7 +123,7 @@ def test_text_record(monkeypatch):
     """With the number of a model's source for its loss."""
 
     def train(run, store, weights_MxK, key, *, mesh):
-        return TrainedModels({}, (weights_MxK @ [0.0, 1.0])[None], weights_MxK)
+        return TrainedModels({}, (weights_MxK @ [0.0, 1.0])[None], weights_MxK, np.zeros(len(weights_MxK), int))
 
     monkeypatch.setattr(proxies_cases, "train_on_mixtures", train)
     record = proxies.measure(TEXT, ("one_after_another", "own_molecules", "xgboost"), repeats=1, budget=1.0)

@@ -219,6 +219,21 @@ def test_runs_that_fail_are_kept_and_told_of_and_the_others_go_on(quick, tmp_pat
         experiment(out, broken)
 
 
+def test_runs_that_skip_steps_end_and_say_how_many(quick, tmp_path):
+    """One of fifteen batches of each epoch has a row that is not finite."""
+    domain = linear_domain(8)
+    inputs = domain.train.inputs.copy()
+    inputs[0] = np.inf
+    broken = dataclasses.replace(domain, train=Labels(inputs, domain.train.labels_N))
+    metrics = experiment(tmp_path / "out", broken, fractions=(1.0,), seeds=1, on_nonfinite="skip", checkpoints=0)
+    assert not any(run["failure"] for run in metrics["runs"])
+    counts = metrics["skipped_steps"]
+    assert counts["sl-schedule-1-seed0"] == {"sl": 4} and counts["ssl_then_sl-schedule-1-seed0"] == {"ssl_then_sl": 8}
+    assert metrics["config"]["on_nonfinite"] == "skip"
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "were skipped: 8 of `ssl_then_sl`" in report and report == report_of(metrics)
+
+
 def test_steps_of_arms_with_other_masks_are_measured_apart():
     settings = {arm: OPTIONS.settings(arm) for arm in ARMS}
     assert OTHER_SSL not in step_kinds(settings)

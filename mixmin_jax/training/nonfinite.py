@@ -1,0 +1,59 @@
+"""Steps whose loss or gradient is not finite: a training stops there, or skips them, counts them and goes on.
+
+Axes: M models.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mixmin_jax.errors import InputError
+
+PyTree = Any
+OnNonfinite = Literal["stop", "skip"]
+MOST_IN_A_ROW = 20  # as many skipped steps in a row are too many: no later step will be better
+LARGEST_SHARE = 0.1  # of a training's steps; more are too many
+
+
+class Skipped(NamedTuple):
+    """How many steps of a model were skipped; int32, with a leading axis of models where there are several."""
+
+    in_all: jax.Array
+    in_a_row: jax.Array  # up to now
+    longest: jax.Array  # the most in a row
+
+
+def counters(on_nonfinite: str) -> Skipped | tuple[()]:
+    """What a training's state begins with: counts if it skips steps, nothing if it stops.  Raises InputError."""
+    if on_nonfinite not in ("stop", "skip"):
+        raise InputError(f"on_nonfinite must be 'stop' or 'skip', not {on_nonfinite!r}")
+    zero = jnp.zeros((), jnp.int32)
+    return Skipped(zero, zero, zero) if on_nonfinite == "skip" else ()
+
+
+def is_finite(loss: jax.Array, grads: PyTree) -> jax.Array:
+    """Whether a loss and the norm of its gradient are numbers."""
+    return jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+
+
+def counted(skipped: Skipped, skip: jax.Array) -> Skipped:
+    """The counts after a step that was skipped or not."""
+    in_a_row = jnp.where(skip, skipped.in_a_row + 1, 0)
+    return Skipped(skipped.in_all + skip, in_a_row, jnp.maximum(skipped.longest, in_a_row))
+
+
+def too_many(skipped: Skipped, num_steps: int) -> np.ndarray:
+    """Which models skipped more than `LARGEST_SHARE` of their `num_steps` steps, or `MOST_IN_A_ROW` in a row."""
+    share_M = np.asarray(skipped.in_all) / num_steps
+    return np.asarray((share_M > LARGEST_SHARE) | (np.asarray(skipped.longest) >= MOST_IN_A_ROW))
+
+
+def too_many_in_words(in_all: int, longest: int, num_steps: int) -> str:
+    """What `too_many` found, for an error."""
+    return (
+        f"{in_all} of {num_steps} steps had a loss or gradient that is not finite, {longest} of them in a row: more"
+        f" than a share of {LARGEST_SHARE:g} or {MOST_IN_A_ROW} in a row are not skipped"
+    )
