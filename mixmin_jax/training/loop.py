@@ -10,7 +10,7 @@ import optax
 PyTree = Any
 BLOCK_STEPS = 50  # steps of one compiled call: few enough to show progress, many enough to hide the dispatch
 
-LossFn = Callable[[PyTree, PyTree, jax.Array], jax.Array]  # (params, batch, key) -> scalar loss
+LossFn = Callable[[PyTree, PyTree, jax.Array], PyTree]  # (params, batch, key) -> scalar loss, or (loss, more)
 StepFn = Callable[["TrainState", PyTree], tuple["TrainState", PyTree]]
 
 
@@ -27,12 +27,15 @@ def init_state(params: PyTree, optimizer: optax.GradientTransformation, key: jax
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
 
 
-def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> StepFn:
-    """A pure `step(state, batch) -> (state, loss)`: one gradient, one update, not compiled here."""
+def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, has_aux: bool = False) -> StepFn:
+    """A pure `step(state, batch) -> (state, loss)`: one gradient, one update, not compiled here.
 
-    def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
+    With `has_aux` the loss function returns (loss, more), and so does a step in place of the loss.
+    """
+
+    def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
         key = jax.random.fold_in(state.key, state.step)
-        loss, grads = jax.value_and_grad(loss_fn)(state.params, batch, key)
+        loss, grads = jax.value_and_grad(loss_fn, has_aux=has_aux)(state.params, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, state.key), loss
