@@ -19,6 +19,7 @@ from mixmin_jax.training.language_model import LanguageModelRun, scoring_flops_p
 from mixmin_jax.training.language_model import training_flops as count_training_flops
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import count_windows, score_documents
+from mixmin_jax.training.source_monitor import SourceMonitor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class Models:
     inputs: Any
     params: Any
     draws_MxK: np.ndarray
+    monitor: SourceMonitor | None = None
 
 
 @functools.lru_cache
@@ -56,6 +58,7 @@ def train_models(
     mesh: Mesh | None = None,
     tokens_on: str = "device",
     target: str | None = None,
+    monitor_sources: bool = False,
 ) -> Models:
     """Train one model per row of weights; `inputs` says as JSON what data and key are, the rest is added to it."""
     inputs = {
@@ -64,6 +67,7 @@ def train_models(
         "weights": weights_MxK.tolist(),
         "max_epochs": max_epochs,
     }
+    inputs |= {"monitor_sources": True} if monitor_sources else {}
 
     def compute(stage: Running) -> Product:
         with stage.checkpoints() as checkpoints:
@@ -78,13 +82,20 @@ def train_models(
                 on_block=lambda done, of, losses: stage.advance(done, of),
                 names=labels,
                 checkpoints=checkpoints,
+                monitor_sources=monitor_sources,
             )
         params = flatten_dict(jax.device_get(trained.params), sep="/")
-        return {f"params/{path}": leaf for path, leaf in params.items()} | {"draws_MxK": trained.draws_MxK}
+        product: Product = {f"params/{path}": leaf for path, leaf in params.items()}
+        if trained.monitor is not None:
+            product |= {f"monitor/{name}": sums for name, sums in trained.monitor._asdict().items()}
+        return product | {"draws_MxK": trained.draws_MxK}
 
     product = stages.run(name, inputs, compute, cost=len(weights_MxK) * training_flops(run), target=target)
     leaves = {key.removeprefix("params/"): leaf for key, leaf in product.items() if key.startswith("params/")}
-    return Models(run, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"])
+    monitor = (
+        SourceMonitor(*(product[f"monitor/{name}"] for name in SourceMonitor._fields)) if monitor_sources else None
+    )
+    return Models(run, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"], monitor)
 
 
 def score_models(

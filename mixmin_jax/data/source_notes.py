@@ -58,10 +58,14 @@ def read_source_notes(path: Path, names: Sequence[str]) -> dict[str, SourceNote]
             quoted = "" if closest.replace("_", "a").replace("-", "a").isalnum() else f', written ["{closest}"]'
             raise InputError(f"{path}: no source is called {name!r:.60}; the closest name is {closest!r}{quoted}")
         if not isinstance(table, dict):
-            raise InputError(f"{path}: {name} is {table!r:.60}, not a table: write [{name}], and below it licence = ...")
+            raise InputError(
+                f"{path}: {name} is {table!r:.60}, not a table: write [{name}], and below it licence = ..."
+            )
         for key, value in table.items():
             if key not in _KEYS:
-                raise InputError(f"{path}, [{name}]: unknown key {key!r:.60}; the closest known is {_closest(key, _KEYS)!r}")
+                raise InputError(
+                    f"{path}, [{name}]: unknown key {key!r:.60}; the closest known is {_closest(key, _KEYS)!r}"
+                )
             kind, words = _KEYS[key]
             if not isinstance(value, kind):
                 raise InputError(f"{path}, [{name}]: {key} must be {words}, not {value!r:.60}")

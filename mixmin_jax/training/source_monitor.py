@@ -34,6 +34,10 @@ class SourceMonitor(NamedTuple):
         windows_MxK = self.windows_SxMxK.sum(0)
         return windows_MxK / windows_MxK.sum(1, keepdims=True)
 
+    def of_model(self, model: int) -> "SourceMonitor":
+        """That of one model, as the only one."""
+        return SourceMonitor(self.ends_S, *(sums[:, model : model + 1] for sums in self[1:]))
+
 
 class Divergence(NamedTuple):
     """One source of one model that does not do what was asked, or that gets worse."""
