@@ -327,7 +327,7 @@ def source_loss_figure(monitors: Mapping[str, Any], max_sources: int = 8, column
         for source in next(iter(arms.values()))[0]["sampled"]
     }
     shown = sorted(share, key=lambda source: -share[source])[:max_sources]
-    colours = dict(zip(shown, (*ARM_COLOURS.values(), *OTHER_COLOURS), strict=False))
+    colours = dict(zip(shown, itertools.cycle(("#0072B2", "#E69F00", *OTHER_COLOURS)), strict=False))
     down = -(-len(arms) // columns)
     figure = ReportFigure(figsize=(2.0 + 1.9 * min(columns, len(arms)), 0.6 + 1.5 * down))
     panels = figure.subplots(down, min(columns, len(arms)), sharex=True, sharey=True, squeeze=False).flat
