@@ -20,6 +20,7 @@ from mixmin_jax.training.language_model import training_flops as count_training_
 from mixmin_jax.training.nonfinite import OnNonfinite
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import count_windows, score_documents
+from mixmin_jax.training.source_monitor import SourceMonitor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Models:
     inputs: Any
     params: Any
     draws_MxK: np.ndarray
+    monitor: SourceMonitor | None = None
 
 
 @functools.lru_cache
@@ -58,6 +60,7 @@ def train_models(
     tokens_on: str = "device",
     target: str | None = None,
     on_nonfinite: OnNonfinite = "stop",
+    monitor_sources: bool = False,
 ) -> Models:
     """Train one model per row of weights; `inputs` says as JSON what data and key are, the rest is added to it."""
     inputs = {
@@ -67,6 +70,7 @@ def train_models(
         "max_epochs": max_epochs,
         **({"on_nonfinite": on_nonfinite} if on_nonfinite != "stop" else {}),
     }
+    inputs |= {"monitor_sources": True} if monitor_sources else {}
 
     def compute(stage: Running) -> Product:
         with stage.checkpoints() as checkpoints:
@@ -82,14 +86,21 @@ def train_models(
                 names=labels,
                 checkpoints=checkpoints,
                 on_nonfinite=on_nonfinite,
+                monitor_sources=monitor_sources,
             )
         stage.skipped({label: int(n) for label, n in zip(labels, trained.skipped_M, strict=True) if n})
         params = flatten_dict(jax.device_get(trained.params), sep="/")
-        return {f"params/{path}": leaf for path, leaf in params.items()} | {"draws_MxK": trained.draws_MxK}
+        product: Product = {f"params/{path}": leaf for path, leaf in params.items()}
+        if trained.monitor is not None:
+            product |= {f"monitor/{name}": sums for name, sums in trained.monitor._asdict().items()}
+        return product | {"draws_MxK": trained.draws_MxK}
 
     product = stages.run(name, inputs, compute, cost=len(weights_MxK) * training_flops(run), target=target)
     leaves = {key.removeprefix("params/"): leaf for key, leaf in product.items() if key.startswith("params/")}
-    return Models(run, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"])
+    monitor = (
+        SourceMonitor(*(product[f"monitor/{name}"] for name in SourceMonitor._fields)) if monitor_sources else None
+    )
+    return Models(run, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"], monitor)
 
 
 def score_models(

@@ -47,6 +47,10 @@ class Table:
             raise InputError(f"no column for the source {', '.join(map(repr, missing))}")
         if extra := [name for name in self.sources if name not in sources]:
             raise InputError(f"a column for {', '.join(map(repr, extra))}, which is no source of the first file")
+        return self.restricted(sources)
+
+    def restricted(self, sources: Sequence[str]) -> "Table":
+        """The columns of `sources`, which must be there, in their order."""
         columns = [self.sources.index(name) for name in sources]
         return dataclasses.replace(self, sources=tuple(sources), logp_NxK=self.logp_NxK[:, columns])
 

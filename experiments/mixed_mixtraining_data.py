@@ -21,6 +21,7 @@ from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.installed_text import installed_sources, installed_target
 from mixmin_jax.data.labelled_windows import balanced_windows, split_corpus, without_shared
 from mixmin_jax.data.mixing import MixingPlan, draw, gather_windows
+from mixmin_jax.data.source_notes import SourceNote, allowed_names, find_source_notes
 from mixmin_jax.data.sources import read_sources, refuse_identical
 from mixmin_jax.data.tfds import TFDS_PREFIX
 from mixmin_jax.data.tokens import TokenStore, build_store
@@ -48,8 +49,11 @@ class Task:
         return " or ".join(self.classes)
 
 
-def read_text(config: MixedMixTraining) -> tuple[tuple[Corpus, ...], tuple[Task, ...]]:
-    """Sources and tasks; without either, the text that this Python installation carries."""
+def read_text(config: MixedMixTraining) -> tuple[tuple[Corpus, ...], tuple[Task, ...], dict[str, SourceNote]]:
+    """Sources, tasks, and the notes on all sources that were given; by default the text that this Python carries.
+
+    Sources that are not allowed are left out, so that no arm and no proxy reads them.
+    """
     if config.demonstration:
         installed = installed_sources()
         sources = tuple(corpus for corpus in installed if corpus.name not in DEMO_CLASSES)
@@ -66,7 +70,11 @@ def read_text(config: MixedMixTraining) -> tuple[tuple[Corpus, ...], tuple[Task,
         tasks = [read_sources(*given, field=config.field) for given in config.task]
     for corpora in tasks:
         refuse_identical((*sources, *corpora))
-    return sources, tuple(_task(corpora, config) for corpora in tasks)
+    names = [source.name for source in sources]
+    notes = find_source_notes(names, config.sources, config.sources_info)
+    allowed = allowed_names(names, notes)
+    kept = tuple(source for source in sources if source.name in allowed)
+    return kept, tuple(_task(corpora, config) for corpora in tasks), notes
 
 
 def _task(corpora: tuple[Corpus, ...], config: MixedMixTraining) -> Task:

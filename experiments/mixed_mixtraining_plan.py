@@ -6,6 +6,7 @@ Axes: K sources.
 import dataclasses
 import functools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ from experiments.run_options import numbers_of
 from experiments.text_mixtraining import text_model
 from mixmin_jax.data.documents import Corpus
 from mixmin_jax.data.mixing import make_plan as plan_draws
+from mixmin_jax.data.source_notes import SourceNote
 from mixmin_jax.data.tokens import TokenStore, build_store
 from mixmin_jax.markdown import plural, share_of, si_count
 from mixmin_jax.models.text_encoder import TextEncoderConfig
@@ -49,6 +51,7 @@ class Plan:
     sources: tuple[Corpus, ...]
     tasks: tuple[Task, ...]
     store: TokenStore  # of the sources
+    notes: Mapping[str, SourceNote]  # on all sources that were given, or empty
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -174,14 +177,14 @@ def _judge(learner: Learner, number: int) -> Learner:
 def config_record(config: MixedMixTraining) -> dict[str, Any]:
     """The options that change numbers, as JSON."""
     record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return numbers_of(record, ("sources", "task", "field"))  # data by its hash
+    return numbers_of(record, ("sources", "sources_info", "task", "field"))  # data by its hash
 
 
 def make_plan(config: MixedMixTraining) -> Plan:
     """Everything that can be found wrong before compute is spent is an InputError here."""
-    sources, tasks = read_text(config)
+    sources, tasks, notes = read_text(config)
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.length)
-    plan = Plan(config, sources, tasks, store)
+    plan = Plan(config, sources, tasks, store, notes)
     _ = plan.flops_in_all  # lowers every kind of step, and plans the draws
     return plan
 
@@ -193,6 +196,7 @@ def describe_plan(plan: Plan) -> str:
     lines.append(f"Sources ({len(plan.names)}):")
     for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True):
         lines.append(f"  {corpus.name:<20} {corpus.num_documents:>7} documents {windows:>9} windows of {config.length}")
+    lines += [f"  {name:<20} left out: allowed = false" for name, note in plan.notes.items() if not note.allowed]
     for task, examples in zip(plan.tasks, plan.labelled(0), strict=True):
         lines.append(
             f"Task: {task.name}; {len(examples) // len(task.classes)} labelled windows of each class,"

@@ -241,6 +241,7 @@ def _data(metrics: Metrics) -> str:
         + "\n".join(tasks)
         + "\n\n"
         + md.table(["source", "documents", "bytes", "windows"], rows)
+        + (f"\n\n{md.source_notes(metrics['source_notes'])}" if metrics.get("source_notes") else "")
         + f"\n\nThe encoder {md.code(model['name'])} has {md.si_count(model['encoder_parameters'])} parameters, with"
         f" decoder and heads {md.si_count(model['parameters'])}."
     )

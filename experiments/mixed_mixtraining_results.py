@@ -10,6 +10,7 @@ from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, SSL_ARMS, Plan, c
 from experiments.mixed_mixtraining_stages import SeedResult
 from experiments.stages import Product, Stages, skipped_steps
 from mixmin_jax.comparison import paired_difference, summary, verdict
+from mixmin_jax.data.source_notes import as_record
 
 SCHEMA_VERSION = 1
 SUBJECT = "mixmin"  # what the other arms are compared with
@@ -60,6 +61,7 @@ def build_metrics(
             corpus.name: {"documents": corpus.num_documents, "bytes": corpus.num_bytes, "windows": int(windows)}
             for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True)
         },
+        "source_notes": as_record(plan.notes),
         "config": config_record(config),
         "identity": plan.identity,
         "made_by": dict(made_by),

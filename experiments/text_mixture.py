@@ -17,7 +17,7 @@ from experiments.result_files import write_json
 from experiments.run_folder import RunFolder, run_folder
 from experiments.stages import Product, Stages
 from experiments.text_mixture_config import PRESETS, TextMixture
-from experiments.text_mixture_data import Target, read_text, split_target
+from experiments.text_mixture_data import Target, read_text, split_target, take_care
 from experiments.text_mixture_plan import Plan, describe_plan, make_plan
 from experiments.text_mixture_report import write_report, write_summary
 from experiments.text_mixture_results import build_metrics, identity
@@ -37,11 +37,12 @@ RESULTS = (  # patterns of the files that a run writes
 def main(config: TextMixture) -> None:
     split_cpu((config.mesh_source or max(min(cpu_cores(), 8) // config.mesh_data, 1)) * config.mesh_data)
     sources, targets = read_text(config.sources, config.target, config.field)
+    sources, care = take_care(sources, targets, config.sources, config.sources_info, config.drop_duplicates)
     splits = tuple(
         split_target(target, config.fit_fraction, config.split_seed, config.fit_bytes, config.test_bytes)
         for target in targets
     )
-    plan = make_plan(config, sources, splits)
+    plan = make_plan(config, sources, splits, care)
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return
@@ -84,7 +85,8 @@ def write_target(
     folder.mkdir(parents=True, exist_ok=True)
     metrics = build_metrics(plan, target, results, overlap, stages, made_by)
     write_json(folder / "metrics.json", metrics)
-    write_json(folder / "weights.json", {arm: result["weights"] for arm, result in metrics["arms"].items()})
+    notes = {"sources": metrics["source_notes"]} if metrics["source_notes"] else {}
+    write_json(folder / "weights.json", {arm: result["weights"] for arm, result in metrics["arms"].items()} | notes)
     write_json(folder / "overlap.json", overlap)
     write_report(folder, metrics)
     return metrics

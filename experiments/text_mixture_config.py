@@ -26,6 +26,11 @@ class TextMixture(RunOptions):
     sources: tuple[str, ...] = ()
     """A folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt), or several paths and
     TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
+    sources_info: Path | None = None
+    """A TOML file with a table per source: licence, note, and allowed = false for a source that may not be used, which
+    is left out. Default: sources.toml in the folder of sources, if it is there."""
+    drop_duplicates: bool = False
+    """Leave out the documents of the sources that are near-duplicates of target documents."""
     field: str = "text"
     """The field of JSON lines that holds the text."""
     target: tuple[str, ...] = ()

@@ -1,15 +1,19 @@
 """What a run of the text experiment reads: sources, targets, and which documents weights are fitted and reported on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from mixmin_jax.data.deduplication import Deduplicated, drop_overlap
 from mixmin_jax.data.documents import Corpus, split_documents, take_bytes
 from mixmin_jax.data.installed_text import installed_sources, installed_target
+from mixmin_jax.data.source_notes import SourceNote, allowed_names, find_source_notes
 from mixmin_jax.data.sources import read_any, read_sources, refuse_identical
 from mixmin_jax.errors import InputError
 
+NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
 MIN_DOCUMENTS = 10  # on each side of a target's split; fewer can neither fit weights nor tell two arms apart
 
 
@@ -27,6 +31,45 @@ class Target:
 
     def documents(self, part: str) -> list[bytes]:
         return [self.corpus.documents[i] for i in getattr(self, part)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Care:
+    """What is known of the sources that were given, and what of them is not trained on."""
+
+    notes: Mapping[str, SourceNote] = dataclasses.field(default_factory=dict)  # of all sources, or empty
+    deduplicated: Deduplicated | None = None  # where --drop-duplicates is given
+    read_as: Mapping[str, str] = dataclasses.field(default_factory=dict)  # fingerprints before documents were dropped
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The sources that may not be used."""
+        return tuple(name for name, note in self.notes.items() if not note.allowed)
+
+
+def take_care(
+    sources: tuple[Corpus, ...],
+    targets: Sequence[Corpus],
+    specs: Sequence[str],
+    sources_info: Path | None,
+    drop_duplicates: bool,
+) -> tuple[tuple[Corpus, ...], Care]:
+    """The sources to train on: those that are allowed, and with `drop_duplicates` only what does not repeat a target.
+
+    A source that is not allowed is left out before anything is planned, instead of being held at weight 0: so no arm
+    can give it weight, and no proxy or random mixture is trained on its text either, which may be just what its
+    licence forbids.  Both change what is trained on, and with it the fingerprints that stages and results go by.
+
+    Raises InputError for notes that are wrong, fewer than two allowed sources, or a source of which nothing is left.
+    """
+    names = [source.name for source in sources]
+    notes = find_source_notes(names, specs, sources_info)
+    allowed = allowed_names(names, notes)
+    kept = tuple(source for source in sources if source.name in allowed)
+    if not drop_duplicates:
+        return kept, Care(notes)
+    found = drop_overlap(targets, kept, NGRAM_WORDS, NGRAM_SHARE)
+    return found.sources, Care(notes, found, {source.name: source.fingerprint for source in kept})
 
 
 def read_text(

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from experiments.language_model_stages import scoring_flops, training_flops
 from experiments.text_mixture_config import TextMixture
-from experiments.text_mixture_data import Target
+from experiments.text_mixture_data import Care, Target
 from mixmin_jax.data.documents import Corpus
 from mixmin_jax.data.mixing import max_draws
 from mixmin_jax.data.tokens import TokenStore, build_store
@@ -37,6 +37,7 @@ class Plan:
     sources: tuple[Corpus, ...]
     targets: tuple[Target, ...]
     store: TokenStore
+    care: Care
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -133,10 +134,12 @@ class Plan:
         return sum(self.flops_of(target)["total"] for target in self.targets) - more * self.config.seeds * twice
 
 
-def make_plan(config: TextMixture, sources: tuple[Corpus, ...], targets: tuple[Target, ...]) -> Plan:
+def make_plan(
+    config: TextMixture, sources: tuple[Corpus, ...], targets: tuple[Target, ...], care: Care | None = None
+) -> Plan:
     """Everything that can be found wrong before compute is spent is an InputError here."""
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.model.sequence_length)
-    plan = Plan(config, sources, targets, store)
+    plan = Plan(config, sources, targets, store, care or Care())
     if plan.tokens_on == "device" and len(store.tokens) > MAX_DEVICE_TOKENS:
         raise InputError(f"{len(store.tokens)} tokens are too many for --tokens-on device: use host, or auto")
     make_mesh(config.mesh_source or 1, config.mesh_data)  # refuses what is not there
@@ -165,7 +168,10 @@ def describe_plan(plan: Plan) -> str:
     lines.append(f"Sources ({len(plan.sources)}):")
     epochs_K = plan.uniform_K * config.model.num_windows / plan.store.windows_K
     for corpus, epochs in zip(plan.sources, epochs_K, strict=True):
-        lines.append(f"  {_describe_corpus(corpus)}; `uniform` asks for {epochs:.2f} epochs")
+        dropped = len(plan.care.deduplicated.dropped[corpus.name]) if plan.care.deduplicated else 0
+        without = f" without {plural(dropped, 'near-duplicate')} of the target" if dropped else ""
+        lines.append(f"  {_describe_corpus(corpus)}{without}; `uniform` asks for {epochs:.2f} epochs")
+    lines += [f"  {name:<20} left out: allowed = false" for name in plan.care.left_out]
     lines.append("Targets:")
     for target in plan.targets:
         lines.append(

@@ -13,7 +13,7 @@ from experiments.stages import Product, Stages, skipped_steps
 from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Target
 from experiments.text_mixture_plan import Plan
-from experiments.text_mixture_stages import SeedResult, solved_arms
+from experiments.text_mixture_stages import SeedResult, divergence_records, solved_arms
 from mixmin_jax.comparison import (
     RANDOM_MIXTURE,
     fidelity,
@@ -23,6 +23,8 @@ from mixmin_jax.comparison import (
     verdict,
 )
 from mixmin_jax.data.documents import Corpus
+from mixmin_jax.data.source_notes import as_record
+from mixmin_jax.training.source_monitor import ERRORS, RISE
 
 SCHEMA_VERSION = 1
 NUM_WORST = 5  # near-duplicates that the report shows; overlap.json has all
@@ -71,7 +73,10 @@ def build_metrics(
             for w_K, reached in zip(result.random_RxK, result.random_reached_R, strict=True)
         ],
         "overlap": {key: overlap[key] for key in ("ngram", "threshold", "sources")}
-        | {"worst": [_with_part(match, target) for match in overlap["matches"][:NUM_WORST]]},
+        | {"worst": [_with_part(match, target) for match in overlap["matches"][:NUM_WORST]]}
+        | _dropped(overlap, target),
+        "monitors": _monitors(plan, results),
+        "source_notes": as_record(plan.care.notes),
         "flops": plan.flops_of(target),
         "tokens": {
             role: run.num_windows * run.sequence_length
@@ -84,7 +89,7 @@ def build_metrics(
         },
         "max_epochs": config.max_epochs,
         "data": {
-            "sources": {corpus.name: _counts(corpus) for corpus in plan.sources},
+            "sources": {corpus.name: _counts(corpus) | _as_read(plan, corpus) for corpus in plan.sources},
             "target": {"name": target.name}
             | _counts(target.corpus)
             | {
@@ -114,7 +119,8 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
-    elsewhere = ("sources", "target", "field", "tokens_on", "mesh_source", "mesh_data")  # data by its hash
+    data = ("sources", "sources_info", "drop_duplicates", "target", "field")  # by the hashes of what is trained on
+    elsewhere = (*data, "tokens_on", "mesh_source", "mesh_data")
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
         "data": plan.inputs["sources"],
         "targets": {target.name: target.corpus.fingerprint for target in plan.targets},
@@ -125,6 +131,58 @@ def _with_part(match: dict[str, Any], target: Target) -> dict[str, Any]:
     """Which part of the target the document of a near-duplicate is in; most are in none under a byte budget."""
     parts = [part for part in ("fit", "test") if match["document"] in getattr(target, part)]
     return match | {"part": (parts or ["unused"])[0]}
+
+
+def _dropped(overlap: Product, target: Target) -> dict[str, Any]:
+    """What --drop-duplicates took out: documents of each source, for all targets, and the worst of this one's."""
+    if "dropped" not in overlap:
+        return {}
+    sources, matches = overlap["dropped"]["sources"], overlap["dropped"]["matches"]
+    worst = sorted(matches, key=lambda match: -match["share"])[:NUM_WORST]
+    return {
+        "dropped": {name: len(documents) for name, documents in sources.items()},
+        "target_documents_repeated": len({match["document"] for match in matches}),
+        "worst_dropped": [_with_part(match, target) for match in worst],
+    }
+
+
+def _as_read(plan: Plan, corpus: Corpus) -> dict[str, Any]:
+    """How the source's files differ from what is trained on."""
+    if plan.care.deduplicated is None:
+        return {}
+    dropped = plan.care.deduplicated.dropped[corpus.name]
+    return {"near_duplicates_dropped": len(dropped), "sha256_as_read": plan.care.read_as[corpus.name]}
+
+
+def _monitors(plan: Plan, results: Sequence[SeedResult]) -> dict[str, Any]:
+    """What the trainings of the arms saw: shares asked and sampled, losses over the run, and what diverged."""
+
+    def seen(result: SeedResult, arm: str) -> dict[str, Any]:
+        monitor, asked_K = result.monitors[arm], result.weights[arm]
+        bits_KxS = monitor.loss_SxMxK[:, 0].T / math.log(2)
+        return {
+            "seed": result.seed,
+            "asked": _named(asked_K / asked_K.sum(), plan.names),
+            "sampled": _named(monitor.sampled_MxK[0], plan.names),
+            "bits_per_byte": {
+                name: [float(bits) if math.isfinite(bits) else None for bits in bits_S]
+                for name, bits_S in zip(plan.names, bits_KxS, strict=True)
+            },
+        }
+
+    return {
+        "steps": results[0].monitors["mixmin"].ends_S.tolist(),
+        "windows": plan.config.model.num_windows,
+        "rise": RISE,
+        "errors": ERRORS,
+        "arms": {arm: [seen(result, arm) for result in results] for arm in plan.arms},
+        "divergences": [
+            record
+            for arm in plan.arms
+            for result in results
+            for record in divergence_records(plan, result.seed, arm, result.monitors[arm], result.weights[arm])
+        ],
+    }
 
 
 def _arm(arm: str, levels: list[float], results: Sequence[SeedResult], plan: Plan) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Axes: N rows (documents or tokens), K sources, M models, R random mixtures, D do
 
 import dataclasses
 import math
+import sys
 from typing import Any
 
 import jax
@@ -13,17 +14,18 @@ import numpy as np
 from experiments.certified_weights import TOLERANCE, certified_weights
 from experiments.language_model_stages import Models, score_models, train_models
 from experiments.stages import Product, Running, Stages
-from experiments.text_mixture_data import Target
+from experiments.text_mixture_data import NGRAM_SHARE, NGRAM_WORDS, Target
 from experiments.text_mixture_plan import COMBINED, OWN_ARMS, SHARED_ARMS, Plan, Role
-from mixmin_jax.data.overlap import find_overlap
+from mixmin_jax.data.overlap import Match, find_overlap
 from mixmin_jax.mixture.baselines import best_random_mixture, candidate_mixtures
 from mixmin_jax.mixture.objective import CrossEntropy, Objective, cross_entropy
 from mixmin_jax.mixture.regmix import fit_regmix, propose
 from mixmin_jax.mixture.solution import TargetLosses
 from mixmin_jax.mixture.targets import WorstCase, weighted_sum, worst_case
+from mixmin_jax.report import divergence_in_words
+from mixmin_jax.training.source_monitor import SourceMonitor, divergences
 
 SOLVED_ARMS = ("mixmin", "mixmin_token")
-NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class SeedResult:
     random_RxK: np.ndarray
     random_reached_R: np.ndarray  # test loss of the model trained on each random mixture
     random_predicted: list[dict[str, float]]
+    monitors: dict[str, SourceMonitor]  # arm -> that of its one model
 
 
 class SeedStages:
@@ -50,9 +53,9 @@ class SeedStages:
     def train(
         self, name: str, role: Role, weights_MxK: np.ndarray, labels: tuple[str, ...], target: str | None = None
     ) -> Models:
-        """Train one model per row of weights; caps hold in target runs."""
+        """Train one model per row of weights; caps hold in target runs, and monitors warn on stderr."""
         plan = self._plan
-        return train_models(
+        models = train_models(
             self._stages,
             f"train-{name}-seed{self._seed}",
             plan.run(role),
@@ -66,7 +69,13 @@ class SeedStages:
             tokens_on=plan.tokens_on,
             on_nonfinite=plan.config.on_nonfinite,
             target=target,
+            monitor_sources=role == "target",
         )
+        if models.monitor is not None:
+            for m, arm in enumerate(labels):
+                for record in divergence_records(plan, self._seed, arm, models.monitor.of_model(m), weights_MxK[m]):
+                    print(f"warning: {divergence_in_words(record)}", file=sys.stderr)
+        return models
 
     def score(self, name: str, models: Models, target: Target, parts: tuple[str, ...], tokens: bool) -> Product:
         """Log-likelihoods of the target's documents: `document_DxM`, and with `tokens` also `token_NxM`, in nats."""
@@ -180,10 +189,13 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
         weights |= common
         test_nats: dict[str, np.ndarray] = {}
         draws: dict[str, np.ndarray] = {}
+        monitors: dict[str, SourceMonitor] = {}
         for label, arms, models in (*common_models, ("arms", OWN_ARMS, own)):
             logp_DxM = stage.score(label, models, target, ("test",), tokens=False)["document_DxM"]
             test_nats |= dict(zip(arms, -logp_DxM.T, strict=True))
             draws |= dict(zip(arms, models.draws_MxK, strict=True))
+            if models.monitor is not None:
+                monitors |= {arm: models.monitor.of_model(m) for m, arm in enumerate(arms)}
         _, test = _split_rows(fit_and_test, len(target.fit))
         bits = math.log(2) * test["bytes_D"].sum()
         results[target.name] = SeedResult(
@@ -196,12 +208,34 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
             random_RxK=random_RxK,
             random_reached_R=-random_DxR[len(target.fit) :].sum(0) / bits,
             random_predicted=[_predicted(w_K, test) for w_K in random_RxK],
+            monitors=monitors,
         )
     return results
 
 
+def divergence_records(
+    plan: Plan, seed: int, arm: str, monitor: SourceMonitor, weights_K: np.ndarray
+) -> list[dict[str, Any]]:
+    """What `divergences` finds in the training of one arm, as metrics.json holds it; losses in bits per byte."""
+    return [
+        {
+            "seed": seed,
+            "arm": arm,
+            "source": plan.names[found.source],
+            "kind": found.kind,
+            "before": found.before / (math.log(2) if found.kind == "loss" else 1),
+            "after": found.after / (math.log(2) if found.kind == "loss" else 1),
+        }
+        for found in divergences(monitor, weights_K[None])
+    ]
+
+
 def overlap_stage(plan: Plan, target: Target, stages: Stages) -> Product:
-    """Near-duplicates of the target's documents in the sources: all of them, the largest share first."""
+    """Near-duplicates of the target's documents in the sources: all of them, the largest share first.
+
+    With --drop-duplicates nothing is left to find, and `dropped` has what was found before: the documents that each
+    source lost, and this target's part in that (`matches`); all counted as they were read.
+    """
     inputs = plan.inputs | {"target": target.corpus.fingerprint, "words": NGRAM_WORDS, "share": NGRAM_SHARE}
 
     def compute(_stage: Running) -> Product:
@@ -210,19 +244,29 @@ def overlap_stage(plan: Plan, target: Target, stages: Stages) -> Product:
             "ngram": overlap.words,
             "threshold": overlap.threshold,
             "sources": overlap.num_matched,
-            "matches": [
-                {
-                    "document": match.target_document,
-                    "source": match.source,
-                    "share": match.share,
-                    "source_documents": list(match.source_documents),
-                    "excerpt": match.excerpt,
-                }
-                for match in overlap.matches
-            ],
+            "matches": [_match_record(match) for match in overlap.matches],
         }
 
-    return stages.run(f"overlap-{target.name}", inputs, compute, target=target.name)
+    product = stages.run(f"overlap-{target.name}", inputs, compute, target=target.name)
+    found = plan.care.deduplicated
+    if found is None:
+        return product
+    (own,) = (overlap for overlap in found.overlaps if overlap.target == target.name)
+    dropped = {
+        "sources": {name: list(documents) for name, documents in found.dropped.items()},
+        "matches": [_match_record(match) for match in own.matches],
+    }
+    return product | {"dropped": dropped}
+
+
+def _match_record(match: Match) -> dict[str, Any]:
+    return {
+        "document": match.target_document,
+        "source": match.source,
+        "share": match.share,
+        "source_documents": list(match.source_documents),
+        "excerpt": match.excerpt,
+    }
 
 
 def _solver_settings(plan: Plan) -> dict[str, Any]:

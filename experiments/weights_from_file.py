@@ -28,6 +28,7 @@ from experiments.log_likelihood_files import Target, is_number, read_targets
 from experiments.provenance import provenance
 from experiments.result_files import claim_folder, write_json
 from mixmin_jax import NotConverged, Solution, solve, weighted_sum, worst_case
+from mixmin_jax.data.source_notes import allowed_names, as_record, find_source_notes
 from mixmin_jax.errors import InputError
 
 RESULTS = ("weights.json", "metrics.json")
@@ -39,7 +40,8 @@ class Config:
 
     Minimises the cross-entropy - sum_n v_n log sum_k w_k p_nk over the weights w, where p_nk is the likelihood of
     example n under the model trained on source k alone (MixMin, arXiv:2502.10510). Prints the weights and a bound on
-    their error; writes weights.json ({"mixmin": {source: weight}}) and metrics.json.
+    their error; writes weights.json ({"mixmin": {source: weight}}, with --sources-info also {"sources": {source:
+    {"licence", "note", "allowed"}}}) and metrics.json.
 
     Without lengths every example has v_n = 1/N, and the loss is in nats per example. With lengths (tokens per
     example) every example has v_n = 1 / (sum of all lengths), and the loss is in nats per token of the whole file:
@@ -70,6 +72,10 @@ class Config:
 
     method: Literal["auto", "interior_point", "active_set", "projected_gradient", "mirror_descent"] = "auto"
     """Solver; every one returns a certified gap. auto takes the fastest; a worst case needs it or interior_point."""
+
+    sources_info: Path | None = None
+    """A TOML file with a table per source: licence, note, and allowed = false for a source that may not be used. Such
+    a source is left out of everything, as if it had no column; the notes go into weights.json."""
 
     upper_bounds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Largest weight that a source may have, for as many sources as you like: code=0.2 news=0.5."""
@@ -117,18 +123,22 @@ def combined(targets: list[Target], config: Config) -> Any:
     return worst_case(objectives, references[config.relative_to or "none"])
 
 
-def parse_assignments(pairs: tuple[str, ...], option: str, sources: tuple[str, ...]) -> dict[str, float]:
+def parse_assignments(
+    pairs: tuple[str, ...], option: str, sources: tuple[str, ...], left_out: tuple[str, ...] = ()
+) -> dict[str, float]:
     """`NAME=VALUE` pairs of a command-line option as a dictionary.
 
     Raises:
         InputError: a pair without =, a value that is no number, a source that is not in the file (with the closest name
-            that is) or is there twice.
+            that is), is `left_out` or is there twice.
     """
     values: dict[str, float] = {}
     for pair in pairs:
         name, equals, value = pair.rpartition("=")
         if not equals or not is_number(value):
             raise InputError(f"{option} {pair}: expected NAME=VALUE with a number, such as {sources[0]}=0.25")
+        if name in left_out:
+            raise InputError(f"{option} {pair}: {name!r} is left out (allowed = false in --sources-info)")
         if name not in sources:
             closest = difflib.get_close_matches(name, sources, n=1, cutoff=0.0)[0]
             raise InputError(f"{option} {pair}: no source is called {name!r}; the closest name is {closest!r}")
@@ -141,9 +151,13 @@ def parse_assignments(pairs: tuple[str, ...], option: str, sources: tuple[str, .
 def main(config: Config) -> None:
     """Solve, print, write; exits with status 1, writing nothing, if the solver does not reach the tolerance."""
     targets = read_targets(config.log_likelihoods)
-    sources = targets[0].table.sources
-    caps = parse_assignments(config.upper_bounds, "--upper-bounds", sources)
-    prior = parse_assignments(config.prior, "--prior", sources)
+    notes = find_source_notes(targets[0].table.sources, file=config.sources_info)
+    sources = allowed_names(targets[0].table.sources, notes)
+    left_out = tuple(name for name in targets[0].table.sources if name not in sources)
+    if left_out:
+        targets = [dataclasses.replace(target, table=target.table.restricted(sources)) for target in targets]
+    caps = parse_assignments(config.upper_bounds, "--upper-bounds", sources, left_out)
+    prior = parse_assignments(config.prior, "--prior", sources, left_out)
     if prior and (missing := [name for name in sources if name not in prior]):
         raise InputError(f"--prior must name every source; {missing[0]!r} is missing")
     if bool(prior) != (config.prior_strength is not None):
@@ -175,6 +189,8 @@ def main(config: Config) -> None:
     records = per_target(targets, solution)
     uniform = combined_loss(config.combine, records, [target.uniform_loss for target in targets])
     print(render(config, targets, weights, uniform, result, records))
+    if left_out:
+        print(f"left out (allowed = false in {config.sources_info}): {', '.join(left_out)}")
     if any((target.table.logp_NxK > 0).any() for target in targets):
         print("note: some log-likelihoods are above 0, which densities may be and probabilities may not")
     if not solution.converged:
@@ -185,7 +201,8 @@ def main(config: Config) -> None:
     record = {
         "schema_version": 1,
         "config": dataclasses.asdict(config)
-        | {"log_likelihoods": paths if several else paths[0], "out": str(config.out)},
+        | {"log_likelihoods": paths if several else paths[0], "out": str(config.out)}
+        | {"sources_info": str(config.sources_info) if config.sources_info else None},
         **provenance("mixmin_jax", "jax", "numpy", "pyarrow"),
         "unit": targets[0].unit,
         "mixmin": result,
@@ -194,9 +211,10 @@ def main(config: Config) -> None:
             "uniform": {"loss": uniform, "weights": dict.fromkeys(sources, 1 / len(sources))},
         },
         **({"targets": records} if several else targets[0].record()),
+        "source_notes": as_record(notes),
     }
     write_json(config.out / "metrics.json", record)
-    write_json(config.out / "weights.json", {"mixmin": weights})
+    write_json(config.out / "weights.json", {"mixmin": weights} | ({"sources": as_record(notes)} if notes else {}))
 
 
 def per_target(targets: list[Target], solution: Solution) -> list[dict[str, Any]]:

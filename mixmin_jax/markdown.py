@@ -126,6 +126,18 @@ def plain(text: str) -> str:
     return "".join("\\" + char if char in "\\`*_[]|~$" else char for char in escaped)
 
 
+def source_notes(notes: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of what `sources.toml` says: {source: {"licence", "note", "allowed"}}."""
+    rows = [
+        [code(name), plain(found["licence"] or ""), plain(found["note"] or ""), _ALLOWED[found["allowed"]]]
+        for name, found in notes.items()
+    ]
+    return table(["source", "licence", "note", "allowed"], rows)
+
+
+_ALLOWED = {True: "yes", False: "**no**: left out"}
+
+
 def seed_noise(num_seeds: int, chance: float) -> str:
     """How far a verdict can be trusted; `chance` is `comparison.chance_of_false_verdict(num_seeds)`."""
     if num_seeds == 1:

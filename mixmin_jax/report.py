@@ -5,7 +5,7 @@ first, what is not distinguishable is called so, and where `mixmin` only ties wi
 one is recommended.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mixmin_jax import markdown as md
@@ -31,6 +31,7 @@ def text_mixture_report(metrics: Metrics) -> str:
         "Loss": _loss(metrics),
         "Weights": _weights(metrics),
         "Epochs": _epochs(metrics),
+        **({"What training saw": _monitors(metrics)} if "monitors" in metrics else {}),
         "Solver": _solver(metrics),
         "Do the proxies predict what training reaches?": _fidelity(metrics),
         "Cost": _cost(metrics),
@@ -64,6 +65,9 @@ def conclusion(metrics: Metrics) -> str:
             f"**`mixmin` loses to {against} bits per byte, more than two standard errors.** "
             f"{md.code(best)} is the better mixture here; what may have gone wrong stands below."
         )
+    if diverged := metrics.get("monitors", {}).get("divergences"):
+        arms_diverged = md.listing(md.code(arm) for arm in dict.fromkeys(record["arm"] for record in diverged))
+        sentences.append(f"**In the training of {arms_diverged} something diverged: see “What training saw”.**")
     if metrics["demonstration"]:
         sentences.append(f"**This is a demonstration with {seeds} and decides nothing.**")
     elif len(metrics["seeds"]) == 1:
@@ -218,6 +222,44 @@ def _epochs(metrics: Metrics) -> str:
     )
 
 
+def divergence_in_words(record: Mapping[str, Any]) -> str:
+    """One line on a record of `divergences` in metrics.json, for a report or a log."""
+    where = f"{md.code(record['source'])} in the training of {md.code(record['arm'])}, seed {record['seed']}"
+    before, after = record["before"], record["after"]
+    if record["kind"] == "share":
+        return (
+            f"{where}: {after:.4%} of the windows were sampled, {before:.4%} asked for. This is a defect, as draws are "
+            "counted out beforehand: do not use the results"
+        )
+    return (
+        f"{where}: the training loss rises from {before:.3f} to {after:.3f} bits per byte, from the third quarter of "
+        "the run to the last. Lower the learning rate, or look at its text"
+    )
+
+
+def _monitors(metrics: Metrics) -> str:
+    monitors = metrics["monitors"]
+    off = max(
+        abs(run["sampled"][source] - asked)
+        for runs in monitors["arms"].values()
+        for run in runs
+        for source, asked in run["asked"].items()
+    )
+    kinds = {record["kind"] for record in monitors["divergences"]}
+    windows = f"{off * monitors['windows']:.1f} of {monitors['windows']:,} windows"
+    limits = f"(by more than {monitors['rise']:.0%} and {monitors['errors']:g} standard errors)"
+    shares, losses = (
+        f"Sources were sampled in the shares that were asked for, to within {windows}.",
+        f"No source's training loss rises from the third quarter of a run to the last {limits}.",
+    )
+    if "share" in kinds:
+        shares = f"**Sources were not sampled in the shares that were asked for**: they are off by up to {windows}."
+    if "loss" in kinds:
+        losses = f"**The training loss of a source rises in the second half of a run** {limits}."
+    lines = "\n".join(f"- {divergence_in_words(record)}." for record in monitors["divergences"])
+    return f"{shares} {losses}\n\n" + f"{lines}\n\n" * bool(lines) + "![training loss per source](source_loss.png)"
+
+
 def _solver(metrics: Metrics) -> str:
     header = ["weights", *md.certificate_header("nats per byte")]
     rows = [
@@ -298,6 +340,8 @@ def _overlap(metrics: Metrics) -> str:
     overlap, target = metrics["overlap"], metrics["data"]["target"]
     found = {source: count for source, count in overlap["sources"].items() if count}
     what = f"at least {overlap['threshold']:.0%} of their {overlap['ngram']}-grams with a source"
+    if "dropped" in overlap:
+        return _dropped(overlap, target, what)
     if not found:
         return (
             f"None of the {target['documents']} target documents shares {what}: no sign of leakage. Paraphrases and "
@@ -305,11 +349,7 @@ def _overlap(metrics: Metrics) -> str:
         )
     weights = metrics["arms"]["mixmin"]["weights"]
     rows = [[md.code(source), str(count), f"{weights[source]:.3f}"] for source, count in found.items()]
-    worst = "\n".join(
-        f"- document {case['document']} ({case['part']} part), {case['share']:.0%} in {md.code(case['source'])}: "
-        f"“{md.plain(case['excerpt'])}”"
-        for case in overlap["worst"]
-    )
+    worst = _worst(overlap["worst"])
     given = sum(weights[source] for source in found)
     return (
         f"Of {target['documents']} target documents some share {what} (below). `mixmin` gives these sources "
@@ -320,6 +360,30 @@ def _overlap(metrics: Metrics) -> str:
     )
 
 
+def _dropped(overlap: Mapping[str, Any], target: Mapping[str, Any], what: str) -> str:
+    """What --drop-duplicates did."""
+    dropped = {source: count for source, count in overlap["dropped"].items() if count}
+    if not dropped:
+        return f"`--drop-duplicates` found nothing to drop: no target document shares {what}."
+    worst = _worst(overlap["worst_dropped"])
+    total = md.plural(sum(dropped.values()), "document")
+    return (
+        f"Before anything was trained, `--drop-duplicates` took {total} out of the sources (below, for all targets). "
+        f"Of the {target['documents']} documents of this target {overlap['target_documents_repeated']} had shared "
+        f"{what}; now none does. Paraphrases and translations are not found this way.\n\n"
+        + md.table(["source", "documents dropped"], [[md.code(name), f"{count:,}"] for name, count in dropped.items()])
+        + (f"\n\n{worst}" if worst else "")
+    )
+
+
+def _worst(cases: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(
+        f"- document {case['document']} ({case['part']} part), {case['share']:.0%} in {md.code(case['source'])}: "
+        f"“{md.plain(case['excerpt'])}”"
+        for case in cases
+    )
+
+
 def _data(metrics: Metrics) -> str:
     sources, target = metrics["data"]["sources"], metrics["data"]["target"]
     total = sum(counts["bytes"] for counts in sources.values())
@@ -327,8 +391,10 @@ def _data(metrics: Metrics) -> str:
         [md.code(name), f"{counts['documents']:,}", f"{counts['bytes']:,}", f"{counts['bytes'] / total:.1%}"]
         for name, counts in sources.items()
     ]
+    notes = f"\n\n{md.source_notes(metrics['source_notes'])}" if metrics.get("source_notes") else ""
     return md.table(["source", "documents", "bytes", "share"], rows) + (
-        f"\n\nThe target {md.code(target['name'])} has {target['documents']:,} documents ({target['bytes']:,} bytes), "
+        f"{notes}\n\n"
+        f"The target {md.code(target['name'])} has {target['documents']:,} documents ({target['bytes']:,} bytes), "
         f"split by document (seed {target['split_seed']}): weights are fitted on {target['fit_documents']:,} "
         f"({target['fit_bytes']:,} bytes), losses reported on the other {target['test_documents']:,} "
         f"({target['test_bytes']:,} bytes)."

@@ -100,6 +100,28 @@ def made_up_metrics(num_seeds=3, num_sources=8, levels=LEVELS, noise=0.004, demo
             "sources": dict.fromkeys(sources, counts),
             "target": counts | split | {"name": "science_news", "documents": 440, "bytes": 550_000},
         },
+        "monitors": {
+            "steps": [50, 100, 150, 200],
+            "windows": 10_000,
+            "rise": 0.02,
+            "errors": 3.0,
+            "arms": {
+                arm: [
+                    {
+                        "seed": s,
+                        "asked": weights,
+                        "sampled": {source: round(weight, 4) for source, weight in weights.items()},
+                        "bits_per_byte": {
+                            source: [7.5, 5.0 + 0.1 * k, 4.0 + 0.1 * k, None if k == 1 else 3.5 + 0.1 * k]
+                            for k, source in enumerate(sources)
+                        },
+                    }
+                    for s, weights in enumerate(arms[arm]["weights_per_seed"])
+                ]
+                for arm in ARMS
+            },
+            "divergences": [],
+        },
         "config": {"seeds": num_seeds},
         "versions": {"python": "3.11.2", "jax": "0.10.2"},
         "device": "cpu",
@@ -241,6 +263,47 @@ def test_near_duplicates_are_counted_and_their_text_is_harmless():
     )
 
 
+def test_dropped_near_duplicates_are_counted():
+    metrics = made_up_metrics()
+    dropped = dict.fromkeys(metrics["sources"], 0)
+    metrics["overlap"] |= {"dropped": dropped, "target_documents_repeated": 0, "worst_dropped": []}
+    assert "`--drop-duplicates` found nothing to drop" in text_mixture_report(metrics)
+    dropped["source_3"] = 1200
+    case = {"document": 5, "source": "source_3", "share": 0.93, "part": "fit", "excerpt": "a|b"}
+    metrics["overlap"] |= {"target_documents_repeated": 31, "worst_dropped": [case]}
+    report = text_mixture_report(metrics)
+    assert "took 1,200 documents out" in report and "Of the 440 documents of this target 31 had shared" in report
+    assert "| `source_3` | 1,200 |" in report and r"document 5 (fit part), 93% in `source_3`: “a\|b”" in report
+
+
+def test_what_training_saw_is_said_and_what_diverged_comes_first():
+    metrics = made_up_metrics()
+    report = text_mixture_report(metrics)
+    assert "in the shares that were asked for, to within 0.5 of 10,000 windows" in report
+    assert "No source's training loss rises" in report and "diverged" not in report
+    metrics["monitors"]["divergences"] = [
+        {"seed": 2, "arm": "regmix", "source": "source_0", "kind": "share", "before": 0.25, "after": 0.2},
+        {"seed": 0, "arm": "natural", "source": "source_1", "kind": "loss", "before": 3.0, "after": 3.25},
+    ]
+    report = text_mixture_report(metrics)
+    assert "**In the training of `regmix` and `natural` something diverged" in report.split("\n## ")[0]
+    assert "**Sources were not sampled in the shares that were asked for**" in report
+    assert "seed 2: 20.0000% of the windows were sampled, 25.0000% asked for" in report
+    assert "seed 0: the training loss rises from 3.000 to 3.250 bits per byte" in report
+    del metrics["monitors"]  # as runs left it that did not monitor yet
+    assert "What training saw" not in text_mixture_report(metrics)
+    assert "source_loss.png" not in figures.text_mixture_figures(metrics)
+
+
+def test_notes_on_sources_are_shown_as_they_are_written():
+    metrics = made_up_metrics()
+    notes = {"licence": "CC-BY|4.0", "note": "see *there*\n# now", "allowed": True}
+    metrics["source_notes"] = {"source_0": notes, "web": {"licence": None, "note": None, "allowed": False}}
+    report = text_mixture_report(metrics)
+    assert r"| `source_0` | CC-BY\|4.0 | see \*there\* # now | yes |" in report
+    assert "| `web` |  |  | **no**: left out |" in report
+
+
 @pytest.mark.parametrize(
     "spearman, words",
     [(0.9, "**well**: Spearman 0.90"), (0.6, "**roughly**"), (0.2, "**poorly**"), (None, "undefined")],
@@ -342,6 +405,21 @@ def test_gaps_of_zero_and_unknown_gaps_do_not_break_the_log_scale():
     assert axes.lines[0].get_ydata()[-1] == axes.get_ylim()[0] < 1e-9
     assert len(axes.get_legend().get_texts()) == 2  # a method once, and the tolerance
     figures.figure_png(figure)
+
+
+def test_sources_have_one_line_each_with_the_mean_over_seeds():
+    monitors = made_up_metrics(num_seeds=2, num_sources=3)["monitors"]
+    first, second = monitors["arms"]["mixmin"]
+    first["bits_per_byte"]["source_0"] = [8.0, 6.0, None, None]
+    second["bits_per_byte"]["source_0"] = [7.0, 4.0, 3.0, None]
+    for run in monitors["arms"]["uniform"]:
+        run["bits_per_byte"]["source_2"] = [None] * 4
+    figure = figures.source_loss_figure(monitors, max_sources=3)
+    lines = {axes.get_title(): axes.lines for axes in figure.axes}
+    assert list(lines) == ARMS and [len(lines[arm]) for arm in ("mixmin", "uniform")] == [3, 2]
+    heights = [np.asarray(line.get_ydata(), float).tolist() for line in lines["mixmin"]]
+    assert any(height[:3] == [7.5, 5.0, 3.0] and np.isnan(height[3]) for height in heights)
+    assert len(figures.source_loss_figure(monitors, max_sources=2).axes[0].lines) == 2
 
 
 def test_fidelity_separates_arms_from_random_mixtures():

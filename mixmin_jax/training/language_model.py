@@ -73,6 +73,18 @@ class LanguageModelRun:
 
         return make_train_step(loss, self.optimizer())(state, tokens_BxL1)
 
+    def monitored_step(
+        self, state: TrainState, tokens_BxL1: Integer[Array, "B L1"]
+    ) -> tuple[TrainState, tuple[jax.Array, Float[Array, " B"]]]:
+        """`train_step`, which also returns the loss of each window in nats per token."""
+
+        def loss(params: Any, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            del key
+            nats_BxL = -token_log_likelihoods(self.model, params, batch)
+            return nats_BxL.mean(), nats_BxL.mean(axis=1)
+
+        return make_train_step(loss, self.optimizer(), has_aux=True)(state, tokens_BxL1)
+
 
 def token_log_likelihoods(
     model: TransformerConfig, params: Any, tokens_BxL1: Integer[Array, "B L1"]

@@ -12,7 +12,7 @@ from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counted, counter
 PyTree = Any
 BLOCK_STEPS = 50  # steps of one compiled call: few enough to show progress, many enough to hide the dispatch
 
-LossFn = Callable[[PyTree, PyTree, jax.Array], jax.Array]  # (params, batch, key) -> scalar loss
+LossFn = Callable[[PyTree, PyTree, jax.Array], PyTree]  # (params, batch, key) -> scalar loss, or (loss, more)
 StepFn = Callable[["TrainState", PyTree], tuple["TrainState", PyTree]]
 
 
@@ -32,25 +32,28 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key, counters(on_nonfinite))
 
 
-def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> StepFn:
+def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, has_aux: bool = False) -> StepFn:
     """A pure `step(state, batch) -> (state, loss)`: one gradient, one update, not compiled here.
 
     Where the state counts skipped steps, one whose loss or gradient is not finite leaves parameters and optimiser state
     as they were, and its loss is NaN.
+
+    With `has_aux` the loss function returns (loss, more), and so does a step in place of the loss.
     """
 
-    def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
+    def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
         key = jax.random.fold_in(state.key, state.step)
-        loss, grads = jax.value_and_grad(loss_fn)(state.params, batch, key)
+        metrics, grads = jax.value_and_grad(loss_fn, has_aux=has_aux)(state.params, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         skipped = state.skipped
         if skipped:
-            finite = is_finite(loss, grads)
-            new, old = (params, opt_state, loss), (state.params, state.opt_state, jnp.full_like(loss, jnp.nan))
-            params, opt_state, loss = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+            finite = is_finite(metrics[0] if has_aux else metrics, grads)
+            nothing = jax.tree.map(lambda value: jnp.full_like(value, jnp.nan), metrics)
+            new, old = (params, opt_state, metrics), (state.params, state.opt_state, nothing)
+            params, opt_state, metrics = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
             skipped = counted(skipped, ~finite)
-        return TrainState(state.step + 1, params, opt_state, state.key, skipped), loss
+        return TrainState(state.step + 1, params, opt_state, state.key, skipped), metrics
 
     return train_step
 

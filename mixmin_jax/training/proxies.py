@@ -23,6 +23,7 @@ from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
 from mixmin_jax.training.mesh import make_mesh, over_models, over_models_and_batch, replicated
 from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counters, too_many, too_many_in_words
+from mixmin_jax.training.source_monitor import SourceMonitor, empty_monitor, observe
 
 MAX_DEVICE_TOKENS = 2**31 - 1  # positions on the device are int32; more text than this is fed from the host
 OnBlock = Callable[
@@ -41,6 +42,7 @@ class TrainedModels(NamedTuple):
     loss_TxM: Float[np.ndarray, "T M"]  # training loss of every step, nats per token; NaN where it was skipped
     draws_MxK: Int[np.ndarray, "M K"]  # windows that each model drew from each source
     skipped_M: Int[np.ndarray, " M"]  # steps whose loss or gradient was not finite, and which changed nothing
+    monitor: SourceMonitor | None = None  # where it was asked for
 
 
 def train_on_mixtures(
@@ -57,6 +59,7 @@ def train_on_mixtures(
     names: tuple[str, ...] | None = None,
     checkpoints: Checkpoints | None = None,
     on_nonfinite: OnNonfinite = "stop",
+    monitor_sources: bool = False,
 ) -> TrainedModels:
     """Train M models of one size, model m on mixture `weights_MxK[m]` of the store's sources.
 
@@ -64,7 +67,8 @@ def train_on_mixtures(
     that differences between them come from the mixtures.  M is padded to the mesh's `source` axis with copies whose
     results are dropped.  `tokens_on="host"` feeds the same examples in the same order through Grain, for text that
     does not fit on the device.  With `checkpoints` the run goes on from the newest, on whatever mesh, and ends as if it
-    had not been interrupted, to the bit where the mesh is the same.
+    had not been interrupted, to the bit where the mesh is the same.  With `monitor_sources` the step also returns the
+    loss of each window, and these are summed by source; without, its program is the same as if there were no monitors.
 
     With `on_nonfinite="skip"` a step whose loss or gradient is not finite changes nothing of that model, and touches no
     other; the model goes on with its next batch.
@@ -89,34 +93,43 @@ def train_on_mixtures(
 
     losses_TxM = np.full((run.num_steps, num_models), np.nan, np.float32)
     start = 0
-    if checkpoints and (found := checkpoints.restore((_without_padding(state, num_models), losses_TxM))):
-        start, (state, losses_TxM) = found
+    monitors = [empty_monitor(run.num_steps, num_models, num_sources)] if monitor_sources else []
+    if checkpoints and (found := checkpoints.restore((_without_padding(state, num_models), losses_TxM, *monitors))):
+        start, (state, losses_TxM, *monitors) = found
         state = _with_padding(state, padded, mesh)
 
     bounds = _bounds(run.num_steps, block_steps, start)
-    train_block, blocks = _feed(run, store, plan, mesh, tokens_on, bounds)
+    train_block, blocks = _feed(run, store, plan, mesh, tokens_on, bounds, monitor_sources)
     names = names or tuple(f"model {m}" for m in range(num_models))
+    own_plan = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans[:num_models]) if monitor_sources else None
 
-    def report(first: int, last: int, loss_TxM: jax.Array, skipped_M: Skipped | tuple[()]) -> None:
+    def report(
+        first: int, last: int, metrics: Any, source_TxMxB: jax.Array | None, skipped_M: Skipped | tuple[()]
+    ) -> None:
+        loss_TxM, window_loss_TxMxB = metrics if monitor_sources else (metrics, None)
         losses_TxM[first:last] = _checked(loss_TxM, skipped_M, first, num_models, names, run)
+        if monitors:
+            own_loss_TxMxB = np.asarray(window_loss_TxMxB)[:, :num_models]
+            monitors[0] = observe(monitors[0], first, own_loss_TxMxB, np.asarray(source_TxMxB))
         if on_block:
             on_block(last, run.num_steps, losses_TxM[last - 1])
 
-    pending: tuple[int, int, jax.Array, Skipped | tuple[()]] | None = None
+    pending: tuple[int, int, Any, jax.Array | None, Skipped | tuple[()]] | None = None
     for (first, last), xs in zip(bounds, blocks, strict=True):
-        state, loss_TxM = train_block(state, xs)
+        sources = None if own_plan is None else _draw_block(own_plan, _examples(first, last, run.batch_size))[0]
+        state, metrics = train_block(state, xs)
         if pending is not None:
             report(*pending)  # the next block is already under way while these numbers are fetched
-        pending = first, last, loss_TxM, jax.tree.map(jnp.copy, state.skipped)  # the next block takes the state
+        pending = first, last, metrics, sources, jax.tree.map(jnp.copy, state.skipped)  # the next block takes the state
         if checkpoints and checkpoints.due(last, run.num_steps):
             report(*pending)
             pending = None
-            checkpoints.save(last, run.num_steps, (_without_padding(state, num_models), losses_TxM))
+            checkpoints.save(last, run.num_steps, (_without_padding(state, num_models), losses_TxM, *monitors))
     if pending is not None:
         report(*pending)
     draws_MxK = np.stack([np.asarray(p.counts_K) for p in plans[:num_models]])
     skipped_M = np.asarray(state.skipped.in_all)[:num_models] if state.skipped else np.zeros(num_models, int)
-    return TrainedModels(_without_padding(state.params, num_models), losses_TxM, draws_MxK, skipped_M)
+    return TrainedModels(_without_padding(state.params, num_models), losses_TxM, draws_MxK, skipped_M, *monitors)
 
 
 def _without_padding(tree: Any, num_models: int) -> Any:
@@ -144,24 +157,29 @@ def _feed(
     mesh: Mesh,
     tokens_on: str,
     bounds: Sequence[tuple[int, int]],
+    monitor_sources: bool,
 ) -> tuple[Callable, Iterator[Any]]:
     """The compiled block for this data path, and what to scan in each block."""
     if tokens_on == "host":
-        train = compiled_block(run, mesh, "host")
+        train = compiled_block(run, mesh, "host", monitor_sources)
         return train, (jax.device_put(b) for b in host_blocks(store, plan, run.batch_size, bounds))
     if tokens_on != "device":
         raise InputError(f"tokens_on must be 'device' or 'host', not {tokens_on!r}")
     if len(store.tokens) > MAX_DEVICE_TOKENS:
         raise InputError(f"{len(store.tokens)} tokens are too many for the device: use tokens_on='host'")
     tokens, starts_K = jax.device_put((store.tokens, store.starts_K.astype(np.int32)), replicated(mesh))
-    train = compiled_block(run, mesh, "device")
+    train = compiled_block(run, mesh, "device", monitor_sources)
 
     def blocks() -> Iterator[Any]:
         for first, last in bounds:
-            example_TxB = jnp.arange(first * run.batch_size, last * run.batch_size).reshape(last - first, -1)
-            yield _draw_block(plan, example_TxB)
+            yield _draw_block(plan, _examples(first, last, run.batch_size))
 
     return lambda state, xs: train(state, xs, tokens, starts_K), blocks()
+
+
+def _examples(first: int, last: int, batch_size: int) -> jax.Array:
+    """Numbers of the examples in steps [first, last), T x B."""
+    return jnp.arange(first * batch_size, last * batch_size).reshape(last - first, -1)
 
 
 @jax.jit
@@ -185,13 +203,17 @@ def compiled_init(
 
 
 @functools.lru_cache(maxsize=8)
-def compiled_block(run: LanguageModelRun, mesh: Mesh, tokens_on: str) -> Callable:
-    """The one compiled program that trains all models for a block of steps (one trace per block length)."""
-    sharding = over_models_and_batch(mesh)
+def compiled_block(run: LanguageModelRun, mesh: Mesh, tokens_on: str, monitor_sources: bool = False) -> Callable:
+    """The one compiled program that trains all models for a block of steps (one trace per block length).
 
-    def step(state: TrainState, tokens_MxBxL1: jax.Array) -> tuple[TrainState, jax.Array]:
+    Its metrics are the losses, T x M, and with `monitor_sources` a pair of these and those of each window, T x M x B.
+    """
+    sharding = over_models_and_batch(mesh)
+    train_step = run.monitored_step if monitor_sources else run.train_step
+
+    def step(state: TrainState, tokens_MxBxL1: jax.Array) -> tuple[TrainState, Any]:
         batch = jax.lax.with_sharding_constraint(tokens_MxBxL1, sharding)
-        return jax.vmap(run.train_step)(state, batch)
+        return jax.vmap(train_step)(state, batch)
 
     def gather(x: tuple[jax.Array, jax.Array], tokens: jax.Array, starts_K: jax.Array) -> jax.Array:
         return gather_windows(tokens, starts_K, run.sequence_length, *x)

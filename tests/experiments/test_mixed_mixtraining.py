@@ -12,7 +12,8 @@ from experiments import certified_weights, language_model_stages, mixed_mixtrain
 from experiments.command_line import parse
 from experiments.mixed_mixtraining import main
 from experiments.mixed_mixtraining_config import PRESETS, MixedMixTraining
-from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, SSL_ARMS, make_plan
+from experiments.mixed_mixtraining_data import read_text
+from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, SSL_ARMS, describe_plan, make_plan
 from experiments.mixed_mixtraining_report import MixedMixTrainingReport, conclusion
 from experiments.mixed_mixtraining_report import main as report
 from mixmin_jax.errors import InputError
@@ -41,6 +42,8 @@ def folder(tmp_path_factory):
         (folder / name).mkdir()
     for seed, (name, words) in enumerate(VOCABULARIES.items()):
         write_lines(folder / "sources" / f"{name}.jsonl", documents(words, 60, seed))
+    write_lines(folder / "sources" / "web.jsonl", documents(VOCABULARIES["digits"], 60, 9))
+    (folder / "sources" / "sources.toml").write_text('[digits]\nlicence = "CC0-1.0"\n[web]\nallowed = false\n')
     for seed, (name, words) in enumerate({"small": list("0123"), "large": list("6789")}.items()):
         write_lines(folder / "small_or_large" / f"{name}.jsonl", documents(words, 30, 10 + seed))
     for seed, (name, words) in enumerate({"even": list("02468"), "odd": list("13579"), "both": list("01")}.items()):
@@ -110,6 +113,8 @@ def test_results_hold_what_readers_rely_on(finished):
     assert [task["classes"] for task in metrics["tasks"]] == [["large", "small"], ["both", "even", "odd"]]
     text = (finished / "report.md").read_text()
     assert text.count("\n## ") == 9 and "Is choosing the mixture worth it?" in text
+    assert "| `digits` | CC0-1.0 |  | yes |" in text and "| `web` |  |  | **no**: left out |" in text
+    assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and metrics["sources"] == sorted(VOCABULARIES)
 
 
 @pytest.mark.slow
@@ -159,6 +164,22 @@ def test_batches_hold_what_their_arm_is_named_after(plan):
         assert len(task.labels) == 16
     other = jax.device_put(plan.data("mixmin", weights, examples, 1))
     assert (fetch(0, jax.random.key(9), *other).ssl != mixed[0].ssl).any()
+
+
+def test_a_source_that_is_not_allowed_is_left_out_and_named(plan, config, tmp_path):
+    assert plan.names == tuple(VOCABULARIES) and len(plan.sources) == 3
+    assert [name for name, note in plan.notes.items() if not note.allowed] == ["web"]
+    assert "  web                  left out: allowed = false" in describe_plan(plan)
+    notes = tmp_path / "notes.toml"
+
+    def identity_with(text):
+        notes.write_text(text)
+        other = dataclasses.replace(config, sources_info=notes)
+        sources, tasks, _ = read_text(other)
+        return dataclasses.replace(plan, config=other, sources=sources, tasks=tasks).identity
+
+    assert identity_with("[web]\nallowed = false") == plan.identity
+    assert list(identity_with("")["data"]) == [*VOCABULARIES, "web"]
 
 
 def test_tested_documents_are_read_nowhere(plan):

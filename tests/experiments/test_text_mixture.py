@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +17,28 @@ from experiments import (
     command_line,
     language_model_stages,
     stages,
+    text_mixture,
     text_mixture_report,
     text_mixture_stages,
 )
 from experiments.text_mixture import main
 from experiments.text_mixture_config import PRESETS, TextMixture
-from experiments.text_mixture_data import read_text, split_target
-from experiments.text_mixture_plan import ARMS, make_plan
+from experiments.text_mixture_data import read_text, split_target, take_care
+from experiments.text_mixture_plan import ARMS, describe_plan, make_plan
+from experiments.text_mixture_results import identity
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
+from mixmin_jax.training.source_monitor import Divergence
 
+NOTES = """
+[digits]
+licence = "CC0-1.0"
+note = "counted | by hand"
+[web]
+licence = "unknown"
+allowed = false
+"""
 PROXY = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=40 * 2 * 16, sequence_length=16, batch_size=2)
 MODEL = LanguageModelRun(TransformerConfig(12, 1, 1), tokens=50 * 2 * 16, sequence_length=16, batch_size=2)
 
@@ -42,13 +54,19 @@ def write_lines(path, texts):
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
+    """Three sources, of which `upper` holds copies of five target documents, and one that may not be used."""
     folder = tmp_path_factory.mktemp("text")
     (folder / "sources").mkdir()
+    (folder / "sources" / "sources.toml").write_text(NOTES)
     vocabularies = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
+    numbers = sentences(vocabularies["digits"], 40, 10)
+    both = sentences(vocabularies["lower"] + vocabularies["upper"], 40, 11)
+    copies = {"upper": [*both[:3], *(text.replace(" ", "\n") for text in numbers[:2])]}
     for seed, (name, words) in enumerate(vocabularies.items()):
-        write_lines(folder / "sources" / f"{name}.jsonl", sentences(words, 120, seed))
-    write_lines(folder / "numbers.jsonl", sentences(vocabularies["digits"], 40, 10))
-    write_lines(folder / "both.jsonl", sentences(vocabularies["lower"] + vocabularies["upper"], 40, 11))
+        write_lines(folder / "sources" / f"{name}.jsonl", copies.get(name, []) + sentences(words, 120, seed))
+    write_lines(folder / "sources" / "web.jsonl", sentences(vocabularies["digits"], 400, 12))
+    write_lines(folder / "numbers.jsonl", numbers)
+    write_lines(folder / "both.jsonl", both)
     return folder
 
 
@@ -59,6 +77,7 @@ def config(data, tmp_path_factory):
         target=(str(data / "numbers.jsonl"), str(data / "both.jsonl")),
         out=tmp_path_factory.mktemp("run") / "out",
         seeds=2,
+        drop_duplicates=True,
         regmix_runs=4,  # not a multiple of the three sources
         proxy=PROXY,
         model=MODEL,
@@ -84,7 +103,7 @@ def test_every_target_gets_its_files(finished):
     for target in ("numbers", "both"):
         assert {path.name for path in (finished / target).iterdir()} == {
             "weights.json", "metrics.json", "overlap.json", "report.md", "weights.png", "loss.png", "gap.png",
-            "fidelity.png",
+            "fidelity.png", "source_loss.png",
         }  # fmt: skip
     assert {path.name for path in finished.iterdir() if path.is_file()} == {
         "config.json", "status.json", "summary.md", "summary.png",
@@ -125,7 +144,7 @@ def test_the_mixture_is_that_of_the_target(finished):
     assert both["mixmin_token"]["weights"]["digits"] < 0.05
     assert min(both["mixmin_token"]["weights"][name] for name in ("lower", "upper")) > 0.2
     weights = load(finished, "both", "weights.json")
-    assert weights["mixmin"] == both["mixmin"]["weights"] and list(weights) == list(ARMS)
+    assert weights["mixmin"] == both["mixmin"]["weights"] and list(weights) == [*ARMS, "sources"]
 
 
 def test_what_does_not_depend_on_the_target_is_the_same_for_all(finished):
@@ -148,6 +167,91 @@ def test_the_reported_loss_is_nats_over_bytes(finished, config):
     expected = nats.sum(0) / (num_bytes.sum() * np.log(2))
     reported = [metrics["arms"][arm]["test_bits_per_byte"]["per_seed"][0] for arm in ("uniform", "natural")]
     np.testing.assert_allclose(reported, expected, rtol=1e-12)
+
+
+def test_a_source_that_is_not_allowed_gets_nothing_and_is_named(finished):
+    metrics = load(finished)
+    three = ["digits", "lower", "upper"]
+    assert metrics["sources"] == three == list(metrics["data"]["sources"])
+    for mixture in (*metrics["arms"].values(), *metrics["random_mixtures"]):
+        assert list(mixture["weights"]) == three
+    with np.load(finished / "stages" / "train-proxies-seed0.npz") as file:
+        assert file["array/draws_MxK"].shape == (3, 3)  # no proxy of it either
+    notes = load(finished, name="weights.json")["sources"]
+    assert notes == metrics["source_notes"] and list(notes) == [*three, "web"]
+    assert notes["digits"] == {"licence": "CC0-1.0", "note": "counted | by hand", "allowed": True}
+    report = (finished / "numbers" / "report.md").read_text()
+    assert r"| `digits` | CC0-1.0 | counted \| by hand | yes |" in report
+    assert "| `web` | unknown |  | **no**: left out |" in report
+
+
+def test_identity_follows_allowed_and_not_what_is_written_about_a_source(config, tmp_path):
+    def with_notes(text):
+        (tmp_path / "notes.toml").write_text(text)
+        return plan_of(dataclasses.replace(config, sources_info=tmp_path / "notes.toml"))
+
+    same, other = with_notes("[web]\nallowed = false\n"), with_notes(NOTES + "[lower]\nallowed = true\n")
+    assert identity(same) == identity(other) == identity(plan_of(config)) and same.inputs == other.inputs
+    all_four, two = with_notes(""), with_notes(NOTES + "[lower]\nallowed = false\n")
+    assert list(identity(all_four)["data"]) == ["digits", "lower", "upper", "web"]
+    assert list(identity(two)["data"]) == ["digits", "upper"]
+    assert "  lower                left out: allowed = false" in describe_plan(two)
+
+
+def test_near_duplicates_of_the_targets_are_dropped_before_anything_is_trained(finished, config):
+    numbers, both = load(finished), load(finished, "both")
+    dropped = {"digits": 0, "lower": 0, "upper": 5}
+    for metrics, repeated in ((numbers, 2), (both, 3)):
+        assert metrics["overlap"]["dropped"] == dropped and metrics["overlap"]["target_documents_repeated"] == repeated
+        assert metrics["overlap"]["sources"] == dict.fromkeys(dropped, 0)  # looked for again in what is left
+        assert metrics["data"]["sources"]["upper"]["documents"] == 120
+        assert metrics["data"]["sources"]["upper"]["near_duplicates_dropped"] == 5
+    found = load(finished, "both", "overlap.json")
+    assert found["matches"] == [] and found["dropped"]["sources"]["upper"] == [0, 1, 2, 3, 4]
+    assert [match["source_documents"] for match in found["dropped"]["matches"]] == [[0], [1], [2]]
+    report = (finished / "both" / "report.md").read_text()
+    assert "took 5 documents out of the sources" in report and "| `upper` | 5 |" in report
+    clean, dirty = plan_of(config), plan_of(dataclasses.replace(config, drop_duplicates=False))
+    assert "without 5 near-duplicates of the target" in describe_plan(clean)
+    sha256 = {plan: plan.inputs["sources"]["upper"] for plan in (clean, dirty)}
+    assert numbers["data"]["sources"]["upper"]["sha256"] == sha256[clean] != sha256[dirty]
+    assert numbers["data"]["sources"]["upper"]["sha256_as_read"] == sha256[dirty]
+    assert identity(clean) != identity(dirty)
+
+
+def test_target_runs_are_monitored(finished):
+    metrics = load(finished)
+    monitors = metrics["monitors"]
+    assert monitors["steps"][-1] == 50 and len(monitors["steps"]) == 12 and monitors["windows"] == 100
+    assert list(monitors["arms"]) == list(ARMS)
+    for arm, runs in monitors["arms"].items():
+        for seed, run in enumerate(runs):
+            assert run["seed"] == seed and run["asked"] == pytest.approx(metrics["arms"][arm]["weights_per_seed"][seed])
+            for source, asked in run["asked"].items():
+                assert abs(run["sampled"][source] - asked) < 1 / 100
+                assert any(run["bits_per_byte"][source]) == (run["sampled"][source] > 0)
+    uniform = monitors["arms"]["uniform"][0]["bits_per_byte"]
+    assert all(losses[0] > 7 and losses[-1] < 6 for losses in uniform.values())  # 8 bits before any is learned
+    assert "Sources were sampled in the shares that were asked for" in (finished / "numbers/report.md").read_text()
+
+
+def test_what_diverges_is_said_on_stderr_and_first_in_the_report(finished, config, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    rising = Divergence(0, 1, "loss", np.log(2) * 2.0, np.log(2) * 2.5)
+
+    def divergences(monitor, weights_MxK):
+        return [rising] if weights_MxK[0, 0] == pytest.approx(1 / 3) else []  # uniform
+
+    monkeypatch.setattr(text_mixture_stages, "divergences", divergences)
+    monkeypatch.setattr(text_mixture, "write_report", lambda *_: None)  # figures take seconds
+    monkeypatch.setattr(text_mixture, "write_summary", lambda *_: None)
+    main(dataclasses.replace(config, out=out))
+    line = "`lower` in the training of `uniform`, seed 1: the training loss rises from 2.000 to 2.500 bits per byte"
+    assert f"warning: {line}" in capsys.readouterr().err
+    assert [record["seed"] for record in load(out)["monitors"]["divergences"]] == [0, 1]
+    report = text_mixture_report.text_mixture_report(load(out))
+    assert "In the training of `uniform` something diverged" in report.split("\n## ")[0] and f"- {line}" in report
 
 
 def forbid(*_, **__):
@@ -305,7 +409,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
 
 def plan_of(config):
     sources, targets = read_text(config.sources, config.target)
-    return make_plan(config, sources, tuple(split_target(target, 0.5, 0, 10_000, 10_000) for target in targets))
+    sources, care = take_care(sources, targets, config.sources, config.sources_info, config.drop_duplicates)
+    return make_plan(config, sources, tuple(split_target(target, 0.5, 0, 10_000, 10_000) for target in targets), care)
 
 
 def test_lightgbm_is_chosen_from_64_runs_on_and_asked_for_before_compute(config, monkeypatch):
@@ -341,16 +446,27 @@ def test_the_cost_of_several_targets_counts_what_they_share_once(config):
         ({"mesh_source": 100}, "100 .* devices"),
         ({"proxy": dataclasses.replace(PROXY, tokens=32)}, r"random mixtures: .*raise .* --proxy\.tokens"),
         ({"target": ("{data}/stages.jsonl",)}, "cannot be named 'stages'"),
+        (
+            {"sources_info": "{data}/wrong.toml"},
+            r"wrong\.toml: no source is called 'digit'; the closest name is 'digits'",
+        ),
+        ({"sources_info": "{data}/strict.toml"}, "at least two sources, but of 4 only 1 may be used"),
+        ({"target": ("{data}/copies.jsonl",)}, "every document of the source lower .* repeats the target"),
     ],
 )
 def test_bad_input_is_one_error_before_compute(config, data, tmp_path, change, message):
     write_lines(data / "few.jsonl", ["one document", "another document", "a third"])
     shutil.copy(data / "sources" / "digits.jsonl", data / "copy.jsonl")
     shutil.copy(data / "both.jsonl", data / "stages.jsonl")
+    (data / "wrong.toml").write_text("[digit]")
+    (data / "strict.toml").write_text("".join(f"[{name}]\nallowed = false\n" for name in ("digits", "lower", "web")))
+    write_lines(data / "copies.jsonl", sentences(["abba", "cede", "fig"], 120, 1) + sentences(["more"], 1, 0))
     change = {
         key: tuple(str(v).format(data=data) for v in value) if isinstance(value, tuple) else value
         for key, value in change.items()
     }
+    if "sources_info" in change:
+        change["sources_info"] = Path(change["sources_info"].format(data=data))
     with pytest.raises(InputError, match=message):
         main(dataclasses.replace(config, out=tmp_path / "out", **change))
     assert not (tmp_path / "out").exists()

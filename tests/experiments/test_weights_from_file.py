@@ -332,3 +332,35 @@ def test_one_file_takes_no_options_for_several(cli, files, options):
 
 def test_no_file_at_all(cli):
     assert_refused(cli([]), "", "at least one file")
+
+
+def test_a_source_that_is_not_allowed_is_as_if_it_had_no_column(tmp_path, cli, logp_NxK):
+    notes = tmp_path / "notes.toml"
+    notes.write_text('[code]\nlicence = "?"\nallowed = false\n[news]\nnote = "daily"\n')
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    done = cli(path, "--sources-info", str(notes))
+    assert done.status == 0, done.stderr
+    expected = solve(cross_entropy(logp_NxK[:, 1:]))
+    assert list(done.weights["mixmin"]) == ["math", "news"]
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-12)
+    assert (
+        done.weights["sources"]
+        == done.metrics["source_notes"]
+        == {
+            "code": {"licence": "?", "note": None, "allowed": False},
+            "math": {"licence": None, "note": None, "allowed": True},
+            "news": {"licence": None, "note": "daily", "allowed": True},
+        }
+    )
+    assert done.metrics["arms"]["uniform"]["weights"] == {"math": 0.5, "news": 0.5}
+    assert done.metrics["config"]["sources_info"] == str(notes)
+    assert f"left out (allowed = false in {notes}): code" in done.stdout
+
+
+def test_wrong_notes_are_refused_before_anything_is_written(tmp_path, cli, logp_NxK):
+    notes, path = tmp_path / "notes.toml", write(tmp_path / "scores.csv", logp_NxK)
+    notes.write_text("[maths]")
+    assert_refused(cli(path, "--sources-info", str(notes)), notes, "'maths'", "'math'")
+    notes.write_text("[math]\nallowed = false")
+    refused = cli(path, "--sources-info", str(notes), "--upper-bounds", "math=0.2")
+    assert_refused(refused, "--upper-bounds math=0.2", "'math' is left out")
