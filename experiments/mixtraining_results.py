@@ -84,9 +84,11 @@ def build_metrics(
         "domain": domain.name,
         "metric": "accuracy",
         "dataset": dict(domain.dataset),
+        "data_sets": list(domain.data_sets),
         "model": dict(domain.model),
         "config": {name: value for name, value in _given(options).items() if name not in NO_NUMBER}
         | {"arms": {arm: base.settings[arm].of(arm) for arm in ARMS}},
+        "identity": identity(experiment, base.study),
         "seeds": sorted({run["seed"] for run in runs}),
         "fractions": list(options.fractions),
         "examples": {str(fraction): len(base.study.rows(fraction, 0)) for fraction in options.fractions},
@@ -109,7 +111,7 @@ def build_metrics(
         "references": list(base.references),
         "price_per_hour": options.price_per_hour,
         "made_by": dict(made_by),
-        "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records}),
+        "stage_commits": stages.commits(),
         "command": made_by["command"],
         "seconds_in_all": sum(record.seconds for record in records),  # of all that was computed, in this run or earlier
     }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.data_sets import Record, text_record
 from mixmin_jax.data.documents import Corpus, split_documents, take_bytes
 from mixmin_jax.data.installed_text import installed_sources, installed_target
 from mixmin_jax.data.sources import read_any, read_sources, refuse_identical
@@ -49,6 +50,14 @@ def read_text(
         raise InputError(f"{sorted(both)[0]!r} is the name of a source and of a target: rename one, or leave one out")
     refuse_identical((*read[0], *read[1]))
     return read
+
+
+def data_sets(sources: Sequence[Corpus], targets: Sequence[Corpus], field: str | None) -> list[Record]:
+    """Records of what `read_text` gave; `field` is None for the built-in demonstration."""
+    return [
+        *(text_record("source", corpus, field) for corpus in sources),
+        *(text_record("target", corpus, field) for corpus in targets),
+    ]
 
 
 def split_target(corpus: Corpus, fit_fraction: float, seed: int, fit_bytes: int, test_bytes: int) -> Target:
