@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.command_line import run
+from experiments.data_sets import image_records
 from experiments.image_mixtraining_data import image_domain, image_fetch, reconstructions
 from experiments.mixtraining_config import MixTrainingOptions
 from experiments.mixtraining_domain import Domain
@@ -109,7 +110,8 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
     natural = config.dataset != DIGITS  # digits are centred, eight pixels wide, and no digit when mirrored
     padding = height // 8 * natural if config.padding is None else config.padding
     fetch = image_fetch(config.batch_size, padding, natural if config.flip is None else config.flip)
-    domain = image_domain(images, model, config.model, fetch, config.validation_fraction)
+    records = image_records(images, config.dataset, config.image_size)
+    domain = image_domain(images, model, config.model, fetch, config.validation_fraction, records)
     return domain, reconstructions(model, images.test, "mixtraining")
 
 

@@ -4,7 +4,7 @@ Axes: B batch, E images that are shown.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +28,12 @@ SKIPPED_NAMED = 100  # images that could not be read, in metrics.json; their num
 
 
 def image_domain(
-    images: Images, model: VisionConfig, model_name: str, fetch: Fetch, validation_fraction: float
+    images: Images,
+    model: VisionConfig,
+    model_name: str,
+    fetch: Fetch,
+    validation_fraction: float,
+    data_sets: Sequence[Mapping[str, Any]],
 ) -> Domain:
     """The data, their training part split into train and validation, and the model's learners."""
     try:
@@ -72,6 +77,7 @@ def image_domain(
             "heads": model.encoder.heads,
             "patch_size": model.patch_size,
         },
+        data_sets=data_sets,
         references=linear_on_pixels,
     )
 

@@ -99,6 +99,10 @@ class Target:
         return len(self.table.logp_NxK)
 
     @property
+    def counts(self) -> dict[str, int]:
+        return {"examples": self.num_rows, "sources": len(self.table.sources)}
+
+    @property
     def loss_alone_K(self) -> Float[np.ndarray, " K"]:
         """The loss of each source with all the weight."""
         return -(np.full(self.num_rows, self.example_weight) @ self.table.logp_NxK)
@@ -120,8 +124,7 @@ class Target:
         """What metrics.json says about the file, whatever the weights."""
         alone = zip(self.table.sources, self.loss_alone_K.tolist(), strict=True)
         return {
-            "data": file_fingerprint(self.path)
-            | {"num_examples": self.num_rows, "num_sources": len(self.table.sources)},
+            "data": file_fingerprint(self.path) | {f"num_{what}": count for what, count in self.counts.items()},
             "example_weight": self.example_weight,
             "loss_alone": {k: v if math.isfinite(v) else None for k, v in alone},
         }

@@ -19,7 +19,7 @@ from experiments.provenance import provenance
 from experiments.result_files import write_json
 from experiments.run_folder import run_folder
 
-DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")
+DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "matplotlib")
 RESULTS = (
     "metrics.json",
     "weights.json",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.data_sets import text_record
 from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, SSL_ARMS, Plan, config_record
 from experiments.mixed_mixtraining_stages import SeedResult
 from experiments.stages import Product, Stages, skipped_steps
@@ -62,12 +63,24 @@ def build_metrics(
             for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True)
         },
         "source_notes": as_record(plan.notes),
+        "data_sets": _data_sets(plan),
         "config": config_record(config),
         "identity": plan.identity,
         "made_by": dict(made_by),
+        "stage_commits": stages.commits(),
         "seconds": {name: record.seconds for name, record in stages.records.items()},
         **skipped_steps(config, stages.records),
     }
+
+
+def _data_sets(plan: Plan) -> list[dict[str, Any]]:
+    """What the run reads, source by source and class by class."""
+    field = None if plan.config.demonstration else plan.config.field
+    classes = [(number, corpus) for number, task in enumerate(plan.tasks) for corpus in task.corpora]
+    return [
+        *(text_record("source", corpus, field) for corpus in plan.sources),
+        *(text_record(f"class of task {number}", corpus, field) for number, corpus in classes),
+    ]
 
 
 def _arm(plan: Plan, arm: str, reached: Sequence[float], results: Sequence[SeedResult]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Axes: N training examples, M examples that are evaluated, B batch, A classes.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -54,6 +54,7 @@ class Domain:
     fetch: Fetch
     dataset: Mapping[str, Any]  # for metrics.json; tells data sets apart, so it holds a fingerprint
     model: Mapping[str, Any]  # for metrics.json
+    data_sets: Sequence[Mapping[str, Any]]  # for metrics.json: what was read, as `experiments.data_sets` has it
     references: Callable[[Labels, Labels], Mapping[str, float]]  # (train, test) -> accuracy of other models
 
 

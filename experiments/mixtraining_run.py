@@ -25,7 +25,7 @@ from experiments.stages import Product, Running, Stages
 from mixmin_jax.mixtraining_conclusion import conclusion
 from mixmin_jax.training.proxies import Diverged
 
-DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow")
+DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "matplotlib")
 FAILED = "failed"  # folder of the last good parameters of runs that failed
 RESULTS = ("metrics.json", "report.md", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz")  # patterns of a run's files
 

@@ -78,7 +78,7 @@ def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -
     if options.dry_run:
         return {}
     shared = identity(experiment, study)
-    made_by = provenance("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    made_by = provenance("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow")
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     record: dict[str, Any] = {}
     with run_folder(options, shared, ("variants.json", "variants.md")) as folder:
@@ -98,12 +98,16 @@ def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -
                 "experiment": experiment,
                 "complete": seed == options.seeds - 1,
                 "dataset": dict(domain.dataset),
+                "data_sets": list(domain.data_sets),
                 "fraction": options.fractions[0],
                 "examples": len(study.rows(options.fractions[0], 0)),
                 "seeds": list(range(seed + 1)),
                 "base": options.settings("mixtraining").of("mixtraining"),
                 "variants": results,
+                "config": shared["options"],
+                "identity": shared,
                 "made_by": made_by,
+                "stage_commits": stages.commits(),
                 **skipped_steps(options, stages.records),
             }
             write_json(options.out / "variants.json", record)

@@ -38,6 +38,7 @@ DISTRIBUTIONS = (
     "scikit-learn",
     "rdkit",
     "xgboost-cpu",
+    "matplotlib",
 )
 RESULTS = (  # patterns of the files that a run writes
     *(f"*/{name}" for name in ("metrics.json", "weights.json", "report.md", "*.png")),

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.molecule_mixture_plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target, config_record
+from experiments.data_sets import table_record
+from experiments.molecule_mixture_plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target, config_record, identity
 from experiments.molecule_mixture_stages import SeedResult, TargetRows
 from experiments.stages import Stages, skipped_steps
 from mixmin_jax.comparison import RANDOM_MIXTURE, fidelity, summary
@@ -87,7 +88,9 @@ def build_metrics(
         "flops_per_model": plan.flops_per_model,
         "data": _data(plan, target),
         "overlap": _overlap(plan, target),
+        "data_sets": [table_record(plan.split.table, config.assays)],
         "config": config_record(config),
+        "identity": identity(plan),
         **provenance,
         "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records.values()}),
         "seconds": {name: record.seconds for name, record in records.items()},

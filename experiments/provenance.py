@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ def _version(distribution: str) -> str:
 def provenance(*distributions: str) -> dict[str, Any]:
     """All of the above, for a result file; taken at the start, so that it is that of the code which runs."""
     return {"versions": versions(*distributions), "device": device(), "git_commit": git_commit(), "command": command()}
+
+
+def made_by(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record of `provenance` in a result file: at its top, or under `made_by`."""
+    return metrics.get("made_by", metrics)
 
 
 def device() -> str:

@@ -112,6 +112,10 @@ class Stages:
             self._interruption.check()
             raise
 
+    def commits(self) -> list[str]:
+        """Where the code of all stages so far stood."""
+        return sorted({str(record.made_by["git_commit"]) for record in self.records.values()})
+
     def records_of(self, target: str) -> dict[str, StageRecord]:
         """The stages that one target's results rest on."""
         return {name: record for name, record in self.records.items() if record.target in (None, target)}
@@ -134,13 +138,23 @@ def _read(path: Path, stamp: str) -> tuple[Product, dict[str, Any]] | None:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             if str(file["stamp"]) != stamp:
                 return None
-            arrays = {key.removeprefix("array/"): file[key] for key in file.files if key.startswith("array/")}
-            record = json.loads(str(file["record"]))
-            if sorted(arrays) != record.pop("arrays", sorted(arrays)):  # a damaged directory of the archive hides some
-                return None
-            return json.loads(str(file["values"])) | arrays, record
+            return _product(file)
     except Exception:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
         return None
+
+
+def read_stage(path: Path) -> tuple[Product, dict[str, Any]]:
+    """The product in a stage's file and its record, whatever it was made from; damage raises what NumPy does."""
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        return _product(file)
+
+
+def _product(file: Any) -> tuple[Product, dict[str, Any]]:
+    arrays = {key.removeprefix("array/"): file[key] for key in file.files if key.startswith("array/")}
+    record = json.loads(str(file["record"]))
+    if sorted(arrays) != record.pop("arrays", sorted(arrays)):
+        raise ValueError("the archive's directory is damaged: arrays are missing")
+    return json.loads(str(file["values"])) | arrays, record
 
 
 def _write(path: Path, stamp: str, record: dict[str, Any], product: Product) -> None:

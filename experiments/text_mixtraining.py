@@ -15,6 +15,7 @@ from typing import Literal
 import jax
 
 from experiments.command_line import run
+from experiments.data_sets import text_record
 from experiments.mixtraining_config import MixTrainingOptions
 from experiments.mixtraining_run import run_experiment
 from experiments.text_mixtraining_data import text_domain
@@ -98,6 +99,7 @@ def main(config: TextMixTraining) -> None:
     sources = read_sources(*config.sources, field=config.field) if config.sources else installed_sources()
     model = text_model(config.model, config.length, (len(sources),), config.pool, config.bfloat16)
     params = jax.eval_shape(text_learner(model, config.ssl_mask).init, jax.random.key(0))
+    field = config.field if config.sources else None
     domain = text_domain(
         sources,
         model,
@@ -109,6 +111,7 @@ def main(config: TextMixTraining) -> None:
         config.validation_fraction,
         config.split_seed,
         {part: num_parameters(tree) for part, tree in params.items()},
+        [text_record("class", corpus, field) for corpus in sources],
     )
     run_experiment("text_mixtraining", domain, config, demonstration=config.demonstration)
 

@@ -5,6 +5,7 @@ Axes: N examples, B batch, L bytes.
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,6 +36,7 @@ def text_domain(
     validation_fraction: float,
     split_seed: int,
     num_parameters: Mapping[str, int],
+    data_sets: Sequence[Mapping[str, Any]],
 ) -> Domain:
     """Windows of the sources' documents, split by document, and the model's learners.
 
@@ -87,6 +89,7 @@ def text_domain(
             "heads": model.encoder.heads,
             "patch_size": None,
         },
+        data_sets=data_sets,
         references=linear_on_ngrams,
     )
 

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.command_line import run
+from experiments.data_sets import Record
 from experiments.progress import RunProgress
 from experiments.provenance import cpu_cores, provenance
 from experiments.result_files import write_json
 from experiments.run_folder import RunFolder, run_folder
 from experiments.stages import Product, Stages
 from experiments.text_mixture_config import PRESETS, TextMixture
-from experiments.text_mixture_data import Target, read_text, split_target, take_care
+from experiments.text_mixture_data import Target, data_sets, read_text, split_target, take_care
 from experiments.text_mixture_plan import Plan, describe_plan, make_plan
 from experiments.text_mixture_report import write_report, write_summary
 from experiments.text_mixture_results import build_metrics, identity
@@ -26,7 +27,9 @@ from mixmin_jax import markdown as md
 from mixmin_jax.report import conclusion
 from mixmin_jax.training.mesh import split_cpu
 
-DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "lightgbm")
+DISTRIBUTIONS = (
+    *("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "lightgbm", "matplotlib"),
+)
 RESULTS = (  # patterns of the files that a run writes
     *(f"*/{name}" for name in ("metrics.json", "weights.json", "overlap.json", "report.md", "*.png")),
     "summary.md",
@@ -37,6 +40,7 @@ RESULTS = (  # patterns of the files that a run writes
 def main(config: TextMixture) -> None:
     split_cpu((config.mesh_source or max(min(cpu_cores(), 8) // config.mesh_data, 1)) * config.mesh_data)
     sources, targets = read_text(config.sources, config.target, config.field)
+    records = data_sets(sources, targets, None if config.demonstration else config.field)  # of all that was read
     sources, care = take_care(sources, targets, config.sources, config.sources_info, config.drop_duplicates)
     splits = tuple(
         split_target(target, config.fit_fraction, config.split_seed, config.fit_bytes, config.test_bytes)
@@ -47,17 +51,18 @@ def main(config: TextMixture) -> None:
     if config.dry_run:
         return
     with run_folder(config, identity(plan), RESULTS) as folder:
-        runs = run_plan(plan, folder)
+        runs = run_plan(plan, folder, records)
     for metrics in runs:
         print(f"\n{metrics['target']}: {config.out / metrics['target'] / 'report.md'}\n{conclusion(metrics)}\n")
         for arm in SOLVED_ARMS:
             print(md.weights(arm, metrics["arms"][arm]["weights"]))
 
 
-def run_plan(plan: Plan, folder: RunFolder) -> list[dict[str, Any]]:
-    """Run every stage; what a finished seed shows is written before the next begins."""
+def run_plan(plan: Plan, folder: RunFolder, data_sets: Sequence[Record]) -> list[dict[str, Any]]:
+    """Run every stage; what a finished seed shows is written before the next begins, with the records of the data."""
     made_by = provenance(*DISTRIBUTIONS)
     stages = folder.stages(RunProgress(plan.flops_in_all), made_by)
+    on_record = made_by | {"data_sets": data_sets}
     overlaps = {target.name: overlap_stage(plan, target, stages) for target in plan.targets}
     done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
     runs: list[dict[str, Any]] = []
@@ -65,7 +70,7 @@ def run_plan(plan: Plan, folder: RunFolder) -> list[dict[str, Any]]:
         for name, result in run_seed(plan, seed, stages).items():
             done[name].append(result)
         runs = [
-            write_target(plan, target, done[target.name], overlaps[target.name], stages, made_by)
+            write_target(plan, target, done[target.name], overlaps[target.name], stages, on_record)
             for target in plan.targets
         ]
         write_summary(plan.config.out, runs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.data_sets import Record, text_record
 from mixmin_jax.data.deduplication import Deduplicated, drop_overlap
 from mixmin_jax.data.documents import Corpus, split_documents, take_bytes
 from mixmin_jax.data.installed_text import installed_sources, installed_target
@@ -92,6 +93,14 @@ def read_text(
         raise InputError(f"{sorted(both)[0]!r} is the name of a source and of a target: rename one, or leave one out")
     refuse_identical((*read[0], *read[1]))
     return read
+
+
+def data_sets(sources: Sequence[Corpus], targets: Sequence[Corpus], field: str | None) -> list[Record]:
+    """Records of what `read_text` gave; `field` is None for the built-in demonstration."""
+    return [
+        *(text_record("source", corpus, field) for corpus in sources),
+        *(text_record("target", corpus, field) for corpus in targets),
+    ]
 
 
 def split_target(corpus: Corpus, fit_fraction: float, seed: int, fit_bytes: int, test_bytes: int) -> Target:

@@ -104,6 +104,7 @@ def build_metrics(
             | {f"{part}_document_numbers": getattr(target, part).tolist() for part in ("fit", "test")},
         },
         "config": config_record(config),
+        "identity": identity(plan),
         **provenance,
         "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records.values()}),
         "seconds": {name: record.seconds for name, record in records.items()},

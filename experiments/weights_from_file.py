@@ -24,6 +24,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import run
+from experiments.data_sets import file_record
 from experiments.log_likelihood_files import Target, is_number, read_targets
 from experiments.provenance import provenance
 from experiments.result_files import claim_folder, write_json
@@ -181,6 +182,7 @@ def main(config: Config) -> None:
         "loss": float(solution.loss),
         "penalty": float(solution.penalty),
         "gap": float(solution.gap),
+        "tolerance": float(solution.goal),
         "converged": bool(solution.converged),
         "status": str(solution.status),
         "iterations": int(solution.iterations),
@@ -200,6 +202,8 @@ def main(config: Config) -> None:
     several = len(targets) > 1
     record = {
         "schema_version": 1,
+        "experiment": "weights_from_file",
+        "seeds": [],  # nothing here is random
         "config": dataclasses.asdict(config)
         | {"log_likelihoods": paths if several else paths[0], "out": str(config.out)}
         | {"sources_info": str(config.sources_info) if config.sources_info else None},
@@ -210,6 +214,7 @@ def main(config: Config) -> None:
             "mixmin": {"loss": result["loss"], "weights": weights},
             "uniform": {"loss": uniform, "weights": dict.fromkeys(sources, 1 / len(sources))},
         },
+        "data_sets": [file_record("log-likelihoods", target.path, target.counts) for target in targets],
         **({"targets": records} if several else targets[0].record()),
         "source_notes": as_record(notes),
     }

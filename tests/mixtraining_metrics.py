@@ -64,6 +64,8 @@ def mixtraining_metrics(num_seeds=3, fractions=(0.1, 0.25), levels=LEVELS, noise
             "patch_size": 4 if domain == "images" else None,
         },
         "config": {"seeds": num_seeds},
+        "identity": {"experiment": f"{domain}_mixtraining"},
+        "data_sets": [],
         "seeds": list(range(num_seeds)),
         "fractions": list(fractions),
         "examples": {str(fraction): round(45_000 * fraction) for fraction in fractions},

@@ -174,7 +174,7 @@ def test_images_that_cannot_be_read_are_counted_and_named(config, tmp_path, caps
     assert "unreadable: one image" in said and "dog/007.png" in said
     images = read_images(chosen.dataset)
     model = VisionConfig(8, 4, 3, (2,), SMALL, SMALL)
-    data = image_domain(images, model, "nano", image_fetch(8, 0, False), 0.1).dataset
+    data = image_domain(images, model, "nano", image_fetch(8, 0, False), 0.1, ()).dataset
     assert data["skipped"] == 1 and "dog/007.png" in data["skipped_files"][0]
 
 

@@ -21,6 +21,7 @@ from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.proxies import Diverged
+from tests.experiments.verified import assert_verified
 
 LENGTH = 12
 VOCABULARIES = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
@@ -94,6 +95,14 @@ def finished(config):
 
 def load(out):
     return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_verified_with_stages_and_data(finished):
+    held = assert_verified(finished, with_data=True)
+    assert "the weights are those of their stages" in held
+    roles = [line.split(" (")[0] for line in held if line.startswith("data: ")]
+    assert len(roles) == 3 + 5 and "data: class of task 1 even" in roles
 
 
 @pytest.mark.slow

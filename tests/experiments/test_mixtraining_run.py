@@ -17,6 +17,7 @@ from mixmin_jax.mixtraining_conclusion import conclusion
 from mixmin_jax.mixtraining_report import mixtraining_report as report_of
 from mixmin_jax.training.proxies import Diverged
 from tests.experiments.linear_domain import linear_domain
+from tests.experiments.verified import assert_verified, failures
 from tests.mixtraining_metrics import mixtraining_metrics
 
 OPTIONS = MixTrainingOptions(
@@ -33,7 +34,7 @@ UNSTEADY = ("seconds_in_all", "steps", "made_by", "command", "stage_commits")  #
 
 def experiment(out, domain=None, **changes):
     options = dataclasses.replace(OPTIONS, out=out, **changes)
-    return run_experiment("vectors", domain or linear_domain(8), options, demonstration=False)
+    return run_experiment("text_mixtraining", domain or linear_domain(8), options, demonstration=False)
 
 
 def load(out):
@@ -88,7 +89,7 @@ def test_the_folder_holds_results_and_stages(finished):
 
 def test_metrics_are_of_the_schema_that_the_report_reads(finished):
     def shape(value, path=""):
-        if isinstance(value, dict) and path not in ("/config", "/examples", "/made_by/versions"):
+        if isinstance(value, dict) and path not in ("/config", "/examples", "/identity", "/made_by/versions"):
             return {f"{path}/{key}" for key in value} | {
                 place for key, part in value.items() for place in shape(part, f"{path}/{key}")
             }
@@ -272,6 +273,19 @@ def test_reports_are_written_again_from_the_metrics_alone(finished, tmp_path, ca
     mixtraining_report.main(mixtraining_report.MixTrainingReport(tmp_path))
     assert (tmp_path / "summary.md").read_text().count("`vectors`") == 4  # two runs, two fractions
     assert (tmp_path / "two" / "curves.png").exists()
+
+
+def test_a_finished_run_is_verified_with_its_stages(finished, copied):
+    held = assert_verified(finished)
+    assert {"the runs are those of their stages", "config.json is the run's identity"} <= held
+    metrics = load(copied)
+    metrics["runs"][3]["accuracy"] += 0.01
+    metrics["runs"][4]["flops"] *= 1.01
+    (copied / "metrics.json").write_text(json.dumps(metrics))
+    found = failures(copied)
+    assert "accuracy is" in found["the runs are those of their stages"]
+    assert "flops is" in found["FLOPs and seconds of 20 runs follow from their steps"]
+    assert "report.md has" in found["reports and tables (2) follow from the metrics, byte for byte"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from experiments.mixtraining_domain import Labels
 from experiments.mixtraining_variants import BASE, VARIANTS, distinct, run_variants, variants_table
 from mixmin_jax.errors import InputError
 from tests.experiments.linear_domain import linear_domain, vectors
+from tests.experiments.verified import assert_verified
 
 OPTIONS = MixTrainingOptions(
     fractions=(1.0,), ssl_epochs=4, sl_epochs=4, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2,
@@ -29,11 +30,15 @@ def record(tmp_path_factory):
     scrambled = Labels(scrambled.inputs, np.roll(scrambled.labels_N, 7))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixtraining_variants, "VARIANTS", few)
-        made = run_variants("test", linear_domain(8), options)
+        made = run_variants("image_mixtraining_variants", linear_domain(8), options)
         other = dataclasses.replace(options, out=options.out.with_name("scrambled"))
-        assert run_variants("test", linear_domain(8, test=scrambled), other)["variants"] == made["variants"]
+        assert (
+            run_variants("image_mixtraining_variants", linear_domain(8, test=scrambled), other)["variants"]
+            == made["variants"]
+        )
     assert json.loads((options.out / "variants.json").read_text())["variants"] == made["variants"]
     assert (options.out / "variants.md").read_text().strip() == variants_table(made)
+    assert_verified(options.out)
     return made
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.molecule_report import conclusion, molecule_report, molecule_summary
 from mixmin_jax.training.boosted_trees import TreeRun
 from mixmin_jax.training.mlp_learner import MlpRun
+from tests.experiments.verified import assert_verified, failures
 
 NUM_MOLECULES = 500
 
@@ -115,6 +117,24 @@ def test_metrics_hold_what_readers_rely_on(finished, plan):
         assert {found["n"] for found in metrics["fidelity"].values()} == {2 * (len(ARMS) + 3)}
         assert metrics["random_mixtures"] == 3
         assert metrics["models"]["random_mixtures"] == 2 * 3
+
+
+def test_a_finished_run_is_verified_and_what_was_tampered_with_is_named(finished, plan, tmp_path):
+    held = assert_verified(finished, with_data=True)
+    assert any(line.startswith("data: assays table.csv") for line in held)
+    out = shutil.copytree(finished, tmp_path / "out")
+    path = out / plan.targets[1].file_name / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["comparisons"][0]["verdict"] = {"wins": "ties", "ties": "wins", "loses": "ties"}[
+        metrics["comparisons"][0]["verdict"]
+    ]
+    metrics["solved"]["mixmin_own"]["gap"] = 1.0
+    path.write_text(json.dumps(metrics))
+    shutil.rmtree(out / plan.targets[0].file_name)
+    found = failures(out)
+    what = " ".join(f"{what}: {why}" for what, why in found.items())
+    assert "average_precision, verdict is" in what and "mixmin_own: the gap 1 is above the goal" in what
+    assert found["targets (1) are those of one run"] == f"there is none of {plan.targets[0].name}"
 
 
 def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):

@@ -10,6 +10,7 @@ pytest.importorskip("lightgbm")
 from experiments import regmix_published
 from experiments.command_line import run
 from mixmin_jax.errors import InputError
+from tests.experiments.verified import assert_verified, failures
 
 SOURCES = ("arxiv", "github", "pile_cc")
 DOMAINS = ("github", "pile_cc")
@@ -101,6 +102,13 @@ def test_the_experiment_end_to_end(published, tmp_path, monkeypatch, capsys):
     report = (out / "report.md").read_text()
     assert report in capsys.readouterr().out
     assert f"{metrics['spearman']['lightgbm']['1B']['pile_cc']:.3f}" in report
+
+    assert_verified(out, with_data=True)
+    with (published / "test_mixture_1B.csv").open("a") as file:
+        file.write("\n")
+    assert list(failures(out)) == [
+        f"data: published runs test_mixture_1B.csv ({published / 'test_mixture_1B.csv'}) is unchanged"
+    ]
 
     with pytest.raises(SystemExit) as stopped:
         run(regmix_published.Config, regmix_published.main)

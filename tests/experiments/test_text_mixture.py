@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import (
     certified_weights,
@@ -30,6 +31,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.source_monitor import Divergence
+from tests.experiments.verified import assert_verified, failures
 
 NOTES = """
 [digits]
@@ -377,6 +379,65 @@ def test_reports_are_written_again_from_the_metrics_alone(finished, tmp_path):
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
     with pytest.raises(InputError, match="no target's metrics"):
         text_mixture_report.main(text_mixture_report.TextMixtureReport(tmp_path / "numbers"))
+
+
+def test_a_finished_run_is_verified_with_stages_and_data(finished):
+    held = assert_verified(finished, with_data=True)
+    assert "numbers: test losses follow from the scores of documents" in held
+    assert "both: the weights are those of their stages" in held
+    assert {line.split(" (")[0] for line in held if line.startswith("data: ")} == {
+        "data: source digits", "data: source lower", "data: source upper", "data: target numbers", "data: target both",
+    }  # fmt: skip
+
+
+def test_whatever_was_tampered_with_is_named(finished, data, tmp_path):
+    out, moved = shutil.copytree(finished, tmp_path / "out"), shutil.copytree(data, tmp_path / "data")
+    edit(out / "numbers" / "metrics.json", lambda m: m["arms"]["uniform"]["test_bits_per_byte"]["per_seed"].reverse())
+    edit(out / "both" / "metrics.json", lambda m: m["fidelity"]["token"]["arms"].update(spearman=0.999))
+    edit(out / "both" / "weights.json", lambda w: w["mixmin"].update(digits=0.5))
+    edit(out / "numbers" / "overlap.json", lambda o: o["sources"].update(digits=7))
+    edit(out / "status.json", lambda status: status.update(complete=False))
+    edit(out / "config.json", lambda config: config.update(split_seed=9))
+    edit(
+        out / "both" / "metrics.json", lambda m: m["data_sets"][0].update(place=str(moved / "sources" / "digits.jsonl"))
+    )
+    with (moved / "sources" / "digits.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "one more"}) + "\n")
+    picture = np.array(Image.open(out / "both" / "loss.png"))
+    picture[5, 5] = 0
+    Image.fromarray(picture).save(out / "both" / "loss.png")
+    summary = (out / "summary.md").read_text()
+    (out / "summary.md").write_text(summary.replace("| `uniform` | ", "| `uniform` | 1"))
+    (out / "stages" / "proxies.txt").write_text("no stage")
+    stage = out / "stages" / "train-proxies-seed0.npz"
+    stage.write_bytes(stage.read_bytes()[:-200])
+    found = failures(out)
+    digits = moved / "sources" / "digits.jsonl"
+    expected = {
+        "status.json calls the run complete": "it is not",
+        "numbers: config.json is the run's identity": "split_seed is 9, not 0",
+        "numbers: the points of the arms are at their test losses": "fidelity.points.reached",
+        "numbers: test losses follow from the scores of documents": "uniform[0] is",
+        "numbers: 5 comparisons and their verdicts follow from the test losses": "comparisons.uniform.",
+        "numbers: overlap.json holds the near-duplicates of the metrics": "sources.digits is 0, not 7",
+        "numbers: stages are those of the metrics": "train-proxies-seed0.npz cannot be read",
+        "both: weights.json holds the weights of the metrics": "mixmin.digits is 0.5",
+        "both: rank correlations follow from the points": "fidelity.token.arms.spearman is 0.999",
+        "reports and tables": "summary.md has",
+        "figures": "both/loss.png shows something else",
+        f"data: source digits ({digits}) is unchanged": "documents is 121, not 120",
+    }
+    for what, why in expected.items():
+        (line,) = [f"{name}: {reason}" for name, reason in found.items() if name.startswith(what)]
+        assert why in line
+    # the configuration fails for both targets, as do the stages; nothing else does
+    assert len(found) == len(expected) + 2
+
+
+def edit(path, change):
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
 
 
 def test_a_damaged_stage_is_made_again(finished, config, tmp_path):
