@@ -7,6 +7,7 @@ damaged checkpoint is found out, and the one before is taken.
 """
 
 import contextlib
+import functools
 import gc
 import logging
 import sys
