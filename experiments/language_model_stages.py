@@ -17,6 +17,7 @@ from experiments.stages import Product, Running, Stages
 from mixmin_jax.data.tokens import TokenStore
 from mixmin_jax.training.language_model import LanguageModelRun, scoring_flops_per_row
 from mixmin_jax.training.language_model import training_flops as count_training_flops
+from mixmin_jax.training.mesh import gathered
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import count_windows, score_documents
 
@@ -79,7 +80,7 @@ def train_models(
                 names=labels,
                 checkpoints=checkpoints,
             )
-        params = flatten_dict(jax.device_get(trained.params), sep="/")
+        params = flatten_dict(gathered(trained.params), sep="/")
         return {f"params/{path}": leaf for path, leaf in params.items()} | {"draws_MxK": trained.draws_MxK}
 
     product = stages.run(name, inputs, compute, cost=len(weights_MxK) * training_flops(run), target=target)

@@ -24,6 +24,7 @@ from experiments.mixed_mixtraining_data import (
     with_target,
 )
 from experiments.mixtraining_domain import Labels
+from experiments.run_mesh import whole_mesh
 from experiments.run_options import NO_NUMBER
 from experiments.text_mixtraining import text_model
 from mixmin_jax.data.documents import Corpus
@@ -183,6 +184,7 @@ def make_plan(config: MixedMixTraining) -> Plan:
     sources, tasks = read_text(config)
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.length)
     plan = Plan(config, sources, tasks, store)
+    whole_mesh(config)  # refuses what is not there
     _ = plan.flops_in_all  # lowers every kind of step, and plans the draws
     return plan
 

@@ -5,16 +5,19 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from experiments.interruption import Interruption
+from experiments.interruption import Interrupted, Interruption
+from experiments.processes import any_process, is_first
 from experiments.progress import OnFraction, RunProgress
 from experiments.run_options import RunOptions
+from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 
 Product = dict[str, Any]  # NumPy arrays, and anything else that JSON can hold
@@ -40,6 +43,9 @@ class Stages:
 
     A stage that trains leaves checkpoints, `checkpoint_every` steps apart, until its product is written: it then goes
     on from the newest.  A signal stops the run (`Interrupted`), in a training after its state was saved.
+
+    Of several processes the first says which products are there, and writes those that all compute; the others read
+    them.  A signal to one of them stops all.
     """
 
     def __init__(
@@ -70,18 +76,22 @@ class Stages:
         product that cannot be read (cut off, damaged) is made again.
         """
         stamp, path = fingerprint(inputs), self._folder / f"{name}.npz"
-        found = _read(path, stamp)
-        if found is not None:
+        found = _read(path, stamp) if is_first() else None
+        if any_process(found is not None):
             self._progress.skip(name, cost)
-            product, record = found
+            product, record = found or _read_from_first(path, stamp)
         else:
             started, saved = time.perf_counter(), self._folder / f"{name}.checkpoints"
             with self._progress.stage(name, cost) as advance:
                 product = compute(Running(advance, lambda: self._checkpoints(saved, stamp)))
             record = {"seconds": time.perf_counter() - started, "made_by": self._made_by}
-            _write(path, stamp, record, product)
-            shutil.rmtree(saved, ignore_errors=True)
-            self._interruption.check()
+            if is_first():
+                _write(path, stamp, record, product)
+                shutil.rmtree(saved, ignore_errors=True)
+            if any_process(self._interruption.requested()):
+                self._stop()
+            if not is_first():
+                product, record = _read_from_first(path, stamp)
         self.records[name] = StageRecord(record["seconds"], record["made_by"], target)
         return product
 
@@ -93,8 +103,11 @@ class Stages:
                 yield checkpoints
         except Stopped as stopped:
             self._progress.tell(f"{folder.stem}: {stopped}")
-            self._interruption.check()
-            raise
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        self._interruption.check()
+        raise Interrupted(signal.SIGTERM)  # another process was told to
 
     def records_of(self, target: str) -> dict[str, StageRecord]:
         """The stages that one target's results rest on."""
@@ -115,6 +128,14 @@ def _read(path: Path, stamp: str) -> tuple[Product, dict[str, Any]] | None:
             return json.loads(str(file["values"])) | arrays, json.loads(str(file["record"]))
     except Exception:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
         return None
+
+
+def _read_from_first(path: Path, stamp: str) -> tuple[Product, dict[str, Any]]:
+    """What the first process has written."""
+    found = _read(path, stamp)
+    if found is None:
+        raise InputError(f"{path}: another process wrote it, but it cannot be read here; name an --out that all see")
+    return found
 
 
 def _write(path: Path, stamp: str, record: dict[str, Any], product: Product) -> None:

@@ -113,7 +113,7 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
-    elsewhere = ("sources", "target", "field", "tokens_on", "mesh_source", "mesh_data")  # data by its hash
+    elsewhere = ("sources", "target", "field", "tokens_on")  # data by its hash
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
         "data": plan.inputs["sources"],
         "targets": {target.name: target.corpus.fingerprint for target in plan.targets},
