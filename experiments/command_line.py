@@ -1,16 +1,21 @@
 """From a typed config class to a command line: parse, run, and turn what a user can correct into one line."""
 
 import argparse
+import contextlib
 import inspect
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+import jax
 import tyro
 
 from experiments.interruption import Interrupted
+from experiments.processes import joined, lost_process
+from experiments.run_options import RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
@@ -25,8 +30,8 @@ def run(
 
     `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
     `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2, a diverged training likewise
-    with status 1; Ctrl-C exits with 130, SIGTERM, where the run looks out for it, with 143, and so does a run that
-    stopped because another of its processes was told to.
+    with status 1; Ctrl-C exits with 130, SIGTERM, where the run looks out for it, with 143.  A process that is one of
+    several and fails does not wait for the others, so that they fail as well; they end with status 1 and a line.
 
     Args:
         config_class: a frozen dataclass; the defaults of its fields are the command line's.
@@ -34,20 +39,43 @@ def run(
         presets: complete configs by name: those that `--preset NAME` chooses among, the first being the default.
     """
     try:
-        main(parse(config_class, presets))
+        config = parse(config_class, presets)
+        with joined(config) if isinstance(config, RunOptions) else contextlib.nullcontext():
+            main(config)
     except KeyboardInterrupt as error:
-        sys.exit(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
+        _exit(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
     except Stopped:
-        sys.exit(128 + signal.SIGTERM)
+        _exit(128 + signal.SIGTERM)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit(2)
     except Diverged as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _exit(1)
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        if reason := lost_process(error):
+            print(
+                f"error: another process of this run has ended or cannot be reached ({reason}): see what it printed,"
+                " then start all again with --resume",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
+        _exit(1)
+
+
+def _exit(status: int) -> NoReturn:
+    """End the process; one of several at once, as JAX's own way out waits for the others, who wait for this one."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def parse(

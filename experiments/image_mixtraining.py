@@ -18,6 +18,8 @@ from experiments.image_mixtraining_data import image_domain, image_fetch, recons
 from experiments.mixtraining_config import MixTrainingOptions
 from experiments.mixtraining_domain import Domain
 from experiments.mixtraining_run import Reconstruct, run_experiment
+from experiments.processes import together
+from experiments.run_mesh import see_devices
 from mixmin_jax.data.image_sources import DIGITS, read_images
 from mixmin_jax.data.images import Images, some
 from mixmin_jax.errors import InputError
@@ -116,7 +118,9 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
 
 
 def main(config: ImageMixTraining) -> None:
-    domain, reconstruct = read_domain(config)
+    see_devices(config)
+    with together():
+        domain, reconstruct = read_domain(config)
     run_experiment("image_mixtraining", domain, config, demonstration=config.demonstration, reconstruct=reconstruct)
 
 

@@ -15,6 +15,8 @@ import tyro
 from experiments.command_line import run
 from experiments.image_mixtraining import PRESETS, ImageMixTraining, read_domain
 from experiments.mixtraining_variants import run_variants
+from experiments.processes import together
+from experiments.run_mesh import see_devices
 from mixmin_jax.errors import InputError
 
 
@@ -61,7 +63,9 @@ VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {name: _preset(config)
 
 
 def main(config: ImageMixTrainingVariants) -> None:
-    domain, _ = read_domain(config)
+    see_devices(config)
+    with together():
+        domain, _ = read_domain(config)
     run_variants("image_mixtraining_variants", domain, config)
 
 

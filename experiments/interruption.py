@@ -50,11 +50,11 @@ class Interruption:
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """A signal waits for `check`: for work that asks `requested` itself, and saves its state first."""
-        self._is_deferred = True
+        before, self._is_deferred = self._is_deferred, True
         try:
             yield
         finally:
-            self._is_deferred = False
+            self._is_deferred = before
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal has come."""

@@ -17,6 +17,7 @@ from experiments.stages import Product, Running, Stages
 from mixmin_jax.data.tokens import TokenStore
 from mixmin_jax.training.language_model import LanguageModelRun, scoring_flops_per_row
 from mixmin_jax.training.language_model import training_flops as count_training_flops
+from mixmin_jax.training.mesh import gathered
 from mixmin_jax.training.nonfinite import OnNonfinite
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import count_windows, score_documents
@@ -88,8 +89,8 @@ def train_models(
                 on_nonfinite=on_nonfinite,
                 monitor_sources=monitor_sources,
             )
+            params = flatten_dict(gathered(trained.params), sep="/")
         stage.skipped({label: int(n) for label, n in zip(labels, trained.skipped_M, strict=True) if n})
-        params = flatten_dict(jax.device_get(trained.params), sep="/")
         product: Product = {f"params/{path}": leaf for path, leaf in params.items()}
         if trained.monitor is not None:
             product |= {f"monitor/{name}": sums for name, sums in trained.monitor._asdict().items()}

@@ -14,10 +14,12 @@ from experiments.mixed_mixtraining_plan import describe_plan, make_plan
 from experiments.mixed_mixtraining_report import conclusion, write_report
 from experiments.mixed_mixtraining_results import build_metrics
 from experiments.mixed_mixtraining_stages import overlap_stage, run_seed
+from experiments.processes import together
 from experiments.progress import RunProgress
 from experiments.provenance import provenance
 from experiments.result_files import write_json
 from experiments.run_folder import run_folder
+from experiments.run_mesh import see_devices
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "matplotlib")
 RESULTS = (
@@ -30,7 +32,9 @@ RESULTS = (
 
 
 def main(config: MixedMixTraining) -> None:
-    plan = make_plan(config)
+    see_devices(config)
+    with together():
+        plan = make_plan(config)
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return

@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from experiments.mixtraining_config import Variant
-from experiments.run_options import RunOptions
+from experiments.run_options import ManyModelsOptions
 from experiments.text_mixtraining import TextSize
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
@@ -20,7 +20,7 @@ DEMO_PROXY = LanguageModelRun(TransformerConfig(64, 2, 4), tokens=64_000, sequen
 
 
 @dataclasses.dataclass(frozen=True)
-class MixedMixTraining(RunOptions):
+class MixedMixTraining(ManyModelsOptions):
     """MixMin picks the text of self-supervision for a task with few labels, MixTraining trains on both at once.
 
     The task: which class is a window of text from? With no arguments: a demonstration on text that every Python
@@ -111,6 +111,9 @@ class MixedMixTraining(RunOptions):
             raise InputError(f"--test-fraction must lie between 0 and 1, not {self.test_fraction}")
         if self.schedule().joint_epochs == 0:
             raise InputError(f"--mix-ratio {self.mix_ratio} makes no joint step: raise it, or the steps")
+        self.check_batches(
+            proxy__batch_size=self.proxy.batch_size, ssl_batch_size=self.ssl_batch_size, batch_size=self.batch_size
+        )
         _ = self.optimizer
 
     @property

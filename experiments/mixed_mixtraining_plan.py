@@ -25,6 +25,7 @@ from experiments.mixed_mixtraining_data import (
     with_target,
 )
 from experiments.mixtraining_domain import Labels
+from experiments.run_mesh import whole_mesh
 from experiments.run_options import numbers_of
 from experiments.text_mixtraining import text_model
 from mixmin_jax.data.documents import Corpus
@@ -185,6 +186,7 @@ def make_plan(config: MixedMixTraining) -> Plan:
     sources, tasks, notes = read_text(config)
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.length)
     plan = Plan(config, sources, tasks, store, notes)
+    whole_mesh(config)  # refuses what is not there
     _ = plan.flops_in_all  # lowers every kind of step, and plans the draws
     return plan
 

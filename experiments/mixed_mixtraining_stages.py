@@ -18,7 +18,9 @@ from experiments.mixed_mixtraining_data import as_documents, fingerprint_of
 from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, Plan
 from experiments.mixtraining_domain import Labels, accuracy
 from experiments.mixtraining_trial import loss_curve
+from experiments.processes import several
 from experiments.result_files import write_bytes
+from experiments.run_mesh import batch_mesh, models_mesh, own_rows, solver_mesh
 from experiments.stages import Product, Running, Stages
 from experiments.text_mixtraining_data import linear_on_ngrams
 from mixmin_jax.data.documents import Corpus
@@ -85,6 +87,7 @@ def overlap_stage(plan: Plan, stages: Stages) -> Product:
 
 def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Product:
     """MixMin on the labelled windows, a row each: weights, certificate, and the rows `document_NxK` and `bytes_N`."""
+    mesh = models_mesh(plan.config, len(plan.names))
     proxies = train_models(
         stages,
         f"proxies-seed{seed}",
@@ -95,15 +98,19 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Produ
         plan.source_inputs | {"seed": seed},
         labels=plan.names,
         on_nonfinite=plan.config.on_nonfinite,
+        mesh=mesh,
+        tokens_on="host" if several() else "device",
     )
     described = {"windows": fingerprint_of(windows)}
-    scored = score_models(stages, f"scores-seed{seed}", proxies, windows, described)
+    scored = score_models(stages, f"scores-seed{seed}", proxies, windows, described, mesh=mesh)
     logp_NxK, bytes_N = scored["document_DxM"], scored["bytes_D"]
 
     def compute(_stage: Running) -> Product:
-        per_byte_N = np.full(len(logp_NxK), 1 / bytes_N.sum())
-        objective = cross_entropy(logp_NxK, example_weights=per_byte_N, sources=plan.names)
-        return certified_weights(objective, method=plan.config.method)[0]
+        rows_mesh = solver_mesh(plan.config)
+        mine_NxK = logp_NxK[own_rows(rows_mesh, len(logp_NxK))]
+        per_byte_N = np.full(len(mine_NxK), 1 / bytes_N.sum())
+        objective = cross_entropy(mine_NxK, example_weights=per_byte_N, sources=plan.names)
+        return certified_weights(objective, method=plan.config.method, mesh=rows_mesh)[0]
 
     inputs = {"proxies": proxies.inputs, **described, "method": plan.config.method, "tolerance": TOLERANCE}
     found = stages.run(f"weights-seed{seed}", inputs, compute)
@@ -129,7 +136,7 @@ def _train(
     plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], stage: Running
 ) -> Product:
     """Train an arm and test it.  Raises `Diverged` if its loss is not finite, with the last good parameters kept."""
-    started, steps = time.perf_counter(), plan.steps(arm)
+    started, steps, mesh = time.perf_counter(), plan.steps(arm), batch_mesh(plan.config)
     data = plan.data(arm, weights_K, examples, seed)
     with stage.checkpoints() as checkpoints:
         run = train(
@@ -142,6 +149,7 @@ def _train(
             on_block=lambda done, of, losses, state: stage.advance(done, of),
             checkpoints=checkpoints,
             on_nonfinite=plan.config.on_nonfinite,
+            mesh=mesh,
             **plan.joint,
         )
     stage.skipped({arm: run.skipped} if run.skipped else {})
@@ -151,7 +159,9 @@ def _train(
         np.savez(content, **flatten_dict(jax.device_get(run.state.params), sep="/"))
         write_bytes(path, content.getvalue())
         raise Diverged(f"{arm}, seed {seed}: {run.failure}. The parameters are in {path}")
-    judged = [accuracy(judge, run.state.params, task.test) for judge, task in zip(plan.judges, plan.tasks, strict=True)]
+    judged = [
+        accuracy(judge, run.state.params, task.test, mesh) for judge, task in zip(plan.judges, plan.tasks, strict=True)
+    ]
     return {
         "accuracies": [reached for reached, _ in judged],
         "test_losses": [nats for _, nats in judged],

@@ -155,6 +155,7 @@ class MixTrainingOptions(RunOptions):
                 f"--mix-ratio {self.mix_ratio} of {min(self.ssl_epochs, self.sl_epochs)} epochs is no whole joint"
                 " epoch, so that mixtraining would be ssl_then_sl: raise it, or the epochs"
             )
+        self.check_batches(batch_size=self.batch_size)
         _ = self.optimizer
 
     @property

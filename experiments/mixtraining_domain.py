@@ -11,7 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from mixmin_jax.training.mesh import gathered, over_batch, put
 from mixmin_jax.training.mixtraining import Fetch, Learner
 
 PyTree = Any
@@ -58,15 +60,21 @@ class Domain:
     references: Callable[[Labels, Labels], Mapping[str, float]]  # (train, test) -> accuracy of other models
 
 
-def accuracy(learner: Learner, params: PyTree, examples: Labels) -> tuple[float, float]:
-    """The share of examples that are right, and their mean cross-entropy in nats."""
+def accuracy(learner: Learner, params: PyTree, examples: Labels, mesh: Mesh | None = None) -> tuple[float, float]:
+    """The share of examples that are right, and their mean cross-entropy in nats.
+
+    With a mesh, that of `params`, the examples are split over its `data` axis.
+    """
     size = min(_AT_ONCE, len(examples))
+    if mesh is not None:
+        size = -(-size // mesh.shape["data"]) * mesh.shape["data"]
     correct, nats = 0.0, 0.0
     for first in range(0, len(examples), size):
         part = examples.take(np.arange(first, min(first + size, len(examples))))
         filled = np.pad(part.inputs, [(0, size - len(part))] + [(0, 0)] * (part.inputs.ndim - 1), mode="edge")
         labels_B = np.pad(part.labels_N, (0, size - len(part)))
-        right_B, nats_B = jax.device_get(_judged(learner, params, filled, labels_B))
+        rows = (filled, labels_B) if mesh is None else put((filled, labels_B), over_batch(mesh))
+        right_B, nats_B = gathered(_judged(learner, params, *rows))
         correct += float(right_B[: len(part)].sum())
         nats += float(nats_B[: len(part)].sum(dtype=np.float64))
     return correct / len(examples), nats / len(examples)

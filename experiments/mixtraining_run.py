@@ -21,6 +21,7 @@ from experiments.progress import RunProgress
 from experiments.provenance import provenance
 from experiments.result_files import write_bytes, write_json
 from experiments.run_folder import run_folder
+from experiments.run_mesh import batch_mesh
 from experiments.stages import Product, Running, Stages
 from mixmin_jax.mixtraining_conclusion import conclusion
 from mixmin_jax.training.proxies import Diverged
@@ -49,6 +50,7 @@ def run_experiment(
         Diverged: training failed in some run; after all others are done and everything is written.
     """
     study = Study(domain, options)
+    batch_mesh(options)  # refuses what is not there
     settings = {arm: options.settings(arm) for arm in ARMS}
     trials = study.trials(settings)
     if options.tune:

@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments.mixtraining_arms import Study, Trial
 from experiments.mixtraining_domain import Labels, accuracy
+from experiments.run_mesh import batch_mesh
 from experiments.stages import Product, Running
 from mixmin_jax.training.loop import BLOCK_STEPS
 from mixmin_jax.training.mixtraining import Losses, MixState, train
@@ -42,6 +43,7 @@ def run_trial(
     options, plan = study.options, trial.plan
     examples, flops = study.subset(trial.fraction, trial.seed), study.step_flops(trial.settings)
     learner, joint = study.learners(trial.settings)
+    mesh = batch_mesh(options)
     some, at = judge_on.spread(options.checkpoint_examples), _evaluation_steps(plan, evaluations)
 
     def on_block(done: int, of: int, losses: Losses, state: MixState) -> None:
@@ -50,9 +52,10 @@ def run_trial(
         if good and done < of and any(last < step <= done for step in at):
             seen["step"].append(done)
             seen["flops"].append(total_flops(StepPlan(*(values[:done] for values in plan)), flops))
-            seen["accuracy"].append(accuracy(learner, state.params, some)[0])
+            seen["accuracy"].append(accuracy(learner, state.params, some, mesh)[0])
         if good and show and not pictures and not (plan.phase[done:] != SL).any():
-            pictures.update({name: [array.tolist(), str(array.dtype)] for name, array in show(state.params).items()})
+            shown = show(jax.device_get(state.params))
+            pictures.update({name: [array.tolist(), str(array.dtype)] for name, array in shown.items()})
         stage.advance(done, of)
 
     started = time.perf_counter()
@@ -72,10 +75,11 @@ def run_trial(
             on_block=on_block,
             checkpoints=checkpoints,
             on_nonfinite=options.on_nonfinite,
+            mesh=mesh,
             **joint,
         )
     stage.skipped({trial.arm: run.skipped} if run.skipped else {})
-    reached, nats = accuracy(learner, run.state.params, judge_on)
+    reached, nats = accuracy(learner, run.state.params, judge_on, mesh)
     failure = None
     if run.failure is not None:
         too_many = {"too_many": run.failure.too_many} if run.failure.too_many else {}

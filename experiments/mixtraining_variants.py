@@ -18,6 +18,7 @@ from experiments.progress import RunProgress
 from experiments.provenance import provenance
 from experiments.result_files import write_json, write_text
 from experiments.run_folder import run_folder
+from experiments.run_mesh import batch_mesh
 from experiments.stages import skipped_steps
 from mixmin_jax import markdown as md
 from mixmin_jax.comparison import paired_difference, summary, verdict
@@ -69,6 +70,7 @@ VARIANTS: dict[str, Variant] = {
 def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -> dict[str, Any]:
     """Train every variant that differs from the others, at the first fraction; write variants.json and variants.md."""
     study = Study(domain, options)
+    batch_mesh(options)  # refuses what is not there
     variants = distinct(options)
     trials = {
         name: [_trial(study, variant, seed) for seed in range(options.seeds)] for name, variant in variants.items()

@@ -18,14 +18,15 @@ from experiments.molecule_mixture_plan import Plan, Target, describe_plan, ident
 from experiments.molecule_mixture_report import write_report, write_summary
 from experiments.molecule_mixture_results import build_metrics
 from experiments.molecule_mixture_stages import SeedResult, fingerprint_stage, run_seed
+from experiments.processes import together
 from experiments.progress import RunProgress
-from experiments.provenance import cpu_cores, provenance
+from experiments.provenance import provenance
 from experiments.result_files import write_json
 from experiments.run_folder import RunFolder, run_folder
+from experiments.run_mesh import see_devices
 from experiments.stages import Stages
 from mixmin_jax import markdown as md
 from mixmin_jax.molecule_report import conclusion
-from mixmin_jax.training.mesh import split_cpu
 
 DISTRIBUTIONS = (
     "mixmin_jax",
@@ -47,8 +48,9 @@ RESULTS = (  # patterns of the files that a run writes
 
 
 def main(config: MoleculeMixture) -> None:
-    split_cpu(min(cpu_cores(), 8))
-    plan = make_plan(read_molecules(config))
+    see_devices(config)
+    with together():
+        plan = make_plan(read_molecules(config))
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return

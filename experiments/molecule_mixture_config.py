@@ -4,14 +4,14 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from experiments.run_options import RunOptions
+from experiments.run_options import ManyModelsOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.boosted_trees import TreeRun
 from mixmin_jax.training.mlp_learner import MAX_BYTES, MlpRun
 
 
 @dataclasses.dataclass(frozen=True)
-class MoleculeMixture(RunOptions):
+class MoleculeMixture(ManyModelsOptions):
     """Find how to mix the data of other assays for a target assay, train on that mixture, report if it was worth it.
 
     With no arguments: a demonstration on structures that RDKit ships, with computed properties as assays.
@@ -102,6 +102,13 @@ class MoleculeMixture(RunOptions):
             raise InputError("--method active_set knows no squared error: use --method auto")
         if self.learner == "trees" and self.on_nonfinite == "skip":
             raise InputError("--on-nonfinite skip is for --learner mlp: trees have no steps that could be skipped")
+        if self.learner == "mlp":
+            self.check_batches(mlp__batch_size=self.mlp.batch_size)
+        elif self.mesh_source is not None or self.mesh_data > 1 or self.coordinator or self.distributed:
+            raise InputError(
+                "--learner trees runs in one process, on the cores of one machine: leave out --mesh-source,"
+                " --mesh-data, --coordinator and --distributed, or train perceptrons (--learner mlp)"
+            )
         if self.demonstration and (self.task == "regression" or self.smiles_column or self.ignore):
             raise InputError("--task, --smiles-column and --ignore describe a table: give --assays")
 

@@ -9,17 +9,16 @@ import itertools
 import math
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.molecule_mixture_config import MoleculeMixture
 from experiments.molecule_mixture_data import Split, choose_sources, choose_targets
 from experiments.result_files import file_name
+from experiments.run_mesh import whole_mesh
 from experiments.run_options import numbers_of
 from mixmin_jax.markdown import plural, si_count
 from mixmin_jax.mixture.baselines import natural_weights, random_mixtures, uniform_weights
 from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
-from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.mlp_learner import MlpLearner, models_at_once
 from mixmin_jax.training.weighted_examples import Learner, Loss
 
@@ -52,8 +51,8 @@ class Plan:
         """What trains proxies and target models."""
         if self.config.learner == "trees":
             return TreeLearner(self.config.trees, self.loss)
-        config, mesh = self.config, make_mesh(jax.device_count())
-        return MlpLearner(config.mlp, self.loss, mesh, config.max_bytes, config.on_nonfinite)
+        config = self.config
+        return MlpLearner(config.mlp, self.loss, whole_mesh(config), config.max_bytes, config.on_nonfinite)
 
     @property
     def loss(self) -> Loss:
@@ -162,7 +161,8 @@ def make_plan(split: Split) -> Plan:
         plan.random_RxA(target, seed)
     if plan.config.learner == "mlp":
         num_models, config = len(plan.proxy_columns), plan.config
-        models_at_once(config.mlp, num_models, len(split.is_test_N), config.bits, jax.device_count(), config.max_bytes)
+        devices = whole_mesh(config).shape["source"]
+        models_at_once(config.mlp, num_models, len(split.is_test_N), config.bits, devices, config.max_bytes)
     return plan
 
 

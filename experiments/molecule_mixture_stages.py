@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.certified_weights import TOLERANCE, certified_weights
 from experiments.molecule_mixture_plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target
+from experiments.run_mesh import own_rows, solver_mesh
 from experiments.stages import Product, Running, Stages, fingerprint
 from mixmin_jax.data.molecules import morgan_fingerprints, rdkit_version
 from mixmin_jax.mixture.baselines import best_random_mixture
@@ -174,13 +175,15 @@ class SeedStages:
     def _solve(self, rows: "TargetRows", columns_K: np.ndarray, proxies: CrossFitted) -> dict[str, Any]:
         plan = self._plan
         score_TxK = rows.of(proxies.heldout_NxM[:, np.searchsorted(plan.proxy_columns, columns_K)])
+        mesh = solver_mesh(plan.config)
+        mine = own_rows(mesh, len(score_TxK))
         names = [plan.split.names[a] for a in columns_K]
         objective: Objective = (
-            cross_entropy(rows.log_likelihoods(score_TxK), example_weights=rows.weight_T, sources=names)
+            cross_entropy(rows.log_likelihoods(score_TxK)[mine], example_weights=rows.weight_T[mine], sources=names)
             if plan.config.task == "classification"
-            else squared_error(score_TxK, rows.value_T, sources=names)
+            else squared_error(score_TxK[mine], rows.value_T[mine], sources=names)
         )
-        return certified_weights(objective, method=plan.config.method)[0]
+        return certified_weights(objective, method=plan.config.method, mesh=mesh)[0]
 
     def result(
         self,

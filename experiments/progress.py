@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from experiments.processes import is_first
+
 OnFraction = Callable[[int, int], None]  # (done, of how many)
 
 _EVERY = 60.0  # seconds between lines of one stage in a log
@@ -18,7 +20,7 @@ class RunProgress:
     """Shares of one total cost (in FLOPs, say); the time left is what the rest costs at the speed so far."""
 
     def __init__(self, total_cost: float, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stderr)
+        self._console = console or Console(file=sys.stderr, quiet=not is_first())
         self._total, self._done, self._spent, self._skipped = max(total_cost, 1e-9), 0.0, 0.0, 0.0
         self._bar = Progress(
             TextColumn("{task.description:<38}"),

@@ -39,7 +39,8 @@ def device() -> str:
     """Kind and number of the devices that JAX uses, and for a CPU how many cores stand behind them."""
     devices = jax.devices()
     cores = f" on {cpu_cores()} cores" if devices[0].platform == "cpu" else ""
-    return f"{len(devices)} x {devices[0].device_kind}{cores}"
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{len(devices)} x {devices[0].device_kind}{cores}{processes}"
 
 
 def cpu_cores() -> int:

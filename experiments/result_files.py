@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments.processes import is_first
 from mixmin_jax.errors import InputError
 
 SUMMARY_FILES = ("summary.md", "summary.png", "gains.md", "gains.png", "growth.png")  # of a run with several targets
@@ -62,7 +63,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`."""
+    """As `write_text`.  Of several processes the first alone writes."""
+    if not is_first():
+        return
     with replacing(path) as partial:
         partial.write_bytes(content)
 

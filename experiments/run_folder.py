@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.interruption import Interrupted, Interruption
+from experiments.processes import check_same, is_first, several, together
 from experiments.progress import RunProgress
 from experiments.provenance import command_words
 from experiments.result_files import PARTIAL, write_json
@@ -48,26 +49,45 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
     --overwrite another run's `results` (patterns of files in the folder) are removed; its stages stay.
 
     Raises InputError, before anything is changed, for a folder that holds another run (with what differs), an
-    unfinished one without --resume, something else, or that another process is writing to.
+    unfinished one without --resume, something else, or that another run is writing to.  Of several processes the first
+    claims the folder for all, and a signal waits for the end of a stage, or a block of a training, so that all stop.
     """
     out, new = options.out, json.loads(json.dumps(config))
-    _check_claim(options, new)
-    with _writable(out):
-        (out / STAGES).mkdir(parents=True, exist_ok=True)
-    with _locked(out), Interruption() as interruption:
-        differs = _check_claim(options, new)  # once more: a run may have ended between the two
-        if differs:
-            _remove(out, results)
-        _remove_partial(out)
-        write_json(out / CONFIG, new)
-        _write_status(out, complete=False)
+    check_same([str(out.absolute()), options.resume, options.overwrite, options.checkpoint_every, new])
+    with contextlib.ExitStack() as held:
+        interruption = held.enter_context(Interruption())
+        with together():
+            if is_first():
+                held.enter_context(_claimed(options, new, results))
+        if several():
+            held.enter_context(interruption.deferred())
         try:
             yield RunFolder(options, interruption)
         except BaseException as error:
             why = f"{error}: " if isinstance(error, (Interrupted, Stopped)) else ""
-            print(f"{why}incomplete; what is finished is kept in {out}. Go on with: {how_to_go_on()}", file=sys.stderr)
+            if is_first():
+                print(
+                    f"{why}incomplete; what is finished is kept in {out}. Go on with: {how_to_go_on()}", file=sys.stderr
+                )
             raise
         _write_status(out, complete=True)
+
+
+@contextlib.contextmanager
+def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]) -> Iterator[None]:
+    """The folder, claimed and held."""
+    out = options.out
+    _check_claim(options, new)
+    with _writable(out):
+        (out / STAGES).mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        differs = _check_claim(options, new)  # once more: a run may have ended between the two
+        if differs:
+            _remove(out, results)
+        _remove_partial(out)
+        write_json(out / CONFIG, dict(new))
+        _write_status(out, complete=False)
+        yield
 
 
 def how_to_go_on() -> str:

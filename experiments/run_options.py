@@ -1,4 +1,4 @@
-"""The options that all experiments with trainings share: where results go, and what happens to a run that stops."""
+"""The options that all experiments with trainings share: where results go, on which devices, and what a stop does."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -28,15 +28,71 @@ class RunOptions:
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
 
+    mesh_data: int = 1
+    """Devices over which the rows of every batch are split (and those of a solver)."""
+    coordinator: str | None = None
+    """Several processes: HOST:PORT of the one with --process-id 0. Start the same command in each, with its own
+    --process-id and an --out that all see."""
+    num_processes: int | None = None
+    """Several processes: how many."""
+    process_id: int | None = None
+    """Several processes: which one this is, from 0 on."""
+    distributed: bool = False
+    """Several processes, started by Slurm, Open MPI, Kubernetes or on a TPU pod: all of that follows from there."""
+
     def __post_init__(self) -> None:
         if self.checkpoint_every < 1:
             raise InputError(f"--checkpoint-every must be at least 1, not {self.checkpoint_every}")
         if self.resume and self.overwrite:
             raise InputError("--resume goes on with the run in --out, --overwrite replaces it: give one of them")
+        if self.mesh_data < 1:
+            raise InputError(f"--mesh-data must be at least 1, not {self.mesh_data}")
+        self._check_processes()
+
+    def _check_processes(self) -> None:
+        place = (self.coordinator, self.num_processes, self.process_id)
+        if self.distributed and any(given is not None for given in place):
+            raise InputError(
+                "--distributed takes --coordinator, --num-processes and --process-id from the cluster: leave them out"
+            )
+        if any(given is not None for given in place) and None in place:
+            raise InputError("--coordinator, --num-processes and --process-id belong together: give all three")
+        if self.coordinator is None or self.num_processes is None or self.process_id is None:
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+            raise InputError(f"--coordinator must be HOST:PORT, as in 10.0.0.1:1234, not {self.coordinator}")
+        if not 0 <= self.process_id < self.num_processes:
+            raise InputError(
+                f"--process-id must be 0 or more and less than --num-processes, not {self.process_id} of"
+                f" {self.num_processes}"
+            )
+
+    def check_batches(self, **sizes: int) -> None:
+        """Raise InputError for a batch, by the name of its option, that does not divide over --mesh-data."""
+        for name, size in sizes.items():
+            if size % self.mesh_data:
+                raise InputError(
+                    f"--{name.replace('__', '.').replace('_', '-')} {size} does not divide over --mesh-data"
+                    f" {self.mesh_data}"
+                )
 
 
-# Options that change no number of a run.
-NO_NUMBER = tuple(field.name for field in dataclasses.fields(RunOptions) if field.name != "on_nonfinite")
+@dataclasses.dataclass(frozen=True)
+class ManyModelsOptions(RunOptions):
+    """Options of every run that trains many models at once."""
+
+    mesh_source: int | None = None
+    """Devices over which models are split. Default: all; on a CPU one virtual device per core, at most 8."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mesh_source is not None and self.mesh_source < 1:
+            raise InputError(f"--mesh-source must be at least 1, not {self.mesh_source}")
+
+
+# Options that change no number of a run (beyond rounding: sums over devices have another order).
+NO_NUMBER = tuple(field.name for field in dataclasses.fields(ManyModelsOptions) if field.name != "on_nonfinite")
 
 
 def numbers_of(config: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:

@@ -4,17 +4,20 @@ import contextlib
 import hashlib
 import json
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from experiments.interruption import Interruption
+from experiments.interruption import Interrupted, Interruption
+from experiments.processes import any_process, is_first
 from experiments.progress import OnFraction, RunProgress
 from experiments.result_files import replacing
 from experiments.run_options import RunOptions
+from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 
 Product = dict[str, Any]  # NumPy arrays, and anything else that JSON can hold
@@ -42,6 +45,9 @@ class Stages:
 
     A stage that trains leaves checkpoints, `checkpoint_every` steps apart, until its product is written: it then goes
     on from the newest.  A signal stops the run (`Interrupted`), in a training after its state was saved.
+
+    Of several processes the first says which products are there, and writes those that all compute; the others read
+    them.  A signal to one of them stops all.
     """
 
     def __init__(
@@ -72,11 +78,11 @@ class Stages:
         product that cannot be read (cut off, damaged) is made again.
         """
         stamp, path = fingerprint(inputs), self._folder / f"{name}.npz"
-        found = _read(path, stamp)
+        found = _read(path, stamp) if is_first() else None
         saved, opened = self._folder / f"{name}.checkpoints", list[Checkpoints]()
-        if found is not None:
+        if any_process(found is not None):
             self._progress.skip(name, cost)
-            product, record = found
+            product, record = found or _read_from_first(path, stamp)
         else:
             started, skipped = time.perf_counter(), dict[str, int]()
 
@@ -87,9 +93,14 @@ class Stages:
                 product = compute(Running(advance, lambda: self._checkpoints(saved, stamp, opened), skipped.update))
             seconds = time.perf_counter() - started + earlier()
             record = {"seconds": seconds, "made_by": self._made_by, "skipped": skipped}
-            _write(path, stamp, record, product)
-        shutil.rmtree(saved, ignore_errors=True)
-        self._interruption.check()
+            if is_first():
+                _write(path, stamp, record, product)
+            if any_process(False) or not is_first():  # all wait for the first to have written
+                product, record = _read_from_first(path, stamp)
+        if is_first():
+            shutil.rmtree(saved, ignore_errors=True)
+        if any_process(self._interruption.requested()):
+            self._stop()
         self.records[name] = StageRecord(record["seconds"], record["made_by"], target, record.get("skipped", {}))
         return product
 
@@ -109,8 +120,11 @@ class Stages:
                 yield checkpoints
         except Stopped as stopped:
             self._progress.tell(f"{folder.stem}: {stopped}")
-            self._interruption.check()
-            raise
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        self._interruption.check()
+        raise Interrupted(signal.SIGTERM)  # another process was told to
 
     def commits(self) -> list[str]:
         """Where the code of all stages so far stood."""
@@ -155,6 +169,14 @@ def _product(file: Any) -> tuple[Product, dict[str, Any]]:
     if sorted(arrays) != record.pop("arrays", sorted(arrays)):
         raise ValueError("the archive's directory is damaged: arrays are missing")
     return json.loads(str(file["values"])) | arrays, record
+
+
+def _read_from_first(path: Path, stamp: str) -> tuple[Product, dict[str, Any]]:
+    """What the first process has written."""
+    found = _read(path, stamp)
+    if found is None:
+        raise InputError(f"{path}: another process wrote it, but it cannot be read here; name an --out that all see")
+    return found
 
 
 def _write(path: Path, stamp: str, record: dict[str, Any], product: Product) -> None:

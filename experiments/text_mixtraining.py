@@ -18,6 +18,8 @@ from experiments.command_line import run
 from experiments.data_sets import text_record
 from experiments.mixtraining_config import MixTrainingOptions
 from experiments.mixtraining_run import run_experiment
+from experiments.processes import together
+from experiments.run_mesh import see_devices
 from experiments.text_mixtraining_data import text_domain
 from mixmin_jax.data.installed_text import installed_sources
 from mixmin_jax.data.sources import read_sources
@@ -96,23 +98,25 @@ def text_model(
 
 
 def main(config: TextMixTraining) -> None:
-    sources = read_sources(*config.sources, field=config.field) if config.sources else installed_sources()
-    model = text_model(config.model, config.length, (len(sources),), config.pool, config.bfloat16)
-    params = jax.eval_shape(text_learner(model, config.ssl_mask).init, jax.random.key(0))
-    field = config.field if config.sources else None
-    domain = text_domain(
-        sources,
-        model,
-        config.model,
-        config.batch_size,
-        config.windows,
-        config.test_windows,
-        config.test_fraction,
-        config.validation_fraction,
-        config.split_seed,
-        {part: num_parameters(tree) for part, tree in params.items()},
-        [text_record("class", corpus, field) for corpus in sources],
-    )
+    see_devices(config)
+    with together():
+        sources = read_sources(*config.sources, field=config.field) if config.sources else installed_sources()
+        model = text_model(config.model, config.length, (len(sources),), config.pool, config.bfloat16)
+        params = jax.eval_shape(text_learner(model, config.ssl_mask).init, jax.random.key(0))
+        field = config.field if config.sources else None
+        domain = text_domain(
+            sources,
+            model,
+            config.model,
+            config.batch_size,
+            config.windows,
+            config.test_windows,
+            config.test_fraction,
+            config.validation_fraction,
+            config.split_seed,
+            {part: num_parameters(tree) for part, tree in params.items()},
+            [text_record("class", corpus, field) for corpus in sources],
+        )
     run_experiment("text_mixtraining", domain, config, demonstration=config.demonstration)
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from experiments.command_line import run
 from experiments.data_sets import Record
+from experiments.processes import together
 from experiments.progress import RunProgress
-from experiments.provenance import cpu_cores, provenance
+from experiments.provenance import provenance
 from experiments.result_files import write_json
 from experiments.run_folder import RunFolder, run_folder
+from experiments.run_mesh import see_devices
 from experiments.stages import Product, Stages
 from experiments.text_mixture_config import PRESETS, TextMixture
 from experiments.text_mixture_data import Target, data_sets, read_text, split_target, take_care
@@ -25,7 +27,6 @@ from experiments.text_mixture_results import build_metrics, identity
 from experiments.text_mixture_stages import SOLVED_ARMS, SeedResult, overlap_stage, run_seed
 from mixmin_jax import markdown as md
 from mixmin_jax.report import conclusion
-from mixmin_jax.training.mesh import split_cpu
 
 DISTRIBUTIONS = (
     *("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "lightgbm", "matplotlib"),
@@ -38,15 +39,16 @@ RESULTS = (  # patterns of the files that a run writes
 
 
 def main(config: TextMixture) -> None:
-    split_cpu((config.mesh_source or max(min(cpu_cores(), 8) // config.mesh_data, 1)) * config.mesh_data)
-    sources, targets = read_text(config.sources, config.target, config.field)
-    records = data_sets(sources, targets, None if config.demonstration else config.field)  # of all that was read
-    sources, care = take_care(sources, targets, config.sources, config.sources_info, config.drop_duplicates)
-    splits = tuple(
-        split_target(target, config.fit_fraction, config.split_seed, config.fit_bytes, config.test_bytes)
-        for target in targets
-    )
-    plan = make_plan(config, sources, splits, care)
+    see_devices(config)
+    with together():
+        sources, targets = read_text(config.sources, config.target, config.field)
+        records = data_sets(sources, targets, None if config.demonstration else config.field)  # of all that was read
+        sources, care = take_care(sources, targets, config.sources, config.sources_info, config.drop_duplicates)
+        splits = tuple(
+            split_target(target, config.fit_fraction, config.split_seed, config.fit_bytes, config.test_bytes)
+            for target in targets
+        )
+        plan = make_plan(config, sources, splits, care)
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from experiments.run_options import RunOptions
+from experiments.run_options import ManyModelsOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
@@ -15,7 +15,7 @@ DEMO_MODEL = LanguageModelRun(TransformerConfig(96, 3, 4), tokens=307_200, learn
 
 
 @dataclasses.dataclass(frozen=True)
-class TextMixture(RunOptions):
+class TextMixture(ManyModelsOptions):
     """Find the weights of several text sources for a target, train the target model on them, report if it was worth it.
 
     With no arguments: a demonstration on text that every Python installation carries. Presets: demo (minutes on a
@@ -63,11 +63,8 @@ class TextMixture(RunOptions):
     """The same for the part that is reported on."""
     tokens_on: Literal["auto", "device", "host"] = "auto"
     """Where the sources' tokens live: device memory, or the host (fed through Grain, the same examples in the same
-    order). auto: the device, up to 2^31 tokens."""
-    mesh_source: int | None = None
-    """Devices over which models are split. Default: all; on a CPU one virtual device per core, at most 8."""
-    mesh_data: int = 1
-    """Devices over which each model's batch is split."""
+    order; of several processes each reads what its own devices train on). auto: the device, up to 2^31 tokens, and the
+    host for several processes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,13 +85,7 @@ class TextMixture(RunOptions):
             )
         if min(self.fit_bytes, self.test_bytes) < 1:
             raise InputError("--fit-bytes and --test-bytes must be positive")
-        if self.mesh_data < 1 or (self.mesh_source is not None and self.mesh_source < 1):
-            raise InputError("--mesh-source and --mesh-data must be at least 1")
-        for name, part in (("proxy", self.proxy), ("model", self.model)):
-            if part.batch_size % self.mesh_data:
-                raise InputError(
-                    f"--{name}.batch-size {part.batch_size} does not divide over --mesh-data {self.mesh_data}"
-                )
+        self.check_batches(proxy__batch_size=self.proxy.batch_size, model__batch_size=self.model.batch_size)
         if self.proxy.sequence_length != self.model.sequence_length:
             raise InputError(
                 "--proxy.sequence-length and --model.sequence-length must be equal: both read the same windows"

@@ -9,6 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.language_model_stages import scoring_flops, training_flops
+from experiments.processes import several
+from experiments.run_mesh import models_mesh, whole_mesh
 from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Care, Target
 from mixmin_jax.data.documents import Corpus
@@ -19,7 +21,6 @@ from mixmin_jax.markdown import plural, share_of, si_count
 from mixmin_jax.mixture.baselines import fit_under_caps, natural_weights, random_mixtures, uniform_weights
 from mixmin_jax.mixture.regmix import LIGHTGBM_MIN_RUNS, require_lightgbm
 from mixmin_jax.training.language_model import LanguageModelRun, num_parameters
-from mixmin_jax.training.mesh import make_mesh, source_devices
 from mixmin_jax.training.proxies import MAX_DEVICE_TOKENS
 
 SHARED_ARMS = ("uniform", "natural")  # the same for every target: trained once, scored on all
@@ -60,7 +61,7 @@ class Plan:
     def tokens_on(self) -> str:
         if self.config.tokens_on != "auto":
             return self.config.tokens_on
-        return "device" if len(self.store.tokens) <= MAX_DEVICE_TOKENS else "host"
+        return "device" if len(self.store.tokens) <= MAX_DEVICE_TOKENS and not several() else "host"
 
     def run(self, role: Role) -> LanguageModelRun:
         return self.config.proxy if role == "proxy" else self.config.model
@@ -71,9 +72,7 @@ class Plan:
         return {"sources": {corpus.name: corpus.fingerprint for corpus in self.sources}, "length": self.store.length}
 
     def mesh(self, num_models: int) -> Mesh:
-        data = self.config.mesh_data
-        present = self.config.mesh_source or max(jax.device_count() // data, 1)
-        return make_mesh(source_devices(num_models, present), data)
+        return models_mesh(self.config, num_models)
 
     # Mixtures that do not depend on any proxy -------------------------------------------------------------------
 
@@ -142,7 +141,7 @@ def make_plan(
     plan = Plan(config, sources, targets, store, care or Care())
     if plan.tokens_on == "device" and len(store.tokens) > MAX_DEVICE_TOKENS:
         raise InputError(f"{len(store.tokens)} tokens are too many for --tokens-on device: use host, or auto")
-    make_mesh(config.mesh_source or 1, config.mesh_data)  # refuses what is not there
+    whole_mesh(config)  # refuses what is not there
     if plan.regmix_model == "lightgbm":
         require_lightgbm()
     bounds_K = plan.upper_bounds_K

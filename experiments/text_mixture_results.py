@@ -121,7 +121,7 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
     data = ("sources", "sources_info", "drop_duplicates", "target", "field")  # by the hashes of what is trained on
-    elsewhere = (*data, "tokens_on", "mesh_source", "mesh_data")
+    elsewhere = (*data, "tokens_on")
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
         "data": plan.inputs["sources"],
         "targets": {target.name: target.corpus.fingerprint for target in plan.targets},

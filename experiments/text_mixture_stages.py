@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments.certified_weights import TOLERANCE, certified_weights
 from experiments.language_model_stages import Models, score_models, train_models
+from experiments.run_mesh import own_rows, solver_mesh
 from experiments.stages import Product, Running, Stages
 from experiments.text_mixture_data import NGRAM_SHARE, NGRAM_WORDS, Target
 from experiments.text_mixture_plan import COMBINED, OWN_ARMS, SHARED_ARMS, Plan, Role
@@ -277,12 +278,15 @@ def _solver_settings(plan: Plan) -> dict[str, Any]:
 
 def _objective(plan: Plan, logp_NxK: np.ndarray, num_bytes: int) -> CrossEntropy:
     """The loss of the mixture on the fit part, in nats per byte."""
-    return cross_entropy(logp_NxK, example_weights=np.full(len(logp_NxK), 1 / num_bytes), sources=plan.names)
+    mine_NxK = logp_NxK[own_rows(solver_mesh(plan.config), len(logp_NxK))]
+    return cross_entropy(mine_NxK, example_weights=np.full(len(mine_NxK), 1 / num_bytes), sources=plan.names)
 
 
 def _solve(plan: Plan, objective: Objective | WorstCase) -> dict[str, Any]:
     """The weights that minimise a loss in nats per byte, with their certificate."""
-    record, solution = certified_weights(objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K)
+    record, solution = certified_weights(
+        objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K, mesh=solver_mesh(plan.config)
+    )
     return record | ({} if solution.targets is None else {"targets": _per_target(plan, solution.targets)})
 
 

@@ -1,6 +1,8 @@
 """Batches for text that does not fit on the device: read on the host, through Grain.
 
-The examples and their order are those of `mixing.draw`, so that both paths train the same models.
+The examples and their order are those of `mixing.draw`, so that both paths train the same models.  Where a mesh spreads
+models and batches, a process reads the windows that its own devices train on, and no others.
+
 Axes: M models, B batch, L positions, T steps of a block.
 """
 
@@ -9,35 +11,76 @@ from collections.abc import Iterator, Sequence
 import grain
 import jax
 import numpy as np
+from jax.sharding import Sharding
 
 from mixmin_jax.data.mixing import MixingPlan, draw
 from mixmin_jax.data.tokens import TokenStore
 
+Part = tuple[int, int, int, int]  # models from, to; rows of each batch from, to
+
 
 class MixtureBatches(grain.sources.RandomAccessDataSource):
-    """Element t is block t of the run: tokens_TxMxBx(L+1), for the step ranges given."""
+    """Element t is block t of the run, tokens_TxMxBx(L+1) for the step ranges given: its `parts`, a tuple."""
 
-    def __init__(self, store: TokenStore, plan: MixingPlan, batch_size: int, bounds: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        plan: MixingPlan,
+        batch_size: int,
+        bounds: Sequence[tuple[int, int]],
+        parts: Sequence[Part],
+    ) -> None:
         cpu = jax.local_devices(backend="cpu")[0]
-        self._plan = jax.device_put(jax.device_get(plan), cpu)
+        self._plans = [jax.device_put(jax.tree.map(lambda x, p=part: x[p[0] : p[1]], plan), cpu) for part in parts]  # type: ignore[misc]
         self._draw = jax.jit(jax.vmap(draw, in_axes=(0, None), out_axes=1))
-        self._store, self._batch_size, self._bounds = store, batch_size, bounds
+        self._store, self._batch_size, self._bounds, self._parts = store, batch_size, bounds, parts
 
     def __len__(self) -> int:
         return len(self._bounds)
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         first, last = self._bounds[index]
         example_TxB = np.arange(first * self._batch_size, last * self._batch_size).reshape(last - first, -1)
-        source, window = (np.asarray(x) for x in self._draw(self._plan, example_TxB))
+        return tuple(
+            self._windows(plan, example_TxB[:, begin:end])
+            for plan, (_, _, begin, end) in zip(self._plans, self._parts, strict=True)
+        )
+
+    def _windows(self, plan: MixingPlan, example_TxB: np.ndarray) -> np.ndarray:
+        source, window = (np.asarray(x) for x in self._draw(plan, example_TxB))
         store = self._store
         start = store.starts_K[source] + window.astype(np.int64) * store.length
         return store.tokens[start[..., None] + np.arange(store.length + 1)]
 
 
 def host_blocks(
-    store: TokenStore, plan: MixingPlan, batch_size: int, bounds: Sequence[tuple[int, int]]
-) -> Iterator[np.ndarray]:
-    """The blocks in order, two read ahead while the device works."""
-    dataset = grain.MapDataset.source(MixtureBatches(store, plan, batch_size, bounds))
+    store: TokenStore, plan: MixingPlan, batch_size: int, bounds: Sequence[tuple[int, int]], parts: Sequence[Part]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Parts of the blocks in order, two blocks read ahead while the device works."""
+    dataset = grain.MapDataset.source(MixtureBatches(store, plan, batch_size, bounds, parts))
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)))
+
+
+def sharded_blocks(
+    store: TokenStore,
+    plan: MixingPlan,
+    batch_size: int,
+    bounds: Sequence[tuple[int, int]],
+    sharding: Sharding,
+) -> Iterator[jax.Array]:
+    """The blocks in order, as tokens_TxMxBx(L+1) on the devices of `sharding`, which may split the axes M and B.
+
+    `plan` has a leading axis of M models, on the host.  A process reads the parts of its own devices.
+    """
+    num_models = len(plan.words)
+    shapes = [(last - first, num_models, batch_size, store.length + 1) for first, last in bounds]
+
+    def part(index: tuple[slice, ...]) -> Part:
+        models, rows = index[1].indices(num_models), index[2].indices(batch_size)
+        return models[0], models[1], rows[0], rows[1]
+
+    places = sharding.addressable_devices_indices_map((1, num_models, batch_size, 1))
+    mine = sorted({part(index) for index in places.values() if index is not None})
+    for shape, block in zip(shapes, host_blocks(store, plan, batch_size, bounds, mine), strict=True):
+        held = dict(zip(mine, block, strict=True))
+        yield jax.make_array_from_callback(shape, sharding, lambda index, held=held: held[part(index)])  # type: ignore[misc]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
@@ -22,6 +23,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.loop import BLOCK_STEPS
+from mixmin_jax.training.mesh import over_batch, put, replicated
 from mixmin_jax.training.nonfinite import (
     OnNonfinite,
     Skipped,
@@ -334,12 +336,16 @@ def train(
     *,
     joint: Learner | None = None,
     two_passes: bool = False,
+    mesh: Mesh | None = None,
     block_steps: int = BLOCK_STEPS,
     on_block: OnBlock | None = None,
     checkpoints: Checkpoints | None = None,
     on_nonfinite: OnNonfinite = "stop",
 ) -> TrainRun:
     """Train by `plan`: step t on `fetch(t, key_t, *data)`; `joint` and `two_passes` are those of `make_step`.
+
+    With a `mesh` the rows of every batch are split over its `data` axis (devices along `source` repeat each other);
+    parameters and `data` are on all devices.
 
     Steps run in blocks of `block_steps`, the last one filled up with steps that do nothing.  So one compiled program
     serves all plans, as long as learners and fetch are the same objects and shapes stay; neither blocks nor padding
@@ -349,15 +355,17 @@ def train(
     newest, and ends as if it had not been interrupted, to the bit.
 
     Raises InputError before any training for a plan that is none, for SL or joint steps without labels, and for rows
-    that do not fit together; `Stopped` where `checkpoints` was asked to stop.
+    that do not fit together, or do not divide over the mesh; `Stopped` where `checkpoints` was asked to stop.
     """
     check_plan(plan)
     if block_steps < 1:
         raise InputError(f"block_steps must be at least 1, not {block_steps}")
-    _check_batch(jax.eval_shape(fetch, *_step_and_key(), *data), plan)
-    block = _compiled_block(learner, optimizer, joint, two_passes, fetch)
-    data = jax.device_put(data)
-    state, failure = _compiled_init(learner, optimizer, on_nonfinite)(key), None
+    batch = jax.eval_shape(fetch, *_step_and_key(), *data)
+    _check_batch(batch, plan)
+    _check_rows(batch, mesh)
+    block = _compiled_block(learner, optimizer, joint, two_passes, fetch, mesh)
+    data = jax.device_put(data) if mesh is None else put(data, replicated(mesh))
+    state, failure = _compiled_init(learner, optimizer, on_nonfinite, mesh)(key), None
     num_steps = len(plan.phase)
     losses = Losses(*(np.full(num_steps, np.nan, np.float32) for _ in Losses._fields))
     start = 0
@@ -499,6 +507,13 @@ def _check_batch(batch: Batch, plan: StepPlan) -> None:
             )
 
 
+def _check_rows(batch: Batch, mesh: Mesh | None) -> None:
+    devices = 1 if mesh is None else mesh.shape["data"]
+    for leaf in jax.tree.leaves(batch):
+        if len(leaf) % devices:
+            raise InputError(f"a batch has {len(leaf)} rows, which do not divide over {devices} devices (data)")
+
+
 def _padded(plan: StepPlan, first: int, last: int, length: int) -> StepPlan:
     """Rows first to last - 1, and steps that do nothing up to the length of a block."""
     fill = length - (last - first)
@@ -508,19 +523,31 @@ def _padded(plan: StepPlan, first: int, last: int, length: int) -> StepPlan:
 
 @functools.lru_cache(maxsize=8)
 def _compiled_init(
-    learner: Learner, optimizer: OptimizerSettings, on_nonfinite: OnNonfinite
+    learner: Learner, optimizer: OptimizerSettings, on_nonfinite: OnNonfinite, mesh: Mesh | None
 ) -> Callable[..., MixState]:
-    return jax.jit(functools.partial(init_state, learner, optimizer, on_nonfinite=on_nonfinite))
+    placed = None if mesh is None else replicated(mesh)
+    init = functools.partial(init_state, learner, optimizer, on_nonfinite=on_nonfinite)
+    return jax.jit(init, out_shardings=placed)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled_block(
-    learner: Learner, optimizer: OptimizerSettings, joint: Learner | None, two_passes: bool, fetch: Fetch
+    learner: Learner,
+    optimizer: OptimizerSettings,
+    joint: Learner | None,
+    two_passes: bool,
+    fetch: Fetch,
+    mesh: Mesh | None,
 ) -> Callable[..., tuple[MixState, Losses]]:
     """A block of steps: one program per length of blocks and shape of data."""
-    step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=fetch)
+
+    def spread(step: jax.Array, key: jax.Array, *data: PyTree) -> Batch:
+        batch = fetch(step, key, *data)
+        return batch if mesh is None else jax.lax.with_sharding_constraint(batch, over_batch(mesh))
+
+    step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=spread)
 
     def block(state: MixState, rows: StepPlan, *data: PyTree) -> tuple[MixState, Losses]:
         return jax.lax.scan(lambda s, row: step(s, row, *data), state, rows)
 
-    return jax.jit(block, donate_argnums=0)
+    return jax.jit(block, donate_argnums=0, out_shardings=None if mesh is None else replicated(mesh))

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Float32, Int, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.mlp import BitMLP
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.loop import TrainState, compile_block, init_state, make_train_step, warmup_cosine
-from mixmin_jax.training.mesh import make_mesh, over_models, replicated
+from mixmin_jax.training.mesh import gathered, make_mesh, over_batch, over_models, put, replicated
 from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, too_many, too_many_in_words
 from mixmin_jax.training.proxies import Diverged
 from mixmin_jax.training.weighted_examples import (
@@ -183,7 +183,7 @@ def train_mlps(
     num_steps = run.num_steps(len(used_U))
     order_TxB = visiting_order(used_U, num_steps, run.batch_size, order_key)
     programs = compiled(run, loss, mesh, num_steps, on_nonfinite)
-    features = jax.device_put(features_NxD, replicated(mesh))
+    features = put(features_NxD, replicated(mesh))
     scores_NxM, skipped_M = np.zeros((num_molecules, num_models), np.float32), np.zeros(num_models, np.int32)
     firsts = range(0, num_models, group)
     steps_in_all, start = len(firsts) * num_steps, 0
@@ -284,11 +284,10 @@ def compiled(run: MlpRun, loss: Loss, mesh: Mesh, num_steps: int, on_nonfinite: 
     state_axes: Any = TrainState(step=None, params=0, opt_state=0, key=None, skipped=0)  # type: ignore[arg-type]
     batch_axes: Any = _Batch(None, 0, 0, 0)  # type: ignore[arg-type]
     step = jax.vmap(train_step, in_axes=(state_axes, batch_axes), out_axes=(state_axes, 0))
-    over_batch = NamedSharding(mesh, PartitionSpec("data"))
     models, whole = over_models(mesh), replicated(mesh)
 
     def fetch(rows_B: jax.Array, bits: jax.Array, target: jax.Array, weight: jax.Array, offset: jax.Array) -> _Batch:
-        bits_BxD = jax.lax.with_sharding_constraint(bits[rows_B], over_batch)
+        bits_BxD = jax.lax.with_sharding_constraint(bits[rows_B], over_batch(mesh))
         return _Batch(bits_BxD, target[:, rows_B], weight[:, rows_B], offset)
 
     @functools.partial(jax.jit, out_shardings=TrainState(whole, models, models, whole, models))  # type: ignore[arg-type]
@@ -346,7 +345,7 @@ def _put(
         return np.concatenate([rows, np.zeros((group - len(rows), *rows.shape[1:]), rows.dtype)])
 
     arrays = (examples.target_MxN, examples.weight_MxN * np.float32(scale), base_scores(examples, loss))
-    return jax.device_put(tuple(map(padded, arrays)), over_models(mesh))
+    return put(tuple(map(padded, arrays)), over_models(mesh))
 
 
 def _train(
@@ -367,9 +366,9 @@ def _train(
 
     def report(first: int, loss_TxM: jax.Array, skipped_M: Skipped | tuple[()]) -> None:
         if skipped_M:
-            _check_skipped(skipped_M, len(order_TxB), names, run)
+            _check_skipped(gathered(skipped_M), len(order_TxB), names, run)
         else:
-            _check_finite(np.asarray(loss_TxM)[:, : len(names)], first, names, run)
+            _check_finite(gathered(loss_TxM)[:, : len(names)], first, names, run)
         advance(first + block_steps)
 
     pending: tuple[int, jax.Array, Skipped | tuple[()]] | None = None
@@ -409,5 +408,5 @@ def _score(
 ) -> Float32[np.ndarray, "M N"]:
     blocks = -(-len(features) // batch_size)
     rows_SxB = np.minimum(np.arange(blocks * batch_size), len(features) - 1).reshape(blocks, batch_size)
-    score_SxMxB = np.asarray(score(params, rows_SxB, features, offset_M))
+    score_SxMxB = gathered(score(params, rows_SxB, features, offset_M))
     return np.moveaxis(score_SxMxB, 1, 0).reshape(len(offset_M), -1)[:, : len(features)]

@@ -14,14 +14,22 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from mixmin_jax.data.host_batches import host_blocks
+from mixmin_jax.data.host_batches import sharded_blocks
 from mixmin_jax.data.mixing import MixingPlan, draw, gather_windows, make_plan
 from mixmin_jax.data.tokens import TokenStore
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
-from mixmin_jax.training.mesh import make_mesh, over_models, over_models_and_batch, replicated
+from mixmin_jax.training.mesh import (
+    gathered,
+    make_mesh,
+    over_models,
+    over_models_and_batch,
+    over_steps_models_and_batch,
+    put,
+    replicated,
+)
 from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counters, too_many, too_many_in_words
 from mixmin_jax.training.source_monitor import SourceMonitor, empty_monitor, observe
 
@@ -66,9 +74,10 @@ def train_on_mixtures(
     All models start from the same parameters and share the key of their data order (common random numbers), so
     that differences between them come from the mixtures.  M is padded to the mesh's `source` axis with copies whose
     results are dropped.  `tokens_on="host"` feeds the same examples in the same order through Grain, for text that
-    does not fit on the device.  With `checkpoints` the run goes on from the newest, on whatever mesh, and ends as if it
-    had not been interrupted, to the bit where the mesh is the same.  With `monitor_sources` the step also returns the
-    loss of each window, and these are summed by source; without, its program is the same as if there were no monitors.
+    does not fit on the device; of several processes each then reads the windows of its own devices only.  With
+    `checkpoints` the run goes on from the newest, on whatever mesh, and ends as if it had not been interrupted, to the
+    bit where the mesh is the same.  With `monitor_sources` the step also returns the loss of each window, and these are
+    summed by source; without, its program is the same as if there were no monitors.
 
     With `on_nonfinite="skip"` a step whose loss or gradient is not finite changes nothing of that model, and touches no
     other; the model goes on with its next batch.
@@ -88,7 +97,7 @@ def train_on_mixtures(
     init_key, order_key = jax.random.split(key)
     plans = [make_plan(order_key, w_K, store.windows_K, run.num_windows, max_epochs) for w_K in weights_MxK]
     plans += plans[:1] * (padded - num_models)
-    plan = jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans), over_models(mesh))
+    plan = jax.tree.map(lambda *leaves: np.stack(leaves), *plans)
     state = compiled_init(run, padded, mesh, on_nonfinite)(init_key)
 
     losses_TxM = np.full((run.num_steps, num_models), np.nan, np.float32)
@@ -109,7 +118,7 @@ def train_on_mixtures(
         loss_TxM, window_loss_TxMxB = metrics if monitor_sources else (metrics, None)
         losses_TxM[first:last] = _checked(loss_TxM, skipped_M, first, num_models, names, run)
         if monitors:
-            own_loss_TxMxB = np.asarray(window_loss_TxMxB)[:, :num_models]
+            own_loss_TxMxB = gathered(window_loss_TxMxB)[:, :num_models]
             monitors[0] = observe(monitors[0], first, own_loss_TxMxB, np.asarray(source_TxMxB))
         if on_block:
             on_block(last, run.num_steps, losses_TxM[last - 1])
@@ -128,7 +137,7 @@ def train_on_mixtures(
     if pending is not None:
         report(*pending)
     draws_MxK = np.stack([np.asarray(p.counts_K) for p in plans[:num_models]])
-    skipped_M = np.asarray(state.skipped.in_all)[:num_models] if state.skipped else np.zeros(num_models, int)
+    skipped_M = gathered(state.skipped.in_all)[:num_models] if state.skipped else np.zeros(num_models, int)
     return TrainedModels(_without_padding(state.params, num_models), losses_TxM, draws_MxK, skipped_M, *monitors)
 
 
@@ -139,8 +148,12 @@ def _without_padding(tree: Any, num_models: int) -> Any:
 def _with_padding(tree: Any, padded: int, mesh: Mesh) -> Any:
     """On the mesh, with copies of the first model up to `padded`."""
     missing = padded - len(jax.tree.leaves(tree)[0])
-    full = jax.tree.map(lambda leaf: jnp.concatenate([leaf, *[leaf[:1]] * missing]), tree)
-    return jax.device_put(full, over_models(mesh))
+
+    @functools.partial(jax.jit, out_shardings=over_models(mesh))
+    def fill(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.concatenate([leaf, *[leaf[:1]] * missing]), tree)
+
+    return fill(tree)
 
 
 def _bounds(num_steps: int, block_steps: int, start: int) -> list[tuple[int, int]]:
@@ -162,12 +175,13 @@ def _feed(
     """The compiled block for this data path, and what to scan in each block."""
     if tokens_on == "host":
         train = compiled_block(run, mesh, "host", monitor_sources)
-        return train, (jax.device_put(b) for b in host_blocks(store, plan, run.batch_size, bounds))
+        return train, sharded_blocks(store, plan, run.batch_size, bounds, over_steps_models_and_batch(mesh))
     if tokens_on != "device":
         raise InputError(f"tokens_on must be 'device' or 'host', not {tokens_on!r}")
     if len(store.tokens) > MAX_DEVICE_TOKENS:
         raise InputError(f"{len(store.tokens)} tokens are too many for the device: use tokens_on='host'")
-    tokens, starts_K = jax.device_put((store.tokens, store.starts_K.astype(np.int32)), replicated(mesh))
+    tokens, starts_K = put((store.tokens, store.starts_K.astype(np.int32)), replicated(mesh))
+    plan = put(plan, over_models(mesh))
     train = compiled_block(run, mesh, "device", monitor_sources)
 
     def blocks() -> Iterator[Any]:
@@ -229,8 +243,9 @@ def _checked(
     names: tuple[str, ...],
     run: LanguageModelRun,
 ) -> Float[np.ndarray, "T M"]:
-    loss = np.asarray(loss_TxM)[:, :num_models]
+    loss = gathered(loss_TxM)[:, :num_models]
     if skipped_M:
+        skipped_M = Skipped(*gathered(skipped_M))
         if (bad_M := too_many(skipped_M, run.num_steps)[:num_models]).any():
             m = int(bad_M.argmax())
             found = too_many_in_words(int(skipped_M.in_all[m]), int(skipped_M.longest[m]), run.num_steps)

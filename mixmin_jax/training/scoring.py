@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
@@ -16,9 +15,9 @@ from jaxtyping import Float, Int
 from mixmin_jax.data.tokens import SEPARATOR
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import token_log_likelihoods
-from mixmin_jax.training.mesh import make_mesh, over_models, over_models_and_batch, replicated
+from mixmin_jax.training.mesh import gathered, make_mesh, over_models, over_models_and_batch, put, replicated
 
-ROWS = 16  # rows scored together; few, so that a CPU's caches hold the logits
+ROWS = 16  # rows scored together, or a few more that divide over `data`; few, so that a CPU's caches hold the logits
 BATCHES = 32  # batches in one call, so that one compiled program serves any number of documents
 
 
@@ -70,18 +69,20 @@ def score_documents(
     mesh = mesh or make_mesh()
     num_models = jax.tree.leaves(params)[0].shape[0]
     missing = -num_models % mesh.shape["source"]  # padded with copies, whose scores are dropped
-    padded = jax.tree.map(lambda leaf: jnp.concatenate([leaf, *[leaf[:1]] * missing]), params)
-    padded = jax.device_put(padded, over_models(mesh))
+    padded = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[:1]] * missing]), params)
+    padded = put(padded, over_models(mesh))
+    rows_at_once = -(-ROWS // mesh.shape["data"]) * mesh.shape["data"]
+    block_rows = rows_at_once * BATCHES
 
     rows_RxL1, mask_RxL = document_windows(documents, length)
     score = _compiled_score(model, mesh)
     parts = []
-    for first in range(0, len(rows_RxL1), ROWS * BATCHES):
-        block = rows_RxL1[first : first + ROWS * BATCHES]
-        full = np.full((ROWS * BATCHES, length + 1), SEPARATOR, np.uint8)
+    for first in range(0, len(rows_RxL1), block_rows):
+        block = rows_RxL1[first : first + block_rows]
+        full = np.full((block_rows, length + 1), SEPARATOR, np.uint8)
         full[: len(block)] = block
-        tokens = jax.device_put(full.reshape(BATCHES, ROWS, length + 1), replicated(mesh))
-        logp = np.asarray(score(padded, tokens))  # batches x M x rows x L
+        tokens = put(full.reshape(BATCHES, rows_at_once, length + 1), replicated(mesh))
+        logp = gathered(score(padded, tokens))  # batches x M x rows x L
         logp = np.moveaxis(logp, 1, -1).reshape(-1, length, logp.shape[1])[: len(block), :, :num_models]
         parts.append(logp[mask_RxL[first : first + len(block)]])
         if on_block:

@@ -14,6 +14,7 @@ import optax
 import pytest
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.mixtraining import (
     Batch,
     Labelled,
@@ -321,6 +322,37 @@ def test_one_program_serves_all_plans():
     assert TINY_MODEL.num_encodes == traces
 
 
+def test_a_mesh_of_one_device_changes_no_bit():
+    plan = MIXED.plan(STEPS_PER_EPOCH)
+    assert_same(training(plan, mesh=make_mesh()), training(plan))
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (2, 4)])
+def test_batches_over_devices_change_no_result(axes):
+    """But for rounding: sums over a batch have another order."""
+    plan, mesh = MIXED.plan(STEPS_PER_EPOCH), make_mesh(*axes)
+    one, meshed = training(plan), training(plan, mesh=mesh)
+    assert_close(meshed.losses, one.losses)
+    assert_close(meshed.state.params, one.state.params, rtol=1e-3, atol=1e-5)
+    assert all(leaf.sharding.device_set == set(mesh.devices.flat) for leaf in jax.tree.leaves(meshed.state.params))
+    traces = TINY_MODEL.num_encodes
+    training(plan, mesh=mesh)
+    assert TINY_MODEL.num_encodes == traces
+
+
+def test_each_device_gets_its_rows_of_a_batch():
+    seen = []
+
+    def encode(params, inputs, view):
+        jax.debug.inspect_array_sharding(
+            inputs, callback=lambda sharding: seen.append(sharding.shard_shape(inputs.shape))
+        )
+        return TINY.encode(params, inputs, view)
+
+    training(Schedule(0, 1).plan(1), learner=dataclasses.replace(TINY, encode=encode), mesh=make_mesh(2, 4))
+    assert seen and set(seen) == {(BATCH // 4, L, C)}
+
+
 def test_the_phase_selects_a_branch():
     row, step = first_row(MIXED.plan(STEPS_PER_EPOCH)), make_step(TINY, SETTINGS, fetch=batch_rows)
     assert jax.jit(step).lower(START, row, *DATA).as_text().count("stablehlo.case") == 3  # gradient, finite, update
@@ -453,6 +485,7 @@ def test_self_supervision_needs_no_labels():
         ({"fetch": lambda *_: OTHER_ROWS._replace(ssl=INPUTS.astype(jnp.bfloat16))}, "one shape and type"),
         ({"plan": StepPlan(*(x[:0] for x in MIXED.plan(1)))}, "one entry a step"),
         ({"block_steps": 0}, "block_steps"),
+        ({"mesh": make_mesh(1, 3)}, "a batch has 4 rows, which do not divide over 3 devices"),
         ({"learner": dataclasses.replace(TINY, init=lambda key: {"encoder": {}})}, "encoder, ssl, sl"),
     ],
 )

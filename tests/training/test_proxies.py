@@ -59,10 +59,15 @@ def on_one_device(run, store):
     return train_on_mixtures(run, store, WEIGHTS, KEY)
 
 
-@pytest.mark.parametrize("axes", [(2, 1), (4, 2)])
-def test_a_mesh_changes_no_result(run, store, on_one_device, axes):
-    """Three models on two or four devices are padded with one whose results are dropped."""
-    assert_same(on_one_device, train_on_mixtures(run, store, WEIGHTS, KEY, mesh=make_mesh(*axes)), rtol=1e-3, atol=1e-5)
+@pytest.mark.parametrize(("axes", "tokens_on"), [((2, 1), "device"), ((1, 2), "device"), ((4, 2), "host")])
+def test_a_mesh_changes_no_result(run, store, on_one_device, axes, tokens_on):
+    """Three models on two or four devices are padded with one whose results are dropped.
+
+    Gradients differ in their last bits, as sums over a batch have another order; Adam, which divides by their size,
+    makes that larger where a gradient is about 0.
+    """
+    meshed = train_on_mixtures(run, store, WEIGHTS, KEY, mesh=make_mesh(*axes), tokens_on=tokens_on)
+    assert_same(on_one_device, meshed, rtol=1e-3, atol=1e-5)
 
 
 def test_host_fed_training_is_device_fed_training(run, store, on_one_device):
