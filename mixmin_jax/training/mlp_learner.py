@@ -230,7 +230,7 @@ def train_mlps(
         _check_finite(score_MxN.T[:1], num_steps, names[members], run)  # one bad parameter spoils every score
         scores_NxM[:, members] = (score_MxN * scale_M[:, None]).T
         if state.skipped:
-            skipped_M[members] = np.asarray(state.skipped.in_all)[: len(scale_M)]
+            skipped_M[members] = gathered(state.skipped.in_all)[: len(scale_M)]
         if due(num_steps):
             save(num_steps, state)
     if on_skipped:
