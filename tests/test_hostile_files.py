@@ -176,7 +176,9 @@ NAMES = npy(np.array(["a", "b", "c"]))
 NPZ = archive([("log_likelihoods.npy", NPYS[0]), ("sources.npy", NAMES), ("lengths.npy", npy(np.array([3.0, 4.0])))])
 members = st.lists(
     st.tuples(
-        st.sampled_from(["log_likelihoods.npy", "sources.npy", "lengths.npy", "log_likelihoods", "../x.npy", "x", ""]),
+        st.sampled_from(
+            ["log_likelihoods.npy", "sources.npy", "lengths.npy", "log_likelihoods", "../x.npy", "x", ".npy"]
+        ),
         st.one_of(any_npy, st.just(NAMES), st.binary(max_size=20)),
     ),
     max_size=4,
