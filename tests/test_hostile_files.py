@@ -176,7 +176,9 @@ NAMES = npy(np.array(["a", "b", "c"]))
 NPZ = archive([("log_likelihoods.npy", NPYS[0]), ("sources.npy", NAMES), ("lengths.npy", npy(np.array([3.0, 4.0])))])
 members = st.lists(
     st.tuples(
-        st.sampled_from(["log_likelihoods.npy", "sources.npy", "lengths.npy", "log_likelihoods", "../x.npy", "x", ""]),
+        st.sampled_from(
+            ["log_likelihoods.npy", "sources.npy", "lengths.npy", "log_likelihoods", "../x.npy", "x", ".npy"]
+        ),
         st.one_of(any_npy, st.just(NAMES), st.binary(max_size=20)),
     ),
     max_size=4,
@@ -513,9 +515,9 @@ def test_every_file_of_arrays_is_read_without_pickles():
     ],
 )
 def test_a_header_that_claims_what_is_not_there(tmp_path, header):
-    data = npy_with_header(header, bytes(24))
-    (tmp_path / "a.npy").write_bytes(data)
-    refused(read_blocks, tmp_path / "a.npy")
+    for data in (npy_with_header(header), npy_with_header(header, bytes(24))):
+        (tmp_path / "a.npy").write_bytes(data)
+        assert "needs" in refused(read_blocks, tmp_path / "a.npy") or "'shape': (-1" in header or "|O" in header
     (tmp_path / "a.npz").write_bytes(archive([("log_likelihoods.npy", data), ("sources.npy", NAMES)]))
     refused(read_table, tmp_path / "a.npz")
 

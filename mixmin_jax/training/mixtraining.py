@@ -142,7 +142,11 @@ class TrainRun(NamedTuple):
     state: MixState  # the last good one where training failed
     losses: Losses  # float32 arrays of T steps; NaN where not computed or skipped, and from a failed step on
     failure: Failure | None
-    skipped: int = 0  # steps
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were skipped."""
+        return int(self.state.skipped.in_all) if self.state.skipped else 0
 
 
 Fetch = Callable[..., Batch]  # (step, key, *data) -> the step's batch; runs inside the compiled loop
@@ -387,7 +391,7 @@ def train(
             break
         if checkpoints and checkpoints.due(last, num_steps):
             checkpoints.save(last, num_steps, (state, losses))
-    return TrainRun(state, losses, failure, int(state.skipped.in_all) if state.skipped else 0)
+    return TrainRun(state, losses, failure)
 
 
 def step_flops(

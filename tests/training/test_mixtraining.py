@@ -17,6 +17,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.mixtraining import (
     Batch,
+    Failure,
     Labelled,
     Learner,
     Losses,
@@ -434,7 +435,7 @@ def poisoned(first_bad_row):
 @pytest.mark.parametrize(("bad_step", "phase"), [(0, "ssl"), (3, "ssl"), (4, "joint"), (5, "joint")])
 def test_a_loss_that_is_not_finite_stops_there_and_keeps_the_last_good_state(bad_step, phase):
     run = training(MIXED.plan(STEPS_PER_EPOCH), data=poisoned(bad_step * BATCH))
-    assert run.failure == (phase, bad_step)
+    assert run.failure == Failure(phase, bad_step)
     assert f"step {bad_step}, in the phase '{phase}'" in str(run.failure)
     assert np.isfinite(run.losses.ssl[:bad_step]).all()
     assert np.isnan(run.losses.ssl[bad_step + 1 :]).all() and np.isnan(run.losses.sl[bad_step + 1 :]).all()
