@@ -11,6 +11,7 @@ import functools
 import gc
 import logging
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,7 +130,8 @@ class Checkpoints:
             try:
                 found = self._open().restore(step, args=ocp.args.Composite(**arguments))
             except Exception as error:  # damaged files raise almost anything; all of it means the same
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+                reason = _in_a_line(error)
+                time.sleep(0.2)  # for the reads that are under way
         if not _agreed(found is not None):
             return None, reason
         if not _agreed(found.about["sums"] == _sums(found.state)):
@@ -145,14 +147,26 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what asyncio logs when the other reads of a checkpoint that cannot be read are thrown away."""
-    logger = logging.getLogger("asyncio")
-    disabled, logger.disabled = logger.disabled, True
+    """Without what is said when the other reads of a checkpoint that cannot be read are thrown away.
+
+    They end in threads of tensorstore, and find the event loop closed that they were started from.
+    """
+    loggers, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+    disabled = [logger.disabled for logger in loggers]
     try:
+        sys.unraisablehook = lambda found: None
+        for logger in loggers:
+            logger.disabled = True
         yield
         gc.collect()
     finally:
-        logger.disabled = disabled
+        sys.unraisablehook = hook
+        for logger, before in zip(loggers, disabled, strict=True):
+            logger.disabled = before
+
+
+def _in_a_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _sums(tree: PyTree) -> list[list[int]]:

@@ -92,11 +92,6 @@ def flip(path):
     path.write_bytes(content)
 
 
-# a read that fails leaves others of tensorstore's behind, which complain when they find its event loop closed
-damaging = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@damaging
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
 def test_whatever_file_is_damaged_the_state_is_right_or_that_of_the_one_before(tmp_path, damage):
     write(tmp_path / "whole", [10, 20])
@@ -113,7 +108,6 @@ def test_whatever_file_is_damaged_the_state_is_right_or_that_of_the_one_before(t
     assert fell_back >= 3  # the arrays, their tree, and what is said about them
 
 
-@damaging
 def test_when_nothing_is_whole_the_run_begins_anew(tmp_path):
     write(tmp_path, [10, 20])
     for step in ("10", "20"):

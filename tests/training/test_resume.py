@@ -1,0 +1,263 @@
+"""A training that is stopped after any block and gone on with is the one that was not, to the bit."""
+
+import functools
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixmin_jax.training import mlp_learner, proxies
+from mixmin_jax.training.checkpoint import Checkpoints, Stopped
+from mixmin_jax.training.mesh import make_mesh
+from mixmin_jax.training.mixtraining import Batch, Labelled, Learner, OptimizerSettings, train
+from mixmin_jax.training.mlp_learner import MlpRun, train_mlps
+from mixmin_jax.training.proxies import Diverged, train_on_mixtures
+from mixmin_jax.training.schedule import Schedule
+from mixmin_jax.training.weighted_examples import WeightedExamples
+
+KEY = jax.random.key(5)
+NEVER = 10**9  # steps from one checkpoint to the next: none but that of a stop
+
+
+def checkpoints(folder, *, stop_after=None, every=NEVER, warn=pytest.fail):
+    """Checkpoints that stop the run after so many blocks from here on."""
+    blocks = iter(range(1, NEVER))
+    return Checkpoints(folder, "run", every=every, stop=lambda: next(blocks) == stop_after, warn=warn)
+
+
+def stop(training, folder, after, **rules):
+    with pytest.raises(Stopped), checkpoints(folder, stop_after=after, **rules) as saved:
+        training(checkpoints=saved)
+
+
+def go_on(training, folder, **rules):
+    with checkpoints(folder, **rules) as saved:
+        return training(checkpoints=saved)
+
+
+def damage_newest(folder):
+    newest = max((path for path in folder.rglob("[0-9]*") if path.name.isdigit()), key=lambda path: int(path.name))
+    path = max((path for path in newest.rglob("d/*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return int(newest.name)
+
+
+def bits(leaf):
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def assert_same(found, wanted):
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(bits(a), bits(b), strict=True)
+
+
+# Language models on mixtures ------------------------------------------------------------------------------------------
+
+MIXTURES = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5]])
+
+
+@pytest.fixture(scope="module")
+def mixtures(run, store):
+    return functools.partial(train_on_mixtures, run, store, MIXTURES, KEY, block_steps=2)  # three blocks
+
+
+@pytest.mark.parametrize("tokens_on", ["device", pytest.param("host", marks=pytest.mark.slow)])
+def test_models_on_mixtures(mixtures, tmp_path, tokens_on):
+    training, seen = functools.partial(mixtures, tokens_on=tokens_on), []
+    whole = training()
+    stop(training, tmp_path, 1)
+    shutil.copytree(tmp_path, tmp_path / "once")
+    assert_same(go_on(training, tmp_path / "once"), whole)
+    stop(training, tmp_path, 1)
+    assert_same(go_on(functools.partial(training, on_block=lambda *a: seen.append(a)), tmp_path), whole)
+    assert [a[:2] for a in seen] == [(6, 6)]  # only what was left
+    np.testing.assert_array_equal(seen[0][2], whole.loss_TxM[-1])
+
+
+@pytest.mark.slow
+def test_models_on_mixtures_on_another_mesh(mixtures, tmp_path):
+    """Three models on two devices are padded with one, which no checkpoint holds."""
+    on_two = functools.partial(mixtures, mesh=make_mesh(2, 1))
+    whole = on_two()
+    stop(on_two, tmp_path / "same", 1)
+    assert_same(go_on(on_two, tmp_path / "same"), whole)
+    stop(on_two, tmp_path / "other", 1)
+    moved = go_on(mixtures, tmp_path / "other")
+    np.testing.assert_array_equal(moved.loss_TxM[:2], whole.loss_TxM[:2])
+    np.testing.assert_allclose(moved.loss_TxM, whole.loss_TxM, rtol=1e-4)
+    stop(mixtures, tmp_path / "back", 1)
+    np.testing.assert_allclose(go_on(on_two, tmp_path / "back").loss_TxM, whole.loss_TxM, rtol=1e-4)
+
+
+def test_a_damaged_checkpoint_costs_steps_and_no_number(mixtures, tmp_path):
+    whole, lines, seen = mixtures(), [], []
+    stop(mixtures, tmp_path, 2, every=2)
+    assert damage_newest(tmp_path) == 4
+    again = functools.partial(mixtures, on_block=lambda done, of, losses: seen.append(done))
+    assert_same(go_on(again, tmp_path, warn=lines.append), whole)
+    assert seen == [4, 6] and len(lines) == 1 and "step 4" in lines[0] and "trying the one before" in lines[0]
+
+
+def test_a_loss_that_diverges_after_a_resume_names_the_step_of_the_run(mixtures, tmp_path, monkeypatch):
+    compiled = proxies.compiled_block
+
+    def spoiled(*arguments):
+        def block(state, *rest):
+            first = int(state.step[0])
+            state, loss_TxM = compiled(*arguments)(state, *rest)
+            return state, loss_TxM.at[3 - first, 1].set(np.nan) if first == 2 else loss_TxM
+
+        return block
+
+    stop(mixtures, tmp_path, 1)
+    monkeypatch.setattr(proxies, "compiled_block", spoiled)
+    for _ in range(2):  # no checkpoint holds what is not finite
+        with pytest.raises(Diverged, match="the loss of model 1 became nan at step 3:"):
+            go_on(mixtures, tmp_path, every=2)
+
+
+# MixTraining ----------------------------------------------------------------------------------------------------------
+
+ROWS, BATCH = 24, 4
+INPUTS = jnp.sin(jnp.arange(ROWS * 6.0) ** 1.5).reshape(ROWS, 6)
+LABELS = (INPUTS[:, 0] > 0).astype(jnp.int32)
+MIXED = Schedule(2, 2, 0.5, learning_rate=0.03).plan(4)  # 4 SSL, 4 joint and 4 SL steps
+
+
+def word(key):
+    return (jax.random.key_data(key)[-1] >> 8).astype(jnp.int32)  # compiles faster than jax.random
+
+
+def wave(key, first, *shape):
+    return jnp.sin(word(key) % 1000 + first + jnp.arange(np.prod(shape)) ** 1.5).reshape(shape)
+
+
+LINEAR = Learner(
+    init=lambda key: {"encoder": wave(key, 0, 6, 5), "ssl": wave(key, 1, 5, 6), "sl": wave(key, 2, 5, 2)},
+    hide=lambda key, inputs: jnp.arange(6) == word(key) % 6,
+    encode=lambda params, inputs, view: jnp.tanh(
+        (inputs if view is None else jnp.where(view, 0, inputs)) @ params["encoder"]
+    ),
+    ssl_loss=lambda params, features, inputs, view: jnp.square((features @ params["ssl"] - inputs) * view).mean(),
+    sl_logits=lambda params, features, task: features @ params["sl"],
+)
+
+
+def fetch(step, key, inputs, labels, bad_step):
+    rows_B = (step * BATCH + word(key) % 3 + jnp.arange(BATCH)) % ROWS
+    return Batch((Labelled(jnp.where(step == bad_step, jnp.nan, inputs[rows_B]), labels[rows_B]),))
+
+
+def mixtraining(bad_step=-1, **options):
+    data = (INPUTS, LABELS, jnp.int32(bad_step))
+    return train(LINEAR, MIXED, fetch, data, OptimizerSettings(), KEY, block_steps=3, **options)
+
+
+def test_mixtraining(tmp_path):
+    """Within each phase and at its ends, with notes that are kept."""
+    whole = mixtraining()
+    for after in (1, 3):
+        folder, seen = tmp_path / str(after), []
+        stop(mixtraining, folder, after)
+        assert_same(go_on(functools.partial(mixtraining, on_block=lambda *a: seen.append(a[0])), folder), whole)  # noqa: B023
+        assert seen == [6, 9, 12][after - 1 :]
+
+
+def test_notes_of_a_stopped_mixtraining_are_gone_on_with(tmp_path):
+    def noted(checkpoints):
+        checkpoints.notes["seen"] = []
+        run = mixtraining(
+            checkpoints=checkpoints,
+            on_block=lambda done, of, losses, state: checkpoints.notes["seen"].append([done, int(state.step)]),
+        )
+        return run, checkpoints.notes["seen"]
+
+    stop(noted, tmp_path, 2)
+    assert go_on(noted, tmp_path)[1] == [[3, 3], [6, 6], [9, 9], [12, 12]]
+
+
+def test_a_damaged_checkpoint_of_mixtraining(tmp_path):
+    whole, lines = mixtraining(), []
+    stop(mixtraining, tmp_path, 3, every=3)
+    assert damage_newest(tmp_path) == 9
+    assert_same(go_on(mixtraining, tmp_path, warn=lines.append), whole)
+    assert len(lines) == 1 and "step 9" in lines[0]
+
+
+def test_a_failure_after_a_resume_names_phase_and_step_of_the_run(tmp_path):
+    training = functools.partial(mixtraining, bad_step=7)
+    whole = training()
+    assert whole.failure is not None and (whole.failure.step, whole.failure.phase) == (7, "joint")
+    stop(training, tmp_path, 2)
+    assert_same(go_on(training, tmp_path), whole)
+
+
+# Weighted examples ----------------------------------------------------------------------------------------------------
+
+N, D, M = 50, 12, 5
+RNG = np.random.default_rng(1)
+BITS = RNG.integers(0, 2, (N, D)).astype(np.uint8)
+EXAMPLES = WeightedExamples(RNG.random((M, N)).astype(np.float32), RNG.random((M, N)).astype(np.float32))
+RUN = MlpRun(hidden=(4,), epochs=8, batch_size=10, learning_rate=0.05, weight_decay=0.1)  # 40 steps, two blocks
+TWO_MODELS = 2 * 4 * (4 * (D * 4 + 4 + 4 + 1) + 3 * 10 * 5 + 3 * N)  # bytes: three groups, the last one padded
+NAMES = tuple("abcde")
+
+
+def perceptrons(run=RUN, **options):
+    return train_mlps(run, BITS, EXAMPLES, KEY, max_bytes=TWO_MODELS, names=NAMES, **options)
+
+
+def test_groups_of_perceptrons(tmp_path):
+    """Between two groups, within one, and with a damaged checkpoint."""
+    whole = perceptrons()
+    for after in (2, 3):
+        stop(perceptrons, tmp_path / str(after), after, every=20)
+        seen = []
+        resumed = functools.partial(perceptrons, on_progress=lambda done, of: seen.append((done, of)))  # noqa: B023
+        if after == 3:
+            assert damage_newest(tmp_path / "3") == 60
+        np.testing.assert_array_equal(go_on(resumed, tmp_path / str(after), warn=lambda line: None), whole)
+        assert seen == [(60, 120), (80, 120), (100, 120), (120, 120)]
+
+
+def test_a_perceptron_that_diverges_after_a_resume_names_the_step_of_its_training(tmp_path, monkeypatch):
+    """Steps of a model count from the beginning of its group."""
+    compiled = mlp_learner.compiled
+
+    def spoiled(*arguments):
+        programs = compiled(*arguments)
+
+        def block(state, *rest):
+            first = int(state.step)
+            state, loss_TxM = programs.block(state, *rest)
+            return state, loss_TxM.at[4, 1].set(np.nan) if first == 20 else loss_TxM
+
+        return programs._replace(block=block)
+
+    stop(perceptrons, tmp_path, 3)
+    monkeypatch.setattr(mlp_learner, "compiled", spoiled)
+    with pytest.raises(Diverged, match="the loss of d became nan at step 24:"):
+        go_on(perceptrons, tmp_path)
+
+
+def test_trees(tmp_path):
+    pytest.importorskip("xgboost")
+    from mixmin_jax.training.boosted_trees import TreeRun, train_trees
+
+    seen, lines = [], []
+    trees = functools.partial(train_trees, TreeRun(rounds=3, depth=2), BITS, EXAMPLES, 7, names=NAMES)
+    resumed = functools.partial(trees, on_progress=lambda done, of: seen.append((done, of)))
+    whole = trees()
+    stop(trees, tmp_path, 3, every=3)
+    shutil.copytree(tmp_path, tmp_path / "damaged")
+    np.testing.assert_array_equal(go_on(resumed, tmp_path), whole)
+    assert seen == [(4, 5), (5, 5)]
+    assert damage_newest(tmp_path / "damaged") == 9
+    np.testing.assert_array_equal(go_on(resumed, tmp_path / "damaged", warn=lines.append), whole)
+    assert seen[2:] == [(3, 5), (4, 5), (5, 5)] and len(lines) == 1
