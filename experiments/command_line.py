@@ -12,6 +12,7 @@ import tyro
 
 from experiments.interruption import Interrupted
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
 
 Config = TypeVar("Config")
@@ -24,7 +25,8 @@ def run(
 
     `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
     `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2, a diverged training likewise
-    with status 1; Ctrl-C exits with 130, SIGTERM, where the run looks out for it, with 143.
+    with status 1; Ctrl-C exits with 130, SIGTERM, where the run looks out for it, with 143, and so does a run that
+    stopped because another of its processes was told to.
 
     Args:
         config_class: a frozen dataclass; the defaults of its fields are the command line's.
@@ -35,6 +37,8 @@ def run(
         main(parse(config_class, presets))
     except KeyboardInterrupt as error:
         sys.exit(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
+    except Stopped:
+        sys.exit(128 + signal.SIGTERM)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

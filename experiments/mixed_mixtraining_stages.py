@@ -153,7 +153,7 @@ def _train(
         "accuracies": [reached for reached, _ in judged],
         "test_losses": [nats for _, nats in judged],
         "flops": plan.flops(arm),
-        "wall_seconds": time.perf_counter() - started,
+        "wall_seconds": time.perf_counter() - started + checkpoints.earlier_seconds,
         "steps": dict(phase_steps(steps)),
         "curve": loss_curve(steps, run.losses),
         "draws": np.asarray(data[1].counts_K).tolist() if (steps.alpha > 0).any() else None,

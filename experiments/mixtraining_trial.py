@@ -83,7 +83,7 @@ def run_trial(
         "accuracy": reached,
         "test_loss": nats if math.isfinite(nats) else None,
         "flops": total_flops(plan, flops),
-        "wall_seconds": time.perf_counter() - started,
+        "wall_seconds": time.perf_counter() - started + checkpoints.earlier_seconds,
         "steps": dict(steps),
         "epochs": {phase: n / per_epoch for phase, n in steps.items()},
         "failure": failure,

@@ -30,8 +30,11 @@ class RunProgress:
         )
 
     @contextmanager
-    def stage(self, name: str, cost: float) -> Iterator[OnFraction]:
-        """One stage that costs `cost`; call what it yields with (done, total) as it advances."""
+    def stage(self, name: str, cost: float, earlier: Callable[[], float] = lambda: 0.0) -> Iterator[OnFraction]:
+        """One stage that costs `cost`; call what it yields with (done, total) as it advances.
+
+        `earlier` says how many seconds an earlier run spent on what is done already.
+        """
         started, live = time.perf_counter(), self._console.is_terminal
         told = started
         task = self._bar.add_task(name, total=1.0, left="")
@@ -40,7 +43,7 @@ class RunProgress:
 
         def advance(done: int, of: int) -> None:
             fraction = done / of
-            spent = self._spent + time.perf_counter() - started
+            spent = self._spent + earlier() + time.perf_counter() - started
             cost_done = self._done + fraction * cost
             left = spent / cost_done * (self._total - self._skipped - cost_done) if cost_done > 0 else math.nan
             self._bar.update(task, completed=fraction, left=f"{_duration(left)} left in all")
@@ -52,7 +55,7 @@ class RunProgress:
         try:
             yield advance
         finally:
-            seconds = time.perf_counter() - started
+            seconds = earlier() + time.perf_counter() - started
             self._spent += seconds
             self._done += cost
             if live:

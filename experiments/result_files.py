@@ -1,16 +1,19 @@
 """Result files: written whole or not at all, never one run's beside another's."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mixmin_jax.errors import InputError
 
 SUMMARY_FILES = ("summary.md", "summary.png", "gains.md", "gains.png", "growth.png")  # of a run with several targets
+
+PARTIAL = ".partial"  # end of the name of a file that is being written
 
 
 def claim_folder(out: Path, names: Iterable[str], overwrite: bool) -> None:
@@ -49,10 +52,21 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_text`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` if all goes well.  An OSError names `path`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        yield partial
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

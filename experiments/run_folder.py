@@ -14,10 +14,11 @@ from typing import Any
 from experiments.interruption import Interrupted, Interruption
 from experiments.progress import RunProgress
 from experiments.provenance import command_words
-from experiments.result_files import write_json
+from experiments.result_files import PARTIAL, write_json
 from experiments.run_options import RunOptions
 from experiments.stages import Stages
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Stopped
 
 STAGES, LOCK, CONFIG, STATUS = "stages", ".lock", "config.json", "status.json"
 
@@ -51,17 +52,19 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
     """
     out, new = options.out, json.loads(json.dumps(config))
     _check_claim(options, new)
-    (out / STAGES).mkdir(parents=True, exist_ok=True)
+    with _writable(out):
+        (out / STAGES).mkdir(parents=True, exist_ok=True)
     with _locked(out), Interruption() as interruption:
         differs = _check_claim(options, new)  # once more: a run may have ended between the two
         if differs:
             _remove(out, results)
+        _remove_partial(out)
         write_json(out / CONFIG, new)
         _write_status(out, complete=False)
         try:
             yield RunFolder(options, interruption)
         except BaseException as error:
-            why = f"{error}: " if isinstance(error, Interrupted) else ""
+            why = f"{error}: " if isinstance(error, (Interrupted, Stopped)) else ""
             print(f"{why}incomplete; what is finished is kept in {out}. Go on with: {how_to_go_on()}", file=sys.stderr)
             raise
         _write_status(out, complete=True)
@@ -107,25 +110,38 @@ def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
 def _content(out: Path) -> Iterator[Path]:
     """What lies in the folder, but for what a run leaves there before it claims it."""
     for path in out.iterdir():
-        if path.name != STAGES or any(inside.name != LOCK for inside in path.iterdir()):
+        if path.name == STAGES:
+            yield from (inside for inside in path.iterdir() if inside.name != LOCK)
+        elif not path.name.endswith(PARTIAL):
             yield path
 
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold the folder's lock; it goes when the process does, however that ends."""
-    with (out / STAGES / LOCK).open("a+") as file:
+    with _writable(out):
+        file = (out / STAGES / LOCK).open("a+b", buffering=0)  # so that a full disk is met here, not when it is closed
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
+            holder = file.read().decode()
             raise InputError(
-                f"--out {out} is being written to by another run ({file.read().strip()}): wait for it, or name another"
+                f"--out {out} is being written to by another run ({holder}): wait for it, or name another"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with _writable(out):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
+
+
+@contextlib.contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written to ({error.strerror}): name another") from error
 
 
 def _remove(out: Path, results: Sequence[str]) -> None:
@@ -135,6 +151,12 @@ def _remove(out: Path, results: Sequence[str]) -> None:
             path.unlink()
             if path.parent != out and not any(path.parent.iterdir()):
                 path.parent.rmdir()
+
+
+def _remove_partial(out: Path) -> None:
+    """Remove what a process left that was killed while it wrote a file."""
+    for path in [*out.rglob(f".*{PARTIAL}")]:
+        path.unlink(missing_ok=True)
 
 
 def _is_complete(out: Path) -> bool:

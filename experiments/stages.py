@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 
 from experiments.interruption import Interruption
 from experiments.progress import OnFraction, RunProgress
+from experiments.result_files import replacing
 from experiments.run_options import RunOptions
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 
@@ -23,7 +23,7 @@ Product = dict[str, Any]  # NumPy arrays, and anything else that JSON can hold
 class StageRecord(NamedTuple):
     """How a product came about, whether in this run or in an earlier one."""
 
-    seconds: float
+    seconds: float  # those of attempts that were interrupted, up to the checkpoint that was gone on from, included
     made_by: dict[str, Any]  # commit and versions of the code that computed it
     target: str | None  # None for stages that all targets share
 
@@ -71,25 +71,31 @@ class Stages:
         """
         stamp, path = fingerprint(inputs), self._folder / f"{name}.npz"
         found = _read(path, stamp)
+        saved, opened = self._folder / f"{name}.checkpoints", list[Checkpoints]()
         if found is not None:
             self._progress.skip(name, cost)
             product, record = found
         else:
-            started, saved = time.perf_counter(), self._folder / f"{name}.checkpoints"
-            with self._progress.stage(name, cost) as advance:
-                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp)))
-            record = {"seconds": time.perf_counter() - started, "made_by": self._made_by}
+            started = time.perf_counter()
+
+            def earlier() -> float:
+                return sum(checkpoints.earlier_seconds for checkpoints in opened)
+
+            with self._progress.stage(name, cost, earlier) as advance:
+                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp, opened)))
+            record = {"seconds": time.perf_counter() - started + earlier(), "made_by": self._made_by}
             _write(path, stamp, record, product)
-            shutil.rmtree(saved, ignore_errors=True)
-            self._interruption.check()
+        shutil.rmtree(saved, ignore_errors=True)
+        self._interruption.check()
         self.records[name] = StageRecord(record["seconds"], record["made_by"], target)
         return product
 
     @contextlib.contextmanager
-    def _checkpoints(self, folder: Path, stamp: str) -> Iterator[Checkpoints]:
+    def _checkpoints(self, folder: Path, stamp: str, opened: list[Checkpoints]) -> Iterator[Checkpoints]:
         every, stop = self._checkpoint_every, self._interruption.requested
         try:
             with self._interruption.deferred(), Checkpoints(folder, stamp, every=every, stop=stop) as checkpoints:
+                opened.append(checkpoints)
                 yield checkpoints
         except Stopped as stopped:
             self._progress.tell(f"{folder.stem}: {stopped}")
@@ -121,10 +127,5 @@ def _write(path: Path, stamp: str, record: dict[str, Any], product: Product) -> 
     arrays: dict[str, Any] = {f"array/{key}": value for key, value in product.items() if isinstance(value, np.ndarray)}
     values = {key: value for key, value in product.items() if not isinstance(value, np.ndarray)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, stamp=stamp, record=json.dumps(record), values=json.dumps(values), **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, stamp=stamp, record=json.dumps(record), values=json.dumps(values), **arrays)

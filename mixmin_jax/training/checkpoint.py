@@ -10,6 +10,8 @@ import contextlib
 import functools
 import gc
 import logging
+import os
+import re
 import sys
 import time
 import zlib
@@ -59,6 +61,8 @@ class Checkpoints:
         self._stop, self._warn, self._saved, self._stopping = stop, warn, 0, False
         self._manager: ocp.CheckpointManager | None = None
         self._parts: list[Checkpoints] = []
+        self._started, self._earlier = time.perf_counter(), 0.0
+        self._filter = functools.partial(_is_no_error_of_orbax)  # an object of its own, as each sets and removes it
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -69,8 +73,18 @@ class Checkpoints:
         if self._manager is None:
             return
         manager, self._manager = self._manager, None
-        with contextlib.suppress(*(() if kind is None else (Exception,))):  # which must not hide what went wrong first
+        try:
             manager.close()
+        except Exception as error:
+            if kind is None:  # else it must not hide what went wrong first
+                self._warn(str(_not_written(self._folder, error)) + "; the run itself has ended")
+        finally:
+            logging.getLogger("absl").removeFilter(self._filter)
+
+    @property
+    def earlier_seconds(self) -> float:
+        """How long the run had taken when the checkpoint was written that was restored, parts included; else 0."""
+        return self._earlier + sum(part.earlier_seconds for part in self._parts)
 
     def part(self, name: str) -> "Checkpoints":
         """Checkpoints of a run that is part of this one, in a folder below, under the same rules; closed with them."""
@@ -87,16 +101,20 @@ class Checkpoints:
         if not _agreed(self._folder.is_dir()):
             return None
         for step in sorted(self._open().all_steps(), reverse=True):
-            found, reason = self._read(step, like)
-            if found is not None and _agreed(found.about["stamp"] == self._stamp):
-                self._saved = step
-                self.notes.clear()
-                self.notes.update(found.about["notes"])
-                return step, found.state
-            if found is None:
-                self._warn(
-                    f"checkpoint of step {step} in {self._folder} cannot be used ({reason}): trying the one before"
-                )
+            found, reason = self._read(step, about=ocp.args.JsonRestore())
+            if found is not None and _agreed(found.about["stamp"] != self._stamp, any):
+                self._open().delete(step)
+                continue
+            if found is not None:
+                about = found.about
+                found, reason = self._read(step, state=ocp.args.StandardRestore(like))
+                if found is not None and _agreed(about["sums"] == _sums(found.state)):
+                    self._saved, self._earlier = step, about["seconds"]
+                    self.notes.clear()
+                    self.notes.update(about["notes"])
+                    return step, found.state
+            reason = reason or "its contents are not those that were written"
+            self._warn(f"checkpoint of step {step} in {self._folder} cannot be used ({reason}): trying the one before")
             self._open().delete(step)
         return None
 
@@ -110,20 +128,25 @@ class Checkpoints:
     def save(self, done: int, of: int, state: PyTree) -> None:
         """Save the state; it may be given away (donated) as soon as this returns.
 
-        Raises `Stopped`, once the state is safe, if a stop was asked for when `due` was.
+        Raises `Stopped`, once the state is safe, if a stop was asked for when `due` was, and OSError, which names the
+        folder and the cause, if this checkpoint or the one before, which is written meanwhile, cannot be written.
         """
         copy = jax.tree.map(lambda leaf: leaf.copy(), state)  # a CPU's arrays would be written after they were donated
-        about = {"stamp": self._stamp, "sums": _sums(copy), "notes": self.notes}
+        seconds = self._earlier + time.perf_counter() - self._started
+        about = {"stamp": self._stamp, "sums": _sums(copy), "notes": self.notes, "seconds": seconds}
         arguments = {"state": ocp.args.StandardSave(copy), "about": ocp.args.JsonSave(about)}
-        self._open().save(done, args=ocp.args.Composite(**arguments), force=True)
+        try:
+            self._open().save(done, args=ocp.args.Composite(**arguments), force=True)
+            if self._stopping:
+                self._open().wait_until_finished()
+        except Exception as error:  # of any kind, also from the threads that write in the background
+            raise _not_written(self._folder, error) from error
         self._saved = done
         if self._stopping:
-            self._open().wait_until_finished()
             raise Stopped(f"stopped after step {done} of {of}; the state is saved")
 
-    def _read(self, step: int, like: PyTree) -> tuple[Any, str]:
-        """A checkpoint's `state` and `about`, or None and why it cannot be used."""
-        arguments = {"state": ocp.args.StandardRestore(like), "about": ocp.args.JsonRestore()}
+    def _read(self, step: int, **arguments: Any) -> tuple[Any, str]:
+        """The named items of a checkpoint, or None and why they cannot be used."""
         found: Any = None
         reason = "another process cannot read it"
         with _quiet():
@@ -132,15 +155,12 @@ class Checkpoints:
             except Exception as error:  # damaged files raise almost anything; all of it means the same
                 reason = _in_a_line(error)
                 time.sleep(0.2)  # for the reads that are under way
-        if not _agreed(found is not None):
-            return None, reason
-        if not _agreed(found.about["sums"] == _sums(found.state)):
-            return None, "its contents are not those that were written"
-        return found, ""
+        return (found, "") if _agreed(found is not None) else (None, reason)
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True)
+            logging.getLogger("absl").addFilter(self._filter)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         return self._manager
 
@@ -151,18 +171,27 @@ def _quiet() -> Iterator[None]:
 
     They end in threads of tensorstore, and find the event loop closed that they were started from.
     """
-    loggers, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
-    disabled = [logger.disabled for logger in loggers]
+    logger, hook = logging.getLogger("asyncio"), sys.unraisablehook
+    disabled = logger.disabled
     try:
-        sys.unraisablehook = lambda found: None
-        for logger in loggers:
-            logger.disabled = True
+        logger.disabled, sys.unraisablehook = True, lambda found: None
         yield
         gc.collect()
     finally:
-        sys.unraisablehook = hook
-        for logger, before in zip(loggers, disabled, strict=True):
-            logger.disabled = before
+        logger.disabled, sys.unraisablehook = disabled, hook
+
+
+def _is_no_error_of_orbax(record: logging.LogRecord) -> bool:
+    """Orbax logs an error in every thread that meets it, each with its traceback; we raise it, or warn of it."""
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+
+def _not_written(folder: Path, error: BaseException) -> OSError:
+    """What Orbax raises where a checkpoint cannot be written, as one line with the cause that the system gave."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    number = error.errno if isinstance(error, OSError) else int(code[1]) if code else None
+    cause = os.strerror(number) if number else _in_a_line(error)
+    return OSError(f"a checkpoint in {folder} cannot be written: {cause}")
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from experiments.command_line import run
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
 
 
@@ -66,6 +67,15 @@ def test_a_training_that_diverges_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         call(monkeypatch, main)
     assert stopped.value.code == 1 and capsys.readouterr().err == "error: the loss of general became nan at step 7\n"
+
+
+def test_a_run_that_stopped_with_another_process_ends_as_that_does(monkeypatch, capsys):
+    def main(config):
+        raise Stopped("stopped after step 5 of 9; the state is saved")
+
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, main)
+    assert stopped.value.code == 143 and capsys.readouterr().err == ""  # the run's folder has told of it
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):

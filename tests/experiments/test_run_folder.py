@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from experiments.interruption import Interrupted
 from experiments.run_folder import run_folder
 from experiments.run_options import RunOptions
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Stopped
 
 CONFIG = {"seeds": 1, "model": {"width": 8}}
 RESULTS = ("*/metrics.json", "*/*.png", "summary.md")
@@ -87,6 +89,31 @@ def test_folders_of_others_and_files_are_refused_untouched(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         run(tmp_path / "broken")
     run(tmp_path / "broken", overwrite=True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_error(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "below", Path("/proc/runs")):
+        with pytest.raises(InputError, match=rf"--out {out} cannot be written to \(.+\): name another"):
+            run(out)
+
+
+def test_what_a_killed_run_was_writing_is_in_nobodys_way(tmp_path):
+    for name in (".config.json.123.partial", "stages/.lock"):  # killed before it had claimed the folder
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run(tmp_path)
+    for name in ("stages/.a.npz.124.partial", "news/.report.md.124.partial"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run(tmp_path)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_run_whose_other_process_was_stopped_says_how_to_go_on(tmp_path, capsys):
+    with pytest.raises(Stopped):
+        run(tmp_path, fail=Stopped("stopped after step 5 of 9; the state is saved"))
+    assert "the state is saved: incomplete" in capsys.readouterr().err
 
 
 def _hold(out, started, end):

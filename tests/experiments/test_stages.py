@@ -1,18 +1,24 @@
+import errno
 import io
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from experiments import stages
+from experiments.interruption import Interrupted, Interruption
 from experiments.progress import RunProgress
 from experiments.stages import fingerprint
+from mixmin_jax.training.checkpoint import Checkpoints
 
 MADE_BY = {"git_commit": "abc"}
 
 
-def Stages(folder, made_by=MADE_BY):
-    return stages.Stages(folder, RunProgress(1.0, Console(file=io.StringIO())), made_by)
+def Stages(folder, made_by=MADE_BY, **options):
+    return stages.Stages(folder, RunProgress(1.0, Console(file=io.StringIO())), made_by, **options)
 
 
 def counted(product):
@@ -58,6 +64,57 @@ def test_a_failing_stage_leaves_nothing(tmp_path):
 
     with pytest.raises(RuntimeError):
         Stages(tmp_path).run("train", {}, fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def trained(stage):
+    """A training of three blocks."""
+    with stage.checkpoints() as checkpoints:
+        began, seen = checkpoints.restore(np.zeros(6)) or (0, np.zeros(6))
+        for done in range(began + 2, 7, 2):
+            seen[done - 2 : done] = done
+            stage.advance(done, 6)
+            if checkpoints.due(done, 6):
+                checkpoints.save(done, 6, seen)
+    return {"seen": seen, "began": began}
+
+
+def interrupted(folder, name="train"):
+    interruption = Interruption()
+    with interruption, pytest.raises(Interrupted):  # deferred until a block has ended
+
+        def training(stage):
+            return trained(stage._replace(advance=lambda *_: os.kill(os.getpid(), signal.SIGTERM)))
+
+        Stages(folder, interruption=interruption).run(name, {}, training)
+
+
+def test_a_signal_saves_a_training_and_its_checkpoints_go_when_the_product_is_there(tmp_path):
+    interrupted(tmp_path)
+    left = tmp_path / "train.checkpoints"
+    shutil.copytree(left, tmp_path / "copy")
+    product = Stages(tmp_path).run("train", {}, trained)
+    assert product["seen"].tolist() == [2, 2, 4, 4, 6, 6] and product["began"] == 2 and not left.exists()
+    (tmp_path / "copy").rename(left)  # as if killed after the product was written
+    Stages(tmp_path).run("train", {}, trained)
+    assert not left.exists()
+
+
+def test_a_stage_counts_the_seconds_of_earlier_attempts(tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoints, "earlier_seconds", 1000.0)
+    resumed = Stages(tmp_path)
+    resumed.run("train", {}, trained)
+    resumed.run("solve", {}, lambda stage: {})
+    assert resumed.records["train"].seconds > 1000 > resumed.records["solve"].seconds
+
+
+def test_a_product_that_cannot_be_written_names_its_file(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stages.np, "savez", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*train\.npz'"):
+        Stages(tmp_path).run("train", {}, lambda stage: {})
     assert list(tmp_path.iterdir()) == []
 
 

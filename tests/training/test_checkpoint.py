@@ -1,11 +1,15 @@
 """Checkpoints: what is read back is what was written, or the newest that is whole."""
 
+import contextlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
+import types
 from pathlib import Path
 
 import jax
@@ -13,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixmin_jax.training import checkpoint
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 
 ROOT = Path(__file__).parents[2]
@@ -74,8 +79,9 @@ def test_what_is_written_does_not_change_when_buffers_are_donated(tmp_path):
 
 def test_checkpoints_of_another_run_are_not_taken(tmp_path):
     write(tmp_path, [10], stamp="another")
-    found, _, warnings = read(tmp_path)
-    assert found is None and not warnings and not list(tmp_path.glob("[0-9]*"))
+    with Checkpoints(tmp_path, "a", every=1, warn=pytest.fail) as checkpoints:
+        assert checkpoints.restore({"of": jnp.zeros(5), "another": jnp.zeros(()), "shape": jnp.zeros(2)}) is None
+    assert not list(tmp_path.glob("[0-9]*"))
 
 
 def files_of(folder):
@@ -126,6 +132,53 @@ def test_a_stop_saves_and_a_finished_run_is_not_stopped(tmp_path):
     (step, found), _, _ = read(tmp_path)
     assert step == 7
     same(found, state(7))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_error_and_does_not_count(tmp_path, capfd):
+    """The cause is met in a thread that writes in the background, and raised by the next call."""
+    write(tmp_path, [10])
+    checkpoints = Checkpoints(tmp_path, "a", every=1)
+    with limited(resource.RLIMIT_FSIZE, 2000), pytest.raises(OSError) as failed, checkpoints:
+        for step in (20, 30):
+            checkpoints.due(step, 100)
+            checkpoints.save(step, 100, {"w": np.random.default_rng(0).random(1000)})
+    assert str(failed.value) == f"a checkpoint in {tmp_path} cannot be written: File too large"
+    assert capfd.readouterr().err == ""  # the tracebacks of Orbax's threads
+    assert read(tmp_path)[0][0] == 10
+
+
+def test_a_run_that_has_ended_is_only_warned_of_a_checkpoint_that_cannot_be_written(tmp_path):
+    lines = []
+    with limited(resource.RLIMIT_FSIZE, 2000), Checkpoints(tmp_path, "a", every=1, warn=lines.append) as checkpoints:
+        checkpoints.save(20, 100, {"w": np.random.default_rng(0).random(1000)})
+    assert len(lines) == 1 and "File too large; the run itself has ended" in lines[0]
+
+
+@contextlib.contextmanager
+def limited(kind, soft):
+    before, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (before, hard))
+
+
+def test_seconds_of_earlier_attempts_count_up_to_the_checkpoint(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoint, "time", types.SimpleNamespace(perf_counter=lambda: now[0], sleep=time.sleep))
+    with Checkpoints(tmp_path, "a", every=1) as checkpoints:
+        now[0] = 9.0
+        checkpoints.save(10, 100, state(10))
+        now[0] = 50.0  # killed
+    for earlier in (9.0, 12.0):
+        with Checkpoints(tmp_path, "a", every=1) as checkpoints:
+            assert checkpoints.earlier_seconds == 0
+            step, _ = checkpoints.restore(state(0))
+            assert checkpoints.earlier_seconds == earlier
+            now[0] += 3.0
+            checkpoints.save(step + 1, 100, state(10))
+            now[0] += 50.0
 
 
 @pytest.mark.parametrize(("start", "due"), [(0, [50, 100, 160]), (60, [110, 160])])
