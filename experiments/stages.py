@@ -92,9 +92,16 @@ class Stages:
 
     @contextlib.contextmanager
     def _checkpoints(self, folder: Path, stamp: str, opened: list[Checkpoints]) -> Iterator[Checkpoints]:
-        every, stop = self._checkpoint_every, self._interruption.requested
+        checkpoints = Checkpoints(
+            folder,
+            stamp,
+            every=self._checkpoint_every,
+            stop=self._interruption.requested,
+            warn=self._progress.tell,
+            on_restore=lambda step: self._progress.tell(f"{folder.stem}: goes on after step {step}"),
+        )
         try:
-            with self._interruption.deferred(), Checkpoints(folder, stamp, every=every, stop=stop) as checkpoints:
+            with self._interruption.deferred(), checkpoints:
                 opened.append(checkpoints)
                 yield checkpoints
         except Stopped as stopped:

@@ -42,6 +42,7 @@ class Checkpoints:
     keep: how many of the newest are kept.
     stop: asked when a block ends; if it says yes, the state is saved and `Stopped` raised.
     warn: is told, in a line, of a checkpoint that cannot be used.
+    on_restore: is told the step after which the run goes on.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Checkpoints:
         keep: int = 2,
         stop: Request = lambda: False,
         warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        on_restore: Callable[[int], None] = lambda step: None,
     ) -> None:
         if min(every, keep) < 1:
             raise ValueError(f"every and keep must be at least 1, not {every} and {keep}")
         self.notes: dict[str, Any] = {}  # as JSON can hold it; saved with each checkpoint, and read back by `restore`
         self._folder, self._stamp, self._every, self._keep = folder.absolute(), stamp, every, keep
-        self._stop, self._warn, self._saved, self._stopping = stop, warn, 0, False
+        self._stop, self._warn, self._on_restore = stop, warn, on_restore
+        self._saved, self._stopping = 0, False
         self._manager: ocp.CheckpointManager | None = None
         self._parts: list[Checkpoints] = []
         self._started, self._earlier = time.perf_counter(), 0.0
@@ -88,7 +91,8 @@ class Checkpoints:
 
     def part(self, name: str) -> "Checkpoints":
         """Checkpoints of a run that is part of this one, in a folder below, under the same rules; closed with them."""
-        rules: dict[str, Any] = {"every": self._every, "keep": self._keep, "stop": self._stop, "warn": self._warn}
+        rules: dict[str, Any] = {"every": self._every, "keep": self._keep}
+        rules |= {"stop": self._stop, "warn": self._warn, "on_restore": self._on_restore}
         self._parts.append(Checkpoints(self._folder / name, f"{self._stamp}/{name}", **rules))
         return self._parts[-1]
 
@@ -112,6 +116,7 @@ class Checkpoints:
                     self._saved, self._earlier = step, about["seconds"]
                     self.notes.clear()
                     self.notes.update(about["notes"])
+                    self._on_restore(step)
                     return step, found.state
             reason = reason or "its contents are not those that were written"
             self._warn(f"checkpoint of step {step} in {self._folder} cannot be used ({reason}): trying the one before")
