@@ -69,7 +69,7 @@ class RunProgress:
 
     def tell(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, highlight=False)
+        self._console.print(line, highlight=False, soft_wrap=True)  # a log is not cut into lines of 80
 
     def skip(self, name: str, cost: float) -> None:
         """A stage whose product was found."""

@@ -65,7 +65,7 @@ class Checkpoints:
         self._manager: ocp.CheckpointManager | None = None
         self._parts: list[Checkpoints] = []
         self._started, self._earlier = time.perf_counter(), 0.0
-        self._filter = functools.partial(_is_no_error_of_orbax)  # an object of its own, as each sets and removes it
+        self._silence = contextlib.ExitStack()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -82,7 +82,7 @@ class Checkpoints:
             if kind is None:  # else it must not hide what went wrong first
                 self._warn(str(_not_written(self._folder, error)) + "; the run itself has ended")
         finally:
-            logging.getLogger("absl").removeFilter(self._filter)
+            self._silence.close()
 
     @property
     def earlier_seconds(self) -> float:
@@ -165,7 +165,7 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True)
-            logging.getLogger("absl").addFilter(self._filter)
+            self._silence.enter_context(_silence())
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         return self._manager
 
@@ -186,9 +186,25 @@ def _quiet() -> Iterator[None]:
         logger.disabled, sys.unraisablehook = disabled, hook
 
 
-def _is_no_error_of_orbax(record: logging.LogRecord) -> bool:
-    """Orbax logs an error in every thread that meets it, each with its traceback; we raise it, or warn of it."""
-    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without the traceback of each thread of Orbax and tensorstore that meets an error: we raise it, or warn of it."""
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def is_told(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+    def tell(found: Any) -> None:
+        if "Event loop is closed" not in str(found.exc_value):  # what writes find that end after one has failed
+            hook(found)
+
+    logger.addFilter(is_told)
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_told)
+        sys.unraisablehook = hook
 
 
 def _not_written(folder: Path, error: BaseException) -> OSError:

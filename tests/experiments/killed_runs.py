@@ -1,9 +1,11 @@
 """Experiments as processes on tiny data, killed and gone on with, and what of their results must be the same."""
 
+import csv
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +33,7 @@ class Experiment(NamedTuple):
     module: str
     options: tuple[str, ...]
     report: str  # the module that writes reports again
+    kinds: dict[str, str]  # kind of stages -> pattern of their names
 
 
 def sentences(words, count, seed):
@@ -46,18 +49,77 @@ def write_lines(path, texts):
 def text_mixture(folder):
     """Two sources; proxies and target models of one size, so that programs compile once; six blocks of steps each."""
     for seed, name in enumerate(("digits", "lower")):
-        write_lines(folder / "sources" / f"{name}.jsonl", sentences(WORDS[name], 120, seed))
+        write_lines(folder / f"{name}.jsonl", sentences(WORDS[name], 120, seed))
     write_lines(folder / "numbers.jsonl", sentences(WORDS["digits"], 40, 10))
     size = {"model.width": 8, "model.depth": 1, "model.heads": 1, "sequence-length": 16, "batch-size": 2}
-    given = {"sources": folder / "sources", "target": folder / "numbers.jsonl", "mesh-source": 1}
+    given = {"sources": folder / "digits.jsonl", "": folder / "lower.jsonl", "target": folder / "numbers.jsonl"}
+    given |= {"mesh-source": 1}
     for role in ("proxy", "model"):
         given |= {f"{role}.{name}": value for name, value in (size | {"tokens": 300 * 2 * 16}).items()}
         given[f"{role}.learning-rate"] = 3e-3
-    return Experiment("experiments.text_mixture", options(given), "experiments.text_mixture_report")
+    kinds = {"proxies": "train-(proxies|random)", "solve": "weights", "scores": "score", "training": "train-(sh|arms)"}
+    return Experiment("experiments.text_mixture", options(given), "experiments.text_mixture_report", kinds)
+
+
+def molecule_mixture(folder, learner="mlp"):
+    """Some assays of the bundled molecules; perceptrons in groups."""
+    from mixmin_jax.data.bundled_molecules import bundled_assays
+
+    bundled = bundled_assays()
+    values_NxA = bundled.values_NxA[:400]
+    chosen = np.flatnonzero(((values_NxA == 1).sum(0) > 50) & ((values_NxA == 0).sum(0) > 50))[:4]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["smiles", *(bundled.assays[a] for a in chosen)])
+        for smiles, row in zip(bundled.smiles, values_NxA[:, chosen], strict=False):
+            writer.writerow([smiles, *("" if np.isnan(value) else f"{value:g}" for value in row)])
+    given = {"assays": folder / "table.csv", "num-targets": 1, "seeds": 1, "numbers-of-sources": 2}
+    given |= {"random-mixtures": 3, "min-positives": 10, "min-test-positives": 5, "bits": 64, "learner": learner}
+    given |= {"mlp.hidden": 4, "mlp.epochs": 20, "mlp.batch-size": 64, "max-bytes": 40_000}
+    given |= {"trees.rounds": 3, "trees.depth": 2}
+    kinds = {"proxies": "(proxies|random).*fold", "solve": "weights", "training": "arms"}
+    return Experiment("experiments.molecule_mixture", options(given), "experiments.molecule_mixture_report", kinds)
+
+
+def image_mixtraining(folder):
+    """A quarter of scikit-learn's digits."""
+    del folder
+    given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 8, "sl-epochs": 8, "batch-size": 16, "patch-size": 4}
+    given |= {"checkpoints": 3}
+    kinds = {"training": "(sl|ssl_then_sl|mixtraining)-"}
+    return Experiment("experiments.image_mixtraining", options(given), "experiments.mixtraining_report", kinds)
+
+
+def text_mixtraining(folder):
+    for seed, (name, words) in enumerate(WORDS.items()):
+        write_lines(folder / "sources" / f"{name}.jsonl", sentences(words, 80, seed))
+    given = {"sources": folder / "sources", "length": 12, "windows": 60, "test-windows": 30, "fractions": 1, "seeds": 1}
+    given |= {"ssl-epochs": 15, "sl-epochs": 15, "batch-size": 16, "checkpoints": 3}
+    kinds = {"training": "(sl|ssl_then_sl|mixtraining)-"}
+    return Experiment("experiments.text_mixtraining", options(given), "experiments.mixtraining_report", kinds)
+
+
+def mixed_mixtraining(folder):
+    for seed, (name, words) in enumerate(WORDS.items()):
+        write_lines(folder / "sources" / f"{name}.jsonl", sentences(words, 60, seed))
+    for seed, (name, words) in enumerate({"small": list("0123"), "large": list("6789")}.items()):
+        write_lines(folder / "task" / f"{name}.jsonl", sentences(words, 60, 10 + seed))
+    proxy = {"model.width": 8, "model.depth": 1, "model.heads": 1, "sequence-length": 12, "batch-size": 4}
+    given = {f"proxy.{name}": value for name, value in (proxy | {"tokens": 200 * 4 * 12}).items()}
+    given |= {"sources": folder / "sources", "task": folder / "task", "labels": 20, "test-windows": 40}
+    given |= {"seeds": 1, "ssl-steps": 100, "sl-steps": 200, "batch-size": 16, "ssl-batch-size": 8}
+    kinds = {
+        "proxies": "proxies",
+        "solve": "weights",
+        "training": "(sl|sl_matched|target_text|natural|uniform|mixmin)-",
+    }
+    return Experiment("experiments.mixed_mixtraining", options(given), "experiments.mixed_mixtraining_report", kinds)
 
 
 def options(given):
-    return tuple(str(word) for name, value in given.items() for word in (f"--{name}", value))
+    """Words of a command line; a value without a name goes with the option before."""
+    return tuple(str(word) for name, value in given.items() for word in (f"--{name}", value) if word != "--")
 
 
 class Runs:
@@ -74,23 +136,22 @@ class Runs:
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles faster
         }
 
-    def start(self, out, *more, **popen):
-        """A process that has begun; what it prints on stderr is appended to `out`.log."""
+    def start(self, out, *more, limits="true"):
+        """A process that has begun under the limits that a shell sets; its stderr is appended to `out`.log."""
         words = [*self.experiment.options, "--checkpoint-every", str(self.checkpoint_every), "--out", str(out), *more]
         with out.with_suffix(".log").open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", self.experiment.module, *words],
+                ["sh", "-c", limits + '; exec "$0" "$@"', sys.executable, "-m", self.experiment.module, *words],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                **popen,
             )
 
-    def finish(self, out, *more, status=0, **popen):
+    def finish(self, out, *more, status=0, limits="true"):
         """Run to the end; what it printed on stderr, in lines."""
         before = len(told(out))
-        ended = self.start(out, *more, **popen).wait(600)
+        ended = self.start(out, *more, limits=limits).wait(600)
         lines = told(out)[before:]
         assert ended == status, (ended, lines)
         return lines
@@ -105,6 +166,41 @@ class Runs:
             return running.wait(60), told(out)[before:]
 
 
+class Timeline:
+    """The stages of an uninterrupted run in their order, and how long each took, the report last."""
+
+    def __init__(self, whole, kinds):
+        files = sorted((whole / "stages").glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+        self._kinds, self.seconds = kinds, {}
+        for path in files:
+            with np.load(path) as file:
+                self.seconds[path.name.removesuffix(".npz")] = json.loads(str(file["record"]))["seconds"]
+        self.seconds["report"] = (whole / "status.json").stat().st_mtime - files[-1].stat().st_mtime
+        self.names = list(self.seconds)
+
+    def kind(self, name):
+        return next((kind for kind, pattern in self._kinds.items() if re.match(pattern, name)), name)
+
+    def left(self, out, kind):
+        """The stages of a kind that a run has not finished."""
+        return [name for name in self.names if self.kind(name) == kind and name not in finished(out)]
+
+    def reached(self, out):
+        """The kind of the stage in which a run was ended."""
+        return self.kind(next(name for name in self.names if name not in finished(out)))
+
+    def moment(self, out, name, share):
+        """Whether so much of the time that the stage takes has gone by since the one before it was finished."""
+        place, began = self.names.index(name), []
+
+        def passed():
+            if not began and (not place or self.names[place - 1] in finished(out)):
+                began.append(time.monotonic())
+            return bool(began) and time.monotonic() > began[0] + share * self.seconds[name]
+
+        return passed
+
+
 def told(out):
     log = out.with_suffix(".log")
     return log.read_text().splitlines() if log.exists() else []
@@ -116,8 +212,11 @@ def finished(out):
 
 def checkpoint_of(out, stage):
     """The newest step of the stage's training that a whole checkpoint holds, 0 without one."""
-    folders = (out / "stages" / f"{stage}.checkpoints").rglob("[0-9]*")
-    return max((int(path.name) for path in folders if path.name.isdigit()), default=0)
+    try:
+        folders = (out / "stages" / f"{stage}.checkpoints").rglob("[0-9]*")
+        return max((int(path.name) for path in folders if path.name.isdigit()), default=0)
+    except FileNotFoundError:  # a folder went while its parent was read
+        return 0
 
 
 def results(out):
@@ -143,6 +242,28 @@ def without(record, keys):
     if isinstance(record, dict):
         return {key: without(value, keys) for key, value in record.items() if key not in keys}
     return [without(value, keys) for value in record] if isinstance(record, list) else record
+
+
+def with_neutral_times(out, report, environment):
+    """A copy of the results whose reports are written again from metrics in which every time is 1."""
+    copy = out.with_name(f"{out.name}-neutral")
+    shutil.copytree(out, copy, ignore=shutil.ignore_patterns("stages"))
+    for path in copy.rglob("metrics.json"):
+        path.write_text(json.dumps(replaced(json.loads(path.read_text()))))
+    subprocess.run([sys.executable, "-m", report, "--results", str(copy)], env=environment, check=True)
+    return copy
+
+
+def replaced(record):
+    if isinstance(record, dict):
+        return {key: ones(value) if key in MAY_DIFFER else replaced(value) for key, value in record.items()}
+    return [replaced(value) for value in record] if isinstance(record, list) else record
+
+
+def ones(record):
+    if isinstance(record, dict):
+        return {key: ones(value) for key, value in record.items()}
+    return record if isinstance(record, str) or record is None else 1.0
 
 
 def assert_same(out, wanted):

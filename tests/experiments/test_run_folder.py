@@ -59,6 +59,8 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
     for resume in (False, True):
         with pytest.raises(InputError, match=r"differs in: model\.width \(8 there, 16 now\)\. .*--overwrite"):
             run(tmp_path, other, resume=resume)
+    with pytest.raises(InputError, match=r"differs in: model\.width \(8 there, None now\)\."):
+        run(tmp_path, CONFIG | {"model": {}}, resume=True)
     assert held(tmp_path) == CONFIG and held(tmp_path, "status.json")["complete"]
     run(tmp_path, other, overwrite=True)
     assert held(tmp_path) == other
