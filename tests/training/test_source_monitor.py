@@ -1,10 +1,13 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixmin_jax.data.mixing import draw, gather_windows, make_plan
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
+from mixmin_jax.training.language_model import token_log_likelihoods
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.source_monitor import STRETCHES, Divergence, divergences, empty_monitor, observe
@@ -52,12 +55,22 @@ def test_what_is_counted_is_what_was_drawn_and_the_losses_add_up(longer, monitor
     assert not divergences(monitor, WEIGHTS)
 
 
-def test_losses_are_told_apart_by_source(longer, store):
-    """A model of one source only: what it monitors is what it was trained on, so its loss is that of the source."""
-    alone = train_on_mixtures(longer, store, np.eye(3), KEY, monitor_sources=True, block_steps=7)
-    found_SxMxK = alone.monitor.loss_SxMxK
-    for m in range(3):
-        assert np.isnan(np.delete(found_SxMxK[:, m], m, axis=1)).all() and np.isfinite(found_SxMxK[:, m, m]).all()
+def test_each_windows_loss_goes_to_its_own_source(longer, store):
+    """A model that does not learn: its losses can be computed window by window, from its initial parameters."""
+    frozen = dataclasses.replace(longer, learning_rate=1e-12, weight_decay=0.0)
+    monitor = train_on_mixtures(frozen, store, WEIGHTS, KEY, monitor_sources=True, block_steps=7).monitor
+    init_key, order_key = jax.random.split(KEY)
+    params = frozen.init(init_key).params
+    for m, w_K in enumerate(WEIGHTS):
+        plan = make_plan(order_key, w_K, store.windows_K, frozen.num_windows)
+        source_N, window_N = draw(plan, jnp.arange(frozen.num_windows))
+        tokens, starts_K = jnp.asarray(store.tokens), jnp.asarray(store.starts_K, np.int32)
+        tokens_NxL1 = gather_windows(tokens, starts_K, frozen.sequence_length, source_N, window_N)
+        nats_N = -np.asarray(token_log_likelihoods(frozen.model, params, tokens_NxL1), np.float64).mean(1)
+        expected_K = np.bincount(source_N, nats_N, 3)
+        np.testing.assert_allclose(monitor.nats_SxMxK[:, m].sum(0), expected_K, rtol=1e-5)
+        np.testing.assert_allclose(monitor.squares_SxMxK[:, m].sum(0), np.bincount(source_N, nats_N**2, 3), rtol=1e-5)
+        assert np.ptp(nats_N) > 0.3  # so that a loss which went to another source would be noticed
 
 
 def test_monitoring_changes_no_training(longer, store, monitored):
