@@ -245,6 +245,7 @@ def linear_learner(config, mask_ratio, mask_tokens=False):
     )
 
 
+@pytest.mark.slow
 def test_quick_run_writes_its_record(tmp_path, capsys, monkeypatch):
     for module in (mixtraining, mixtraining_cases):
         monkeypatch.setattr(module, "image_learner", linear_learner)

@@ -85,6 +85,7 @@ def test_molecule_methods_train_the_same_models_and_compile_once(molecules, toge
     assert np.abs(np.diff(together_NxM, axis=1)).max() > 1e-2  # and they are three models
 
 
+@pytest.mark.slow
 def test_another_process_compiles_anew_for_every_model(molecules, together_NxM):
     case = dataclasses.replace(MOLECULES, assays=2)
     with compilations() as found, other_process() as child:

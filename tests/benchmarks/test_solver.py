@@ -209,6 +209,7 @@ def test_summary_judges_the_floor_where_products_are_large():
     assert "in 0 (not in 5000x500)" in line and line.endswith("not within 3")
 
 
+@pytest.mark.slow
 def test_quick_run_writes_its_results(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(machine, "READ_BYTES", 2**20)
     monkeypatch.setitem(

@@ -111,6 +111,7 @@ def test_reconstructions_are_of_test_images(finished):
         assert hidden and all((test == image).all((1, 2, 3)).any() for image in file["original_ExHxWxC"])
 
 
+@pytest.mark.slow
 def test_the_same_command_computes_nothing_and_another_is_refused(finished, config, tmp_path, monkeypatch):
     out = shutil.copytree(finished, tmp_path / "out")
     monkeypatch.setattr(mixtraining_run, "run_trial", lambda *_, **__: pytest.fail("trained again"))
@@ -186,6 +187,7 @@ def test_images_that_are_not_square_need_a_size(config, tmp_path):
     main(dataclasses.replace(wide, image_size=8))
 
 
+@pytest.mark.slow
 def test_digits_are_neither_shifted_nor_mirrored_but_other_images_are(config, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(image_mixtraining, "image_fetch", lambda *args: asked.append(args) or image_fetch(*args))

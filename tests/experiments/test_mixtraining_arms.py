@@ -1,6 +1,7 @@
 """Trials and what becomes of them, on a domain of vectors."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,7 +11,9 @@ from experiments.mixtraining_arms import CELLS, Study
 from experiments.mixtraining_config import ARMS, MixTrainingOptions
 from experiments.mixtraining_domain import Labels, accuracy
 from experiments.mixtraining_trial import arrays, numbers, run_trial
+from experiments.stages import Running
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.schedule import phase_steps
 from tests.experiments.linear_domain import linear_domain, linear_learner, vectors
 
@@ -19,10 +22,13 @@ OPTIONS = MixTrainingOptions(
 )
 STUDY = Study(linear_domain(8), OPTIONS)
 SETTINGS = {arm: OPTIONS.settings(arm) for arm in ARMS}
+ALONE = Running(  # a stage that nobody watches, and that saves nothing
+    lambda done, of: None, lambda: Checkpoints(Path("never made"), "alone", every=10**9), lambda counts: None
+)
 
 
 def run(trial, study=STUDY, **options):
-    return run_trial(study, trial, study.domain.test, lambda done, of: None, **options)
+    return run_trial(study, trial, study.domain.test, ALONE, **options)
 
 
 def own(arm, study=STUDY, seed=0):
@@ -89,7 +95,7 @@ def test_looking_at_a_run_does_not_change_it():
         shown.append(params)
         return {"image": np.zeros(2, np.uint8)}
 
-    plain, watched = run(trial, study), run(trial, study, checkpoints=3, show=show)
+    plain, watched = run(trial, study), run(trial, study, evaluations=3, show=show)
     assert len(shown) == 1 and list(arrays(watched, "pictures")) == ["image"]
     assert watched["checkpoints"]["step"] == [150, 200]
     for name in ("accuracy", "test_loss", "curve", "flops"):
@@ -122,7 +128,7 @@ def test_a_run_that_fails_keeps_its_last_good_parameters():
 def test_an_evaluation_that_is_not_finite_is_a_failure():
     poisoned = vectors(60, 3)
     poisoned.inputs[7] = np.nan
-    record = run_trial(STUDY, own("sl"), poisoned, lambda done, of: None)
+    record = run_trial(STUDY, own("sl"), poisoned, ALONE)
     assert record["failure"] == {"phase": "evaluation", "step": 90} and record["test_loss"] is None
 
 

@@ -203,6 +203,7 @@ def test_a_second_run_computes_nothing_and_the_report_module_writes_the_same(fin
     assert before == after
 
 
+@pytest.mark.slow
 def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path):
     """Its molecules are the target's, its labels too: nothing else can predict better."""
     rows = list(csv.DictReader(table.read_text().splitlines()))
@@ -237,6 +238,7 @@ def test_trees_go_through_the_same_stages(config, tmp_path):
     assert '"learner": "trees"' in next((tmp_path / "out").glob("*/metrics.json")).read_text()
 
 
+@pytest.mark.slow
 def test_measured_values_are_predicted_by_squared_error(tmp_path):
     bundled, rng = bundled_assays(), np.random.default_rng(0)
     smiles = bundled.smiles[:200]

@@ -274,6 +274,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
     assert without_times(load(finished)) == without_times(before)
 
 
+@pytest.mark.slow
 def test_another_run_is_refused_unless_told(finished, config, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
@@ -317,6 +318,7 @@ def test_one_mixture_for_all_targets_is_one_more_arm(finished, config, tmp_path)
     assert 2 * model < extra < 3 * model  # two seeds of one model, and its scoring
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [KeyboardInterrupt(), pytest.param(OSError(errno.ENOSPC, "No space left on device"), marks=pytest.mark.slow)],
@@ -386,7 +388,8 @@ def test_a_finished_run_is_verified_with_stages_and_data(finished):
     assert "numbers: test losses follow from the scores of documents" in held
     assert "both: the weights are those of their stages" in held
     assert {line.split(" (")[0] for line in held if line.startswith("data: ")} == {
-        "data: source digits", "data: source lower", "data: source upper", "data: target numbers", "data: target both",
+        "data: source digits", "data: source lower", "data: source upper", "data: source web", "data: target numbers",
+        "data: target both",
     }  # fmt: skip
 
 
@@ -440,6 +443,7 @@ def edit(path, change):
     path.write_text(json.dumps(held))
 
 
+@pytest.mark.slow
 def test_a_damaged_stage_is_made_again(finished, config, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(finished, out)

@@ -110,6 +110,7 @@ def test_a_later_block_in_a_wider_type_loses_nothing():
     np.testing.assert_array_equal(drained(blocks)[0], np.concatenate([block.astype(np.float64) for block in blocks]))
 
 
+@pytest.mark.slow
 def test_no_more_than_two_blocks_are_alive():
     made, most = [], []
 

@@ -91,6 +91,7 @@ def test_sources_that_may_not_be_used_are_worth_nothing():
     assert (result.weights[:, 2] == 0).all()
 
 
+@pytest.mark.slow
 def test_squared_error_and_one_compilation_for_all_sources(monkeypatch):
     traces, original = [], Quadratic.curvature
 

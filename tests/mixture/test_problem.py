@@ -54,6 +54,7 @@ def test_stops_on_nan_with_the_best_so_far():
     assert not run.converged and run.iterations == 2 and run.best.time == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_certified_outside_the_domain():
     f = cross_entropy(problems.disjoint()).prepare()
     assert Problem(f, FeasibleSet(problems.K)).point(jnp.eye(problems.K)[0]).gap == np.inf

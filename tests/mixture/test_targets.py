@@ -118,6 +118,7 @@ def test_cross_entropy_and_squared_error_add_up():
     np.testing.assert_allclose(nested.prepare().value(UNIFORM), mixed.prepare().value(UNIFORM), rtol=1e-6)  # float32
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_with_respect_to_the_weights_of_targets():
     parts = [cross_entropy(problems.classifiers()), cross_entropy(problems.scales())]
@@ -161,6 +162,7 @@ def test_the_worst_case_agrees_with_an_independent_solver(constraint, relative_t
     assert -1e-6 <= total - with_cvxpy(NAMES, options, references) <= found.gap + 1e-6  # Clarabel's own error
 
 
+@pytest.mark.slow
 def test_losses_of_different_kinds_and_units():
     names = ("classifiers", "squared error")
     found = solve(worst_case([BANK[name] for name in names], relative_to="best"))
@@ -254,6 +256,7 @@ def test_every_problem_of_the_bank_as_targets_of_each_other(num_targets):
                 problems.assert_feasible(found.weights, CONSTRAINTS[constraint])
 
 
+@pytest.mark.slow
 def test_reference_mixtures_may_use_sources_that_the_weights_may_not():
     reference, names = np.eye(K)[0], [*NAMES[:2], "classifiers"]
     named = [cross_entropy(problems.CROSS_ENTROPIES[name], sources=list("abcdef")) for name in names]

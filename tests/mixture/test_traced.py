@@ -111,6 +111,7 @@ def test_single_precision_of_host_arrays_keeps_what_differs_between_sources():
     np.testing.assert_allclose(far.weights, near.weights, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bounds_that_leave_no_weights_do_not_converge():
     run = jax.jit(lambda cap: solve_traced(cross_entropy(LOGP), upper_bounds=cap))
     assert not run(0.1).converged and run(0.2).converged

@@ -92,6 +92,7 @@ def test_permuting_sources_permutes_results(found):
     np.testing.assert_allclose(permuted.comparison.gain, found.comparison.gain, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_rows_of_a_document_are_drawn_together_under_all_constraints():
     result = bootstrap(OBJECTIVE, SAMPLES, KEY, groups=DOCUMENTS, **CAPS)
     assert result.num_clusters == N // 4 and result.comparison is None

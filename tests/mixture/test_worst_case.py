@@ -54,6 +54,7 @@ def random_targets(rng):
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constraint", [pytest.param("simplex", marks=pytest.mark.slow), "all"])
 def test_random_problems_converge_in_few_steps(constraint):
     """With references near the losses, so that now one target is the worst and now several are."""

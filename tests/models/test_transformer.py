@@ -12,7 +12,7 @@ TOKENS = jax.random.randint(jax.random.key(1), (2, 12), 0, VOCABULARY)
 
 @pytest.fixture(scope="module")
 def params():
-    return TransformerLM(CONFIG).init(jax.random.key(0), TOKENS)
+    return jax.jit(TransformerLM(CONFIG).init)(jax.random.key(0), TOKENS)
 
 
 def test_a_position_sees_no_later_byte(params):
@@ -25,8 +25,9 @@ def test_a_position_sees_no_later_byte(params):
         return TransformerLM(CONFIG).apply(changed, inputs)[0, position, 3]
 
     table = jax.random.normal(jax.random.key(2), (VOCABULARY, CONFIG.width))
+    gradient = jax.jit(jax.grad(logit_sum))
     for position in (0, 5, 11):
-        sizes = jnp.abs(jax.grad(logit_sum)(table, position)).sum(axis=-1)[:12]
+        sizes = jnp.abs(gradient(table, position)).sum(axis=-1)[:12]
         assert (sizes[position + 1 :] == 0).all()
         assert (sizes[: position + 1] > 0).all()
 
@@ -62,7 +63,8 @@ def test_recomputing_activations_changes_no_gradient(params):
     def loss(params, config):
         return TransformerLM(config).apply(params, TOKENS).astype(jnp.float32).var()
 
-    stored, recomputed = (jax.grad(loss)(params, TransformerConfig(16, 2, 2, remat=remat)) for remat in (False, True))
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    stored, recomputed = (gradient(params, TransformerConfig(16, 2, 2, remat=remat)) for remat in (False, True))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), stored, recomputed)
     assert "remat" in str(jax.make_jaxpr(lambda p: jax.grad(loss)(p, TransformerConfig(16, 2, 2, remat=True)))(params))
 

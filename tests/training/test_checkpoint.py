@@ -98,12 +98,13 @@ def flip(path):
     path.write_bytes(content)
 
 
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
-def test_whatever_file_is_damaged_the_state_is_right_or_that_of_the_one_before(tmp_path, damage):
+def test_whatever_file_is_damaged_the_state_is_right_or_that_of_the_one_before(tmp_path, damage, every):
     write(tmp_path / "whole", [10, 20])
     number = len(files_of(tmp_path / "whole" / "20"))
     fell_back = 0
-    for n in range(number):
+    for n in range(0, number, every):
         folder = tmp_path / f"{damage.__name__}-{n}"
         shutil.copytree(tmp_path / "whole", folder)
         damage(files_of(folder / "20")[n])
@@ -111,7 +112,7 @@ def test_whatever_file_is_damaged_the_state_is_right_or_that_of_the_one_before(t
         same(found, state(step))
         assert step in (10, 20) and len(warnings) == (step == 10)
         fell_back += step == 10
-    assert fell_back >= 3  # the arrays, their tree, and what is said about them
+    assert fell_back >= (3 if every == 1 else 1)  # the arrays, their tree, and what is said about them
 
 
 def test_when_nothing_is_whole_the_run_begins_anew(tmp_path):

@@ -35,9 +35,9 @@ def test_impossible_runs_are_refused(run, change):
 
 
 def test_token_log_likelihoods_are_the_model_s(run):
-    params = run.init(jax.random.key(0)).params
+    params = jax.jit(run.init)(jax.random.key(0)).params
     tokens = jax.random.randint(jax.random.key(1), (2, 9), 0, 256)
-    logits = TransformerLM(run.model).apply(params, tokens[:, :-1])
+    logits = jax.jit(TransformerLM(run.model).apply)(params, tokens[:, :-1])
     shifted = np.asarray(logits - jnp.log(jnp.exp(logits).sum(-1, keepdims=True)))
     targets = np.asarray(tokens[:, 1:])
     expected = [[shifted[b, i, targets[b, i]] for i in range(8)] for b in range(2)]
@@ -45,7 +45,7 @@ def test_token_log_likelihoods_are_the_model_s(run):
 
 
 def test_a_new_model_knows_nothing_yet(run):
-    params = run.init(jax.random.key(0)).params
+    params = jax.jit(run.init)(jax.random.key(0)).params
     tokens = jax.random.randint(jax.random.key(1), (8, 9), 0, 256)
     assert abs(-token_log_likelihoods(run.model, params, tokens).mean() - np.log(256)) < 1.0
 

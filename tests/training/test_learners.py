@@ -84,6 +84,7 @@ def test_the_encoder_is_paid_for_visible_patches_only():
     assert shapes == {False: (4, 1 + 2, 16), True: (4, 1 + 4, 16)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "learner, init, rows, mask_token_learns",
     [

@@ -329,6 +329,7 @@ def test_a_mesh_of_one_device_changes_no_bit():
     assert_same(training(plan, mesh=make_mesh()), training(plan))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [(1, 2), (2, 4)])
 def test_batches_over_devices_change_no_result(axes):
     """But for rounding: sums over a batch have another order."""

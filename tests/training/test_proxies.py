@@ -47,6 +47,7 @@ def test_models_trained_together_are_those_trained_alone(float64, run, store):
         np.testing.assert_allclose(together.loss_TxM[:, m], alone.loss_TxM[:, 0], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_models_learn_their_own_source(run, store):
     longer = dataclasses.replace(run, tokens=150 * 16)
     trained = train_on_mixtures(longer, store, WEIGHTS, KEY)
@@ -75,6 +76,7 @@ def test_host_fed_training_is_device_fed_training(run, store, on_one_device):
     assert_same(on_one_device, host, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_training_is_reproducible_bit_for_bit_whatever_the_blocks(run, store, on_one_device):
     whole = on_one_device
     assert_same(whole, train_on_mixtures(run, store, WEIGHTS, KEY, block_steps=2), rtol=0)

@@ -55,6 +55,7 @@ def test_what_is_counted_is_what_was_drawn_and_the_losses_add_up(longer, monitor
     assert not divergences(monitor, WEIGHTS)
 
 
+@pytest.mark.slow
 def test_each_windows_loss_goes_to_its_own_source(longer, store):
     """A model that does not learn: its losses can be computed window by window, from its initial parameters."""
     frozen = dataclasses.replace(longer, learning_rate=1e-12, weight_decay=0.0)
@@ -79,6 +80,7 @@ def test_monitoring_changes_no_training(longer, store, monitored):
     np.testing.assert_allclose(plain.loss_TxM, monitored.loss_TxM, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_monitors_are_the_same_fed_from_the_host_and_on_a_mesh(longer, store, monitored):
     """Three models on two devices are padded with a fourth, which is not monitored."""
     other = {"tokens_on": "host", "mesh": make_mesh(2, 2)}
