@@ -355,7 +355,7 @@ def pixels(png):
     return matplotlib.image.imread(io.BytesIO(png), format="png")
 
 
-@pytest.mark.parametrize("num_seeds, num_sources", [(1, 2), (3, 30)])
+@pytest.mark.parametrize("num_seeds, num_sources", [(1, 2), pytest.param(3, 30, marks=pytest.mark.slow)])
 def test_figures_are_png_files_with_something_on_them(tmp_path, num_seeds, num_sources):
     for name, figure in figures.text_mixture_figures(made_up_metrics(num_seeds, num_sources)).items():
         (tmp_path / name).write_bytes(figures.figure_png(figure))

@@ -237,6 +237,7 @@ def test_quick_run_writes_its_results(tmp_path, capsys, monkeypatch):
     assert record["methods"]["cvxpy"]["absent"] == "the Python package is missing"
 
 
+@pytest.mark.slow
 def test_streamed_rows_are_compared_with_rows_in_memory():
     record = measure_streaming(File(n=3000, k=4), repeats=1, budget=5.0)
     assert record["relative_gap"] <= 1e-9 and record["weights_differ_from_memory"] < 1e-6

@@ -189,6 +189,7 @@ def test_no_model_sees_the_molecule_that_it_is_judged_on(plan):
     assert not np.array_equal(plan.split.folds(0), plan.split.folds(1))
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing_and_the_report_module_writes_the_same(finished, config, monkeypatch, plan):
     folder = finished / plan.targets[0].file_name
     before = {path.name: path.read_bytes() for path in folder.iterdir()} | {

@@ -100,7 +100,14 @@ def test_what_is_printed(tmp_path, cli, logp_NxK):
     assert done.metrics["mixmin"]["status"] in done.stdout
 
 
-@pytest.mark.parametrize("method", ["interior_point", "projected_gradient", "mirror_descent"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "interior_point",
+        pytest.param("projected_gradient", marks=pytest.mark.slow),
+        pytest.param("mirror_descent", marks=pytest.mark.slow),
+    ],
+)
 def test_methods_agree(tmp_path, cli, logp_NxK, method):
     done = cli(write(tmp_path / "scores.npz", logp_NxK), "--method", method, "--tolerance", "1e-6")
     assert done.metrics["mixmin"]["method"] == method

@@ -94,6 +94,7 @@ def large():
     return cross_entropy(problems.classifiers(2100, 48))
 
 
+@pytest.mark.slow
 def test_auto_takes_the_active_set_where_it_pays():
     objective = large()
     found = solve(objective)

@@ -20,7 +20,14 @@ CAPS = {
 }
 
 
-@pytest.mark.parametrize("name", ["classifiers", "text, 1000 nats", "scales", "near-duplicates", "dominating"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("classifiers", "scales", "dominating")),
+        "text, 1000 nats",
+        "near-duplicates",
+    ],
+)
 def test_worth_is_the_difference_of_two_solves(name):
     logp_NxK = CROSS_ENTROPIES[name]
     result, full = leave_one_out(cross_entropy(logp_NxK)), solve(cross_entropy(logp_NxK))

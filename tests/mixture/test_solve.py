@@ -106,6 +106,7 @@ def test_small_and_flat_shapes(n, k):
     np.testing.assert_allclose(solution.weights.sum(), 1)
 
 
+@pytest.mark.slow
 def test_five_hundred_sources():
     solution = solve(cross_entropy(problems.classifiers(200, 500)), upper_bounds=0.01)
     assert solution.converged and solution.gap <= 1e-9

@@ -105,6 +105,7 @@ def test_rows_of_weight_zero_may_hold_anything():
     assert np.isnan(logp_NxK[5]).all()  # what was given is left alone
 
 
+@pytest.mark.slow
 def test_sources_without_weight_are_left_out():
     logp_NxK = problems.text() + np.where(np.arange(K) == 0, 5000.0, 0.0)  # only source 0 is above underflow ...
     found = solve(stream_cross_entropy(logp_NxK, block_rows=20), upper_bounds={0: 0.0})  # ... and may not be used

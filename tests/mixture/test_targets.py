@@ -108,6 +108,7 @@ def test_one_weight_of_one_leaves_that_target():
     assert alone.targets is None
 
 
+@pytest.mark.slow
 def test_cross_entropy_and_squared_error_add_up():
     names, weights = ("classifiers", "squared error"), [1.0, 0.05]
     mixed = weighted_sum([BANK[name] for name in names], weights)

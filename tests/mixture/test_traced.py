@@ -87,6 +87,7 @@ def test_derivatives_by_caps_prior_and_predictions():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_vmap_gives_what_single_solves_give():
     batch = np.stack([LOGP, 0.5 * LOGP, 3 * LOGP])

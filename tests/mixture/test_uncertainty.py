@@ -114,6 +114,7 @@ def test_rows_of_weight_zero_are_not_drawn():
     np.testing.assert_allclose(result.weights[2], solve(again, **SOLVE_CAPS).weights, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_squared_error_resamples_rows_too_and_all_compile_once(monkeypatch):
     traces, original = [], Quadratic.curvature
 

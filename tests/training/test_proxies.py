@@ -60,7 +60,14 @@ def on_one_device(run, store):
     return train_on_mixtures(run, store, WEIGHTS, KEY)
 
 
-@pytest.mark.parametrize(("axes", "tokens_on"), [((2, 1), "device"), ((1, 2), "device"), ((4, 2), "host")])
+@pytest.mark.parametrize(
+    ("axes", "tokens_on"),
+    [
+        pytest.param((2, 1), "device", marks=pytest.mark.slow),
+        pytest.param((1, 2), "device", marks=pytest.mark.slow),
+        ((4, 2), "host"),
+    ],
+)
 def test_a_mesh_changes_no_result(run, store, on_one_device, axes, tokens_on):
     """Three models on two or four devices are padded with one whose results are dropped.
 

@@ -182,6 +182,7 @@ def test_notes_of_a_stopped_mixtraining_are_gone_on_with(tmp_path):
     assert go_on(noted, tmp_path)[1] == [[3, 3], [6, 6], [9, 9], [12, 12]]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_of_mixtraining(tmp_path):
     whole, lines = mixtraining(), []
     stop(mixtraining, tmp_path, 3, every=3)

@@ -41,6 +41,7 @@ def test_sums_are_those_of_each_sources_windows_in_its_stretch():
     assert found.sampled_MxK.tolist() == [[0.75, 0.25, 0], [0, 0.25, 0.75]]
 
 
+@pytest.mark.slow
 def test_what_is_counted_is_what_was_drawn_and_the_losses_add_up(longer, monitored):
     monitor = monitored.monitor
     np.testing.assert_array_equal(monitor.windows_SxMxK.sum(0), monitored.draws_MxK)
@@ -74,6 +75,7 @@ def test_each_windows_loss_goes_to_its_own_source(longer, store):
         assert np.ptp(nats_N) > 0.3  # so that a loss which went to another source would be noticed
 
 
+@pytest.mark.slow
 def test_monitoring_changes_no_training(longer, store, monitored):
     plain = train_on_mixtures(longer, store, WEIGHTS, KEY, block_steps=7)
     assert plain.monitor is None
@@ -89,6 +91,7 @@ def test_monitors_are_the_same_fed_from_the_host_and_on_a_mesh(longer, store, mo
     np.testing.assert_allclose(found.nats_SxMxK, monitored.monitor.nats_SxMxK, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_monitors_of_an_uninterrupted_one(longer, store, monitored, tmp_path):
     ended = []
     options = {"monitor_sources": True, "block_steps": 7}
