@@ -2,6 +2,7 @@
 
     python -m experiments.image_mixtraining_variants                  on digits
     python -m experiments.image_mixtraining_variants --preset micro --dataset folder:PATH --fractions 0.1 --seeds 3
+    python -m experiments.image_mixtraining_variants --changes mask mix_ratio         some of the changes only
 
 Judged on the validation part; the test part is not touched.
 """
@@ -14,7 +15,7 @@ import tyro
 
 from experiments.command_line import run
 from experiments.image_mixtraining import PRESETS, ImageMixTraining, read_domain
-from experiments.mixtraining_variants import run_variants
+from experiments.mixtraining_variants import CHANGES, Change, run_variants
 from experiments.processes import together
 from experiments.run_mesh import see_devices
 from mixmin_jax.errors import InputError
@@ -32,6 +33,8 @@ class ImageMixTrainingVariants(ImageMixTraining):
     """Folder for the results."""
     fractions: tuple[float, ...] = (0.25,)
     """The share of the training examples to train on: one."""
+    changes: tuple[Change, ...] = CHANGES
+    """What is changed, one thing at a time; the base and `ssl_then_sl` are always there."""
     matched: tyro.conf.Suppress[bool] = False
     tune: tyro.conf.Suppress[bool] = False
     tune_trials: tyro.conf.Suppress[int] = ImageMixTraining.tune_trials
@@ -43,6 +46,8 @@ class ImageMixTrainingVariants(ImageMixTraining):
         super().__post_init__()
         if len(self.fractions) != 1:
             raise InputError(f"--fractions must be one share here, not {' '.join(map(str, self.fractions))}")
+        if not self.changes or len(set(self.changes)) < len(self.changes):
+            raise InputError(f"--changes takes some of {', '.join(CHANGES)}, each once; got {' '.join(self.changes)}")
         if self.tune or self.matched:
             raise InputError("--tune and --matched belong to experiments.image_mixtraining; leave them out")
 
@@ -66,7 +71,7 @@ def main(config: ImageMixTrainingVariants) -> None:
     see_devices(config)
     with together():
         domain, _ = read_domain(config)
-    run_variants("image_mixtraining_variants", domain, config)
+    run_variants("image_mixtraining_variants", domain, config, config.changes)
 
 
 if __name__ == "__main__":

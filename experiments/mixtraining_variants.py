@@ -6,8 +6,8 @@ there too, with restarts and without.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
 from experiments.mixtraining_arms import Study, Trial
 from experiments.mixtraining_config import Arm, ArmSettings, MixTrainingOptions
@@ -24,12 +24,15 @@ from mixmin_jax import markdown as md
 from mixmin_jax.comparison import paired_difference, summary, verdict
 from mixmin_jax.training.schedule import Alpha
 
-BASE = "mixtraining"
+BASE, REFERENCE = "mixtraining", "ssl_then_sl"
+Change = Literal["joint", "alpha", "mix_ratio", "mask", "restarts"]
+CHANGES: tuple[Change, ...] = get_args(Change)
 
 
 class Variant(NamedTuple):
-    """An arm with some of its options and settings changed."""
+    """An arm with some of its options and settings changed; always run where no `change` is named."""
 
+    change: Change | None
     arm: Arm = "mixtraining"
     options: Mapping[str, Any] = {}
     settings: Mapping[str, Any] = {}
@@ -43,35 +46,42 @@ class Variant(NamedTuple):
 
 CARRY_ON = {"restart_learning_rate": False, "restart_moments": False}
 VARIANTS: dict[str, Variant] = {
-    BASE: Variant(),
-    "joint: all tokens": Variant(options={"joint": "all_tokens"}),
-    "joint: two passes": Variant(options={"joint": "two_passes"}),
-    "alpha: linear 1 to 0": Variant(settings={"alpha": Alpha("linear", 1.0, 0.0)}),
-    "alpha: cosine 1 to 0": Variant(settings={"alpha": Alpha("cosine", 1.0, 0.0)}),
-    "alpha: constant 0.5": Variant(settings={"alpha": Alpha.constant(0.5)}),
-    "alpha: constant 0.1": Variant(settings={"alpha": Alpha.constant(0.1)}),
-    "mix ratio 0.25": Variant(settings={"mix_ratio": 0.25}),
-    "mix ratio 0.5": Variant(settings={"mix_ratio": 0.5}),
-    "mix ratio 0.75": Variant(settings={"mix_ratio": 0.75}),
-    "mix ratio 1": Variant(settings={"mix_ratio": 1.0}),
-    "joint mask 0.25": Variant(settings={"joint_mask": 0.25}),
-    "joint mask 0.5": Variant(settings={"joint_mask": 0.5}),
-    "joint mask 0.75": Variant(settings={"joint_mask": 0.75}),
-    "moments carry on": Variant(options={"restart_moments": False}),
-    "learning rate carries on": Variant(options={"restart_learning_rate": False}),
-    "both carry on": Variant(options=CARRY_ON),
-    "ssl_then_sl": Variant("ssl_then_sl"),
-    "ssl_then_sl, moments carry on": Variant("ssl_then_sl", options={"restart_moments": False}),
-    "ssl_then_sl, learning rate carries on": Variant("ssl_then_sl", options={"restart_learning_rate": False}),
-    "ssl_then_sl, both carry on": Variant("ssl_then_sl", options=CARRY_ON),
+    BASE: Variant(None),
+    REFERENCE: Variant(None, "ssl_then_sl"),
+    "joint: all tokens": Variant("joint", options={"joint": "all_tokens"}),
+    "joint: two passes": Variant("joint", options={"joint": "two_passes"}),
+    "alpha: linear 1 to 0": Variant("alpha", settings={"alpha": Alpha("linear", 1.0, 0.0)}),
+    "alpha: cosine 1 to 0": Variant("alpha", settings={"alpha": Alpha("cosine", 1.0, 0.0)}),
+    "alpha: constant 0.5": Variant("alpha", settings={"alpha": Alpha.constant(0.5)}),
+    "alpha: constant 0.1": Variant("alpha", settings={"alpha": Alpha.constant(0.1)}),
+    "mix ratio 0.25": Variant("mix_ratio", settings={"mix_ratio": 0.25}),
+    "mix ratio 0.5": Variant("mix_ratio", settings={"mix_ratio": 0.5}),
+    "mix ratio 0.75": Variant("mix_ratio", settings={"mix_ratio": 0.75}),
+    "mix ratio 1": Variant("mix_ratio", settings={"mix_ratio": 1.0}),
+    "joint mask 0.25": Variant("mask", settings={"joint_mask": 0.25}),
+    "joint mask 0.5": Variant("mask", settings={"joint_mask": 0.5}),
+    "joint mask 0.75": Variant("mask", settings={"joint_mask": 0.75}),
+    "moments carry on": Variant("restarts", options={"restart_moments": False}),
+    "learning rate carries on": Variant("restarts", options={"restart_learning_rate": False}),
+    "both carry on": Variant("restarts", options=CARRY_ON),
+    "ssl_then_sl, moments carry on": Variant("restarts", "ssl_then_sl", options={"restart_moments": False}),
+    "ssl_then_sl, learning rate carries on": Variant(
+        "restarts", "ssl_then_sl", options={"restart_learning_rate": False}
+    ),
+    "ssl_then_sl, both carry on": Variant("restarts", "ssl_then_sl", options=CARRY_ON),
 }
 
 
-def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -> dict[str, Any]:
-    """Train every variant that differs from the others, at the first fraction; write variants.json and variants.md."""
+def run_variants(
+    experiment: str, domain: Domain, options: MixTrainingOptions, changes: Collection[Change] = CHANGES
+) -> dict[str, Any]:
+    """Train every variant of these changes that differs from the others; write variants.json and variants.md.
+
+    At the first fraction; the base and `ssl_then_sl` are always among them.
+    """
     study = Study(domain, options)
     batch_mesh(options)  # refuses what is not there
-    variants = distinct(options)
+    variants = distinct(options, changes)
     trials = {
         name: [_trial(study, variant, seed) for seed in range(options.seeds)] for name, variant in variants.items()
     }
@@ -118,11 +128,13 @@ def run_variants(experiment: str, domain: Domain, options: MixTrainingOptions) -
     return record
 
 
-def distinct(options: MixTrainingOptions) -> dict[str, Variant]:
-    """The variants without those that are the base under another name."""
+def distinct(options: MixTrainingOptions, changes: Collection[Change] = CHANGES) -> dict[str, Variant]:
+    """The variants of these changes, without those that are the base under another name."""
     found: dict[str, Variant] = {}
     seen: set[Any] = set()
     for name, variant in VARIANTS.items():
+        if variant.change is not None and variant.change not in changes:
+            continue
         changed = dataclasses.replace(options, **variant.options)
         what = variant.arm, variant.changed(options), changed.joint, changed.restart_learning_rate
         if (*what, changed.restart_moments) not in seen:
@@ -132,28 +144,33 @@ def distinct(options: MixTrainingOptions) -> dict[str, Variant]:
 
 
 def variants_table(record: Mapping[str, Any]) -> str:
-    """A row per variant: validation accuracy, the difference to the base, and the FLOPs relative to it."""
-    base = record["variants"][BASE]
+    """A row per variant: validation accuracy, the differences to the base and to `ssl_then_sl`, and its cost.
+
+    Cost is the FLOPs relative to those of `ssl_then_sl`, whose accuracy is to be reached for less.
+    """
+    variants = record["variants"]
     rows = []
-    for name, runs in record["variants"].items():
+    for name, runs in variants.items():
         failed = sum(run["failure"] is not None for run in runs)
-        difference = paired_difference([run["accuracy"] for run in runs], [run["accuracy"] for run in base])
-        cells = ["", ""]
-        if name != BASE:
-            known = difference.standard_error is not None
-            cells = [
-                md.points(vars(difference)),
-                verdict(difference, 2.0, better="higher") if known else "one seed",
-            ]
+        compared = [_compared(runs, variants[other]) if name != other else ["", ""] for other in (BASE, REFERENCE)]
         rows.append(
             [
-                md.code(name) if name in ("mixtraining", "ssl_then_sl") else name,
+                md.code(name) if name in (BASE, REFERENCE) else name,
                 md.percent_spread(summary([run["accuracy"] for run in runs])) + (f" ({failed} failed)" * (failed > 0)),
-                *cells,
-                f"{sum(run['flops'] for run in runs) / sum(run['flops'] for run in base):.2f}",
+                *(cell for cells in compared for cell in cells),
+                f"{sum(run['flops'] for run in runs) / sum(run['flops'] for run in variants[REFERENCE]):.2f}",
             ]
         )
-    return md.table(["variant", "validation accuracy", "less the base, points", "verdict", "FLOPs of the base"], rows)
+    reference = md.code(REFERENCE)
+    header = ["variant", "validation accuracy", "less the base, points", "verdict", f"less {reference}, points"]
+    return md.table([*header, "verdict", f"FLOPs of {reference}"], rows)
+
+
+def _compared(runs, others):
+    """The difference in points, and the verdict."""
+    difference = paired_difference([run["accuracy"] for run in runs], [run["accuracy"] for run in others])
+    known = difference.standard_error is not None
+    return [md.points(vars(difference)), verdict(difference, 2.0, better="higher") if known else "one seed"]
 
 
 def _trial(study: Study, variant: Variant, seed: int) -> Trial:

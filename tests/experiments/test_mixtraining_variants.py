@@ -10,7 +10,7 @@ from experiments import command_line, mixtraining_variants
 from experiments.image_mixtraining_variants import VARIANT_PRESETS, ImageMixTrainingVariants
 from experiments.mixtraining_config import MixTrainingOptions
 from experiments.mixtraining_domain import Labels
-from experiments.mixtraining_variants import BASE, VARIANTS, distinct, run_variants, variants_table
+from experiments.mixtraining_variants import BASE, REFERENCE, VARIANTS, distinct, run_variants, variants_table
 from mixmin_jax.errors import InputError
 from tests.experiments.linear_domain import linear_domain, vectors
 from tests.experiments.verified import assert_verified
@@ -19,7 +19,7 @@ OPTIONS = MixTrainingOptions(
     fractions=(1.0,), ssl_epochs=4, sl_epochs=4, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2,
     scratch_learning_rate=1e-2, matched=False,
 )  # fmt: skip
-FEW = [BASE, "joint: two passes", "mix ratio 0.75", "both carry on", "ssl_then_sl"]
+FEW = [BASE, REFERENCE, "joint: two passes", "mix ratio 0.75", "both carry on"]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,11 @@ def test_every_variant_runs_with_every_seed_and_costs_what_it_should(record):
 
 def test_table_sets_all_against_the_base(record):
     rows = variants_table(record).splitlines()[2:]
-    assert len(rows) == len(FEW) and rows[0].endswith("|  |  | 1.00 |")
-    assert all(any(word in row for word in ("wins", "ties", "loses")) for row in rows[1:])
+    assert len(rows) == len(FEW) and "|  |  | 1.00 |" in rows[1]
+    verdicts = [sum(row.count(word) for word in ("wins", "ties", "loses")) for row in rows]
+    assert verdicts == [1, 1, 2, 2, 2]  # the base and `ssl_then_sl` are not set against themselves
+    flops = {name: runs[0]["flops"] for name, runs in record["variants"].items()}
+    assert [row.split("|")[-2].strip() for row in rows] == [f"{flops[name] / flops[REFERENCE]:.2f}" for name in FEW]
 
 
 def test_the_base_is_not_run_twice_under_another_name():
@@ -65,7 +68,15 @@ def test_the_base_is_not_run_twice_under_another_name():
     assert "mix ratio 0.5" in names and {"mix ratio 1", "moments carry on"}.isdisjoint(names)
 
 
+def test_some_changes_leave_the_others_out():
+    names = set(distinct(OPTIONS, ("mask", "restarts")))
+    assert {BASE, REFERENCE, "joint mask 0.75", "both carry on", "ssl_then_sl, both carry on"} <= names
+    assert not any(name.startswith(("joint:", "alpha", "mix ratio")) for name in names)
+
+
 def test_bad_options_are_explained():
+    with pytest.raises(InputError, match="--changes takes some of joint, alpha"):
+        ImageMixTrainingVariants(changes=("mask", "mask"))
     with pytest.raises(InputError, match="one share here, not"):
         ImageMixTrainingVariants(fractions=(0.1, 0.2))
     with pytest.raises(InputError, match="leave them out"):
