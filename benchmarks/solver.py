@@ -63,11 +63,11 @@ class Config:
     """Folder for the result file and the figure."""
 
     repeats: int | None = None
-    """Timed calls of each method on each case; 7, with --quick 3."""
+    """Rounds, in each of which every method has a turn on each case; 7, with --quick 3."""
 
     budget: float | None = None
-    """Seconds that the timed calls of one method on one case may take in all before repeats are left out (one call is
-    made at least); 10, with --quick 0.5."""
+    """Seconds that the turns of one method on one case may take in all before rounds are left out (one turn is had at
+    least); 10, with --quick 0.5."""
 
     limit: float | None = None
     """Seconds after which a rival's call is stopped and reported as over the limit; 120, with --quick 10."""

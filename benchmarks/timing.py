@@ -1,8 +1,9 @@
 """Calls timed side by side in one process: noise of the machine hits all of them alike.
 
-Every call runs once alone (compilation, if any, happens there), then in rounds: each round runs every call once, in an
-order that rotates from round to round (calls under 50 ms twice, and the second counts). Last, quick calls in this
-process run once more for their memory.
+Every call runs once alone (compilation, if any, happens there), then in rounds: in each round every call has a turn, in
+an order that rotates from round to round. A turn is one call; where that is over within 50 ms it is as many as fill
+these 50 ms, and the median of all but the first counts. Last, quick calls in this process run once more for their
+memory.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-_QUICK = 0.05  # seconds; after the turns of others a shorter call spends much of its time on filling caches again
+_TURN = 0.05  # seconds; after the turns of others a shorter call spends much of its time on filling caches again
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -44,7 +45,7 @@ class Timing(Generic[T]):
     """Seconds of every call, and the last result."""
 
     first: float  # seconds of the first call
-    seconds: tuple[float, ...]  # of the calls in rounds, none of them the first
+    seconds: tuple[float, ...]  # of a call in each round; the first call of all is none of them
     memory: int | None  # bytes, see `memory_growth`; None where the system does not tell
     memory_of_first: bool  # whether that was the first call, compilation included, as a slow call gets no other
     last: T
@@ -82,7 +83,7 @@ def side_by_side(calls: Mapping[K, Call[T]], repeats: int, budget: float) -> dic
     Args:
       calls: by name, in the order of the first round.
       repeats: rounds, at least 1.
-      budget: seconds that one call may spend in rounds; it sits out once they are spent, but runs once at least.
+      budget: seconds that the turns of one call may take in all; it sits out once they are spent, but has one at least.
 
     Returns:
       A `Timing` per name, or the `Stopped` that the call raised.
@@ -90,6 +91,7 @@ def side_by_side(calls: Mapping[K, Call[T]], repeats: int, budget: float) -> dic
     first: dict[K, float] = {}
     memory: dict[K, int | None] = {}
     seconds: dict[K, list[float]] = {name: [] for name in calls}
+    spent: dict[K, float] = dict.fromkeys(calls, 0.0)  # in turns
     last: dict[K, T] = {}
     stopped: dict[K, Stopped] = {}
 
@@ -103,10 +105,15 @@ def side_by_side(calls: Mapping[K, Call[T]], repeats: int, budget: float) -> dic
         (first[name], last[name]), memory[name] = memory_growth(lambda: _timed(calls[name]), calls[name].pid)
 
     def again(name: K) -> None:
-        spent, last[name] = _timed(calls[name])
-        if spent < _QUICK:
-            spent, last[name] = _timed(calls[name])
-        seconds[name].append(spent)
+        turn: list[float] = []
+        end = time.perf_counter() + _TURN
+        while True:
+            took, last[name] = _timed(calls[name])
+            turn.append(took)
+            if sum(turn) >= _TURN or time.perf_counter() >= end:
+                break
+        spent[name] += sum(turn)
+        seconds[name].append(statistics.median(turn[1:] or turn))
 
     def weigh(name: K) -> None:
         _, memory[name] = memory_growth(calls[name].run, calls[name].pid)
@@ -118,7 +125,7 @@ def side_by_side(calls: Mapping[K, Call[T]], repeats: int, budget: float) -> dic
         shift = turn % max(len(names), 1)
         gc.collect()
         for name in names[shift:] + names[:shift]:
-            if not seconds[name] or sum(seconds[name]) < budget:
+            if not seconds[name] or spent[name] < budget:
                 attempt(name, again)
     # Another process keeps the memory of its first call for the later ones, and cannot be told to give it back.
     quick = [

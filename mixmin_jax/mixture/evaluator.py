@@ -11,9 +11,10 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 BLOCK = 1024  # rows that stay in the cache, with their scaled copy, while the curvature is summed
+_SMALL = 2**19  # numbers that stay there as they are: one block
 
 
 @runtime_checkable
@@ -59,13 +60,30 @@ class Likelihoods:
     homogeneous: ClassVar[bool] = True
 
     @classmethod
-    def of_rows(cls, p_NxK: Float[Array, "N K"], v_N: Float[Array, " N"], offset: Float[Array, ""]) -> "Likelihoods":
-        """Cut rows into blocks; rows of weight 0 fill up the last."""
-        n, k = p_NxK.shape
-        block = min(n, BLOCK)
-        if missing := -n % block:
-            p_NxK, v_N = jnp.pad(p_NxK, ((0, missing), (0, 0))), jnp.pad(v_N, (0, missing))
-        return cls(p_NxK.reshape(-1, block, k).swapaxes(1, 2), v_N.reshape(-1, block), offset)
+    def of_log_rows(
+        cls,
+        logp_NxK: Float[Array, "N K"],
+        v_N: Float[Array, " N"],
+        shift_N: Float[Array, " N"] | None = None,
+        *,
+        finite: bool = False,
+    ) -> "Likelihoods":
+        """Rows of log-likelihoods, less `shift`, in blocks.
+
+        `finite`: every row has a finite maximum, and no derivatives are asked for. Other rows have weight 0, or never
+        any density.
+        """
+        if finite:
+            p_CxKxB, most_CxB, v_CxB = _blockwise(logp_NxK, v_N)
+        else:
+            block = _block_rows(logp_NxK)
+            logp_CxKxB, v_CxB = in_blocks(logp_NxK, block).swapaxes(1, 2), in_blocks(v_N, block)
+            most_CxB = jax.lax.stop_gradient(logp_CxKxB.max(axis=1))  # f does not depend on it
+            good_CxB = jnp.isfinite(most_CxB)
+            most_CxB = jnp.where(good_CxB, most_CxB, 0)
+            p_CxKxB = jnp.exp(jnp.where(good_CxB[:, None], logp_CxKxB, -jnp.inf) - most_CxB[:, None])
+        offset = -jnp.vdot(v_CxB, most_CxB)
+        return cls(p_CxKxB, v_CxB, offset if shift_N is None else offset - v_N @ shift_N)
 
     @property
     def scale(self) -> Float[Array, ""]:
@@ -105,8 +123,9 @@ class Likelihoods:
         """About so many of the rows, taken evenly, that stand for all; where there are no more, all."""
         blocks, _, block = self.p_CxKxB.shape
         every = max(1, min(8, blocks * block // max(num_rows, 1)))
-        v_CxB = self.weights_CxB[::every]
-        return Likelihoods(self.p_CxKxB[::every], v_CxB * (self.scale / v_CxB.sum()), self.offset)
+        taken = slice(None, None, every) if blocks > 1 else (..., slice(None, None, every))
+        v_CxB = self.weights_CxB[taken]
+        return Likelihoods(self.p_CxKxB[taken], v_CxB * (self.scale / v_CxB.sum()), self.offset)
 
     def _sum(self, w_K, block):
         """The sum over blocks of what `block` makes of the densities of its rows."""
@@ -126,6 +145,41 @@ class Likelihoods:
         zeros = jax.tree.map(shape, jax.eval_shape(block, *first, first[1], first[1].sum()))
         sums = jax.lax.scan(add, zeros, (self.p_CxKxB, self.weights_CxB))[0]
         return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=is_sum)
+
+
+def _block_rows(rows):
+    """Rows of a block. In float32 sums over many rows need what is carried between blocks."""
+    n, k = rows.shape
+    return n if n <= BLOCK or (n * k <= _SMALL and rows.dtype == jnp.float64) else BLOCK
+
+
+def in_blocks(rows: Shaped[Array, "N ..."], block: int) -> Shaped[Array, "C B ..."]:
+    """Rows in blocks of one length; zeros fill up the last."""
+    if missing := -len(rows) % block:
+        rows = jnp.pad(rows, ((0, missing), *[(0, 0)] * (rows.ndim - 1)))
+    return rows.reshape(-1, block, *rows.shape[1:])
+
+
+def _blockwise(logp_NxK, v_N):
+    """exp(logp - its maximum), these maxima and the weights, a block at a time.
+
+    Nothing else is as large as the rows: memory that a process gets anew costs as much time as what is computed there.
+    The last block ends with the last row; what it has in common with the block before gets weight 0.
+    """
+    n, k = logp_NxK.shape
+    block = _block_rows(logp_NxK)
+    blocks = -(-n // block)
+
+    def prepared(start):
+        logp_BxK = jax.lax.dynamic_slice(logp_NxK, (start, 0), (block, k))
+        most_B = logp_BxK.max(axis=1)
+        logp_KxB = jax.lax.optimization_barrier(logp_BxK.T)
+        return jnp.exp(logp_KxB - most_B), most_B
+
+    p_CxKxB, most_CxB = jax.lax.map(prepared, jnp.minimum(jnp.arange(blocks) * block, n - block))
+    before, last = jnp.split(v_N, [(blocks - 1) * block])
+    v_CxB = jnp.concatenate([before, jnp.zeros(blocks * block - n, v_N.dtype), last]).reshape(blocks, block)
+    return p_CxKxB, most_CxB, v_CxB
 
 
 class RunningSum(NamedTuple):

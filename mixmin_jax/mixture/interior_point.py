@@ -21,9 +21,10 @@ from jaxtyping import Array, Float
 
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
-TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice
-_EM_STEPS = 3  # each costs a fraction of a Newton step; where examples are clearly of one source they save several
-_LEAST = 1e-3  # of an equal share, to begin with
+TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice; near the end more
+_CLOSEST = 1e-6  # of a distance to a bound, what a step leaves at least
+_EM_STEPS = 5  # each costs a fraction of a Newton step; where examples are clearly of one source they save several
+_LEAST = 1e-4  # of an equal share, to begin with
 
 Curvature = tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]  # f, its gradient, its Hessian
 
@@ -112,8 +113,10 @@ def propose(problem: Problem, state: State) -> Ahead:
     second_M = primal * dual * dslack_M * dz_M
     dw_K, dy, dslack_M, dz_M = direction(slack_M * z_M + second_M - (after / mu) ** 3 * mu)
 
-    primal = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(slack_M, dslack_M))
-    dual = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(z_M, dz_M))
+    # What is left of a distance to a bound goes down with the error itself, for quadratic convergence.
+    most = jnp.maximum(TO_BOUNDARY, 1 - jnp.maximum(slack_M @ z_M / problem.f.scale, _CLOSEST))
+    primal = jnp.minimum(1, most * step_to_boundary(slack_M, dslack_M))
+    dual = jnp.minimum(1, most * step_to_boundary(z_M, dz_M))
     w_K = feasible.repair(w_K + primal * dw_K)
     new_slack_M = w_K if problem.homogeneous else slack_M + primal * dslack_M
     return Ahead(w_K, y + dual * dy, new_slack_M, z_M + dual * dz_M)

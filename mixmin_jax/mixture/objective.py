@@ -64,15 +64,9 @@ class CrossEntropy:
         return self.logp_NxK.shape[1]
 
     def prepare(self) -> Likelihoods:
-        logp_NxK, v_N = jnp.asarray(self.logp_NxK), jnp.asarray(self.weights_N)
-        # f does not depend on the shifts, so no derivative has to pass through them.
-        most_N = jax.lax.stop_gradient(logp_NxK.max(axis=1))
-        if not self.finite:  # choosing costs as much as the rest; other rows have weight 0, or never any density
-            good_N = jnp.isfinite(most_N)
-            most_N = jnp.where(good_N, most_N, 0)
-            logp_NxK = jnp.where(good_N[:, None], logp_NxK, -jnp.inf)
-        offset = -(v_N @ (most_N if self.shift_N is None else most_N + self.shift_N))
-        return Likelihoods.of_rows(jnp.exp(logp_NxK - most_N[:, None]), v_N, offset)
+        shift_N = None if self.shift_N is None else jnp.asarray(self.shift_N)
+        rows = jnp.asarray(self.logp_NxK), jnp.asarray(self.weights_N), shift_N
+        return Likelihoods.of_log_rows(*rows, finite=self.finite)
 
     def take(self, columns: np.ndarray) -> "CrossEntropy":
         names = None if self.sources is None else [self.sources[k] for k in columns]

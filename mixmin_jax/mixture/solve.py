@@ -273,11 +273,11 @@ def _outputs(problem, run, tolerance):
 
 def _unpacked(outputs, num_sources, length):
     """The outputs from their vector."""
-    ends = np.cumsum([num_sources, *[1] * (len(_Outputs._fields) - 3), length])
-    *first, rest = np.split(np.asarray(outputs), ends)
-    weights, *numbers, history_T = first
+    outputs = np.asarray(outputs)
+    end = num_sources + len(_Outputs._fields) - 3  # of the single numbers
+    weights, numbers, rest = outputs[:num_sources], outputs[num_sources:end], outputs[end + length :]
     targets = rest.reshape(3, -1) if rest.size else None
-    return _Outputs(weights, *(number[0] for number in numbers), history_T, targets)
+    return _Outputs(weights, *numbers, outputs[end : end + length], targets)
 
 
 _streamed_outputs = jax.jit(_outputs)

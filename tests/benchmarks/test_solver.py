@@ -104,6 +104,16 @@ def test_calls_take_turns_and_stop_at_their_budget():
     assert isinstance(timings["d"], Stopped) and str(timings["d"]) == "enough"
 
 
+def test_quick_calls_fill_a_turn_and_its_median_counts_without_the_first():
+    times = [1.0, 0.02, 0.001, 0.002, 0.009, 0.02, 1.0]  # the first call of all; a turn; for memory
+
+    def run():
+        return times.pop(0)
+
+    timing = side_by_side({"quick": Call(run, own_seconds=lambda seconds: seconds)}, repeats=1, budget=1.0)["quick"]
+    assert timing.first == 1 and timing.seconds == (0.0055,) and not times
+
+
 def test_ratios_keep_the_spread():
     slow, fast = Timing(9, (4.0, 6.0, 8.0), 0, False, None), Timing(1, (1.0, 2.0, 3.0), 0, False, None)
     assert ratio(slow, fast) == (3.0, 4 / 3, 8.0)

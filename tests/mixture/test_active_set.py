@@ -57,11 +57,12 @@ def test_curvature_among_some_sources_is_a_part_of_all_of_it():
     np.testing.assert_allclose(found_MxM, expected_KxK[np.ix_(columns_M, columns_M)], rtol=1e-12)
 
 
-def test_a_part_of_the_rows_stands_for_all():
-    logp_NxK = problems.classifiers(20_000, 4)
+@pytest.mark.parametrize("num_rows, blocks, rows", [(20_000, 1, 2500), (200_000, 25, 1024)], ids=["block", "blocks"])
+def test_a_part_of_the_rows_stands_for_all(num_rows, blocks, rows):
+    logp_NxK = problems.classifiers(num_rows, 4)
     f = cross_entropy(logp_NxK).prepare()
     part, w_K = f.part(128), jnp.full(4, 0.25)
-    assert part.p_CxKxB.shape[0] == 3 and f.part(10**6).p_CxKxB.shape == f.p_CxKxB.shape
+    assert part.p_CxKxB.shape == (blocks, 4, rows) and f.part(10**6).p_CxKxB.shape == f.p_CxKxB.shape
     np.testing.assert_allclose(part.scale, f.scale)
     gradients_2xK = [jax.jit(Likelihoods.value_and_gradient)(x, w_K)[1] for x in (f, part)]
     np.testing.assert_allclose(*gradients_2xK, rtol=0.1)

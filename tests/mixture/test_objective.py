@@ -1,21 +1,25 @@
 """Objectives: formulas, derivatives, and every way in which the arrays can be wrong."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mixmin_jax import InputError, cross_entropy, squared_error
+from mixmin_jax.mixture.objective import CrossEntropy
 from tests.mixture import problems
 from tests.mixture.problems import K, N
 
 pytestmark = pytest.mark.usefixtures("x64")
+MANY = 2**19 // K + 5000  # rows that stand in several blocks, the last of them not full
 WEIGHTS = np.array([0.1, 0.2, 0.3, 0.0, 0.25, 0.15])
 
 
 def evaluators():
     yhat, y = problems.predictions()
-    long = problems.classifiers(5000, K)  # several blocks
+    long = problems.classifiers(MANY, K)
     return {
         "cross-entropy": cross_entropy(problems.classifiers(), problems.example_weights()),
         "zero cells": cross_entropy(problems.zero_cells()),
@@ -44,11 +48,19 @@ def test_squared_error_is_the_formula():
         np.testing.assert_allclose(squared_error(yhat, np.full_like(y, constant)).prepare().scale, worst, rtol=1e-12)
 
 
-def test_rows_that_pad_the_last_block_do_not_count():
-    v_N = np.random.default_rng(0).random(5000)
-    evaluator = cross_entropy(problems.classifiers(5000, K), v_N).prepare()
-    assert evaluator.weights_CxB.size > 5000
+@pytest.mark.parametrize("num_rows", [1, 5000, MANY], ids=["row", "block", "blocks"])
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "traced"])
+def test_every_row_counts_once_in_whatever_block(num_rows, checked):
+    logp_NxK, v_N = problems.classifiers(num_rows, K), np.random.default_rng(0).random(num_rows)
+    objective = dataclasses.replace(cross_entropy(logp_NxK, v_N), finite=checked)
+    evaluator = jax.jit(CrossEntropy.prepare)(objective)
+    blocks, _, rows = evaluator.p_CxKxB.shape
+    assert (blocks > 1 and blocks * rows > num_rows) if num_rows > 5000 else (blocks, rows) == (1, num_rows)
+    p_NxK = np.exp(logp_NxK)
     np.testing.assert_allclose(evaluator.scale, v_N.sum(), rtol=1e-12)
+    np.testing.assert_allclose(evaluator.value(WEIGHTS) + evaluator.offset, -v_N @ np.log(p_NxK @ WEIGHTS), rtol=1e-12)
+    gradient_K = -(v_N / (p_NxK @ WEIGHTS)) @ p_NxK
+    np.testing.assert_allclose(evaluator.value_and_gradient(WEIGHTS)[1], gradient_K, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", evaluators())

@@ -153,7 +153,7 @@ def test_hundreds_of_nats_leave_rows_left_out_a_density():
 
 
 def test_resamples_that_fail_are_counted():
-    objective = cross_entropy(problems.zero_cells())
+    objective = cross_entropy(problems.scales())
     options = {"reference": UNIFORM, "max_iterations": solve(objective).iterations}
     with pytest.raises(NotConverged, match=r"\d+ of 20 resamples did not converge") as caught:
         bootstrap(objective, SAMPLES, KEY, **options)
