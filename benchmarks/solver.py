@@ -23,7 +23,7 @@ from benchmarks.solver_gap import judge
 from benchmarks.solver_methods import OURS, TOLERANCE, Answer, Method
 from benchmarks.solver_report import case_table, figure_points, markdown_table, summary
 from benchmarks.solver_rivals import RIVALS
-from benchmarks.solver_streaming import File, describe_streaming, measure_streaming
+from benchmarks.solver_streaming import File, Repeated, describe_streaming, measure_streaming
 from benchmarks.timing import Call, Stopped, Timing, ratio, side_by_side
 from experiments.command_line import run
 from experiments.provenance import provenance
@@ -32,7 +32,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.figures import figure_png, gap_time_figure
 
 SCHEMA = 1
-BANK: dict[str, Case | File] = {**CASES, "streaming": File()}
+BANK: dict[str, Case | File | Repeated] = {**CASES, "streaming": File(), "streaming-blocks": Repeated()}
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "numpy", "scipy", "cvxpy", "clarabel", "jaxopt")
 MEMORY = (
     "memory_bytes: by how much resident memory of the process that does the work (R's for mixsqp) grew at its peak "
@@ -57,7 +57,8 @@ class Config:
     """The rivals, separated by commas; `none` for none. Those that are not installed are named."""
 
     cases: str = "all"
-    """The cases, separated by commas; `streaming` is one, a file of 640 MB in the folder for temporary files."""
+    """The cases, separated by commas; `streaming` is one, a file of 640 MB in the folder for temporary files,
+    and so is `streaming-blocks`, 1e8 rows that are never in memory or on disk together."""
 
     out: Path = Path("benchmarks/results")
     """Folder for the result file and the figure."""
@@ -100,7 +101,7 @@ def _chosen(listed: str, known: Mapping[str, Any], option: str, other: str) -> l
     return list(dict.fromkeys(names))
 
 
-def main(config: Config, bank: Mapping[str, Case | File] = BANK) -> None:
+def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> None:
     """Measure, print, write."""
     record: dict[str, Any] = {"schema": SCHEMA, **provenance(*DISTRIBUTIONS)}
     settings = config.settings()

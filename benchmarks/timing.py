@@ -1,9 +1,9 @@
 """Calls timed side by side in one process: noise of the machine hits all of them alike.
 
 Every call runs once alone (compilation, if any, happens there), then in rounds: in each round every call has a turn, in
-an order that rotates from round to round. A turn is one call; where that is over within 50 ms it is as many as fill
-these 50 ms, and the median of all but the first counts. Last, quick calls in this process run once more for their
-memory.
+an order that rotates from round to round. A turn is one call; where that takes less than 50 ms it is two or more, as
+many as fill these 50 ms, and the median of all but the first counts. Last, quick calls in this process run once more
+for their memory.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ def side_by_side(calls: Mapping[K, Call[T]], repeats: int, budget: float) -> dic
         while True:
             took, last[name] = _timed(calls[name])
             turn.append(took)
-            if sum(turn) >= _TURN or time.perf_counter() >= end:
+            if sum(turn) >= _TURN or (len(turn) > 1 and time.perf_counter() >= end):
                 break
         spent[name] += sum(turn)
         seconds[name].append(statistics.median(turn[1:] or turn))

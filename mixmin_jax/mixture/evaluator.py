@@ -11,10 +11,10 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 BLOCK = 1024  # rows that stay in the cache, with their scaled copy, while the curvature is summed
-_SMALL = 2**19  # numbers that stay there as they are: one block
+_SMALL = 2**19  # numbers that make one block; in float32 sums over many rows need what is carried between blocks
 
 
 @runtime_checkable
@@ -70,20 +70,33 @@ class Likelihoods:
     ) -> "Likelihoods":
         """Rows of log-likelihoods, less `shift`, in blocks.
 
-        `finite`: every row has a finite maximum, and no derivatives are asked for. Other rows have weight 0, or never
-        any density.
+        The last block ends with the last row; what it has in common with the block before gets weight 0. Nothing else
+        is as large as the rows: memory that a process gets anew costs as much time as what is computed there.
+
+        `finite`: every row has a finite maximum. Other rows have weight 0, or never any density.
         """
-        if finite:
-            p_CxKxB, most_CxB, v_CxB = _blockwise(logp_NxK, v_N)
-        else:
-            block = _block_rows(logp_NxK)
-            logp_CxKxB, v_CxB = in_blocks(logp_NxK, block).swapaxes(1, 2), in_blocks(v_N, block)
-            most_CxB = jax.lax.stop_gradient(logp_CxKxB.max(axis=1))  # f does not depend on it
-            good_CxB = jnp.isfinite(most_CxB)
-            most_CxB = jnp.where(good_CxB, most_CxB, 0)
-            p_CxKxB = jnp.exp(jnp.where(good_CxB[:, None], logp_CxKxB, -jnp.inf) - most_CxB[:, None])
+        n, k = logp_NxK.shape
+        block = n if n <= BLOCK or (n * k <= _SMALL and logp_NxK.dtype == jnp.float64) else BLOCK
+
+        def prepared(start):
+            logp_BxK = jax.lax.dynamic_slice(logp_NxK, (start, 0), (block, k))
+            most_B = jax.lax.stop_gradient(logp_BxK.max(axis=1))  # f does not depend on it
+            logp_KxB = jax.lax.optimization_barrier(logp_BxK.T)
+            if not finite:  # choosing costs as much as the rest
+                good_B = jnp.isfinite(most_B)
+                most_B, logp_KxB = jnp.where(good_B, most_B, 0), jnp.where(good_B, logp_KxB, -jnp.inf)
+            return jnp.exp(logp_KxB - most_B), most_B
+
+        starts_C = jnp.minimum(jnp.arange(-(-n // block)) * block, n - block)
+        # Derivatives, which only rows that nobody has looked at can have, pass better through all blocks at once.
+        p_CxKxB, most_CxB = (jax.lax.map if finite else _at_once)(prepared, starts_C)
+        v_CxB = _weights_in_blocks(v_N, block)
         offset = -jnp.vdot(v_CxB, most_CxB)
         return cls(p_CxKxB, v_CxB, offset if shift_N is None else offset - v_N @ shift_N)
+
+    def reweighted(self, v_N: Float[Array, " N"]) -> "Likelihoods":
+        """The same rows with other weights, and the offset as it was."""
+        return dataclasses.replace(self, weights_CxB=_weights_in_blocks(v_N, self.weights_CxB.shape[1]))
 
     @property
     def scale(self) -> Float[Array, ""]:
@@ -147,39 +160,15 @@ class Likelihoods:
         return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=is_sum)
 
 
-def _block_rows(rows):
-    """Rows of a block. In float32 sums over many rows need what is carried between blocks."""
-    n, k = rows.shape
-    return n if n <= BLOCK or (n * k <= _SMALL and rows.dtype == jnp.float64) else BLOCK
+def _at_once(function, rows):
+    return jax.vmap(function)(rows)
 
 
-def in_blocks(rows: Shaped[Array, "N ..."], block: int) -> Shaped[Array, "C B ..."]:
-    """Rows in blocks of one length; zeros fill up the last."""
-    if missing := -len(rows) % block:
-        rows = jnp.pad(rows, ((0, missing), *[(0, 0)] * (rows.ndim - 1)))
-    return rows.reshape(-1, block, *rows.shape[1:])
-
-
-def _blockwise(logp_NxK, v_N):
-    """exp(logp - its maximum), these maxima and the weights, a block at a time.
-
-    Nothing else is as large as the rows: memory that a process gets anew costs as much time as what is computed there.
-    The last block ends with the last row; what it has in common with the block before gets weight 0.
-    """
-    n, k = logp_NxK.shape
-    block = _block_rows(logp_NxK)
-    blocks = -(-n // block)
-
-    def prepared(start):
-        logp_BxK = jax.lax.dynamic_slice(logp_NxK, (start, 0), (block, k))
-        most_B = logp_BxK.max(axis=1)
-        logp_KxB = jax.lax.optimization_barrier(logp_BxK.T)
-        return jnp.exp(logp_KxB - most_B), most_B
-
-    p_CxKxB, most_CxB = jax.lax.map(prepared, jnp.minimum(jnp.arange(blocks) * block, n - block))
-    before, last = jnp.split(v_N, [(blocks - 1) * block])
-    v_CxB = jnp.concatenate([before, jnp.zeros(blocks * block - n, v_N.dtype), last]).reshape(blocks, block)
-    return p_CxKxB, most_CxB, v_CxB
+def _weights_in_blocks(v_N, block):
+    """The weights of rows as `Likelihoods.of_log_rows` cuts them, 0 where the last block repeats rows."""
+    repeated = -v_N.size % block
+    before, last = jnp.split(v_N, [v_N.size + repeated - block])
+    return jnp.concatenate([before, jnp.zeros(repeated, v_N.dtype), last]).reshape(-1, block)
 
 
 class RunningSum(NamedTuple):

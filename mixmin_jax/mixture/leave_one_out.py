@@ -199,8 +199,9 @@ def _centered(objective):
 
 def _take(objective, column_J):
     """The objective over some sources, under jit; the one left out may have been far above, so rows are scaled anew."""
-    if isinstance(objective, CrossEntropy):
-        return dataclasses.replace(objective, logp_NxK=jnp.asarray(objective.logp_NxK)[:, column_J])
+    if isinstance(objective, CrossEntropy):  # rows of weight 0 may be left without any density
+        logp_NxJ = jnp.asarray(objective.logp_NxK)[:, column_J]
+        return dataclasses.replace(objective, logp_NxK=logp_NxJ, finite=False)
     return dataclasses.replace(objective, residuals_NxKxD=jnp.asarray(objective.residuals_NxKxD)[:, column_J])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mixmin_jax.errors import InputError
 
-_COPIES = 3  # of the rows that a solve holds at its peak: those given, their densities, and these in blocks
+_COPIES = 2  # of the rows that a solve holds at its peak: those given, and their densities
 _USABLE = 0.8  # of the memory that a device reports
 
 

@@ -319,8 +319,7 @@ def _row_weights(objective):
 def _reweighted(objective, f, v_N) -> Evaluator:
     """The evaluator of the same rows with other weights."""
     if isinstance(objective, CrossEntropy):
-        padded = jnp.pad(v_N, (0, f.weights_CxB.size - v_N.size))
-        return dataclasses.replace(f, weights_CxB=padded.reshape(f.weights_CxB.shape))
+        return f.reweighted(v_N)
     r_NxKxD = jnp.asarray(objective.residuals_NxKxD)
     return Quadratic(jnp.einsum("n,nkd,nld->kl", v_N, r_NxKxD, r_NxKxD), f.scale)
 

@@ -77,6 +77,13 @@ def test_sources_that_alone_explain_a_row_cannot_be_left_out():
     assert (leave_one_out(cross_entropy(problems.disjoint())).worth == np.inf).all()
 
 
+def test_rows_of_weight_zero_that_one_source_alone_explains_do_not_count():
+    logp_NxK, v_N = problems.classifiers(), np.r_[0, np.full(N - 1, 1 / N)]
+    expected = leave_one_out(cross_entropy(logp_NxK, v_N)).worth
+    logp_NxK[0, 1:] = -np.inf
+    np.testing.assert_allclose(leave_one_out(cross_entropy(logp_NxK, v_N)).worth, expected, atol=1e-8)
+
+
 @pytest.mark.slow
 def test_all_constraints_at_once():
     result, full = leave_one_out(OBJECTIVE, **CAPS), solve(OBJECTIVE, **CAPS)

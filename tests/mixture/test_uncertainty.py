@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mixmin_jax import InputError, NotConverged, bootstrap, cross_entropy, solve, squared_error
+from mixmin_jax.mixture import evaluator
 from mixmin_jax.mixture.evaluator import Quadratic
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.targets import weighted_sum
@@ -49,6 +50,16 @@ def test_weights_are_those_of_the_resampled_rows(found):
     np.testing.assert_allclose(found.solution.weights, solve(OBJECTIVE).weights, atol=1e-12)
     for sample in (0, 1, 7, SAMPLES - 1):
         again = cross_entropy(problems.classifiers(), drawn(sample, N) / N)
+        np.testing.assert_allclose(found.weights[sample], solve(again).weights, atol=1e-7)
+
+
+def test_rows_in_several_blocks_get_their_own_weights(monkeypatch):
+    monkeypatch.setattr(evaluator, "_SMALL", 0)
+    logp_NxK = problems.classifiers(1500, K)  # the second block repeats rows of the first
+    jax.clear_caches()
+    found = bootstrap(cross_entropy(logp_NxK), 2, KEY)
+    for sample in range(2):
+        again = cross_entropy(logp_NxK, drawn(sample, 1500) / 1500)
         np.testing.assert_allclose(found.weights[sample], solve(again).weights, atol=1e-7)
 
 
