@@ -98,8 +98,10 @@ def nonnegative_minimum(
     ending, what is negative is set to 0.
     """
     m = linear_M.size
-    scale_M = jax.lax.rsqrt(jnp.maximum(jnp.diag(matrix_MxM), jnp.finfo(linear_M.dtype).tiny))
+    diagonal_M = jnp.diag(matrix_MxM)
+    scale_M = jax.lax.rsqrt(jnp.maximum(diagonal_M, jnp.finfo(linear_M.dtype).eps * diagonal_M.max()))
     scaled_MxM, c_M = matrix_MxM * jnp.outer(scale_M, scale_M), linear_M * scale_M
+    scaled_MxM = scaled_MxM + jnp.diag(1 - jnp.diag(scaled_MxM))  # no curvature at all: a source that explains nothing
     blur = 8 * m * jnp.finfo(c_M.dtype).eps * jnp.max(jnp.abs(c_M))
 
     def solved(free_M):

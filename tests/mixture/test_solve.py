@@ -253,6 +253,27 @@ def test_compiled_once_per_shape(monkeypatch):
     assert first > 0 and len(traces) == first
 
 
+@pytest.mark.parametrize("method", ["interior_point", "active_set"])
+def test_sources_come_and_go_as_columns_without_another_compilation(method, monkeypatch):
+    traces, original = [], Likelihoods.value_and_gradient
+
+    def counting(self, w_K):
+        traces.append(1)
+        return original(self, w_K)
+
+    monkeypatch.setattr(Likelihoods, "value_and_gradient", counting)
+    logp_NxK = problems.classifiers(41, 7)
+    without_NxK = logp_NxK.copy()
+    without_NxK[:, [2, 6]] = -np.inf  # one that was dropped, and a spare one
+    found = solve(cross_entropy(without_NxK), method=method)
+    first = len(traces)
+    assert solve(cross_entropy(logp_NxK), method=method).converged
+    assert first > 0 and len(traces) == first
+    expected = solve(cross_entropy(np.delete(logp_NxK, [2, 6], axis=1)))
+    np.testing.assert_allclose(np.delete(found.weights, [2, 6]), expected.weights, atol=1e-7)
+    assert found.weights[[2, 6]].max() < 1e-9 and abs(found.loss - expected.loss) < 1e-9
+
+
 def test_not_converged_carries_the_best_point():
     with pytest.raises(NotConverged, match="after 2 iterations") as caught:
         solve(OBJECTIVES["scales"], max_iterations=2)
