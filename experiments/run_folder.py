@@ -20,6 +20,7 @@ from experiments.run_options import RunOptions
 from experiments.stages import Stages
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
+from mixmin_jax.training.proxies import Diverged
 
 STAGES, LOCK, CONFIG, STATUS = "stages", ".lock", "config.json", "status.json"
 
@@ -65,10 +66,14 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
             yield RunFolder(options, interruption)
         except BaseException as error:
             why = f"{error}: " if isinstance(error, (Interrupted, Stopped)) else ""
+            how, again = how_to_go_on(), ""
+            if isinstance(error, Diverged):
+                how = _after_divergence(options)
+                again = " The same command fails at the same step again, with --resume as well."
+                with contextlib.suppress(OSError):  # what ended the run is to be told, not this
+                    _write_status(out, complete=False, how=how)
             if is_first():
-                print(
-                    f"{why}incomplete; what is finished is kept in {out}. Go on with: {how_to_go_on()}", file=sys.stderr
-                )
+                print(f"{why}incomplete; what is finished is kept in {out}.{again} Go on with: {how}", file=sys.stderr)
             raise
         _write_status(out, complete=True)
 
@@ -94,6 +99,15 @@ def how_to_go_on() -> str:
     """The command line that goes on with this run."""
     words = [word for word in command_words() if word not in ("--overwrite", "--resume")]
     return shlex.join([*words, "--resume"])
+
+
+def _after_divergence(options: RunOptions) -> str:
+    """What goes on with a run after a training that fails whenever it is repeated, in words."""
+    skip = "" if options.on_nonfinite == "skip" else " or --on-nonfinite skip"
+    return (
+        f"another learning rate{skip}, and either --overwrite, which keeps the stages that this does not change, or"
+        " another --out"
+    )
 
 
 def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
@@ -186,8 +200,8 @@ def _is_complete(out: Path) -> bool:
         return False
 
 
-def _write_status(out: Path, complete: bool) -> None:
-    write_json(out / STATUS, {"complete": complete} | ({} if complete else {"how_to_go_on": how_to_go_on()}))
+def _write_status(out: Path, complete: bool, how: str = "") -> None:
+    write_json(out / STATUS, {"complete": complete} | ({} if complete else {"how_to_go_on": how or how_to_go_on()}))
 
 
 def _differences(held: Any, new: Any, path: str = "") -> list[str]:

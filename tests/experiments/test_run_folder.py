@@ -13,6 +13,7 @@ from experiments.run_folder import run_folder
 from experiments.run_options import RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
+from mixmin_jax.training.proxies import Diverged
 
 CONFIG = {"seeds": 1, "model": {"width": 8}}
 RESULTS = ("*/metrics.json", "*/*.png", "summary.md")
@@ -116,6 +117,26 @@ def test_a_run_whose_other_process_was_stopped_says_how_to_go_on(tmp_path, capsy
     with pytest.raises(Stopped):
         run(tmp_path, fail=Stopped("stopped after step 5 of 9; the state is saved"))
     assert "the state is saved: incomplete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
+def test_a_run_that_diverged_is_not_told_to_do_the_same_again(tmp_path, capsys, on_nonfinite):
+    def config(on_nonfinite):
+        return CONFIG | ({"on_nonfinite": "skip"} if on_nonfinite == "skip" else {})
+
+    with pytest.raises(Diverged):
+        run(tmp_path, config(on_nonfinite), Diverged("nan at step 7"), on_nonfinite=on_nonfinite)
+    error = capsys.readouterr().err
+    assert "The same command fails at the same step again, with --resume as well. Go on with: another learn" in error
+    assert ("--on-nonfinite skip" in error) == (on_nonfinite == "stop") and len(error.splitlines()) == 1
+    status = held(tmp_path, "status.json")
+    assert not status["complete"] and error.endswith(f"{status['how_to_go_on']}\n")
+    changed = config("skip") | {"learning_rate": 0.1}
+    for advised in ({"overwrite": True}, {"out": tmp_path / "another"}):  # and nothing less
+        with pytest.raises(InputError, match="another run, which differs in"):
+            run(tmp_path, changed, resume=True, on_nonfinite="skip")
+        run(**{"out": tmp_path, "config": changed, "on_nonfinite": "skip"} | advised)
+        run(tmp_path, config(on_nonfinite), overwrite=True)
 
 
 def _hold(out, started, end):
