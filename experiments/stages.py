@@ -1,6 +1,7 @@
 """Stages of a run: each writes its product once and finds it again, so that a second run does nothing twice."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
@@ -75,10 +76,11 @@ class Stages:
         """The product of stage `name`: read back if it was made from the same `inputs`, else computed and written.
 
         `inputs` is whatever determines the product, as JSON can hold it; `cost` is its share of the run's progress.  A
-        product that cannot be read (cut off, damaged) is made again.
+        product that is damaged (cut off, changed) is reported and made again; one that the file system does not give
+        raises InputError.
         """
         stamp, path = fingerprint(inputs), self._folder / f"{name}.npz"
-        found = _read(path, stamp) if is_first() else None
+        found = _read(path, stamp, self._progress.tell) if is_first() else None
         saved, opened = self._folder / f"{name}.checkpoints", list[Checkpoints]()
         if any_process(found is not None):
             self._progress.skip(name, cost)
@@ -147,13 +149,26 @@ def fingerprint(inputs: Any) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: Path, stamp: str) -> tuple[Product, dict[str, Any]] | None:
+def _read(
+    path: Path, stamp: str, warn: Callable[[str], None] = lambda line: None
+) -> tuple[Product, dict[str, Any]] | None:
+    """The product and its record; None if there is none, if it is of other inputs, or, with a line, damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             if str(file["stamp"]) != stamp:
                 return None
             return _product(file)
-    except Exception:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
+        why = " ".join(str(error).split()) or type(error).__name__
+        # a damaged archive can send its reader to a place that no file has (EINVAL)
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}), and may be whole: see to that, or remove it to make it"
+                " again"
+            ) from error
+        warn(f"{path.stem}: {path} cannot be read ({why:.200}); it is made again")
         return None
 
 

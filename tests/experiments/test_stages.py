@@ -1,8 +1,10 @@
 import errno
 import io
 import os
+import re
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +14,14 @@ from experiments import stages
 from experiments.interruption import Interrupted, Interruption
 from experiments.progress import RunProgress
 from experiments.stages import fingerprint
+from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 
 MADE_BY = {"git_commit": "abc"}
 
 
-def Stages(folder, made_by=MADE_BY, **options):
-    return stages.Stages(folder, RunProgress(1.0, Console(file=io.StringIO())), made_by, **options)
+def Stages(folder, made_by=MADE_BY, told=None, **options):
+    return stages.Stages(folder, RunProgress(1.0, Console(file=told or io.StringIO())), made_by, **options)
 
 
 def counted(product):
@@ -49,13 +52,42 @@ def test_other_inputs_compute_anew(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:50], lambda b: b[:-30], lambda b: b"", lambda b: b"\0" * len(b)])
-def test_a_damaged_product_is_computed_again(tmp_path, damage):
+def test_a_damaged_product_is_computed_again_and_told_of(tmp_path, damage):
+    folder = tmp_path / "[stages]"
+    calls, compute = counted(PRODUCT)
+    Stages(folder).run("train", {}, compute)
+    path = folder / "train.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    told = io.StringIO()
+    Stages(folder, told=told).run("train", {}, compute)
+    assert len(calls) == 2
+    warning, *_ = told.getvalue().splitlines()
+    assert re.fullmatch(rf"train: {re.escape(str(path))} cannot be read \(.+\); it is made again", warning)
+
+
+def test_nothing_is_said_of_other_settings(tmp_path):
+    calls, compute = counted(PRODUCT)
+    told = io.StringIO()
+    for seed in (0, 1):
+        Stages(tmp_path, told=told).run("train", {"seed": seed}, compute)
+    assert len(calls) == 2 and "cannot be read" not in told.getvalue()
+
+
+@pytest.mark.parametrize("where", ["open", "load"])
+def test_a_product_that_the_file_system_does_not_give_is_not_overwritten(tmp_path, monkeypatch, where):
     calls, compute = counted(PRODUCT)
     Stages(tmp_path).run("train", {}, compute)
     path = tmp_path / "train.npz"
-    path.write_bytes(damage(path.read_bytes()))
-    Stages(tmp_path).run("train", {}, compute)
-    assert len(calls) == 2
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"open": (Path, "open", fail), "load": (stages.np, "load", fail)}[where])
+        with pytest.raises(InputError, match=r"train\.npz cannot be read \(Input/output error\), and may be whole:"):
+            Stages(tmp_path).run("train", {}, compute)
+    assert len(calls) == 1 and path.read_bytes() == before
 
 
 def test_a_failing_stage_leaves_nothing(tmp_path):
