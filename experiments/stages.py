@@ -62,6 +62,7 @@ class Stages:
     ) -> None:
         self._folder, self._progress, self._made_by = folder, progress, dict(made_by)
         self._checkpoint_every, self._interruption = checkpoint_every, interruption or Interruption()
+        self._computes, self._warned = False, False
         self.records: dict[str, StageRecord] = {}
 
     def run(
@@ -86,6 +87,8 @@ class Stages:
             self._progress.skip(name, cost)
             product, record = found or _read_from_first(path, stamp)
         else:
+            self._computes = True
+            self._warn_of_other_places()
             started, skipped = time.perf_counter(), dict[str, int]()
 
             def earlier() -> float:
@@ -104,6 +107,7 @@ class Stages:
         if any_process(self._interruption.requested()):
             self._stop()
         self.records[name] = StageRecord(record["seconds"], record["made_by"], target, record.get("skipped", {}))
+        self._warn_of_other_places()
         return product
 
     @contextlib.contextmanager
@@ -124,6 +128,21 @@ class Stages:
             self._progress.tell(f"{folder.stem}: {stopped}")
             self._stop()
 
+    def _warn_of_other_places(self) -> None:
+        """Say, once, that this run computes stages and has found others that were made elsewhere."""
+        elsewhere = made_elsewhere(self.records, self._made_by)
+        if self._warned or not (self._computes and elsewhere):
+            return
+        self._warned = True
+        named = {"on": (elsewhere.get("stage_devices", ()), self._made_by.get("device"))}
+        for name, versions in elsewhere.get("stage_versions", {}).items():
+            named[f"with {name}"] = versions, self._made_by["versions"][name]
+        found = [f"{what} {' and '.join(theirs)} (now {now})" for what, (theirs, now) in named.items() if theirs]
+        self._progress.tell(
+            f"warning: stages that were found were made {', '.join(found)}: the numbers of this run need not be, to the"
+            " bit, those of a run in one place"
+        )
+
     def _stop(self) -> NoReturn:
         self._interruption.check()
         raise Interrupted(signal.SIGTERM)  # another process was told to
@@ -142,6 +161,23 @@ def skipped_steps(options: RunOptions, records: Mapping[str, StageRecord]) -> di
     if options.on_nonfinite == "stop":
         return {}
     return {"skipped_steps": {name: record.skipped for name, record in records.items() if record.skipped}}
+
+
+def made_elsewhere(records: Mapping[str, StageRecord], made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """For metrics.json, where stages were made on other devices than `made_by`, or with other versions: all of theirs.
+
+    `stage_devices` is a list, `stage_versions` {distribution: its versions}, of those with any other.
+    """
+    devices = {record.made_by["device"] for record in records.values() if "device" in record.made_by}
+    held: dict[str, set[str]] = {}
+    for record in records.values():
+        for name, version in record.made_by.get("versions", {}).items():
+            held.setdefault(name, set()).add(version)
+    here = made_by.get("versions", {})
+    versions = {name: sorted(held[name]) for name in sorted(held) if name in here and held[name] != {here[name]}}
+    return ({"stage_devices": sorted(devices)} if devices - {made_by.get("device")} else {}) | (
+        {"stage_versions": versions} if versions else {}
+    )
 
 
 def fingerprint(inputs: Any) -> str:

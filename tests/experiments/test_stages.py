@@ -159,6 +159,30 @@ def test_inputs_that_json_cannot_hold_are_refused(tmp_path):
         fingerprint({"weights": np.zeros(5000)})
 
 
+def test_stages_that_were_made_elsewhere_are_on_record_and_told_of_once(tmp_path):
+    def made_by(device, jax, **versions):
+        return {"git_commit": "abc", "device": device, "versions": {"python": "3", "jax": jax, **versions}}
+
+    there = made_by("1 x cpu", "1.0")
+    here = made_by("8 x [gpu]", "2.0", optax="1")  # which an earlier version did not record
+    first = Stages(tmp_path, there)
+    first.run("train", {}, lambda stage: {})
+    first.run("score", {}, lambda stage: {})
+    assert stages.made_elsewhere(first.records, there) == {}
+    told = io.StringIO()
+    second = Stages(tmp_path, here, told)
+    second.run("train", {}, lambda stage: {})
+    expected = {"stage_devices": ["1 x cpu"], "stage_versions": {"jax": ["1.0"]}}
+    assert stages.made_elsewhere(second.records, here) == expected
+    assert "warning" not in told.getvalue()  # all of them were made in one place
+    for name in ("solve", "score", "report"):
+        second.run(name, {}, lambda stage: {})
+    (warning,) = (line for line in told.getvalue().splitlines() if line.startswith("warning: "))
+    assert "were made on 1 x cpu (now 8 x [gpu]), with jax 1.0 (now 2.0): the numbers" in warning
+    expected = {"stage_devices": ["1 x cpu", "8 x [gpu]"], "stage_versions": {"jax": ["1.0", "2.0"]}}
+    assert stages.made_elsewhere(second.records, here) == expected
+
+
 def test_a_target_rests_on_its_own_stages_and_the_shared_ones(tmp_path):
     run = Stages(tmp_path)
     for name, target in (("train", None), ("score-news", "news"), ("score-science-news", "science-news")):
