@@ -47,6 +47,9 @@ def main(config: MixedMixTraining) -> None:
             results.append(run_seed(plan, seed, stages))
             metrics = build_metrics(plan, results, overlap, stages, made_by)
             write_json(config.out / "metrics.json", metrics)
+            weights = {arm: found["weights"] for arm, found in metrics["arms"].items() if "weights" in found}
+            notes = {"sources": metrics["source_notes"]} if metrics["source_notes"] else {}
+            write_json(config.out / "weights.json", weights | notes)
             write_report(config.out, metrics)
     print(f"\n{config.out / 'report.md'}\n{conclusion(metrics)}")
 

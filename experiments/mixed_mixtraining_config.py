@@ -35,7 +35,7 @@ class MixedMixTraining(ManyModelsOptions):
     or several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
     sources_info: Path | None = None
     """A TOML file with a table per source: licence, note, and allowed = false for a source that may not be used, which
-    is left out. Default: sources.toml in the folder of sources, if it is there."""
+    is left out. Default: sources.toml in the folder of sources, or beside the paths, if it is there."""
     task: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """The classes of a task: files, folders or tfds: data sets, one per class, or a folder that holds one of each. Give
     the option again for a further task: each has a head of its own."""

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.data_sets import text_record
 from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, SSL_ARMS, Plan, config_record
 from experiments.mixed_mixtraining_stages import SeedResult
-from experiments.stages import Product, Stages, skipped_steps
+from experiments.stages import Product, Stages, made_elsewhere, skipped_steps
 from mixmin_jax.comparison import paired_difference, summary, verdict
 from mixmin_jax.data.source_notes import as_record
 
@@ -68,6 +68,7 @@ def build_metrics(
         "identity": plan.identity,
         "made_by": dict(made_by),
         "stage_commits": stages.commits(),
+        **made_elsewhere(stages.records, made_by),
         "seconds": {name: record.seconds for name, record in stages.records.items()},
         **skipped_steps(config, stages.records),
     }

@@ -9,7 +9,7 @@ from experiments.mixtraining_config import ARMS, Arm, ArmSettings, MixTrainingOp
 from experiments.mixtraining_costs import kind_of
 from experiments.mixtraining_trial import numbers
 from experiments.run_options import numbers_of
-from experiments.stages import Product, Stages, skipped_steps
+from experiments.stages import Product, Stages, made_elsewhere, skipped_steps
 
 SCHEMA_VERSION = 1
 
@@ -109,6 +109,7 @@ def build_metrics(
         "price_per_hour": options.price_per_hour,
         "made_by": dict(made_by),
         "stage_commits": stages.commits(),
+        **made_elsewhere(stages.records, made_by),
         "command": made_by["command"],
         "seconds_in_all": sum(record.seconds for record in records),  # of all that was computed, in this run or earlier
         **skipped_steps(options, stages.records),

@@ -19,7 +19,7 @@ from experiments.provenance import provenance
 from experiments.result_files import write_json, write_text
 from experiments.run_folder import run_folder
 from experiments.run_mesh import batch_mesh
-from experiments.stages import skipped_steps
+from experiments.stages import made_elsewhere, skipped_steps
 from mixmin_jax import markdown as md
 from mixmin_jax.comparison import paired_difference, summary, verdict
 from mixmin_jax.training.schedule import Alpha
@@ -120,6 +120,7 @@ def run_variants(
                 "identity": shared,
                 "made_by": made_by,
                 "stage_commits": stages.commits(),
+                **made_elsewhere(stages.records, made_by),
                 **skipped_steps(options, stages.records),
             }
             write_json(options.out / "variants.json", record)

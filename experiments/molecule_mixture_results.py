@@ -12,7 +12,7 @@ import numpy as np
 from experiments.data_sets import table_record
 from experiments.molecule_mixture_plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target, config_record, identity
 from experiments.molecule_mixture_stages import SeedResult, TargetRows
-from experiments.stages import Stages, skipped_steps
+from experiments.stages import Stages, made_elsewhere, skipped_steps
 from mixmin_jax.comparison import RANDOM_MIXTURE, fidelity, summary
 from mixmin_jax.paired_bootstrap import bootstrap_difference, interval_verdict, resampled_metric
 from mixmin_jax.prediction_metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, evaluate
@@ -93,6 +93,7 @@ def build_metrics(
         "identity": identity(plan),
         **provenance,
         "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records.values()}),
+        **made_elsewhere(records, provenance),
         "seconds": {name: record.seconds for name, record in records.items()},
         **skipped_steps(config, records),
     }

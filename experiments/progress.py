@@ -69,7 +69,8 @@ class RunProgress:
 
     def tell(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, highlight=False, soft_wrap=True)  # a log is not cut into lines of 80
+        # a log is not cut into lines of 80, and a path may hold [brackets]
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def skip(self, name: str, cost: float) -> None:
         """A stage whose product was found."""

@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, that no other process writes to it, whether it is finished, and how to go on."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -8,6 +9,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from experiments.interruption import Interrupted, Interruption
 from experiments.processes import check_same, is_first, several, together
 from experiments.progress import RunProgress
 from experiments.provenance import command_words
-from experiments.result_files import PARTIAL, write_json
+from experiments.result_files import PARTIAL, read_json, write_json
 from experiments.run_options import RunOptions
 from experiments.stages import Stages
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
+from mixmin_jax.training.proxies import Diverged
 
 STAGES, LOCK, CONFIG, STATUS = "stages", ".lock", "config.json", "status.json"
 
@@ -65,10 +68,14 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
             yield RunFolder(options, interruption)
         except BaseException as error:
             why = f"{error}: " if isinstance(error, (Interrupted, Stopped)) else ""
+            how, again = how_to_go_on(), ""
+            if isinstance(error, Diverged):
+                how = _after_divergence(options)
+                again = " The same command fails at the same step again, with --resume as well."
+                with contextlib.suppress(OSError):  # what ended the run is to be told, not this
+                    _write_status(out, complete=False, how=how)
             if is_first():
-                print(
-                    f"{why}incomplete; what is finished is kept in {out}. Go on with: {how_to_go_on()}", file=sys.stderr
-                )
+                print(f"{why}incomplete; what is finished is kept in {out}.{again} Go on with: {how}", file=sys.stderr)
             raise
         _write_status(out, complete=True)
 
@@ -77,7 +84,11 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
 def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]) -> Iterator[None]:
     """The folder, claimed and held."""
     out = options.out
-    _check_claim(options, new)
+    try:
+        _check_claim(options, new)
+    except InputError:
+        _refuse_if_locked(out)  # of what a live run holds this is the reason, and --resume no way out
+        raise
     with _writable(out):
         (out / STAGES).mkdir(parents=True, exist_ok=True)
     with _locked(out):
@@ -96,6 +107,15 @@ def how_to_go_on() -> str:
     return shlex.join([*words, "--resume"])
 
 
+def _after_divergence(options: RunOptions) -> str:
+    """What goes on with a run after a training that fails whenever it is repeated, in words."""
+    skip = "" if options.on_nonfinite == "skip" else " or --on-nonfinite skip"
+    return (
+        f"another learning rate{skip}, and either --overwrite, which keeps the stages that this does not change, or"
+        " another --out"
+    )
+
+
 def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
     """Whether the folder holds another run, which may be replaced.  Raises InputError if this run may not have it."""
     out, path = options.out, options.out / CONFIG
@@ -111,11 +131,14 @@ def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
         return False
     try:
         held = json.loads(path.read_text())
-    except ValueError as error:
+        if not isinstance(held, dict):
+            raise ValueError(f"it holds no JSON object but {type(held).__name__}")
+        differences = sorted(_differences(held, new))
+    except (ValueError, RecursionError) as error:
         if options.overwrite:
             return True
         raise InputError(f"{path} cannot be read ({error}): name another --out, or add --overwrite") from error
-    if differences := sorted(_differences(held, new)):
+    if differences:
         if options.overwrite:
             return True
         raise InputError(
@@ -142,18 +165,36 @@ def _locked(out: Path) -> Iterator[None]:
     with _writable(out):
         file = (out / STAGES / LOCK).open("a+b", buffering=0)  # so that a full disk is met here, not when it is closed
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().decode()
-            raise InputError(
-                f"--out {out} is being written to by another run ({holder}): wait for it, or name another"
-            ) from None
         with _writable(out):
+            _lock(file, fcntl.LOCK_EX, out)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
+
+
+def _refuse_if_locked(out: Path) -> None:
+    """Raise what `_lock` does, as far as the folder has a lock; nothing is written."""
+    with contextlib.suppress(OSError), (out / STAGES / LOCK).open("rb", buffering=0) as file:
+        _lock(file, fcntl.LOCK_SH, out)
+
+
+def _lock(file: FileIO, kind: int, out: Path) -> None:
+    """Lock the file, or raise InputError if another run holds it, or if its file system knows no locks."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().decode(errors="replace")
+        raise InputError(
+            f"--out {out} is being written to by another run ({holder}): wait for it, or name another"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        raise InputError(
+            f"--out {out} lies on a file system without locks ({error.strerror}), where nothing keeps two runs from"
+            " writing to one folder: name another"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -181,13 +222,13 @@ def _remove_partial(out: Path) -> None:
 
 def _is_complete(out: Path) -> bool:
     try:
-        return bool(json.loads((out / STATUS).read_text())["complete"])
-    except (OSError, ValueError, KeyError):
+        return read_json(out / STATUS).get("complete") is True
+    except InputError:
         return False
 
 
-def _write_status(out: Path, complete: bool) -> None:
-    write_json(out / STATUS, {"complete": complete} | ({} if complete else {"how_to_go_on": how_to_go_on()}))
+def _write_status(out: Path, complete: bool, how: str = "") -> None:
+    write_json(out / STATUS, {"complete": complete} | ({} if complete else {"how_to_go_on": how or how_to_go_on()}))
 
 
 def _differences(held: Any, new: Any, path: str = "") -> list[str]:

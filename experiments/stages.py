@@ -1,6 +1,7 @@
 """Stages of a run: each writes its product once and finds it again, so that a second run does nothing twice."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
@@ -61,6 +62,7 @@ class Stages:
     ) -> None:
         self._folder, self._progress, self._made_by = folder, progress, dict(made_by)
         self._checkpoint_every, self._interruption = checkpoint_every, interruption or Interruption()
+        self._computes, self._warned = False, False
         self.records: dict[str, StageRecord] = {}
 
     def run(
@@ -75,15 +77,18 @@ class Stages:
         """The product of stage `name`: read back if it was made from the same `inputs`, else computed and written.
 
         `inputs` is whatever determines the product, as JSON can hold it; `cost` is its share of the run's progress.  A
-        product that cannot be read (cut off, damaged) is made again.
+        product that is damaged (cut off, changed) is reported and made again; one that the file system does not give
+        raises InputError.
         """
         stamp, path = fingerprint(inputs), self._folder / f"{name}.npz"
-        found = _read(path, stamp) if is_first() else None
+        found = _read(path, stamp, self._progress.tell) if is_first() else None
         saved, opened = self._folder / f"{name}.checkpoints", list[Checkpoints]()
         if any_process(found is not None):
             self._progress.skip(name, cost)
             product, record = found or _read_from_first(path, stamp)
         else:
+            self._computes = True
+            self._warn_of_other_places()
             started, skipped = time.perf_counter(), dict[str, int]()
 
             def earlier() -> float:
@@ -102,6 +107,7 @@ class Stages:
         if any_process(self._interruption.requested()):
             self._stop()
         self.records[name] = StageRecord(record["seconds"], record["made_by"], target, record.get("skipped", {}))
+        self._warn_of_other_places()
         return product
 
     @contextlib.contextmanager
@@ -121,6 +127,21 @@ class Stages:
         except Stopped as stopped:
             self._progress.tell(f"{folder.stem}: {stopped}")
             self._stop()
+
+    def _warn_of_other_places(self) -> None:
+        """Say, once, that this run computes stages and has found others that were made elsewhere."""
+        elsewhere = made_elsewhere(self.records, self._made_by)
+        if self._warned or not (self._computes and elsewhere):
+            return
+        self._warned = True
+        named = {"on": (elsewhere.get("stage_devices", ()), self._made_by.get("device"))}
+        for name, versions in elsewhere.get("stage_versions", {}).items():
+            named[f"with {name}"] = versions, self._made_by["versions"][name]
+        found = [f"{what} {' and '.join(theirs)} (now {now})" for what, (theirs, now) in named.items() if theirs]
+        self._progress.tell(
+            f"warning: stages that were found were made {', '.join(found)}: the numbers of this run need not be, to the"
+            " bit, those of a run in one place"
+        )
 
     def _stop(self) -> NoReturn:
         self._interruption.check()
@@ -142,18 +163,48 @@ def skipped_steps(options: RunOptions, records: Mapping[str, StageRecord]) -> di
     return {"skipped_steps": {name: record.skipped for name, record in records.items() if record.skipped}}
 
 
+def made_elsewhere(records: Mapping[str, StageRecord], made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """For metrics.json, where stages were made on other devices than `made_by`, or with other versions: all of theirs.
+
+    `stage_devices` is a list, `stage_versions` {distribution: its versions}, of those with any other.
+    """
+    devices = {record.made_by["device"] for record in records.values() if "device" in record.made_by}
+    held: dict[str, set[str]] = {}
+    for record in records.values():
+        for name, version in record.made_by.get("versions", {}).items():
+            held.setdefault(name, set()).add(version)
+    here = made_by.get("versions", {})
+    versions = {name: sorted(held[name]) for name in sorted(held) if name in here and held[name] != {here[name]}}
+    return ({"stage_devices": sorted(devices)} if devices - {made_by.get("device")} else {}) | (
+        {"stage_versions": versions} if versions else {}
+    )
+
+
 def fingerprint(inputs: Any) -> str:
     """sha256 of the inputs' JSON, keys sorted."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: Path, stamp: str) -> tuple[Product, dict[str, Any]] | None:
+def _read(
+    path: Path, stamp: str, warn: Callable[[str], None] = lambda line: None
+) -> tuple[Product, dict[str, Any]] | None:
+    """The product and its record; None if there is none, if it is of other inputs, or, with a line, damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             if str(file["stamp"]) != stamp:
                 return None
             return _product(file)
-    except Exception:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
+        why = " ".join(str(error).split()) or type(error).__name__
+        # a damaged archive can send its reader to a place that no file has (EINVAL)
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}), and may be whole: see to that, or remove it to make it"
+                " again"
+            ) from error
+        warn(f"{path.stem}: {path} cannot be read ({why:.200}); it is made again")
         return None
 
 

@@ -28,7 +28,7 @@ class TextMixture(ManyModelsOptions):
     TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
     sources_info: Path | None = None
     """A TOML file with a table per source: licence, note, and allowed = false for a source that may not be used, which
-    is left out. Default: sources.toml in the folder of sources, if it is there."""
+    is left out. Default: sources.toml in the folder of sources, or beside the paths, if it is there."""
     drop_duplicates: bool = False
     """Leave out the documents of the sources that are near-duplicates of target documents."""
     field: str = "text"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.run_options import numbers_of
-from experiments.stages import Product, Stages, skipped_steps
+from experiments.stages import Product, Stages, made_elsewhere, skipped_steps
 from experiments.text_mixture_config import TextMixture
 from experiments.text_mixture_data import Target
 from experiments.text_mixture_plan import Plan
@@ -107,6 +107,7 @@ def build_metrics(
         "identity": identity(plan),
         **provenance,
         "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records.values()}),
+        **made_elsewhere(records, provenance),
         "seconds": {name: record.seconds for name, record in records.items()},
         **skipped_steps(config, records),
     }

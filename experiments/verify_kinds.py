@@ -172,6 +172,7 @@ KINDS: Mapping[str, Kind] = {
             verify_numbers.seeds,
             verify_numbers.summaries,
             verify_numbers.weights,
+            verify_files.weights_file,
             verify_numbers.certificates,
             verify_numbers.mixed_comparisons,
             verify_files.stages,

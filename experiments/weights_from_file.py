@@ -170,13 +170,13 @@ def main(config: Config) -> None:
     options |= {"method": config.method, "tolerance": config.tolerance}
     solve(objective, max_iterations=0, throw=False, **options)  # finds what is wrong with the options
     claim_folder(config.out, RESULTS, config.overwrite)
-    for name in RESULTS:
-        (config.out / name).unlink(missing_ok=True)  # so that old results are never taken for those of this run
-
     try:
         solution = solve(objective, **options)
     except NotConverged as error:
         solution = error.solution
+    for name in RESULTS if not solution.converged else ("weights.json",):
+        # only now, as a run that is stopped leaves all as it was; old results are never taken for those of this run
+        (config.out / name).unlink(missing_ok=True)
     weights = dict(zip(sources, np.asarray(solution.weights, np.float64).tolist(), strict=True))
     result = {
         "loss": float(solution.loss),

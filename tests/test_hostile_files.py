@@ -17,6 +17,7 @@ import struct
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -271,10 +272,49 @@ def check_log_likelihoods(data, table):
     assert all(len(row) == len(header) for row in rows)
 
 
-def check_names(data, table):
-    if table is not None:
-        assert len(set(table.sources)) == table.logp_NxK.shape[1] > 0 and len(table.logp_NxK)
-        json.dumps(table.sources, ensure_ascii=False).encode()
+def unzipped(check):
+    """The check of what is in a .gz file, which must be refused where it cannot be unpacked."""
+
+    def check_unzipped(data, result):
+        try:
+            content = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            assert result is None
+            return
+        check(content, result)
+
+    return check_unzipped
+
+
+def check_names(table):
+    assert len(set(table.sources)) == table.logp_NxK.shape[1] > 0 and len(table.logp_NxK)
+    json.dumps(table.sources, ensure_ascii=False).encode()
+
+
+def check_npz(data, table):
+    if table is None:
+        return
+    check_names(table)
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        assert table.sources == tuple(name.strip() for name in file["sources"].tolist())
+        np.testing.assert_array_equal(table.logp_NxK, file["log_likelihoods"].astype(float))
+        assert (table.length_N is not None) == ("lengths" in file)
+        if table.length_N is not None:
+            np.testing.assert_array_equal(table.length_N, file["lengths"].astype(float))
+
+
+def check_parquet(data, table):
+    if table is None:
+        return
+    check_names(table)
+    read = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read()
+    found = {name.strip(): column.to_pylist() for name, column in zip(read.column_names, read.columns, strict=True)}
+    found = {name: values for name, values in found.items() if not name.startswith("__index_level_")}
+    given = dict(zip(table.sources, table.logp_NxK.T, strict=True))
+    given |= {} if table.length_N is None else {LENGTH: table.length_N}
+    assert given.keys() == found.keys() and table.sources == tuple(name for name in found if name != LENGTH)
+    for name, values in given.items():
+        np.testing.assert_allclose(values, [float(value) for value in found[name]], rtol=1e-15)
 
 
 def check_assays(data, table):
@@ -386,13 +426,13 @@ METRICS = [b'{"schema_version": 1, "seeds": [0], "arms": {"a": {"loss": 1.5}}}']
 SPARSE = [("C", COLUMNS[3])]
 CASES = [
     Case("a.jsonl", read_corpus, damaged(JSON_LINES), check_json_lines),
-    Case("b.jsonl.gz", read_corpus, zipped(JSON_LINES)),
+    Case("b.jsonl.gz", read_corpus, zipped(JSON_LINES), unzipped(check_json_lines)),
     Case("c.txt", read_text_folder, damaged(["é\none\n".encode(), b"two"]), check_text_folder),
     Case("d.csv", read_table, damaged(SCORES), check_log_likelihoods),
-    Case("e.npz", read_table, npz, check_names),
-    Case("f.parquet", read_table, parquets([("a", COLUMNS[0]), (LENGTH, COLUMNS[1])]), check_names),
+    Case("e.npz", read_table, npz, check_npz),
+    Case("f.parquet", read_table, parquets([("a", COLUMNS[0]), (LENGTH, COLUMNS[1])]), check_parquet),
     Case("g.csv", read_assays, damaged(ASSAYS), check_assays),
-    Case("h.csv.gz", read_assays, zipped(ASSAYS)),
+    Case("h.csv.gz", read_assays, zipped(ASSAYS), unzipped(check_assays)),
     Case("i.parquet", read_assays, parquets([("smiles", COLUMNS[3]), ("a", COLUMNS[1])]), check_finite),
     Case("j.csv", lambda path: read_assays(path, task="regression"), damaged(ASSAYS), check_finite),
     Case("k.npy", read_blocks, any_npy, check_blocks),
@@ -434,7 +474,9 @@ def fuzz(case, folder, examples):
         case.check(data, result)
 
     reads()
-    assert number >= min(examples, 10)
+    # Hypothesis counts each call that ends well, and stops early only where it can draw nothing new, or little else
+    # than what a strategy rejects; none of these may
+    assert number >= 0.9 * examples
 
 
 @pytest.mark.parametrize("case", CASES, ids=repr)

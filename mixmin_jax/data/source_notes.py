@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixmin_jax.data.documents import listing, stem
 from mixmin_jax.data.sources import SOURCE_NOTES
+from mixmin_jax.data.tfds import TFDS_PREFIX
 from mixmin_jax.errors import InputError
 
 
@@ -36,24 +38,35 @@ _KEYS = {"licence": (str, "a string"), "note": (str, "a string"), "allowed": (bo
 def find_source_notes(
     names: Sequence[str], specs: Sequence[str | Path] = (), file: Path | None = None
 ) -> dict[str, SourceNote]:
-    """The notes in `file`, or else in `sources.toml` in the folder of sources (`specs`, as `read_sources` takes them).
+    """The notes in `file`, or else in the `sources.toml` that lies in the folder of the sources.
 
-    Empty where there is neither.  Raises what `read_source_notes` raises.
+    `specs` are as `read_sources` takes them: one folder of sources, or several, where that file lies beside one of
+    them, and may also speak of what else lies there.  Empty where there is none.
+
+    Raises InputError for more than one such file, and what `read_source_notes` raises.
     """
-    beside = Path(specs[0]) / SOURCE_NOTES if len(specs) == 1 else None
-    found = file or (beside if beside and beside.exists() else None)
-    return read_source_notes(found, names) if found else {}
+    if file is not None:
+        return read_source_notes(file, names)
+    paths = [Path(spec) for spec in specs if not str(spec).startswith(TFDS_PREFIX)]
+    folders = paths if len(specs) == 1 else [path.absolute().parent for path in paths]
+    held = {folder.resolve(): folder for folder in folders if (folder / SOURCE_NOTES).exists()}
+    if len(held) > 1:
+        found = ", ".join(str(folder / SOURCE_NOTES) for folder in held.values())
+        raise InputError(f"the sources lie beside several {SOURCE_NOTES} ({found}): give one with --sources-info")
+    for folder in held.values():
+        return read_source_notes(folder / SOURCE_NOTES, names, [stem(path) for path in listing(folder)])
+    return {}
 
 
-def read_source_notes(path: Path, names: Sequence[str]) -> dict[str, SourceNote]:
+def read_source_notes(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, SourceNote]:
     """A note for each source of `names`, in their order.
 
-    Raises InputError, naming the file, if it is missing, unreadable or no TOML, or holds a source that is not in
-    `names`, an unknown key (both with the closest name) or a value of the wrong type.
+    Raises InputError, naming the file, if it is missing, unreadable or no TOML, or holds a source that is neither in
+    `names` nor in `others`, an unknown key (both with the closest name) or a value of the wrong type.
     """
     tables = _read_toml(path)
     for name, table in tables.items():
-        if name not in names:
+        if name not in (*names, *others):
             closest = _closest(name, names)
             quoted = "" if closest.replace("_", "a").replace("-", "a").isalnum() else f', written ["{closest}"]'
             raise InputError(f"{path}: no source is called {name!r:.60}; the closest name is {closest!r}{quoted}")

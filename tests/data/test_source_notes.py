@@ -39,6 +39,27 @@ def test_notes_are_found_beside_the_sources_or_where_the_option_says(written, tm
         find_source_notes(NAMES, (tmp_path,), tmp_path / "gone.toml")
 
 
+def test_notes_are_found_beside_sources_that_are_named_one_by_one(written, tmp_path, monkeypatch):
+    path = written('[code]\nallowed = false\n[other]\nlicence = "MIT"\n')
+    specs = [tmp_path / "code.jsonl", tmp_path / "news.txt", "tfds:x:text"]
+    for name in ("code.jsonl", "news.txt", "other.jsonl.gz"):
+        (tmp_path / name).touch()
+    notes = find_source_notes(NAMES, specs)
+    assert list(notes) == list(NAMES) and not notes["code"].allowed and notes["news"].allowed
+    monkeypatch.chdir(tmp_path)
+    assert find_source_notes(NAMES, ["code.jsonl", f"../{tmp_path.name}/news.txt"]) == notes  # the same folder
+    far = tmp_path / "far"
+    far.mkdir()
+    assert find_source_notes(NAMES, ["code.jsonl", far / "news.txt"]) == notes
+    (far / "sources.toml").write_text('[news]\nlicence = "MIT"\n')
+    with pytest.raises(InputError, match=r"several sources\.toml \(.*far.*\): give one with --sources-info"):
+        find_source_notes(NAMES, ["code.jsonl", far / "news.txt"])
+    assert find_source_notes(NAMES, ["code.jsonl", far / "news.txt"], far / "sources.toml")["news"].licence == "MIT"
+    path.write_text("[coed]")
+    with pytest.raises(InputError, match=r"sources\.toml: no source is called 'coed'; the closest name is 'code'$"):
+        find_source_notes(NAMES, ["code.jsonl", "news.txt"])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -100,7 +100,7 @@ def load(out):
 @pytest.mark.slow
 def test_a_finished_run_is_verified_with_stages_and_data(finished):
     held = assert_verified(finished, with_data=True)
-    assert "the weights are those of their stages" in held
+    assert "the weights are those of their stages" in held and "weights.json holds the weights of the metrics" in held
     roles = [line.split(" (")[0] for line in held if line.startswith("data: ")]
     assert len(roles) == 3 + 5 and "data: class of task 1 even" in roles
 
@@ -109,8 +109,12 @@ def test_a_finished_run_is_verified_with_stages_and_data(finished):
 def test_results_hold_what_readers_rely_on(finished):
     metrics = load(finished)
     assert {path.name for path in finished.iterdir() if path.is_file()} == {
-        "config.json", "status.json", "metrics.json", "report.md", "accuracy.png", "weights.png", "gap.png",
+        "config.json", "status.json", "metrics.json", "weights.json", "report.md",
+        "accuracy.png", "weights.png", "gap.png",
     }  # fmt: skip
+    weights = json.loads((finished / "weights.json").read_text())
+    assert weights.pop("sources") == metrics["source_notes"] and list(weights) == list(MIXTURES)
+    assert all(weights[arm] == metrics["arms"][arm]["weights"] for arm in MIXTURES)
     assert list(metrics["arms"]) == list(ARMS) and metrics["complete"] and metrics["seeds"] == [0, 1]
     for arm in ARMS:
         found = metrics["arms"][arm]

@@ -1,18 +1,22 @@
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from experiments import run_folder as run_folder_module
 from experiments.interruption import Interrupted
 from experiments.run_folder import run_folder
 from experiments.run_options import RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
+from mixmin_jax.training.proxies import Diverged
 
 CONFIG = {"seeds": 1, "model": {"width": 8}}
 RESULTS = ("*/metrics.json", "*/*.png", "summary.md")
@@ -86,11 +90,43 @@ def test_folders_of_others_and_files_are_refused_untouched(tmp_path):
     assert list((tmp_path / "foreign").iterdir()) == [tmp_path / "foreign" / "x"]
     with pytest.raises(InputError, match="is a file"):
         run(tmp_path / "foreign" / "x")
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "config.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
-        run(tmp_path / "broken")
-    run(tmp_path / "broken", overwrite=True)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, '{"model": ' * 100_000, b"\xff"], ids=range(5))
+def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"config\.json cannot be read \(.+\): name another") as refused:
+        run(tmp_path, resume=True)
+    assert len(str(refused.value)) < 400 and len(str(refused.value).splitlines()) == 1
+    run(tmp_path, overwrite=True)
+    assert held(tmp_path) == CONFIG
+
+
+@pytest.mark.parametrize("status", ["[]", "null", "{}", '{"complete": "no"}', "[" * 100_000, ""], ids=range(6))
+def test_a_status_that_does_not_say_complete_is_unfinished(tmp_path, status):
+    run(tmp_path)
+    (tmp_path / "status.json").write_text(status)
+    with pytest.raises(InputError, match="unfinished: add --resume"):
+        run(tmp_path)
+    run(tmp_path, resume=True)
+    assert held(tmp_path, "status.json") == {"complete": True}
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSYS, "lies on a file system without locks (Function not implemented), where"),
+        (errno.ENOTSUP, "lies on a file system without locks (Operation not supported), where"),
+        (errno.EIO, "cannot be written to (Input/output error): name another"),
+    ],
+)
+def test_a_lock_that_cannot_be_had_is_one_error_that_names_the_folder(tmp_path, monkeypatch, number, message):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(run_folder_module.fcntl, "flock", flock)
+    with pytest.raises(InputError, match=re.escape(f"--out {tmp_path} {message}")):
+        run(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_error(tmp_path):
@@ -118,6 +154,26 @@ def test_a_run_whose_other_process_was_stopped_says_how_to_go_on(tmp_path, capsy
     assert "the state is saved: incomplete" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
+def test_a_run_that_diverged_is_not_told_to_do_the_same_again(tmp_path, capsys, on_nonfinite):
+    def config(on_nonfinite):
+        return CONFIG | ({"on_nonfinite": "skip"} if on_nonfinite == "skip" else {})
+
+    with pytest.raises(Diverged):
+        run(tmp_path, config(on_nonfinite), Diverged("nan at step 7"), on_nonfinite=on_nonfinite)
+    error = capsys.readouterr().err
+    assert "The same command fails at the same step again, with --resume as well. Go on with: another learn" in error
+    assert ("--on-nonfinite skip" in error) == (on_nonfinite == "stop") and len(error.splitlines()) == 1
+    status = held(tmp_path, "status.json")
+    assert not status["complete"] and error.endswith(f"{status['how_to_go_on']}\n")
+    changed = config("skip") | {"learning_rate": 0.1}
+    for advised in ({"overwrite": True}, {"out": tmp_path / "another"}):  # and nothing less
+        with pytest.raises(InputError, match="another run, which differs in"):
+            run(tmp_path, changed, resume=True, on_nonfinite="skip")
+        run(**{"out": tmp_path, "config": changed, "on_nonfinite": "skip"} | advised)
+        run(tmp_path, config(on_nonfinite), overwrite=True)
+
+
 def _hold(out, started, end):
     with run_folder(RunOptions(out), CONFIG, RESULTS):
         started.set()
@@ -132,8 +188,9 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
     first.start()
     try:
         assert started.wait(60)
-        with pytest.raises(InputError, match=rf"written to by another run \(process {first.pid} on "):
-            run(tmp_path, resume=True)
+        for config, options in ((CONFIG, {"resume": True}), (CONFIG, {}), (CONFIG | {"seeds": 2}, {})):
+            with pytest.raises(InputError, match=rf"written to by another run \(process {first.pid} on "):
+                run(tmp_path, config, **options)
         if how_it_ends is None:
             end.set()
         else:

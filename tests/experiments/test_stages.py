@@ -1,8 +1,10 @@
 import errno
 import io
 import os
+import re
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +14,14 @@ from experiments import stages
 from experiments.interruption import Interrupted, Interruption
 from experiments.progress import RunProgress
 from experiments.stages import fingerprint
+from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 
 MADE_BY = {"git_commit": "abc"}
 
 
-def Stages(folder, made_by=MADE_BY, **options):
-    return stages.Stages(folder, RunProgress(1.0, Console(file=io.StringIO())), made_by, **options)
+def Stages(folder, made_by=MADE_BY, told=None, **options):
+    return stages.Stages(folder, RunProgress(1.0, Console(file=told or io.StringIO())), made_by, **options)
 
 
 def counted(product):
@@ -49,13 +52,42 @@ def test_other_inputs_compute_anew(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:50], lambda b: b[:-30], lambda b: b"", lambda b: b"\0" * len(b)])
-def test_a_damaged_product_is_computed_again(tmp_path, damage):
+def test_a_damaged_product_is_computed_again_and_told_of(tmp_path, damage):
+    folder = tmp_path / "[stages]"
+    calls, compute = counted(PRODUCT)
+    Stages(folder).run("train", {}, compute)
+    path = folder / "train.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    told = io.StringIO()
+    Stages(folder, told=told).run("train", {}, compute)
+    assert len(calls) == 2
+    warning, *_ = told.getvalue().splitlines()
+    assert re.fullmatch(rf"train: {re.escape(str(path))} cannot be read \(.+\); it is made again", warning)
+
+
+def test_nothing_is_said_of_other_settings(tmp_path):
+    calls, compute = counted(PRODUCT)
+    told = io.StringIO()
+    for seed in (0, 1):
+        Stages(tmp_path, told=told).run("train", {"seed": seed}, compute)
+    assert len(calls) == 2 and "cannot be read" not in told.getvalue()
+
+
+@pytest.mark.parametrize("where", ["open", "load"])
+def test_a_product_that_the_file_system_does_not_give_is_not_overwritten(tmp_path, monkeypatch, where):
     calls, compute = counted(PRODUCT)
     Stages(tmp_path).run("train", {}, compute)
     path = tmp_path / "train.npz"
-    path.write_bytes(damage(path.read_bytes()))
-    Stages(tmp_path).run("train", {}, compute)
-    assert len(calls) == 2
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"open": (Path, "open", fail), "load": (stages.np, "load", fail)}[where])
+        with pytest.raises(InputError, match=r"train\.npz cannot be read \(Input/output error\), and may be whole:"):
+            Stages(tmp_path).run("train", {}, compute)
+    assert len(calls) == 1 and path.read_bytes() == before
 
 
 def test_a_failing_stage_leaves_nothing(tmp_path):
@@ -125,6 +157,30 @@ def test_fingerprints_do_not_depend_on_the_order_of_keys():
 def test_inputs_that_json_cannot_hold_are_refused(tmp_path):
     with pytest.raises(TypeError):
         fingerprint({"weights": np.zeros(5000)})
+
+
+def test_stages_that_were_made_elsewhere_are_on_record_and_told_of_once(tmp_path):
+    def made_by(device, jax, **versions):
+        return {"git_commit": "abc", "device": device, "versions": {"python": "3", "jax": jax, **versions}}
+
+    there = made_by("1 x cpu", "1.0")
+    here = made_by("8 x [gpu]", "2.0", optax="1")  # which an earlier version did not record
+    first = Stages(tmp_path, there)
+    first.run("train", {}, lambda stage: {})
+    first.run("score", {}, lambda stage: {})
+    assert stages.made_elsewhere(first.records, there) == {}
+    told = io.StringIO()
+    second = Stages(tmp_path, here, told)
+    second.run("train", {}, lambda stage: {})
+    expected = {"stage_devices": ["1 x cpu"], "stage_versions": {"jax": ["1.0"]}}
+    assert stages.made_elsewhere(second.records, here) == expected
+    assert "warning" not in told.getvalue()  # all of them were made in one place
+    for name in ("solve", "score", "report"):
+        second.run(name, {}, lambda stage: {})
+    (warning,) = (line for line in told.getvalue().splitlines() if line.startswith("warning: "))
+    assert "were made on 1 x cpu (now 8 x [gpu]), with jax 1.0 (now 2.0): the numbers" in warning
+    expected = {"stage_devices": ["1 x cpu", "8 x [gpu]"], "stage_versions": {"jax": ["1.0", "2.0"]}}
+    assert stages.made_elsewhere(second.records, here) == expected
 
 
 def test_a_target_rests_on_its_own_stages_and_the_shared_ones(tmp_path):

@@ -173,6 +173,20 @@ def test_weights_that_did_not_converge_are_not_written(tmp_path, cli, logp_NxK, 
     assert solution.status in done.stdout
 
 
+def test_a_run_that_is_stopped_leaves_earlier_results(tmp_path, cli, logp_NxK, monkeypatch):
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    first = cli(path)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+
+    def stopped(*_, throw=True, **__):
+        if throw:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights_from_file, "solve", stopped)
+    assert first.status == 0 and cli(path, "--overwrite").status == 130
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
 @pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
 @pytest.mark.parametrize(
     "bad, parts",
