@@ -229,15 +229,16 @@ def _sums(tree: PyTree) -> list[list[int]]:
 
 
 def _parts(leaf: Any) -> Iterator[bytes]:
-    """The bytes of the pieces of an array that this process holds, each once, in the order of their places."""
-    if not isinstance(leaf, jax.Array):
-        yield np.ascontiguousarray(leaf).tobytes()
-        return
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    """The bytes of an array, on whatever mesh it lies; where other processes hold some, those of this one's pieces."""
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    pieces = {str(shard.index): shard.data for shard in leaf.addressable_shards}
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        yield np.asarray(leaf).tobytes()
+        return
+    # by where they begin, as numbers: the order of rows, however many devices share them
+    pieces = {tuple(axis.start or 0 for axis in shard.index): shard.data for shard in leaf.addressable_shards}
     for place in sorted(pieces):
-        yield np.ascontiguousarray(pieces[place]).tobytes()
+        yield np.asarray(pieces[place]).tobytes()
 
 
 def _agreed(mine: bool, how: Callable[[list[bool]], bool] = all) -> bool:

@@ -77,6 +77,39 @@ def test_what_is_written_does_not_change_when_buffers_are_donated(tmp_path):
     assert step == 5 and (found["w"] == 5).all()
 
 
+@pytest.mark.parametrize(("before", "after"), [(8, 2), (2, 8), (8, 1), (4, 8)])
+def test_a_checkpoint_is_whole_on_any_number_of_devices(tmp_path, before, after):
+    """24 rows on 8 devices begin at 0, 3, ..., 21, and `12` comes before `3` among words."""
+
+    def placed(array, devices):
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("source",))
+        rows = {"models": jax.sharding.PartitionSpec("source"), "all": jax.sharding.PartitionSpec()}
+        rows["columns"] = jax.sharding.PartitionSpec(None, "source")
+        return {kind: jax.device_put(array, jax.sharding.NamedSharding(mesh, spec)) for kind, spec in rows.items()}
+
+    wanted = placed(np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32), before)
+    with Checkpoints(tmp_path, "a", every=1) as checkpoints:
+        checkpoints.save(10, 100, wanted)
+    with Checkpoints(tmp_path, "a", every=1, warn=pytest.fail) as checkpoints:
+        step, found = checkpoints.restore(placed(np.zeros((24, 8), np.float32), after))
+    assert step == 10 and len(found["models"].sharding.device_set) == after
+    same(found, wanted)
+
+
+def test_sums_of_pieces_do_not_depend_on_the_mesh(monkeypatch):
+    """As where other processes hold the rest."""
+    arrays = []
+    for devices in (1, 2, 4, 8):
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("source",))
+        rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("source"))
+        arrays.append(jax.device_put(np.arange(72.0).reshape(24, 3), rows))
+    for name in ("is_fully_addressable", "is_fully_replicated"):
+        monkeypatch.setattr(type(arrays[0]), name, False)
+    found = [list(checkpoint._parts(array)) for array in arrays]
+    assert [len(pieces) for pieces in found] == [1, 2, 4, 8]
+    assert len({b"".join(pieces) for pieces in found}) == 1
+
+
 def test_checkpoints_of_another_run_are_not_taken(tmp_path):
     write(tmp_path, [10], stamp="another")
     with Checkpoints(tmp_path, "a", every=1, warn=pytest.fail) as checkpoints:
