@@ -3,15 +3,20 @@
 A checkpoint is a tree of arrays (parameters, optimiser state, key, losses so far, ...) after some number of steps, and
 `notes`, whatever else the caller wants back.  Data need no state of their own: which examples a step sees follows from
 its number and the key.  Orbax writes them, in the background and atomically; each leaf's CRC-32 goes with it, so that a
-damaged checkpoint is found out, and the one before is taken.
+damaged checkpoint is found out, and the one before is taken.  What cannot be used is set aside, and removed when the
+run has written a checkpoint of as many steps.
 """
 
 import contextlib
+import errno
 import functools
 import gc
+import itertools
+import json
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 import zlib
@@ -27,6 +32,7 @@ from jax.experimental import multihost_utils
 PyTree = Any
 Tree = TypeVar("Tree")
 Request = Callable[[], bool]  # whether somebody wants the run to stop
+SET_ASIDE = "set-aside"  # how the names of folders begin that hold what could not be used
 
 
 class Stopped(Exception):
@@ -37,7 +43,7 @@ class Checkpoints:
     """The checkpoints of one run, in a folder of its own; a context manager, which waits for the last write.
 
     folder: made when the first checkpoint is written.  All processes of a run must see the same one.
-    stamp: says what is trained; checkpoints with another stamp are not this run's and are removed.
+    stamp: says what is trained; checkpoints with another stamp are not this run's and are set aside.
     every: steps from one checkpoint to the next; each falls on the first end of a block at or after that.
     keep: how many of the newest are kept.
     stop: asked when a block ends; if it says yes, the state is saved and `Stopped` raised.
@@ -74,6 +80,7 @@ class Checkpoints:
         for part in self._parts:
             part.__exit__(kind)
         if self._manager is None:
+            self._silence.close()
             return
         manager, self._manager = self._manager, None
         try:
@@ -100,17 +107,18 @@ class Checkpoints:
         """Steps done and state of the newest whole checkpoint, None without one; `notes` become those saved with it.
 
         The state has the structure, shapes, types and shardings of `like`, whatever devices it was saved from.  A
-        checkpoint that is damaged (cut off, changed by a bit) is reported and removed, and the one before is tried.
+        checkpoint that is damaged (cut off, changed by a bit), of another training or saved by another number of
+        processes is reported and set aside, and the one before is tried.
+
+        Raises OSError, which names the checkpoint and leaves it as it is, where it cannot be read for a reason that may
+        pass: an error of the disk or network, too many open files, too little memory.
         """
         if not _agreed(self._folder.is_dir()):
             return None
-        for step in sorted(self._open().all_steps(), reverse=True):
-            found, reason = self._read(step, about=ocp.args.JsonRestore())
-            if found is not None and _agreed(found.about["stamp"] != self._stamp, any):
-                self._open().delete(step)
-                continue
-            if found is not None:
-                about = found.about
+        steps = sorted(self._open().all_steps(), reverse=True)
+        for step in steps:
+            about, reason = self._read_about(step)
+            if about:
                 found, reason = self._read(step, state=ocp.args.StandardRestore(like))
                 if found is not None and _agreed(about["sums"] == _sums(found.state)):
                     self._saved, self._earlier = step, about["seconds"]
@@ -119,8 +127,9 @@ class Checkpoints:
                     self._on_restore(step)
                     return step, found.state
             reason = reason or "its contents are not those that were written"
-            self._warn(f"checkpoint of step {step} in {self._folder} cannot be used ({reason}): trying the one before")
-            self._open().delete(step)
+            name = self._set_aside(step)
+            then = "beginning anew" if step == steps[-1] else "trying the one before"
+            self._warn(f"checkpoint of step {step} in {self._folder} cannot be used ({reason}): kept as {name}, {then}")
         return None
 
     def due(self, done: int, of: int) -> bool:
@@ -138,7 +147,7 @@ class Checkpoints:
         """
         copy = jax.tree.map(lambda leaf: leaf.copy(), state)  # a CPU's arrays would be written after they were donated
         seconds = self._earlier + time.perf_counter() - self._started
-        about = {"stamp": self._stamp, "sums": _sums(copy), "notes": self.notes, "seconds": seconds}
+        about = _sealed({"stamp": self._stamp, "sums": _sums(copy), "notes": self.notes, "seconds": seconds})
         arguments = {"state": ocp.args.StandardSave(copy), "about": ocp.args.JsonSave(about)}
         try:
             self._open().save(done, args=ocp.args.Composite(**arguments), force=True)
@@ -146,21 +155,73 @@ class Checkpoints:
                 self._open().wait_until_finished()
         except Exception as error:  # of any kind, also from the threads that write in the background
             raise _not_written(self._folder, error) from error
+        self._remove_set_aside(done if self._stopping else self._saved)  # this one may still be under way
         self._saved = done
         if self._stopping:
             raise Stopped(f"stopped after step {done} of {of}; the state is saved")
 
+    def _read_about(self, step: int) -> tuple[dict[str, Any] | None, str]:
+        """What is said about a checkpoint of this training and number of processes, or None and what else it is."""
+        found, reason = self._read(step, about=ocp.args.JsonRestore())
+        if found is None:
+            return None, reason
+        about = _unsealed(found.get("about"))
+        if not _agreed(about is not None) or about is None:
+            return None, "what is said about it is damaged, or of another version"
+        if _agreed(about["stamp"] != self._stamp, any):
+            return None, "it is of another training"
+        if (processes := len(about["sums"])) != jax.process_count():
+            return None, f"it was saved by {processes} processes, and this run has {jax.process_count()}"
+        return about, ""
+
     def _read(self, step: int, **arguments: Any) -> tuple[Any, str]:
-        """The named items of a checkpoint, or None and why they cannot be used."""
+        """The named items of a checkpoint, or None and why they cannot be used.  Raises OSError as `restore` does."""
         found: Any = None
-        reason = "another process cannot read it"
+        reason, passing = "another process cannot read it", ""
         with _quiet():
             try:
                 found = self._open().restore(step, args=ocp.args.Composite(**arguments))
             except Exception as error:  # damaged files raise almost anything; all of it means the same
-                reason = _in_a_line(error)
+                reason, passing = _in_a_line(error), _passing(error)
                 time.sleep(0.2)  # for the reads that are under way
+        if _agreed(bool(passing), any):
+            raise OSError(
+                f"checkpoint of step {step} in {self._folder} cannot be read now"
+                f" ({passing or 'another process cannot read it'}) and is left as it is: start again when that has"
+                f" passed, or move {self._folder / str(step)} away to do without it"
+            )
         return (found, "") if _agreed(found is not None) else (None, reason)
+
+    def _set_aside(self, step: int) -> str:
+        """Rename a checkpoint, so that it is neither read nor counted nor written over; its new name.
+
+        Raises OSError, which names the folder and the cause, if it cannot be renamed.
+        """
+        names = (f"{SET_ASIDE}-{step}" + (f"-{n}" if n > 1 else "") for n in itertools.count(1))
+        name = next(name for name in names if not (self._folder / name).exists())
+        cause = ""
+        _agreed(True)  # all have seen which names are taken, before one is
+        if jax.process_index() == 0:
+            try:
+                (self._folder / str(step)).rename(self._folder / name)
+            except OSError as error:
+                cause = error.strerror or _in_a_line(error)
+        if _agreed(bool(cause), any):
+            raise OSError(
+                f"checkpoint of step {step} in {self._folder} cannot be used, nor be renamed"
+                f" ({cause or 'see the first process'}): make the folder writable, or move the checkpoint away"
+            )
+        self._open().reload()
+        return name
+
+    def _remove_set_aside(self, step: int) -> None:
+        """Remove what was set aside and is of no more steps than `step`, which is whole on disk."""
+        if jax.process_index() != 0:
+            return
+        for path in self._folder.glob(f"{SET_ASIDE}-*"):
+            name = re.fullmatch(rf"{SET_ASIDE}-(\d+)(-\d+)?", path.name)
+            if name and int(name[1]) <= step:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
@@ -209,14 +270,48 @@ def _silence() -> Iterator[None]:
 
 def _not_written(folder: Path, error: BaseException) -> OSError:
     """What Orbax raises where a checkpoint cannot be written, as one line with the cause that the system gave."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    number = error.errno if isinstance(error, OSError) else int(code[1]) if code else None
+    number = _system_error(error)
     cause = os.strerror(number) if number else _in_a_line(error)
     return OSError(f"a checkpoint in {folder} cannot be written: {cause}")
 
 
+def _passing(error: BaseException | None) -> str:
+    """Why a read may go well another time, where the cause is not in the files that are read; else empty."""
+    while error is not None:
+        number = _system_error(error)
+        if number and number != errno.ENOENT:
+            return os.strerror(number)
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            return f"out of memory: {_in_a_line(error)}"
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            return _in_a_line(error)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _system_error(error: BaseException) -> int | None:
+    """The number that the system gave; tensorstore has it in its words only."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return error.errno if isinstance(error, OSError) else int(code[1]) if code else None
+
+
 def _in_a_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _sealed(about: dict[str, Any]) -> dict[str, Any]:
+    """As JSON in JSON, with the CRC-32 of its text."""
+    body = json.dumps(about)
+    return {"body": body, "crc": zlib.crc32(body.encode())}
+
+
+def _unsealed(found: Any) -> dict[str, Any] | None:
+    """What was sealed, None if a bit of it has changed or it never was."""
+    body = found.get("body") if isinstance(found, dict) else None
+    if not isinstance(body, str) or zlib.crc32(body.encode(errors="surrogatepass")) != found.get("crc"):
+        return None
+    about = json.loads(body)
+    return about if about.keys() == {"stamp", "sums", "notes", "seconds"} else None
 
 
 def _sums(tree: PyTree) -> list[list[int]]:
@@ -229,15 +324,16 @@ def _sums(tree: PyTree) -> list[list[int]]:
 
 
 def _parts(leaf: Any) -> Iterator[bytes]:
-    """The bytes of the pieces of an array that this process holds, each once, in the order of their places."""
-    if not isinstance(leaf, jax.Array):
-        yield np.ascontiguousarray(leaf).tobytes()
-        return
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    """The bytes of an array, on whatever mesh it lies; where other processes hold some, those of this one's pieces."""
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    pieces = {str(shard.index): shard.data for shard in leaf.addressable_shards}
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        yield np.asarray(leaf).tobytes()
+        return
+    # by where they begin, as numbers: the order of rows, however many devices share them
+    pieces = {tuple(axis.start or 0 for axis in shard.index): shard.data for shard in leaf.addressable_shards}
     for place in sorted(pieces):
-        yield np.ascontiguousarray(pieces[place]).tobytes()
+        yield np.asarray(pieces[place]).tobytes()
 
 
 def _agreed(mine: bool, how: Callable[[list[bool]], bool] = all) -> bool:

@@ -39,6 +39,13 @@ def is_finite(loss: jax.Array, grads: PyTree) -> jax.Array:
     return jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
 
 
+@jax.jit
+def finite_models(params: PyTree) -> jax.Array:
+    """Which of M models, the leading axis of every leaf, have only finite numbers."""
+    finite = [jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(params)]
+    return jnp.stack(finite).all(axis=0)
+
+
 def counted(skipped: Skipped, skip: jax.Array) -> Skipped:
     """The counts after a step that was skipped or not."""
     in_a_row = jnp.where(skip, skipped.in_a_row + 1, 0)

@@ -30,7 +30,7 @@ from mixmin_jax.training.mesh import (
     put,
     replicated,
 )
-from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counters, too_many, too_many_in_words
+from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counters, finite_models, too_many, too_many_in_words
 from mixmin_jax.training.source_monitor import SourceMonitor, empty_monitor, observe
 
 MAX_DEVICE_TOKENS = 2**31 - 1  # positions on the device are int32; more text than this is fed from the host
@@ -40,7 +40,7 @@ OnBlock = Callable[
 
 
 class Diverged(RuntimeError):
-    """A model's loss became NaN or infinite, or did so too often where such steps are skipped; names the model."""
+    """A model's loss or parameters became NaN or infinite, or too many of its steps were skipped; names the model."""
 
 
 class TrainedModels(NamedTuple):
@@ -82,8 +82,9 @@ def train_on_mixtures(
     With `on_nonfinite="skip"` a step whose loss or gradient is not finite changes nothing of that model, and touches no
     other; the model goes on with its next batch.
 
-    Raises InputError for weights the sources cannot supply within `max_epochs`, `Diverged` for a non-finite loss (or
-    for too many skipped steps, see `nonfinite.too_many`), and `Stopped` where `checkpoints` was asked to stop.
+    Raises InputError for weights the sources cannot supply within `max_epochs`, `Diverged` for a loss or parameters
+    that are not finite (or for too many skipped steps, see `nonfinite.too_many`), and `Stopped` where `checkpoints` was
+    asked to stop.
     """
     weights_MxK = np.asarray(weights_MxK, np.float64)
     num_models, num_sources = weights_MxK.shape
@@ -133,9 +134,11 @@ def train_on_mixtures(
         if checkpoints and checkpoints.due(last, run.num_steps):
             report(*pending)
             pending = None
+            _check_parameters(state.params, last, num_models, names, run)
             checkpoints.save(last, run.num_steps, (_without_padding(state, num_models), losses_TxM, *monitors))
     if pending is not None:
         report(*pending)
+    _check_parameters(state.params, run.num_steps, num_models, names, run)
     draws_MxK = np.stack([np.asarray(p.counts_K) for p in plans[:num_models]])
     skipped_M = gathered(state.skipped.in_all)[:num_models] if state.skipped else np.zeros(num_models, int)
     return TrainedModels(_without_padding(state.params, num_models), losses_TxM, draws_MxK, skipped_M, *monitors)
@@ -257,3 +260,13 @@ def _checked(
             f" ({run.learning_rate:g}) or check its text"
         )
     return loss
+
+
+def _check_parameters(params: Any, done: int, num_models: int, names: tuple[str, ...], run: LanguageModelRun) -> None:
+    """Raise `Diverged` where the last step spoiled a model: its loss is that of the parameters before it."""
+    finite_M = gathered(finite_models(params))[:num_models]
+    if not finite_M.all():
+        raise Diverged(
+            f"the parameters of {names[int(finite_M.argmin())]} are not finite after step {done - 1}: lower the"
+            f" learning rate ({run.learning_rate:g}) or check its text"
+        )

@@ -1,6 +1,7 @@
 """Checkpoints: what is read back is what was written, or the newest that is whole."""
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -77,11 +78,61 @@ def test_what_is_written_does_not_change_when_buffers_are_donated(tmp_path):
     assert step == 5 and (found["w"] == 5).all()
 
 
+@pytest.mark.parametrize(("before", "after"), [(8, 2), (2, 8), (8, 1), (4, 8)])
+def test_a_checkpoint_is_whole_on_any_number_of_devices(tmp_path, before, after):
+    """24 rows on 8 devices begin at 0, 3, ..., 21, and `12` comes before `3` among words."""
+
+    def placed(array, devices):
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("source",))
+        rows = {"models": jax.sharding.PartitionSpec("source"), "all": jax.sharding.PartitionSpec()}
+        rows["columns"] = jax.sharding.PartitionSpec(None, "source")
+        return {kind: jax.device_put(array, jax.sharding.NamedSharding(mesh, spec)) for kind, spec in rows.items()}
+
+    wanted = placed(np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32), before)
+    with Checkpoints(tmp_path, "a", every=1) as checkpoints:
+        checkpoints.save(10, 100, wanted)
+    with Checkpoints(tmp_path, "a", every=1, warn=pytest.fail) as checkpoints:
+        step, found = checkpoints.restore(placed(np.zeros((24, 8), np.float32), after))
+    assert step == 10 and len(found["models"].sharding.device_set) == after
+    same(found, wanted)
+
+
+def test_sums_of_pieces_do_not_depend_on_the_mesh(monkeypatch):
+    """As where other processes hold the rest."""
+    arrays = []
+    for devices in (1, 2, 4, 8):
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("source",))
+        rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("source"))
+        arrays.append(jax.device_put(np.arange(72.0).reshape(24, 3), rows))
+    for name in ("is_fully_addressable", "is_fully_replicated"):
+        monkeypatch.setattr(type(arrays[0]), name, False)
+    found = [list(checkpoint._parts(array)) for array in arrays]
+    assert [len(pieces) for pieces in found] == [1, 2, 4, 8]
+    assert len({b"".join(pieces) for pieces in found}) == 1
+
+
 def test_checkpoints_of_another_run_are_not_taken(tmp_path):
     write(tmp_path, [10], stamp="another")
-    with Checkpoints(tmp_path, "a", every=1, warn=pytest.fail) as checkpoints:
+    lines = []
+    with Checkpoints(tmp_path, "a", every=1, warn=lines.append) as checkpoints:
         assert checkpoints.restore({"of": jnp.zeros(5), "another": jnp.zeros(()), "shape": jnp.zeros(2)}) is None
     assert not list(tmp_path.glob("[0-9]*"))
+    assert lines == [
+        f"checkpoint of step 10 in {tmp_path} cannot be used (it is of another training): kept as set-aside-10,"
+        " beginning anew"
+    ]
+    assert read(tmp_path)[0] is None
+    (tmp_path / "set-aside-10").rename(tmp_path / "10")
+    same(read(tmp_path, stamp="another")[0][1], state(10))
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_not_called_damaged(tmp_path, monkeypatch):
+    write(tmp_path, [10])
+    monkeypatch.setattr(checkpoint, "_sums", lambda tree, sums=checkpoint._sums: sums(tree) * 2)
+    write(tmp_path, [20])
+    monkeypatch.undo()
+    (step, _), _, warnings = read(tmp_path)
+    assert step == 10 and len(warnings) == 1 and "(it was saved by 2 processes, and this run has 1)" in warnings[0]
 
 
 def files_of(folder):
@@ -122,6 +173,131 @@ def test_when_nothing_is_whole_the_run_begins_anew(tmp_path):
             truncate(path)
     found, _, warnings = read(tmp_path)
     assert found is None and len(warnings) == 2 and "cannot be used" in warnings[0]
+
+
+def test_what_is_damaged_is_kept_until_this_run_has_as_much(tmp_path):
+    def names():
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    write(tmp_path, [10, 20])
+    for _ in range(2):  # the second is damaged like the first
+        damaged = files_of(tmp_path / "20")
+        for path in damaged:
+            truncate(path)
+        assert read(tmp_path)[0][0] == 10
+        write(tmp_path, [20])  # of this the process does not know that it was written
+    assert names() == ["10", "20", "set-aside-20", "set-aside-20-2"]
+    with Checkpoints(tmp_path, "a", every=1) as checkpoints:
+        checkpoints.restore(state(0.0))
+        assert len(names()) == 4
+        checkpoints.save(30, 100, state(30))
+        assert not [name for name in names() if name.startswith("set-aside")]
+    assert names() == ["20", "30"]
+
+
+def noted(folder):
+    write(folder, [10], notes={"seen": [[10, 0.5]], "best": None})
+    write(folder, [20], notes={"seen": [[10, 0.5], [20, 0.25]], "best": "twenty"})
+    return folder / "20" / "about" / "metadata"
+
+
+NOTES = {10: {"seen": [[10, 0.5]], "best": None}, 20: {"seen": [[10, 0.5], [20, 0.25]], "best": "twenty"}}
+
+
+def test_no_changed_bit_of_what_is_said_about_a_checkpoint_is_believed(tmp_path):
+    content = noted(tmp_path).read_bytes()
+    assert checkpoint._unsealed(json.loads(content))["notes"] == NOTES[20]
+    for bit in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(ValueError):  # no JSON any more
+            assert checkpoint._unsealed(json.loads(changed.decode())) is None
+
+
+@pytest.mark.parametrize("every", [49, pytest.param(7, marks=pytest.mark.slow)])
+def test_with_a_changed_bit_in_what_is_said_about_a_checkpoint_the_one_before_is_read(tmp_path, every):
+    path = noted(tmp_path)
+    content = path.read_bytes()
+    for place in range(0, len(content), every):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        (step, found), notes, warnings = read(tmp_path)
+        same(found, state(10))
+        assert step == 10 and notes == NOTES[10] and len(warnings) == 1 and "cannot be used" in warnings[0]
+        (tmp_path / "set-aside-20").rename(tmp_path / "20")
+    path.write_bytes(content)
+    (step, _), notes, warnings = read(tmp_path)
+    assert step == 20 and notes == NOTES[20] and not warnings
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"stamp": "a", "sums": [[1, 2, 3, 4]], "notes": {}, "seconds": 1.0}),  # of the version before
+        json.dumps(checkpoint._sealed({"stamp": "a", "sums": [[1]]})),
+        json.dumps({"body": "\ud800", "crc": 0}),
+        json.dumps({"body": 3, "crc": None}),
+        "[]",
+        "3",
+        "",
+    ],
+)
+def test_whatever_is_said_about_a_checkpoint_it_is_no_crash(tmp_path, content):
+    noted(tmp_path).write_text(content)
+    (step, _), notes, warnings = read(tmp_path)
+    assert step == 10 and notes == NOTES[10] and len(warnings) == 1
+
+
+TENSORSTORE = (
+    "UNKNOWN: Error reading local file \"d/1\" [os_error_code='5'] [source locations='file_key_value_store.cc']"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "(Input/output error)"),
+        (OSError(errno.EMFILE, "Too many open files"), "(Too many open files)"),
+        (PermissionError(errno.EACCES, "Permission denied"), "(Permission denied)"),
+        (TimeoutError("the file server"), "(the file server)"),
+        (ValueError(TENSORSTORE), "(Input/output error)"),
+        (MemoryError(), "(out of memory: MemoryError)"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "(out of memory: RESOURCE_EXHAUSTED"),
+    ],
+)
+@pytest.mark.parametrize("item", ["about", "state"])
+def test_a_read_that_may_go_well_another_time_ends_the_run_and_removes_nothing(
+    tmp_path, monkeypatch, error, words, item
+):
+    def restore(manager, step, args, original=checkpoint.ocp.CheckpointManager.restore):
+        if item not in args.keys():  # noqa: SIM118
+            return original(manager, step, args=args)
+        try:
+            raise error
+        except Exception as cause:
+            raise RuntimeError("a checkpoint cannot be read") from cause
+
+    write(tmp_path, [10, 20])
+    with monkeypatch.context() as patched, pytest.raises(OSError) as failed:
+        patched.setattr(checkpoint.ocp.CheckpointManager, "restore", restore)
+        read(tmp_path)
+    (line,) = str(failed.value).splitlines()
+    assert line.startswith(f"checkpoint of step 20 in {tmp_path} cannot be read now {words}")
+    assert f"move {tmp_path / '20'} away" in line
+    (step, found), _, warnings = read(tmp_path)
+    assert step == 20 and not warnings
+    same(found, state(20))
+
+
+def test_too_many_open_files_end_the_run_and_remove_nothing(tmp_path):
+    write(tmp_path, [10, 20])
+    with Checkpoints(tmp_path, "a", every=1, warn=pytest.fail) as checkpoints:
+        checkpoints._open()
+        few = limited(resource.RLIMIT_NOFILE, len(os.listdir("/proc/self/fd")))
+        with few, pytest.raises(OSError, match=r"step 20 .*Too many open files.* left as it is"):
+            checkpoints.restore(state(0.0))
+    assert read(tmp_path)[0][0] == 20
 
 
 def test_a_stop_saves_and_a_finished_run_is_not_stopped(tmp_path):

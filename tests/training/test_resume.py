@@ -122,6 +122,29 @@ def test_a_loss_that_diverges_after_a_resume_names_the_step_of_the_run(mixtures,
             go_on(mixtures, tmp_path, every=2)
 
 
+@pytest.mark.parametrize("last", [2, 6], ids=["saved", "ended"])
+def test_parameters_that_the_last_step_spoils_are_neither_saved_nor_returned(mixtures, tmp_path, monkeypatch, last):
+    """Their gradient was not finite, though all losses so far were."""
+    compiled = proxies.compiled_block
+
+    def spoiled(*arguments):
+        def block(state, *rest):
+            state, loss_TxM = compiled(*arguments)(state, *rest)
+            if int(state.step[0]) == last:
+                leaf, *leaves = jax.tree.leaves(state.params)
+                leaves = [leaf.at[1].set(np.nan), *leaves]
+                state = state._replace(params=jax.tree.unflatten(jax.tree.structure(state.params), leaves))
+            return state, loss_TxM
+
+        return block
+
+    monkeypatch.setattr(proxies, "compiled_block", spoiled)
+    words = f"the parameters of model 1 are not finite after step {last - 1}: lower the learning rate"
+    with pytest.raises(Diverged, match=words):
+        go_on(mixtures, tmp_path, every=2 if last == 2 else NEVER)
+    assert not list(tmp_path.rglob("[0-9]*"))
+
+
 # MixTraining ----------------------------------------------------------------------------------------------------------
 
 ROWS, BATCH = 24, 4
@@ -245,6 +268,24 @@ def test_a_perceptron_that_diverges_after_a_resume_names_the_step_of_its_trainin
     monkeypatch.setattr(mlp_learner, "compiled", spoiled)
     with pytest.raises(Diverged, match="the loss of d became nan at step 24:"):
         go_on(perceptrons, tmp_path)
+
+
+def test_a_perceptron_that_the_last_step_spoils_is_not_saved(tmp_path, monkeypatch):
+    compiled = mlp_learner.compiled
+
+    def spoiled(*arguments):
+        programs = compiled(*arguments)
+
+        def block(state, *rest):
+            state, loss_TxM = programs.block(state, *rest)
+            return state._replace(params=jax.tree.map(lambda leaf: leaf.at[1].set(np.inf), state.params)), loss_TxM
+
+        return programs._replace(block=block)
+
+    monkeypatch.setattr(mlp_learner, "compiled", spoiled)
+    with pytest.raises(Diverged, match="the parameters of b are not finite after step 19: lower the learning rate"):
+        go_on(perceptrons, tmp_path, every=20)
+    assert not list(tmp_path.glob("*/[0-9]*"))
 
 
 def test_trees(tmp_path):
