@@ -89,7 +89,7 @@ class Likelihoods:
 
         starts_C = jnp.minimum(jnp.arange(-(-n // block)) * block, n - block)
         # Derivatives, which only rows that nobody has looked at can have, pass better through all blocks at once.
-        p_CxKxB, most_CxB = (jax.lax.map if finite else _at_once)(prepared, starts_C)
+        p_CxKxB, most_CxB = jax.lax.map(prepared, starts_C) if finite else jax.vmap(prepared)(starts_C)
         v_CxB = _weights_in_blocks(v_N, block)
         offset = -jnp.vdot(v_CxB, most_CxB)
         return cls(p_CxKxB, v_CxB, offset if shift_N is None else offset - v_N @ shift_N)
@@ -158,10 +158,6 @@ class Likelihoods:
         zeros = jax.tree.map(shape, jax.eval_shape(block, *first, first[1], first[1].sum()))
         sums = jax.lax.scan(add, zeros, (self.p_CxKxB, self.weights_CxB))[0]
         return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=is_sum)
-
-
-def _at_once(function, rows):
-    return jax.vmap(function)(rows)
 
 
 def _weights_in_blocks(v_N, block):
