@@ -209,9 +209,9 @@ def _compared_with(metrics: Metrics) -> str:
         f"`ssl_then_sl`: {md.plural(schedule['ssl_epochs'], 'epoch')} of SSL, then "
         f"{md.plural(schedule['sl_epochs'], 'epoch')} of SL. `sl`: the SL epochs alone. `mixtraining`: a mix ratio of "
         f"{schedule['mix_ratio']:g} turns that share of the epochs of both objectives into joint ones, which minimise "
-        f"alpha L_ssl + (1 - alpha) L_sl (alpha {weight}). SSL hides {schedule['ssl_mask']:.0%} of the tokens, the "
-        f"joint phase {schedule['joint_mask']:.0%}. At a border of phases {md.listing(border)}. Model, optimiser, data "
-        f"and seeds are the same for all arms. Peak learning rates: {md.listing(_learning_rates(metrics))}.",
+        f"alpha L_ssl + (1 - alpha) L_sl (alpha {weight}). At a border of phases {md.listing(border)}. Model, optimiser, "
+        "data and seeds are the same for all arms. What may differ, empty where an arm has no such steps:",
+        _arm_settings(metrics),
         f"**Settings** (chosen on: {md.plain(settings['chosen_on'])}). {md.plain(settings['text'])}",
     ]
     if tuning is not None:
@@ -229,9 +229,17 @@ def _compared_with(metrics: Metrics) -> str:
     return "\n\n".join(parts)
 
 
-def _learning_rates(metrics: Metrics) -> list[str]:
-    rates = {arm: sorted({r["learning_rate"] for r in metrics["runs"] if r["arm"] == arm}) for arm in metrics["arms"]}
-    return [f"{md.code(arm)} {' and '.join(f'{rate:g}' for rate in found)}" for arm, found in rates.items() if found]
+def _arm_settings(metrics: Metrics) -> str:
+    """Peak learning rates by phase, and the shares of the tokens that are hidden: a line per arm."""
+    header = ["arm", "peak learning rate, SSL and joint", "peak learning rate, SL", "hidden in SSL", "hidden in joint"]
+    rows = []
+    for arm in metrics["arms"]:
+        used = metrics["config"]["arms"][arm]
+        rate = f"{used['learning_rate']:g}"
+        rates = [rate, f"{used['sl_learning_rate']:g}"] if "sl_learning_rate" in used else ["", rate]
+        hidden = [md.percent(used[mask]) if mask in used else "" for mask in ("ssl_mask", "joint_mask")]
+        rows.append([md.code(arm), *rates, *hidden])
+    return md.table(header, rows)
 
 
 def _search(tuning: Metrics) -> str:

@@ -63,7 +63,7 @@ def mixtraining_metrics(num_seeds=3, fractions=(0.1, 0.25), levels=LEVELS, noise
             "heads": 3,
             "patch_size": 4 if domain == "images" else None,
         },
-        "config": {"seeds": num_seeds},
+        "config": {"seeds": num_seeds, "checkpoint_examples": 2000, "arms": arm_settings()},
         "identity": {"experiment": f"{domain}_mixtraining"},
         "data_sets": [],
         "seeds": list(range(num_seeds)),
@@ -106,6 +106,13 @@ def mixtraining_metrics(num_seeds=3, fractions=(0.1, 0.25), levels=LEVELS, noise
         "seconds_in_all": 4321.0,
     }
     return json.loads(json.dumps(metrics, allow_nan=False))  # as a reader of the file gets it
+
+
+def arm_settings():
+    sl = {"learning_rate": 1e-3}
+    conventional = sl | {"sl_learning_rate": 1e-3, "ssl_mask": 0.75}
+    mixed = conventional | {"mix_ratio": 0.5, "joint_mask": 0.5, "alpha": "linear 1.0 to 0.0"}
+    return dict(zip(ARMS, (sl, conventional, mixed), strict=True))
 
 
 def one_run(arm, budget, fraction, seed, accuracy, seconds, rng):

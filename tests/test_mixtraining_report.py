@@ -264,6 +264,17 @@ def test_caveats_follow_from_the_numbers():
     assert "**a step that takes no less time than a supervised one**" in text
 
 
+def test_every_arm_is_shown_with_its_own_settings():
+    metrics = mixtraining_metrics()
+    metrics["config"]["arms"]["sl"]["learning_rate"] = 5e-4
+    metrics["config"]["arms"]["ssl_then_sl"] |= {"learning_rate": 2e-3, "sl_learning_rate": 4e-3, "ssl_mask": 0.6}
+    metrics["config"]["arms"]["mixtraining"]["joint_mask"] = 0.25
+    shown = report.mixtraining_report(metrics).split("## What it was compared with")[1]
+    assert "| `sl` |  | 0.0005 |  |  |" in shown
+    assert "| `ssl_then_sl` | 0.002 | 0.004 | 60% |  |" in shown
+    assert "| `mixtraining` | 0.001 | 0.001 | 75% | 25% |" in shown
+
+
 def test_the_summary_has_a_line_per_experiment_and_fraction():
     unmet = with_levels({OWN: 0.4, SL_MATCHED: 0.6}, fractions=(1.0,))
     lines = report.summary_table([mixtraining_metrics(), unmet]).splitlines()
