@@ -209,8 +209,8 @@ def _compared_with(metrics: Metrics) -> str:
         f"`ssl_then_sl`: {md.plural(schedule['ssl_epochs'], 'epoch')} of SSL, then "
         f"{md.plural(schedule['sl_epochs'], 'epoch')} of SL. `sl`: the SL epochs alone. `mixtraining`: a mix ratio of "
         f"{schedule['mix_ratio']:g} turns that share of the epochs of both objectives into joint ones, which minimise "
-        f"alpha L_ssl + (1 - alpha) L_sl (alpha {weight}). At a border of phases {md.listing(border)}. Model, optimiser, "
-        "data and seeds are the same for all arms. What may differ, empty where an arm has no such steps:",
+        f"alpha L_ssl + (1 - alpha) L_sl (alpha {weight}). At a border of phases {md.listing(border)}. Model, "
+        "optimiser, data and seeds are the same for all arms. What may differ, empty where an arm has no such steps:",
         _arm_settings(metrics),
         f"**Settings** (chosen on: {md.plain(settings['chosen_on'])}). {md.plain(settings['text'])}",
     ]
@@ -248,12 +248,22 @@ def _search(tuning: Metrics) -> str:
     finalists = sorted(
         (trial for trial in trials if trial["rung"] == last), key=lambda t: (-t["accuracy"], _settings(t["settings"]))
     )
-    rows = [[_settings(t["settings"]), f"{t['epochs']:g}", f"{100 * t['accuracy']:.1f}"] for t in finalists]
+    costs = ["FLOPs"] * all("flops" in t for t in finalists)  # which earlier versions did not choose by
+    rows = [
+        [
+            _settings(t["settings"]),
+            f"{t['epochs']:g}",
+            *(md.si_count(t["flops"]) for _ in costs),
+            f"{100 * t['accuracy']:.1f}",
+        ]
+        for t in finalists
+    ]
     share = md.share_of(tuning["share_of_run"], "the FLOPs of one run of `ssl_then_sl` at the largest fraction")
     return (
         f"**Search.** {md.plural(len(trials), 'trial')} in {md.plural(last + 1, 'rung')} of successive halving chose "
-        f"{_settings(tuning['chosen'])} by validation accuracy. They took {md.si_count(tuning['flops'])} FLOPs, "
-        f"{share}. The last rung:\n\n" + md.table(["settings", "epochs", "validation accuracy, %"], rows)
+        f"{_settings(tuning['chosen'])} by {tuning.get('rule', 'validation accuracy')}. They took "
+        f"{md.si_count(tuning['flops'])} FLOPs, {share}. The last rung:\n\n"
+        + md.table(["settings", "epochs", *costs, "validation accuracy, %"], rows)
     )
 
 

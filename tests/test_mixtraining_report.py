@@ -212,6 +212,9 @@ def test_the_search_and_its_cost_are_shown():
     assert "Choosing the settings cost 3.5 times the FLOPs of one run of `ssl_then_sl`" in text.split("\n## ")[0]
     assert "3 trials in 2 rungs of successive halving chose `mix_ratio` 0.5" in text
     assert "| `mix_ratio` 0.5 | 8 | 35.0 |" in text and "| `mix_ratio` 0.25" not in text
+    metrics["tuning"] |= {"trials": [trial | {"flops": 2e12} for trial in trials], "rule": "accuracy and FLOPs"}
+    text = report.mixtraining_report(metrics)
+    assert "| `mix_ratio` 0.5 | 8 | 2 T | 35.0 |" in text and "`mix_ratio` 0.5 by accuracy and FLOPs." in text
 
 
 # ---------------------------------------------------------------- the whole report
