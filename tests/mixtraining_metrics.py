@@ -124,10 +124,12 @@ def one_run(arm, budget, fraction, seed, accuracy, seconds, rng):
     at = np.linspace(0, len(phase_T), CHECKPOINTS + 1).round().astype(int)[1:]
     labels_T = np.cumsum(phase_T > 0)  # accuracy comes with steps that see labels
     reached = 0.1 + (accuracy - 0.1) * (labels_T[at - 1] / labels_T[-1]) ** 0.5
-    curve = np.unique(np.linspace(1, len(phase_T), 40).round().astype(int))
+    edges = np.linspace(0, len(phase_T), 41).astype(int)
+    curve = (edges[1:] + edges[:-1]) / 2  # in the middle of stretches
+    row = curve.astype(int)
     ssl = 0.4 + 0.5 * np.exp(-3 * curve / len(phase_T)) + 0.005 * rng.standard_normal(len(curve))
-    sl = 1.2 + np.exp(-3 * labels_T[curve - 1] / labels_T[-1]) + 0.02 * rng.standard_normal(len(curve))
-    phases = phase_T[curve - 1]
+    sl = 1.2 + np.exp(-3 * labels_T[row] / labels_T[-1]) + 0.02 * rng.standard_normal(len(curve))
+    phases = phase_T[row]
     return {
         "arm": arm,
         "budget": budget,

@@ -331,8 +331,8 @@ def test_learning_curves_shade_each_phase_once():
     assert [axes.get_title() for axes in figure.axes[:3]] == metrics["arms"]
     assert [len(axes.patches) for axes in figure.axes] == [1, 2, 3] * 2
     spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[2].patches]
-    assert spans[0][0] == 0 and [end for _, end in spans[:-1]] == [start for start, _ in spans[1:]]
-    assert spans[-1][1] == find(metrics, *OWN, 0.25, 0)["curve"]["step"][-1]
+    assert spans == [(0, 800), (800, 1600), (1600, 2400)]  # the steps of each phase, to the last
+    assert max(find(metrics, *OWN, 0.25, 0)["curve"]["step"]) < 2400
     assert [len(axes.texts) for axes in figure.axes] == [1, 0, 0, 0, 0, 0]  # sl has no SSL loss
     (line,) = figure.axes[1].lines
     curve = find(metrics, *BASELINE, 0.25, 0)["curve"]
