@@ -22,6 +22,7 @@ from mixmin_jax.mixtraining_runs import (
     failed_runs,
     paired_runs,
     same_accuracy,
+    share_of_all_flops,
     times_cheaper,
     values,
 )
@@ -140,23 +141,42 @@ def _against_baseline(runs: Runs, baseline: Runs) -> list[str]:
 
 
 def _same_accuracy(metrics: Metrics) -> str:
+    baseline = Cell(BASELINE)
+    others = [cell for cell in cells(metrics) if cell.arm != BASELINE]
     rows = []
-    for cell in (cell for cell in cells(metrics) if cell.arm != BASELINE):
-        for fraction, pair in paired_runs(metrics, cell, Cell(BASELINE)).items():
-            found = same_accuracy(*pair)
-            share = md.percent_spread(vars(found)) if found.num_reached else "not reached"
-            reached = f"{found.num_reached} of {len(found.per_seed)}"
-            rows.append([md.code(cell.name), md.percent(fraction), share, reached])
+    for fraction in metrics["fractions"]:
+        pairs = {cell: pair for cell in others if (pair := paired_runs(metrics, cell, baseline).get(fraction))}
+        if own := pairs and cell_runs(metrics, baseline, fraction):  # the yardstick: read off as the others are
+            pairs = {baseline: (own, own)} | pairs
+        for cell, pair in pairs.items():
+            found = share_of_all_flops(*pair), same_accuracy(*pair)
+            shares = [md.percent_spread(vars(share)) if share.num_reached else "not reached" for share in found]
+            reached = f"{found[1].num_reached} of {len(found[1].per_seed)}"
+            rows.append([md.code(cell.name), md.percent(fraction), *shares, reached])
     if not rows:
         return ""
+    header = ["arm", "training data", "of all FLOPs of `ssl_then_sl`", "of those to the same accuracy"]
     return (
-        "At which share of the FLOPs of `ssl_then_sl` an arm has the accuracy that `ssl_then_sl` with the same seed "
-        "ends with: from there on its test accuracy, linear between checkpoints, stays at that level or above. Seeds "
-        "that do not reach it are counted and not averaged. This is a pessimistic estimate: at a checkpoint inside a "
-        "schedule the learning rate has not come down yet and the last phase may not have begun; a schedule planned to "
-        "end there would do better.\n\n"
-        + md.table(["arm", "training data", "share of the FLOPs", "seeds that reach it"], rows)
+        "What an arm costs until it has the accuracy that `ssl_then_sl` with the same seed ends with: from there on "
+        "its test accuracy, linear between checkpoints, stays at that level or above. "
+        f"{_scored_on(metrics)} The row of `ssl_then_sl` is the yardstick: where its own checkpoints are at that level "
+        "before its end, a share of all its FLOPs below 100% is no saving. The other share, which is the one above and "
+        "in the summary, is of the FLOPs until it is there itself. Seeds that do not reach the level are counted and "
+        "not averaged. At a checkpoint inside a schedule the learning rate has not come down yet and the last phase "
+        "may not have begun, in any arm: what schedules planned to end there would reach is not measured.\n\n"
+        + md.table([*header, "seeds that reach it"], rows)
     )
+
+
+def _scored_on(metrics: Metrics) -> str:
+    """On how many test examples checkpoints and ends are scored."""
+    tests, noun = metrics["dataset"]["test"], NOUNS[metrics["domain"]]
+    some = min(metrics["config"]["checkpoint_examples"], tests)
+    if not any(run["checkpoints"]["flops"] for run in metrics["runs"]):
+        return "No run was scored before its end, so that only whole runs are compared."
+    if some == tests:
+        return f"Checkpoints and ends are scored on the same {md.plural(tests, f'test {noun}')}."
+    return f"Checkpoints are scored on {some:,} of the {tests:,} test {noun}s, ends on all."
 
 
 def _steps(metrics: Metrics) -> str:

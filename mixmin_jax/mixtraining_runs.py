@@ -8,7 +8,15 @@ paired by seed, whatever their order.  Runs that failed are in no cell.
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from mixmin_jax.comparison import CostShare, Difference, paired_difference, share_of_cost, summary, verdict
+from mixmin_jax.comparison import (
+    CostShare,
+    Difference,
+    cost_to_reach,
+    paired_difference,
+    share_of_cost,
+    summary,
+    verdict,
+)
 from mixmin_jax.errors import InputError
 
 Metrics = Mapping[str, Any]
@@ -109,10 +117,28 @@ def accuracy_curve(run: Metrics) -> tuple[list[float], list[float]]:
     return [flops for flops, _ in points], [reached for _, reached in points]
 
 
+def flops_to_accuracy(run: Metrics, level: float) -> float | None:
+    """The FLOPs from which on the test accuracy of a run stays at `level` or above; None where it ends below."""
+    return cost_to_reach(*accuracy_curve(run), level)
+
+
 def same_accuracy(a: Runs, b: Runs) -> CostShare:
-    """At which share of b's FLOPs a has the accuracy that b ends with, per seed."""
-    curves = [accuracy_curve(run) for run in a.values()]
-    return share_of_cost(curves, values(b, "flops"), values(b, "accuracy"))
+    """a's FLOPs to the accuracy that b ends with, as a share of b's FLOPs to it, per seed.
+
+    Both are read off their checkpoints, which are scored on fewer examples than ends are: b itself often is there
+    before its end, and a share of all its FLOPs would call that a saving (`share_of_all_flops`).
+    """
+    there = [flops_to_accuracy(run, run["accuracy"]) for run in b.values()]
+    return share_of_cost(_curves(a), [flops for flops in there if flops is not None], values(b, "accuracy"))
+
+
+def share_of_all_flops(a: Runs, b: Runs) -> CostShare:
+    """a's FLOPs to the accuracy that b ends with, as a share of all of b's, per seed; b may be compared with itself."""
+    return share_of_cost(_curves(a), values(b, "flops"), values(b, "accuracy"))
+
+
+def _curves(runs: Runs) -> list[tuple[list[float], list[float]]]:
+    return [accuracy_curve(run) for run in runs.values()]
 
 
 def unmatched(metrics: Metrics) -> list[tuple[Cell, float, float]]:
