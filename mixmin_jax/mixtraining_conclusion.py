@@ -26,6 +26,7 @@ from mixmin_jax.mixtraining_runs import (
     flops_to_accuracy,
     paired_runs,
     same_accuracy,
+    speed_range,
     times_cheaper,
     unmatched,
     values,
@@ -151,9 +152,10 @@ def _speed_up(metrics: Metrics) -> Sentences:
         return Sentences([], [])
     faster = [times_cheaper(a, b, "seconds") for a, b in pairs]
     flops = [1 / times_cheaper(a, b, "flops") for a, b in pairs]
+    spread = md.number_range(end for a, b in pairs for end in speed_range(metrics, a, b))
     costs = (
         f"its training takes {md.number_range(flops)} of the FLOPs and is {md.number_range(faster)} times as fast "
-        "(seconds of steps, measured side by side)"
+        f"({spread} from the fastest to the slowest rounds of each step; seconds of steps, measured side by side)"
     )
     if min(faster) <= 1:
         return Sentences([f"**`mixtraining` is not faster{' everywhere' * (max(faster) > 1)}: {costs}.**"], [])

@@ -23,6 +23,7 @@ from mixmin_jax.mixtraining_runs import (
     paired_runs,
     same_accuracy,
     share_of_all_flops,
+    speed_range,
     times_cheaper,
     values,
 )
@@ -83,7 +84,8 @@ def _accuracy(metrics: Metrics) -> str:
         "at the end of training. Differences are paired by seed. *wins* and *loses* mean more than two standard "
         "errors, *ties* that the two are not distinguishable.",
         "FLOPs and seconds are the steps of each phase times the cost of such a step: compilation and evaluation are "
-        "not in them. `ssl_then_sl` is what they are compared with; *matched* arms got its FLOPs by more epochs.",
+        "not in them. Behind *times as fast* is its range while each kind of step takes what it took in its fastest to "
+        "its slowest round. `ssl_then_sl` is what they are compared with; *matched* arms got its FLOPs by more epochs.",
     ]
     if seeds > 1:
         measured.insert(
@@ -116,7 +118,7 @@ def _accuracy_row(metrics: Metrics, cell: Cell, fraction: float) -> list[str]:
     flops, seconds, loss = (sum(values(runs, key)) / len(runs) for key in ("flops", "seconds", "test_loss"))
     against = ["", "", "1", "1"]
     if cell.arm != BASELINE:
-        against = _against_baseline(*paired_runs(metrics, cell, Cell(BASELINE)).get(fraction, ({}, {})))
+        against = _against_baseline(metrics, *paired_runs(metrics, cell, Cell(BASELINE)).get(fraction, ({}, {})))
     epochs = next(iter(runs.values()))["epochs"]
     return [
         name,
@@ -131,12 +133,14 @@ def _accuracy_row(metrics: Metrics, cell: Cell, fraction: float) -> list[str]:
     ]
 
 
-def _against_baseline(runs: Runs, baseline: Runs) -> list[str]:
+def _against_baseline(metrics: Metrics, runs: Runs, baseline: Runs) -> list[str]:
     """Difference in accuracy, its verdict, and the speed-up in FLOPs and in seconds."""
     if not runs:
         return [""] * 4
     difference = accuracy_difference(runs, baseline)
     cheaper = [f"{times_cheaper(runs, baseline, key):.2f}" for key in ("flops", "seconds")]
+    low, high = speed_range(metrics, runs, baseline)
+    cheaper[1] += f" ({low:.2f} to {high:.2f})"
     return [md.points(vars(difference)), accuracy_verdict(difference) or "one seed", *cheaper]
 
 

@@ -5,6 +5,7 @@ of `ssl_then_sl`, whose own schedule counts for both, by more epochs) and a frac
 paired by seed, whatever their order.  Runs that failed are in no cell.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +26,7 @@ Runs = dict[int, Metrics]  # of one cell, by seed
 MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
 Budget = Literal["schedule", "matched"]
 BUDGETS: tuple[Budget, ...] = ("schedule", "matched")
+OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
 EQUAL_COMPUTE = 0.05  # FLOPs further apart than this share are not called matched
 STANDARD_ERRORS = 2.0  # a difference larger than this many is called one
 
@@ -106,6 +108,33 @@ def accuracy_verdict(difference: Difference) -> Literal["wins", "ties", "loses"]
 def times_cheaper(a: Runs, b: Runs, key: Literal["flops", "seconds"]) -> float:
     """How many times as much b costs as a, over all seeds: sum_s b_s / sum_s a_s; 1 is equal."""
     return sum(values(b, key)) / sum(values(a, key))
+
+
+def kind_of(phase: str, arm: str, joint: str, costs: Mapping[str, Any]) -> str:
+    """Which of the kinds of step in `costs` an arm's steps of a phase are; `joint` is the variant of joint steps."""
+    if phase == "joint":
+        return f"joint_{joint}"
+    return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in costs else phase
+
+
+def speed_range(metrics: Metrics, a: Runs, b: Runs) -> tuple[float, float]:
+    """The least and the most that `times_cheaper(a, b, "seconds")` is while each kind of step takes what a round took.
+
+    A kind has one time for both arms, from its fastest to its slowest round; the extremes lie where all are at an end.
+    """
+    steps: dict[str, list[int]] = {}  # of a and b, by kind
+    for place, runs in enumerate((a, b)):
+        for run in runs.values():
+            for phase, count in run["steps"].items():
+                if count:
+                    kind = kind_of(phase, run["arm"], metrics["schedule"]["joint"], metrics["steps"])
+                    steps.setdefault(kind, [0, 0])[place] += count
+    ends = [(metrics["steps"][kind]["ms_low"], metrics["steps"][kind]["ms_high"]) for kind in steps]
+    found = []
+    for ms in itertools.product(*ends):
+        ms_a, ms_b = (sum(n[i] * t for n, t in zip(steps.values(), ms, strict=True)) for i in (0, 1))
+        found.append(ms_b / ms_a)
+    return min(found), max(found)
 
 
 def accuracy_curve(run: Metrics) -> tuple[list[float], list[float]]:

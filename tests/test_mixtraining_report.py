@@ -196,6 +196,22 @@ def test_the_same_accuracy_at_what_cost_is_read_off_the_checkpoints():
     assert "scored on the same 500 test images." in report.mixtraining_report(metrics)
 
 
+def test_a_speed_up_has_the_range_that_the_times_of_steps_leave_it():
+    metrics = mixtraining_metrics(fractions=(0.1,))
+    metrics["steps"] = {
+        kind: {"ms": ms, "ms_low": low, "ms_high": high}
+        for kind, ms, low, high in (("ssl", 1, 1, 2), ("joint_visible", 2, 1, 3), ("sl", 3, 3, 3))
+    }
+    for arm, steps in (("mixtraining", (1, 1, 1)), ("ssl_then_sl", (2, 0, 2))):
+        for seed in range(3):
+            find(metrics, arm, "schedule", 0.1, seed)["steps"] = dict(zip(("ssl", "joint", "sl"), steps, strict=True))
+    pair = runs.paired_runs(metrics, runs.Cell("mixtraining"), runs.Cell("ssl_then_sl"))[0.1]
+    # the time of SSL is one for both: 8 / (1 + 3 + 3) at the least, and 10 / (2 + 1 + 3) at the most
+    assert runs.speed_range(metrics, *pair) == pytest.approx((8 / 7, 10 / 6))
+    metrics["steps"]["ssl_of_ssl_then_sl"] = {"ms": 1, "ms_low": 0.5, "ms_high": 4}
+    assert runs.speed_range(metrics, *pair) == pytest.approx((7 / 8, 14 / 5))
+
+
 def test_money_is_seconds_times_price():
     metrics = mixtraining_metrics(fractions=(0.1,))
     metrics["price_per_hour"] = 36.0
@@ -258,7 +274,7 @@ def test_the_report_is_complete_and_the_same_in_any_order_of_runs(domain):
         "15.4 T",
         "1.36",
         "251",
-        "1.33",
+        "1.33 (1.28 to 1.38)",
         "8 / 8 / 8",
     ]
     assert "None" not in text and "nan" not in text
