@@ -14,7 +14,7 @@ from mixmin_jax.data.epochs import steps_per_epoch
 from mixmin_jax.data.images import stratified
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import Fetch, Learner, OptimizerSettings, step_flops
-from mixmin_jax.training.schedule import Phase, Segment, StepPlan, matched, total_flops
+from mixmin_jax.training.schedule import Number, Phase, Segment, StepPlan, matched, total_flops
 
 Budget = Literal["schedule", "matched"]
 CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others are compared with
@@ -112,10 +112,10 @@ class Study:
         scale: float = 1.0,
         flops: float | None = None,
     ) -> Trial:
-        """The run of an arm over `scale` times its epochs, or, given `flops`, over as many as cost that in all."""
+        """The run of an arm: `scale` times the epochs of each phase or, given `flops`, as many as cost that in all."""
         steps = self.steps_per_epoch(fraction, seed)
-        schedule = settings.schedule(arm, self.options, scale)
-        segments = schedule.segments()
+        schedule = settings.schedule(arm, self.options)
+        segments = tuple(Segment(phase, _scaled(epochs, scale)) for phase, epochs in schedule.segments())
         if flops is not None:
             try:
                 segments = matched(segments, steps, self.step_flops(settings), flops)
@@ -137,6 +137,12 @@ class Study:
                     flops = self.cost(baseline) if budget == "matched" else None
                     found.append(self.trial(arm, settings[arm], fraction, seed, flops=flops))
         return found
+
+
+def _scaled(epochs: Number, scale: float) -> Number:
+    """Exactly as many where that is a whole number."""
+    scaled = epochs * scale
+    return int(scaled) if float(scaled).is_integer() else scaled
 
 
 @functools.lru_cache(maxsize=64)

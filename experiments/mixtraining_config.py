@@ -7,7 +7,7 @@ from typing import Any, Literal
 from experiments.run_options import RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import OptimizerSettings
-from mixmin_jax.training.schedule import Alpha, Number, Schedule
+from mixmin_jax.training.schedule import Alpha, Schedule
 
 Arm = Literal["sl", "ssl_then_sl", "mixtraining"]
 Variant = Literal["visible", "all_tokens", "two_passes"]
@@ -39,11 +39,10 @@ class ArmSettings:
             }
         return found
 
-    def schedule(self, arm: Arm, options: "MixTrainingOptions", scale: float = 1.0) -> Schedule:
-        """The arm's schedule, with `scale` times the epochs (exactly as many where that is a whole number)."""
+    def schedule(self, arm: Arm, options: "MixTrainingOptions") -> Schedule:
         return Schedule(
-            0 if arm == "sl" else _scaled(options.ssl_epochs, scale),
-            _scaled(options.sl_epochs, scale),
+            0 if arm == "sl" else options.ssl_epochs,
+            options.sl_epochs,
             self.mix_ratio if arm == "mixtraining" else 0.0,
             self.alpha,
             learning_rate=self.learning_rate,
@@ -52,11 +51,6 @@ class ArmSettings:
             restart_learning_rate=options.restart_learning_rate,
             restart_moments=options.restart_moments,
         )
-
-
-def _scaled(epochs: Number, scale: float) -> Number:
-    scaled = epochs * scale
-    return int(scaled) if float(scaled).is_integer() else scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +110,8 @@ class MixTrainingOptions(RunOptions):
     """Share of the training examples that is set aside for --tune (and left aside without it)."""
     tune: bool = False
     """Choose learning rates, masks, mix ratio and alpha of each arm on the validation part first, by successive
-    halving at the smallest fraction: the same number of trials and epochs for each arm."""
+    halving at the smallest fraction: as many trials and epochs for each arm, learning rates and SSL masks from one
+    list. Where less than a standard error lies between two, the cheaper is chosen."""
     tune_trials: int = 4
     """Settings that each arm tries (2 to 32); half of them go on each time the epochs double."""
     price_per_hour: float | None = None

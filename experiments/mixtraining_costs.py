@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from experiments.mixtraining_arms import Study
 from experiments.mixtraining_config import Arm, ArmSettings, Variant
 from experiments.stages import Product, Running
+from mixmin_jax.mixtraining_runs import OTHER_SSL as OTHER_SSL
+from mixmin_jax.mixtraining_runs import kind_of as kind_of
 from mixmin_jax.training.mixtraining import MixState, init_state, make_step
 from mixmin_jax.training.schedule import Alpha, Phase, plan_steps
 
 JOINT: Mapping[str, Variant] = {f"joint_{variant}": variant for variant in ("visible", "all_tokens", "two_passes")}
-OTHER_SSL = "ssl_of_ssl_then_sl"  # where the search gave that arm another mask than mixtraining's
 _ROUNDS = 7
 _STEPS = 10  # of one kind before the next kind's turn
 
@@ -31,13 +32,6 @@ def step_kinds(settings: Mapping[Arm, ArmSettings]) -> dict[str, Kind]:
     if baseline.ssl_mask != mixed.ssl_mask:
         kinds[OTHER_SSL] = ("ssl", baseline, "visible")
     return kinds
-
-
-def kind_of(phase: Phase, arm: Arm, joint: Variant, costs: Mapping[str, Any]) -> str:
-    """Which of the kinds in `costs` an arm's steps of a phase are."""
-    if phase == "joint":
-        return f"joint_{joint}"
-    return OTHER_SSL if phase == "ssl" and arm == "ssl_then_sl" and OTHER_SSL in costs else phase
 
 
 def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], stage: Running) -> Product:

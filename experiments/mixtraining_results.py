@@ -133,8 +133,10 @@ def _how_chosen(options: MixTrainingOptions) -> dict[str, str]:
     if options.tune:
         return {
             "chosen_on": "validation",
-            "text": f"Each arm's settings are the best of {options.tune_trials} on the validation part, found with the"
-            " same number of trials and epochs at the smallest fraction, with a seed that no reported run has.",
+            "text": f"Each arm's settings are the best of {options.tune_trials} on the validation part; where less than"
+            " a standard error of the accuracy lies between two, the cheaper. They were found with the same number of"
+            " trials and epochs, learning rates and SSL masks from one list, at the smallest fraction, with a seed that"
+            " no reported run has.",
         }
     return {
         "chosen_on": "other data, or by hand",

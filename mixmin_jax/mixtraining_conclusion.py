@@ -23,8 +23,10 @@ from mixmin_jax.mixtraining_runs import (
     accuracy_verdict,
     cell_runs,
     failed_runs,
+    flops_to_accuracy,
     paired_runs,
     same_accuracy,
+    speed_range,
     times_cheaper,
     unmatched,
     values,
@@ -150,9 +152,10 @@ def _speed_up(metrics: Metrics) -> Sentences:
         return Sentences([], [])
     faster = [times_cheaper(a, b, "seconds") for a, b in pairs]
     flops = [1 / times_cheaper(a, b, "flops") for a, b in pairs]
+    spread = md.number_range(end for a, b in pairs for end in speed_range(metrics, a, b))
     costs = (
         f"its training takes {md.number_range(flops)} of the FLOPs and is {md.number_range(faster)} times as fast "
-        "(seconds of steps, measured side by side)"
+        f"({spread} from the fastest to the slowest rounds of each step; seconds of steps, measured side by side)"
     )
     if min(faster) <= 1:
         return Sentences([f"**`mixtraining` is not faster{' everywhere' * (max(faster) > 1)}: {costs}.**"], [])
@@ -160,14 +163,15 @@ def _speed_up(metrics: Metrics) -> Sentences:
 
 
 def _same_accuracy(metrics: Metrics) -> Sentences:
-    """At which share of the FLOPs of SSL then SL MixTraining, with its own schedule, is as accurate."""
-    reached, missed = [], []
+    """Which share MixTraining, with its own schedule, needs of the FLOPs that SSL then SL needs for its accuracy."""
+    reached, missed, saves = [], [], True
     for fraction, (a, b) in paired_runs(metrics, SCHEDULE, CONVENTIONAL).items():
         found, place = same_accuracy(a, b), md.percent(fraction)
         short = len(found.per_seed) - found.num_reached
         if found.num_reached:
             some = f" ({found.num_reached} of {len(found.per_seed)} seeds)" if short else ""
-            reached.append(f"{md.percent_spread(vars(found))} of its FLOPs at {place}{some}")
+            reached.append(f"{md.percent_spread(vars(found))} at {place}{some}")
+            saves = saves and (found.mean or 0) < 1
         if short:
             missed.append(f"{place} in {short} of {len(found.per_seed)} seeds" if len(found.per_seed) > 1 else place)
     against, rest = [], []
@@ -177,8 +181,11 @@ def _same_accuracy(metrics: Metrics) -> Sentences:
             f"{md.listing(missed)}.**"
         )
     if reached:
-        bold = "" if missed or len(metrics["seeds"]) == 1 else "**"
-        same = f"The same accuracy as `ssl_then_sl` for {md.listing(reached)} of the training data."
+        bold = "" if missed or not saves or len(metrics["seeds"]) == 1 else "**"
+        same = (
+            "Of the FLOPs that `ssl_then_sl` needs for its accuracy, `mixtraining` needs for the same "
+            f"{md.listing(reached)} of the training data."
+        )
         rest.append(f"{bold}{same}{bold}")
     return Sentences(against, rest)
 
@@ -198,12 +205,16 @@ def _money(metrics: Metrics) -> list[str]:
     for fraction, (a, b) in paired_runs(metrics, SCHEDULE, CONVENTIONAL).items():
         line = f"{_cost(values(a, 'seconds'), price)} instead of {_cost(values(b, 'seconds'), price)}"
         # checkpoints are counted in FLOPs, so their seconds are those of a FLOP of that run, on average
-        seconds = [
-            share * b[seed]["flops"] * a[seed]["seconds"] / a[seed]["flops"]
-            for seed, share in zip(a, same_accuracy(a, b).per_seed, strict=True)
-            if share is not None
-        ]
-        to_same = f" ({_cost(seconds, price)} up to the same accuracy)" if seconds else ""
+        reached = {
+            seed: (flops * run["seconds"] / run["flops"], own * b[seed]["seconds"] / b[seed]["flops"])
+            for seed, run in a.items()
+            if (flops := flops_to_accuracy(run, b[seed]["accuracy"])) is not None
+            and (own := flops_to_accuracy(b[seed], b[seed]["accuracy"])) is not None
+        }
+        to_same = ""
+        if reached:
+            cost, own_cost = (_cost(seconds, price) for seconds in zip(*reached.values(), strict=True))
+            to_same = f" ({cost} instead of {own_cost} up to the same accuracy)"
         found.append(f"{line} at {md.percent(fraction)}{to_same}")
     return [f"In money, at {price:g} per hour, a training costs {md.listing(found)}."] if found else []
 

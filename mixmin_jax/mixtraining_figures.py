@@ -31,7 +31,7 @@ from mixmin_jax.mixtraining_runs import (
 
 ARM_COLOURS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F"}
 MARKERS = {MIXED: "o", BASELINE: "s", SUPERVISED: "^"}
-PHASES = ("SSL", "joint", "SL")  # by their number in `curve`
+PHASES = ("SSL", "joint", "SL")  # in the order of every run
 PHASE_COLOURS = ("#DCE9F5", "#DDF0E4", "#FBE9D3")
 REFERENCE_STYLES = (":", "--", "-.", (0, (1, 3)))
 
@@ -160,7 +160,7 @@ def learning_curves_figure(metrics: Metrics) -> ReportFigure:
         panels[0][column].set_title(arm)
         for axes, name in zip(panels[:, column], ("ssl", "sl"), strict=True):
             loss = np.array([np.nan if value is None else value for value in curve[name]], np.float64)
-            _shade_phases(axes, step, curve["phase"])
+            _shade_phases(axes, shown[arm]["steps"] if arm in shown else {})
             axes.plot(step, loss, "o-", color=colours[arm], markersize=1.8, markeredgewidth=0)
             axes.grid(axis="x", visible=False)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -262,10 +262,9 @@ def _draw_mean(axes: Axes, x: Sequence[float], reached: Sequence[Sequence[float]
     )
 
 
-def _shade_phases(axes: Axes, step: np.ndarray, phases: Sequence[int]) -> None:
-    edges = np.concatenate([[0.0], step])
-    start = 0
-    for phase, members in itertools.groupby(phases):
-        end = start + len(list(members))
-        axes.axvspan(edges[start], edges[end], color=PHASE_COLOURS[phase], linewidth=0, zorder=0)
-        start = end
+def _shade_phases(axes: Axes, steps: Mapping[str, int]) -> None:
+    """From the number of steps of each phase: points of a curve lie inside their stretch, not at its border."""
+    edges = np.cumsum([0, *(steps.get(phase.lower(), 0) for phase in PHASES)])
+    for (start, end), colour in zip(itertools.pairwise(edges.tolist()), PHASE_COLOURS, strict=True):
+        if end > start:
+            axes.axvspan(start, end, color=colour, linewidth=0, zorder=0)

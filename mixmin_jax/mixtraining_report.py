@@ -22,6 +22,8 @@ from mixmin_jax.mixtraining_runs import (
     failed_runs,
     paired_runs,
     same_accuracy,
+    share_of_all_flops,
+    speed_range,
     times_cheaper,
     values,
 )
@@ -82,7 +84,8 @@ def _accuracy(metrics: Metrics) -> str:
         "at the end of training. Differences are paired by seed. *wins* and *loses* mean more than two standard "
         "errors, *ties* that the two are not distinguishable.",
         "FLOPs and seconds are the steps of each phase times the cost of such a step: compilation and evaluation are "
-        "not in them. `ssl_then_sl` is what they are compared with; *matched* arms got its FLOPs by more epochs.",
+        "not in them. Behind *times as fast* is its range while each kind of step takes what it took in its fastest to "
+        "its slowest round. `ssl_then_sl` is what they are compared with; *matched* arms got its FLOPs by more epochs.",
     ]
     if seeds > 1:
         measured.insert(
@@ -115,7 +118,7 @@ def _accuracy_row(metrics: Metrics, cell: Cell, fraction: float) -> list[str]:
     flops, seconds, loss = (sum(values(runs, key)) / len(runs) for key in ("flops", "seconds", "test_loss"))
     against = ["", "", "1", "1"]
     if cell.arm != BASELINE:
-        against = _against_baseline(*paired_runs(metrics, cell, Cell(BASELINE)).get(fraction, ({}, {})))
+        against = _against_baseline(metrics, *paired_runs(metrics, cell, Cell(BASELINE)).get(fraction, ({}, {})))
     epochs = next(iter(runs.values()))["epochs"]
     return [
         name,
@@ -130,33 +133,54 @@ def _accuracy_row(metrics: Metrics, cell: Cell, fraction: float) -> list[str]:
     ]
 
 
-def _against_baseline(runs: Runs, baseline: Runs) -> list[str]:
+def _against_baseline(metrics: Metrics, runs: Runs, baseline: Runs) -> list[str]:
     """Difference in accuracy, its verdict, and the speed-up in FLOPs and in seconds."""
     if not runs:
         return [""] * 4
     difference = accuracy_difference(runs, baseline)
     cheaper = [f"{times_cheaper(runs, baseline, key):.2f}" for key in ("flops", "seconds")]
+    low, high = speed_range(metrics, runs, baseline)
+    cheaper[1] += f" ({low:.2f} to {high:.2f})"
     return [md.points(vars(difference)), accuracy_verdict(difference) or "one seed", *cheaper]
 
 
 def _same_accuracy(metrics: Metrics) -> str:
+    baseline = Cell(BASELINE)
+    others = [cell for cell in cells(metrics) if cell.arm != BASELINE]
     rows = []
-    for cell in (cell for cell in cells(metrics) if cell.arm != BASELINE):
-        for fraction, pair in paired_runs(metrics, cell, Cell(BASELINE)).items():
-            found = same_accuracy(*pair)
-            share = md.percent_spread(vars(found)) if found.num_reached else "not reached"
-            reached = f"{found.num_reached} of {len(found.per_seed)}"
-            rows.append([md.code(cell.name), md.percent(fraction), share, reached])
+    for fraction in metrics["fractions"]:
+        pairs = {cell: pair for cell in others if (pair := paired_runs(metrics, cell, baseline).get(fraction))}
+        if own := pairs and cell_runs(metrics, baseline, fraction):  # the yardstick: read off as the others are
+            pairs = {baseline: (own, own)} | pairs
+        for cell, pair in pairs.items():
+            found = share_of_all_flops(*pair), same_accuracy(*pair)
+            shares = [md.percent_spread(vars(share)) if share.num_reached else "not reached" for share in found]
+            reached = f"{found[1].num_reached} of {len(found[1].per_seed)}"
+            rows.append([md.code(cell.name), md.percent(fraction), *shares, reached])
     if not rows:
         return ""
+    header = ["arm", "training data", "of all FLOPs of `ssl_then_sl`", "of those to the same accuracy"]
     return (
-        "At which share of the FLOPs of `ssl_then_sl` an arm has the accuracy that `ssl_then_sl` with the same seed "
-        "ends with: from there on its test accuracy, linear between checkpoints, stays at that level or above. Seeds "
-        "that do not reach it are counted and not averaged. This is a pessimistic estimate: at a checkpoint inside a "
-        "schedule the learning rate has not come down yet and the last phase may not have begun; a schedule planned to "
-        "end there would do better.\n\n"
-        + md.table(["arm", "training data", "share of the FLOPs", "seeds that reach it"], rows)
+        "What an arm costs until it has the accuracy that `ssl_then_sl` with the same seed ends with: from there on "
+        "its test accuracy, linear between checkpoints, stays at that level or above. "
+        f"{_scored_on(metrics)} The row of `ssl_then_sl` is the yardstick: where its own checkpoints are at that level "
+        "before its end, a share of all its FLOPs below 100% is no saving. The other share, which is the one above and "
+        "in the summary, is of the FLOPs until it is there itself. Seeds that do not reach the level are counted and "
+        "not averaged. At a checkpoint inside a schedule the learning rate has not come down yet and the last phase "
+        "may not have begun, in any arm: what schedules planned to end there would reach is not measured.\n\n"
+        + md.table([*header, "seeds that reach it"], rows)
     )
+
+
+def _scored_on(metrics: Metrics) -> str:
+    """On how many test examples checkpoints and ends are scored."""
+    tests, noun = metrics["dataset"]["test"], NOUNS[metrics["domain"]]
+    some = min(metrics["config"]["checkpoint_examples"], tests)
+    if not any(run["checkpoints"]["flops"] for run in metrics["runs"]):
+        return "No run was scored before its end, so that only whole runs are compared."
+    if some == tests:
+        return f"Checkpoints and ends are scored on the same {md.plural(tests, f'test {noun}')}."
+    return f"Checkpoints are scored on {some:,} of the {tests:,} test {noun}s, ends on all."
 
 
 def _steps(metrics: Metrics) -> str:
@@ -209,9 +233,9 @@ def _compared_with(metrics: Metrics) -> str:
         f"`ssl_then_sl`: {md.plural(schedule['ssl_epochs'], 'epoch')} of SSL, then "
         f"{md.plural(schedule['sl_epochs'], 'epoch')} of SL. `sl`: the SL epochs alone. `mixtraining`: a mix ratio of "
         f"{schedule['mix_ratio']:g} turns that share of the epochs of both objectives into joint ones, which minimise "
-        f"alpha L_ssl + (1 - alpha) L_sl (alpha {weight}). SSL hides {schedule['ssl_mask']:.0%} of the tokens, the "
-        f"joint phase {schedule['joint_mask']:.0%}. At a border of phases {md.listing(border)}. Model, optimiser, data "
-        f"and seeds are the same for all arms. Peak learning rates: {md.listing(_learning_rates(metrics))}.",
+        f"alpha L_ssl + (1 - alpha) L_sl (alpha {weight}). At a border of phases {md.listing(border)}. Model, "
+        "optimiser, data and seeds are the same for all arms. What may differ, empty where an arm has no such steps:",
+        _arm_settings(metrics),
         f"**Settings** (chosen on: {md.plain(settings['chosen_on'])}). {md.plain(settings['text'])}",
     ]
     if tuning is not None:
@@ -229,9 +253,17 @@ def _compared_with(metrics: Metrics) -> str:
     return "\n\n".join(parts)
 
 
-def _learning_rates(metrics: Metrics) -> list[str]:
-    rates = {arm: sorted({r["learning_rate"] for r in metrics["runs"] if r["arm"] == arm}) for arm in metrics["arms"]}
-    return [f"{md.code(arm)} {' and '.join(f'{rate:g}' for rate in found)}" for arm, found in rates.items() if found]
+def _arm_settings(metrics: Metrics) -> str:
+    """Peak learning rates by phase, and the shares of the tokens that are hidden: a line per arm."""
+    header = ["arm", "peak learning rate, SSL and joint", "peak learning rate, SL", "hidden in SSL", "hidden in joint"]
+    rows = []
+    for arm in metrics["arms"]:
+        used = metrics["config"]["arms"][arm]
+        rate = f"{used['learning_rate']:g}"
+        rates = [rate, f"{used['sl_learning_rate']:g}"] if "sl_learning_rate" in used else ["", rate]
+        hidden = [md.percent(used[mask]) if mask in used else "" for mask in ("ssl_mask", "joint_mask")]
+        rows.append([md.code(arm), *rates, *hidden])
+    return md.table(header, rows)
 
 
 def _search(tuning: Metrics) -> str:
@@ -240,12 +272,22 @@ def _search(tuning: Metrics) -> str:
     finalists = sorted(
         (trial for trial in trials if trial["rung"] == last), key=lambda t: (-t["accuracy"], _settings(t["settings"]))
     )
-    rows = [[_settings(t["settings"]), f"{t['epochs']:g}", f"{100 * t['accuracy']:.1f}"] for t in finalists]
+    costs = ["FLOPs"] * all("flops" in t for t in finalists)  # which earlier versions did not choose by
+    rows = [
+        [
+            _settings(t["settings"]),
+            f"{t['epochs']:g}",
+            *(md.si_count(t["flops"]) for _ in costs),
+            f"{100 * t['accuracy']:.1f}",
+        ]
+        for t in finalists
+    ]
     share = md.share_of(tuning["share_of_run"], "the FLOPs of one run of `ssl_then_sl` at the largest fraction")
     return (
         f"**Search.** {md.plural(len(trials), 'trial')} in {md.plural(last + 1, 'rung')} of successive halving chose "
-        f"{_settings(tuning['chosen'])} by validation accuracy. They took {md.si_count(tuning['flops'])} FLOPs, "
-        f"{share}. The last rung:\n\n" + md.table(["settings", "epochs", "validation accuracy, %"], rows)
+        f"{_settings(tuning['chosen'])} by {tuning.get('rule', 'validation accuracy')}. They took "
+        f"{md.si_count(tuning['flops'])} FLOPs, {share}. The last rung:\n\n"
+        + md.table(["settings", "epochs", *costs, "validation accuracy, %"], rows)
     )
 
 

@@ -5,10 +5,19 @@ of `ssl_then_sl`, whose own schedule counts for both, by more epochs) and a frac
 paired by seed, whatever their order.  Runs that failed are in no cell.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from mixmin_jax.comparison import CostShare, Difference, paired_difference, share_of_cost, summary, verdict
+from mixmin_jax.comparison import (
+    CostShare,
+    Difference,
+    cost_to_reach,
+    paired_difference,
+    share_of_cost,
+    summary,
+    verdict,
+)
 from mixmin_jax.errors import InputError
 
 Metrics = Mapping[str, Any]
@@ -17,6 +26,7 @@ Runs = dict[int, Metrics]  # of one cell, by seed
 MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
 Budget = Literal["schedule", "matched"]
 BUDGETS: tuple[Budget, ...] = ("schedule", "matched")
+OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
 EQUAL_COMPUTE = 0.05  # FLOPs further apart than this share are not called matched
 STANDARD_ERRORS = 2.0  # a difference larger than this many is called one
 
@@ -100,6 +110,33 @@ def times_cheaper(a: Runs, b: Runs, key: Literal["flops", "seconds"]) -> float:
     return sum(values(b, key)) / sum(values(a, key))
 
 
+def kind_of(phase: str, arm: str, joint: str, costs: Mapping[str, Any]) -> str:
+    """Which of the kinds of step in `costs` an arm's steps of a phase are; `joint` is the variant of joint steps."""
+    if phase == "joint":
+        return f"joint_{joint}"
+    return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in costs else phase
+
+
+def speed_range(metrics: Metrics, a: Runs, b: Runs) -> tuple[float, float]:
+    """The least and the most that `times_cheaper(a, b, "seconds")` is while each kind of step takes what a round took.
+
+    A kind has one time for both arms, from its fastest to its slowest round; the extremes lie where all are at an end.
+    """
+    steps: dict[str, list[int]] = {}  # of a and b, by kind
+    for place, runs in enumerate((a, b)):
+        for run in runs.values():
+            for phase, count in run["steps"].items():
+                if count:
+                    kind = kind_of(phase, run["arm"], metrics["schedule"]["joint"], metrics["steps"])
+                    steps.setdefault(kind, [0, 0])[place] += count
+    ends = [(metrics["steps"][kind]["ms_low"], metrics["steps"][kind]["ms_high"]) for kind in steps]
+    found = []
+    for ms in itertools.product(*ends):
+        ms_a, ms_b = (sum(n[i] * t for n, t in zip(steps.values(), ms, strict=True)) for i in (0, 1))
+        found.append(ms_b / ms_a)
+    return min(found), max(found)
+
+
 def accuracy_curve(run: Metrics) -> tuple[list[float], list[float]]:
     """FLOPs and test accuracy at the checkpoints of a run, and at its end."""
     checkpoints = zip(run["checkpoints"]["flops"], run["checkpoints"]["accuracy"], strict=True)
@@ -109,10 +146,28 @@ def accuracy_curve(run: Metrics) -> tuple[list[float], list[float]]:
     return [flops for flops, _ in points], [reached for _, reached in points]
 
 
+def flops_to_accuracy(run: Metrics, level: float) -> float | None:
+    """The FLOPs from which on the test accuracy of a run stays at `level` or above; None where it ends below."""
+    return cost_to_reach(*accuracy_curve(run), level)
+
+
 def same_accuracy(a: Runs, b: Runs) -> CostShare:
-    """At which share of b's FLOPs a has the accuracy that b ends with, per seed."""
-    curves = [accuracy_curve(run) for run in a.values()]
-    return share_of_cost(curves, values(b, "flops"), values(b, "accuracy"))
+    """a's FLOPs to the accuracy that b ends with, as a share of b's FLOPs to it, per seed.
+
+    Both are read off their checkpoints, which are scored on fewer examples than ends are: b itself often is there
+    before its end, and a share of all its FLOPs would call that a saving (`share_of_all_flops`).
+    """
+    there = [flops_to_accuracy(run, run["accuracy"]) for run in b.values()]
+    return share_of_cost(_curves(a), [flops for flops in there if flops is not None], values(b, "accuracy"))
+
+
+def share_of_all_flops(a: Runs, b: Runs) -> CostShare:
+    """a's FLOPs to the accuracy that b ends with, as a share of all of b's, per seed; b may be compared with itself."""
+    return share_of_cost(_curves(a), values(b, "flops"), values(b, "accuracy"))
+
+
+def _curves(runs: Runs) -> list[tuple[list[float], list[float]]]:
+    return [accuracy_curve(run) for run in runs.values()]
 
 
 def unmatched(metrics: Metrics) -> list[tuple[Cell, float, float]]:

@@ -63,7 +63,7 @@ def mixtraining_metrics(num_seeds=3, fractions=(0.1, 0.25), levels=LEVELS, noise
             "heads": 3,
             "patch_size": 4 if domain == "images" else None,
         },
-        "config": {"seeds": num_seeds},
+        "config": {"seeds": num_seeds, "checkpoint_examples": 2000, "arms": arm_settings()},
         "identity": {"experiment": f"{domain}_mixtraining"},
         "data_sets": [],
         "seeds": list(range(num_seeds)),
@@ -108,6 +108,13 @@ def mixtraining_metrics(num_seeds=3, fractions=(0.1, 0.25), levels=LEVELS, noise
     return json.loads(json.dumps(metrics, allow_nan=False))  # as a reader of the file gets it
 
 
+def arm_settings():
+    sl = {"learning_rate": 1e-3}
+    conventional = sl | {"sl_learning_rate": 1e-3, "ssl_mask": 0.75}
+    mixed = conventional | {"mix_ratio": 0.5, "joint_mask": 0.5, "alpha": "linear 1.0 to 0.0"}
+    return dict(zip(ARMS, (sl, conventional, mixed), strict=True))
+
+
 def one_run(arm, budget, fraction, seed, accuracy, seconds, rng):
     per_epoch = max(1, round(STEPS_PER_EPOCH_OF_ALL * fraction))
     epochs = EPOCHS[arm, budget]
@@ -117,10 +124,12 @@ def one_run(arm, budget, fraction, seed, accuracy, seconds, rng):
     at = np.linspace(0, len(phase_T), CHECKPOINTS + 1).round().astype(int)[1:]
     labels_T = np.cumsum(phase_T > 0)  # accuracy comes with steps that see labels
     reached = 0.1 + (accuracy - 0.1) * (labels_T[at - 1] / labels_T[-1]) ** 0.5
-    curve = np.unique(np.linspace(1, len(phase_T), 40).round().astype(int))
+    edges = np.linspace(0, len(phase_T), 41).astype(int)
+    curve = (edges[1:] + edges[:-1]) / 2  # in the middle of stretches
+    row = curve.astype(int)
     ssl = 0.4 + 0.5 * np.exp(-3 * curve / len(phase_T)) + 0.005 * rng.standard_normal(len(curve))
-    sl = 1.2 + np.exp(-3 * labels_T[curve - 1] / labels_T[-1]) + 0.02 * rng.standard_normal(len(curve))
-    phases = phase_T[curve - 1]
+    sl = 1.2 + np.exp(-3 * labels_T[row] / labels_T[-1]) + 0.02 * rng.standard_normal(len(curve))
+    phases = phase_T[row]
     return {
         "arm": arm,
         "budget": budget,

@@ -49,7 +49,8 @@ def test_a_win_at_the_papers_speed_has_nothing_bold_against_it():
     assert "more accurate than `ssl_then_sl` at 10% (50.2% against 49.0%: +1.20 ± 0.39 points)" in text
     assert "takes 0.74 of the FLOPs and is 1.33 times as fast" in text
     assert "self-supervision was worth its compute there." in text
-    assert text.count("**") == 2 and "**The same accuracy as `ssl_then_sl` for 69.5 ± 2.4% of its FLOPs at 10%" in text
+    assert text.count("**") == 2 and "**Of the FLOPs that `ssl_then_sl` needs for its accuracy" in text
+    assert "`mixtraining` needs for the same 69.5 ± 2.4% at 10%" in text
     assert not any(word in text for word in ("less accurate", "distinguishable", "missed", "seed", "money"))
 
 
@@ -177,15 +178,38 @@ def test_a_reference_that_does_better_is_said_in_bold():
 def test_the_same_accuracy_at_what_cost_is_read_off_the_checkpoints():
     metrics = mixtraining_metrics(fractions=(0.1,))
     for seed, level in enumerate([0.40, 0.45, 0.60]):  # of ssl_then_sl: two seeds are reached, one is not
-        find(metrics, *BASELINE, 0.1, seed).update(accuracy=level, flops=100.0)
+        find(metrics, *BASELINE, 0.1, seed).update(
+            accuracy=level, flops=100.0, checkpoints={"step": [1, 2], "flops": [40.0, 80.0], "accuracy": [0.2, 0.4]}
+        )
         find(metrics, *OWN, 0.1, seed).update(
             accuracy=0.5, flops=80.0, checkpoints={"step": [1, 2], "flops": [20.0, 60.0], "accuracy": [0.2, 0.4]}
         )
     text = report.mixtraining_report(metrics)
-    # 0.40 at 60 of 100, 0.45 half way from (60, 0.4) to the end (80, 0.5)
-    assert "for 65.0 ± 7.1% of its FLOPs at 10% (2 of 3 seeds) of the training data.\n" in text
+    # 0.40 at 60, where ssl_then_sl has it at 80; 0.45 half way from (60, 0.4) to the end (80, 0.5), of 100
+    assert "needs for the same 72.5 ± 3.5% at 10% (2 of 3 seeds) of the training data.\n" in text
     assert "does not reach the accuracy of `ssl_then_sl` at 10% in 1 of 3 seeds.**" in text
-    assert "| `mixtraining` | 10% | 65.0 ± 7.1% | 2 of 3 |" in text
+    assert "| `mixtraining` | 10% | 65.0 ± 7.1% | 72.5 ± 3.5% | 2 of 3 |" in text
+    assert "| `ssl_then_sl` | 10% | 93.3 ± 11.5% | 100.0 ± 0.0% | 3 of 3 |" in text
+    assert "Checkpoints are scored on 2,000 of the 10,000 test images, ends on all." in text
+    assert "72.5 ± 3.5% of the FLOPs (2 of 3 seeds)" in report.summary_table([metrics])
+    metrics["dataset"]["test"] = 500
+    assert "scored on the same 500 test images." in report.mixtraining_report(metrics)
+
+
+def test_a_speed_up_has_the_range_that_the_times_of_steps_leave_it():
+    metrics = mixtraining_metrics(fractions=(0.1,))
+    metrics["steps"] = {
+        kind: {"ms": ms, "ms_low": low, "ms_high": high}
+        for kind, ms, low, high in (("ssl", 1, 1, 2), ("joint_visible", 2, 1, 3), ("sl", 3, 3, 3))
+    }
+    for arm, steps in (("mixtraining", (1, 1, 1)), ("ssl_then_sl", (2, 0, 2))):
+        for seed in range(3):
+            find(metrics, arm, "schedule", 0.1, seed)["steps"] = dict(zip(("ssl", "joint", "sl"), steps, strict=True))
+    pair = runs.paired_runs(metrics, runs.Cell("mixtraining"), runs.Cell("ssl_then_sl"))[0.1]
+    # the time of SSL is one for both: 8 / (1 + 3 + 3) at the least, and 10 / (2 + 1 + 3) at the most
+    assert runs.speed_range(metrics, *pair) == pytest.approx((8 / 7, 10 / 6))
+    metrics["steps"]["ssl_of_ssl_then_sl"] = {"ms": 1, "ms_low": 0.5, "ms_high": 4}
+    assert runs.speed_range(metrics, *pair) == pytest.approx((7 / 8, 14 / 5))
 
 
 def test_money_is_seconds_times_price():
@@ -197,7 +221,10 @@ def test_money_is_seconds_times_price():
             accuracy=0.5, flops=80.0, seconds=500.0, checkpoints={"step": [1], "flops": [40.0], "accuracy": [0.4]}
         )
     text = report.conclusion(metrics)
-    assert "at 36 per hour, a training costs 5.00 instead of 10.00 at 10% (2.50 up to the same accuracy)." in text
+    assert (
+        "at 36 per hour, a training costs 5.00 instead of 10.00 at 10% (2.50 instead of 10.00 up to the same accuracy)."
+        in text
+    )
 
 
 def test_the_search_and_its_cost_are_shown():
@@ -212,6 +239,9 @@ def test_the_search_and_its_cost_are_shown():
     assert "Choosing the settings cost 3.5 times the FLOPs of one run of `ssl_then_sl`" in text.split("\n## ")[0]
     assert "3 trials in 2 rungs of successive halving chose `mix_ratio` 0.5" in text
     assert "| `mix_ratio` 0.5 | 8 | 35.0 |" in text and "| `mix_ratio` 0.25" not in text
+    metrics["tuning"] |= {"trials": [trial | {"flops": 2e12} for trial in trials], "rule": "accuracy and FLOPs"}
+    text = report.mixtraining_report(metrics)
+    assert "| `mix_ratio` 0.5 | 8 | 2 T | 35.0 |" in text and "`mix_ratio` 0.5 by accuracy and FLOPs." in text
 
 
 # ---------------------------------------------------------------- the whole report
@@ -244,7 +274,7 @@ def test_the_report_is_complete_and_the_same_in_any_order_of_runs(domain):
         "15.4 T",
         "1.36",
         "251",
-        "1.33",
+        "1.33 (1.28 to 1.38)",
         "8 / 8 / 8",
     ]
     assert "None" not in text and "nan" not in text
@@ -262,6 +292,17 @@ def test_caveats_follow_from_the_numbers():
     assert "Settings were chosen on built-in digits, not on a validation split" in text
     assert "**3 images could not be read and left out.**" in text
     assert "**a step that takes no less time than a supervised one**" in text
+
+
+def test_every_arm_is_shown_with_its_own_settings():
+    metrics = mixtraining_metrics()
+    metrics["config"]["arms"]["sl"]["learning_rate"] = 5e-4
+    metrics["config"]["arms"]["ssl_then_sl"] |= {"learning_rate": 2e-3, "sl_learning_rate": 4e-3, "ssl_mask": 0.6}
+    metrics["config"]["arms"]["mixtraining"]["joint_mask"] = 0.25
+    shown = report.mixtraining_report(metrics).split("## What it was compared with")[1]
+    assert "| `sl` |  | 0.0005 |  |  |" in shown
+    assert "| `ssl_then_sl` | 0.002 | 0.004 | 60% |  |" in shown
+    assert "| `mixtraining` | 0.001 | 0.001 | 75% | 25% |" in shown
 
 
 def test_the_summary_has_a_line_per_experiment_and_fraction():
@@ -317,8 +358,8 @@ def test_learning_curves_shade_each_phase_once():
     assert [axes.get_title() for axes in figure.axes[:3]] == metrics["arms"]
     assert [len(axes.patches) for axes in figure.axes] == [1, 2, 3] * 2
     spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[2].patches]
-    assert spans[0][0] == 0 and [end for _, end in spans[:-1]] == [start for start, _ in spans[1:]]
-    assert spans[-1][1] == find(metrics, *OWN, 0.25, 0)["curve"]["step"][-1]
+    assert spans == [(0, 800), (800, 1600), (1600, 2400)]  # the steps of each phase, to the last
+    assert max(find(metrics, *OWN, 0.25, 0)["curve"]["step"]) < 2400
     assert [len(axes.texts) for axes in figure.axes] == [1, 0, 0, 0, 0, 0]  # sl has no SSL loss
     (line,) = figure.axes[1].lines
     curve = find(metrics, *BASELINE, 0.25, 0)["curve"]

@@ -13,7 +13,7 @@ from experiments.mixtraining_arms import Study
 from experiments.mixtraining_config import ARMS, MixTrainingOptions
 from experiments.mixtraining_domain import Labels
 from experiments.mixtraining_results import stage_inputs
-from experiments.mixtraining_tuning import SEED, candidates, check_search, search_flops, tune
+from experiments.mixtraining_tuning import SEED, candidates, check_search, ranking, search_flops, tune
 from experiments.progress import RunProgress
 from experiments.stages import Stages
 from mixmin_jax.errors import InputError
@@ -23,6 +23,7 @@ OPTIONS = MixTrainingOptions(
     fractions=(0.5, 1.0), ssl_epochs=4, sl_epochs=4, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2,
     scratch_learning_rate=1e-2, tune=True,
 )  # fmt: skip
+EXAMPLES = len(linear_domain(8).validation)
 
 
 def search(folder, domain, options=OPTIONS):
@@ -49,12 +50,38 @@ def test_every_arm_tries_as_many_different_settings_its_own_first(arm, trials):
     assert min(rates) >= 0.25 and max(rates) <= 4
 
 
+@pytest.mark.parametrize("trials", [4, 16])
+def test_arms_share_one_list_of_rates_and_masks(trials):
+    options = dataclasses.replace(OPTIONS, tune_trials=trials, sl_learning_rate=2e-2)
+    sl, conventional, mixed = (candidates(arm, options) for arm in ARMS)
+    common = [(s.learning_rate, s.sl_learning_rate, s.ssl_mask) for s in conventional]
+    assert [(s.learning_rate, s.sl_learning_rate, s.ssl_mask) for s in mixed] == common
+    assert len({(s.mix_ratio, s.joint_mask, s.alpha) for s in mixed}) > trials / 4
+    shared = list(dict.fromkeys(rate for rate, _, _ in common))  # to `sl` only these differ
+    assert [s.learning_rate for s in sl][: len(shared)] == shared
+    assert all(1 / 4 <= sl_rate / rate <= 4 for rate, sl_rate, _ in common)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_near_settings_are_tried_before_far_ones(arm):
+    tried = candidates(arm, dataclasses.replace(OPTIONS, tune_trials=14))
+    factors = [
+        max(s.learning_rate / 1e-2, 1e-2 / s.learning_rate, s.sl_learning_rate / 1e-2, 1e-2 / s.sl_learning_rate)
+        for s in tried
+    ]
+    if arm == "sl":
+        assert sorted(s.learning_rate for s in tried[:3]) == [0.005, 0.01, 0.02]
+        assert sorted(s.learning_rate for s in tried[3:5]) == [0.0025, 0.04]
+    else:  # two masks, each rate up and down and both together
+        assert factors == [1.0] * 2 + [2.0] * 12
+
+
 def test_what_is_tried_stays_the_same_from_version_to_version():
-    assert [settings.learning_rate for settings in candidates("sl", OPTIONS)] == [0.01, 0.0025, 0.02, 0.005]
+    assert [settings.learning_rate for settings in candidates("sl", OPTIONS)] == [0.01, 0.02, 0.005, 0.04]
     last = candidates("mixtraining", OPTIONS)[-1]
     assert last.of("mixtraining") == {
-        "learning_rate": 0.01, "sl_learning_rate": 0.02, "ssl_mask": 0.6, "mix_ratio": 0.5, "joint_mask": 0.25,
-        "alpha": "linear 1.0 to 0.0",
+        "learning_rate": 0.005, "sl_learning_rate": 0.01, "ssl_mask": 0.6, "mix_ratio": 0.5, "joint_mask": 0.25,
+        "alpha": "constant 0.5",
     }  # fmt: skip
 
 
@@ -74,19 +101,45 @@ def test_arms_get_the_same_trials_and_epochs(found):
     assert record["flops"] > 0 and record["share_of_run"] > 1
 
 
-def test_the_best_of_the_last_rung_is_chosen(found):
+def test_the_best_of_each_rung_goes_on_and_the_best_of_the_last_is_chosen(found):
     chosen, record = found
     for arm in ARMS:
-        last = [trial for trial in record["trials"] if (trial["arm"], trial["rung"]) == (arm, 1)]
-        best = max(last, key=lambda trial: trial["accuracy"])
-        assert best["settings"] == {"arm": arm} | chosen[arm].of(arm)
-        first = sorted((t["accuracy"] for t in record["trials"] if (t["arm"], t["rung"]) == (arm, 0)), reverse=True)
-        went_on = [
-            t["accuracy"]
-            for t in record["trials"]
-            if (t["arm"], t["rung"]) == (arm, 0) and t["settings"] in [trial["settings"] for trial in last]
-        ]
-        assert sorted(went_on, reverse=True) == first[:2]
+        first, last = ([t for t in record["trials"] if (t["arm"], t["rung"]) == (arm, rung)] for rung in (0, 1))
+        best_of_first, best_of_last = (
+            [trials[i] for i in ranking([t["accuracy"] for t in trials], [t["flops"] for t in trials], EXAMPLES)]
+            for trials in (first, last)
+        )
+        assert [t["settings"] for t in last] == [t["settings"] for t in best_of_first[:2]]
+        assert best_of_last[0]["settings"] == {"arm": arm} | chosen[arm].of(arm)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "flops", "ranked"),
+    [
+        ([0.50, 0.60, 0.55], [1, 1, 1], [1, 2, 0]),
+        ([0.50, 0.60, 0.55], [3, 2, 1], [1, 2, 0]),  # with 100 examples a standard error is 0.05: not less
+        ([0.50, 0.60, 0.56], [3, 2, 1], [2, 1, 0]),
+        ([0.56, 0.60, 0.52], [2, 3, 1], [0, 1, 2]),  # what is close to the second only is not close to the best
+        ([0.60, 0.60, 0.58], [1, 1, 1], [0, 1, 2]),
+        ([None, 0.10, None], [1, 9, 1], [1, 0, 2]),
+        ([0.0, 1.0, 1.0], [1, 2, 1], [2, 1, 0]),
+    ],
+)
+def test_of_two_that_accuracy_does_not_tell_apart_the_cheaper_is_better(accuracies, flops, ranked):
+    assert ranking(accuracies, flops, 100) == ranked
+
+
+def test_shorter_trials_have_the_shares_of_the_whole_schedule():
+    options = dataclasses.replace(OPTIONS, ssl_epochs=6, sl_epochs=10)
+    study = Study(linear_domain(8), options)
+    settings = options.settings("mixtraining")
+    whole, half = (study.trial("mixtraining", settings, 1.0, SEED, scale=scale) for scale in (1.0, 0.5))
+    assert whole.epochs == (("ssl", 3), ("joint", 3), ("sl", 7)) and half.epochs == (
+        ("ssl", 1.5),
+        ("joint", 1.5),
+        ("sl", 3.5),
+    )
+    assert [type(segment.epochs) for segment in whole.epochs] == [int] * 3
 
 
 def test_the_test_set_decides_nothing(found, tmp_path):

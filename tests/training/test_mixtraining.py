@@ -30,7 +30,7 @@ from mixmin_jax.training.mixtraining import (
     step_flops,
     train,
 )
-from mixmin_jax.training.schedule import PHASES, Alpha, Schedule, StepPlan, plan_steps
+from mixmin_jax.training.schedule import PHASES, SL, SSL, Alpha, Schedule, StepPlan, plan_steps
 
 L, C, D, CLASSES, ROWS, BATCH = 6, 3, 8, 2, 24, 4
 
@@ -429,19 +429,28 @@ def test_joint_steps_may_have_another_learner_and_two_passes():
 
 
 def poisoned(first_bad_row):
-    """Data whose rows from `first_bad_row` on have infinite inputs (each batch draws four rows, in turn)."""
-    return INPUTS.at[first_bad_row:].set(jnp.inf), LABELS
+    """Data whose rows from `first_bad_row` on have infinite inputs (each batch draws four rows, in turn).
+
+    All are there twice, so that twelve steps see no row again: those before the bad ones see what `DATA` gives them.
+    """
+    inputs, labels = (jnp.concatenate([rows, rows]) for rows in DATA)
+    return inputs.at[first_bad_row:].set(jnp.inf), labels
 
 
-@pytest.mark.parametrize(("bad_step", "phase"), [(0, "ssl"), (3, "ssl"), (4, "joint"), (5, "joint")])
+@pytest.mark.parametrize(
+    ("bad_step", "phase"), [(0, "ssl"), (3, "ssl"), (4, "joint"), (5, "joint"), (8, "sl"), (11, "sl")]
+)
 def test_a_loss_that_is_not_finite_stops_there_and_keeps_the_last_good_state(bad_step, phase):
-    run = training(MIXED.plan(STEPS_PER_EPOCH), data=poisoned(bad_step * BATCH))
+    plan = MIXED.plan(STEPS_PER_EPOCH)
+    run = training(plan, data=poisoned(bad_step * BATCH))
     assert run.failure == Failure(phase, bad_step)
     assert f"step {bad_step}, in the phase '{phase}'" in str(run.failure)
-    assert np.isfinite(run.losses.ssl[:bad_step]).all()
+    before = plan.phase[:bad_step]
+    assert np.array_equal(np.isfinite(run.losses.ssl[:bad_step]), before != SL)
+    assert np.array_equal(np.isfinite(run.losses.sl[:bad_step]), before != SSL)
     assert np.isnan(run.losses.ssl[bad_step + 1 :]).all() and np.isnan(run.losses.sl[bad_step + 1 :]).all()
     if bad_step:
-        ended_before = training(StepPlan(*(values[:bad_step] for values in MIXED.plan(STEPS_PER_EPOCH))))
+        ended_before = training(StepPlan(*(values[:bad_step] for values in plan)))
         assert_same(run.state._replace(failed_at=jnp.int32(-1)), ended_before.state)
     else:
         assert_same(run.state.params, PARAMS)
