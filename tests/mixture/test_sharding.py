@@ -185,7 +185,7 @@ def test_what_fits_follows_from_what_the_device_has():
     error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
     text = str(too_large(error, rows=10**6, num_sources=10, itemsize=8, device=Small()))
     assert text.startswith("gpu:3 ran out of memory, of 2.86 MiB in all: 1000000 rows of 10 numbers take 76.3 MiB")
-    assert "About 10000 rows per device" in text and "block_rows=10000" in text and "precision='float32'" in text
+    assert "About 15000 rows per device" in text and "block_rows=15000" in text and "precision='float32'" in text
     assert "precision" not in str(too_large(MemoryError(), 100, 10, itemsize=4))
     assert too_large(ValueError("another matter"), 100, 10, 8) is None
 
