@@ -121,7 +121,8 @@ def lost_process(error: BaseException) -> str | None:
         return None
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, jax.errors.JaxRuntimeError) and any(word in str(found) for word in _LOST):
+        # fetching what a broken collective should have made can raise a plain ValueError
+        if isinstance(found, (RuntimeError, ValueError)) and any(word in str(found) for word in _LOST):
             return str(found).splitlines()[0]
         found = found.__cause__ or found.__context__
     return None

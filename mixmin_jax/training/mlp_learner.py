@@ -22,8 +22,8 @@ from mixmin_jax.models.mlp import BitMLP
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.loop import TrainState, compile_block, init_state, make_train_step, warmup_cosine
 from mixmin_jax.training.mesh import gathered, make_mesh, over_batch, over_models, put, replicated
-from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, finite_models, too_many, too_many_in_words
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, too_many, too_many_in_words
+from mixmin_jax.training.proxies import Diverged, check_parameters
 from mixmin_jax.training.weighted_examples import (
     Loss,
     OnProgress,
@@ -381,7 +381,7 @@ def _train(
         if done < len(order_TxB) and due(done):
             report(*pending)
             pending = None
-            _check_parameters(state.params, done, names, run)
+            check_parameters(state.params, done, names, run.learning_rate)
             save(done, state)
     if pending is not None:
         report(*pending)
@@ -394,16 +394,6 @@ def _check_finite(value_TxM: np.ndarray, first_step: int, names: tuple[str, ...]
         raise Diverged(
             f"the loss of {names[m]} became {value_TxM[t, m]} at step {first_step + t}: lower the learning rate"
             f" ({run.learning_rate:g})"
-        )
-
-
-def _check_parameters(params: Any, done: int, names: tuple[str, ...], run: MlpRun) -> None:
-    """Raise `Diverged` where the last step spoiled a model: its loss is that of the parameters before it."""
-    finite_M = gathered(finite_models(params))[: len(names)]
-    if not finite_M.all():
-        raise Diverged(
-            f"the parameters of {names[int(finite_M.argmin())]} are not finite after step {done - 1}: lower the"
-            f" learning rate ({run.learning_rate:g})"
         )
 
 

@@ -134,11 +134,11 @@ def train_on_mixtures(
         if checkpoints and checkpoints.due(last, run.num_steps):
             report(*pending)
             pending = None
-            _check_parameters(state.params, last, num_models, names, run)
+            check_parameters(state.params, last, names, run.learning_rate)
             checkpoints.save(last, run.num_steps, (_without_padding(state, num_models), losses_TxM, *monitors))
     if pending is not None:
         report(*pending)
-    _check_parameters(state.params, run.num_steps, num_models, names, run)
+    check_parameters(state.params, run.num_steps, names, run.learning_rate)
     draws_MxK = np.stack([np.asarray(p.counts_K) for p in plans[:num_models]])
     skipped_M = gathered(state.skipped.in_all)[:num_models] if state.skipped else np.zeros(num_models, int)
     return TrainedModels(_without_padding(state.params, num_models), losses_TxM, draws_MxK, skipped_M, *monitors)
@@ -262,11 +262,14 @@ def _checked(
     return loss
 
 
-def _check_parameters(params: Any, done: int, num_models: int, names: tuple[str, ...], run: LanguageModelRun) -> None:
-    """Raise `Diverged` where the last step spoiled a model: its loss is that of the parameters before it."""
-    finite_M = gathered(finite_models(params))[:num_models]
+def check_parameters(params: Any, done: int, names: tuple[str, ...], learning_rate: float) -> None:
+    """Raise `Diverged` where the last step spoiled a model: its loss is that of the parameters before it.
+
+    Models beyond the names only pad the mesh.
+    """
+    finite_M = gathered(finite_models(params))[: len(names)]
     if not finite_M.all():
         raise Diverged(
             f"the parameters of {names[int(finite_M.argmin())]} are not finite after step {done - 1}: lower the"
-            f" learning rate ({run.learning_rate:g}) or check its text"
+            f" learning rate ({learning_rate:g}) or check its data"
         )

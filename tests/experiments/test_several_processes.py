@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.molecule_mixture_config import MoleculeMixture
-from experiments.processes import HEARTBEAT_SECONDS
+from experiments.processes import HEARTBEAT_SECONDS, lost_process
 from experiments.run_options import ManyModelsOptions, RunOptions
 from mixmin_jax.errors import InputError
 from tests.experiments.several_processes import NUM_PROCESSES, RUN, train
@@ -155,6 +156,16 @@ def alone(text, tmp_path_factory):
 def metrics(out):
     assert json.loads((out / "status.json").read_text()) == {"complete": True}
     return json.loads((out / "target" / "metrics.json").read_text())
+
+
+def test_a_lost_process_is_known_by_what_jax_says(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    lost = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer\nmore")
+    outer = KeyError("a")
+    outer.__cause__ = lost
+    for error in (lost, jax.errors.JaxRuntimeError("UNAVAILABLE: another task died"), outer):
+        assert lost_process(error) in (str(lost).splitlines()[0], "UNAVAILABLE: another task died")
+    assert lost_process(ValueError("too few rows")) is None and lost_process(KeyError("Gloo")) is None
 
 
 @pytest.mark.slow
