@@ -238,7 +238,9 @@ def gap_time_figure(
     with one above 1, as a cross on the upper edge.
     """
     names = list(dict.fromkeys(method for methods in points.values() for method in methods))
-    colours = dict(zip(names, itertools.cycle((*ARM_COLOURS.values(), *OTHER_COLOURS)), strict=False))
+    # arms may share a colour; methods that do must not share a marker as well
+    different = dict.fromkeys((*ARM_COLOURS.values(), *OTHER_COLOURS))
+    colours = dict(zip(names, itertools.cycle(different), strict=False))
     markers = dict(zip(names, itertools.cycle("osD^v"), strict=False))
     gaps = [gap for methods in points.values() for _, gap in methods.values() if gap]
     lower, upper = 0.3 * min([*gaps, tolerance]), 3.0

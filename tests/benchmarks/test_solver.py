@@ -311,6 +311,13 @@ def test_figure_has_a_panel_per_case_and_names_every_method():
     assert figure_png(figure) == figure_png(gap_time_figure(points, 1e-9, columns=2))
 
 
+def test_every_method_has_a_look_of_its_own():
+    names = [method.name for method in (*OURS, *(method for rivals in RIVALS.values() for method in rivals))]
+    figure = gap_time_figure({"case": {name: ([1e-3], 1e-12) for name in names}}, 1e-9)
+    handles = figure.legends[0].legend_handles[:-1]
+    assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == len(names)
+
+
 def test_our_methods_and_rivals_have_names_of_their_own():
     names = [method.name for method in OURS] + [method.name for rivals in RIVALS.values() for method in rivals]
     assert len(names) == len(set(names)) and OURS[0].name == "solve"
