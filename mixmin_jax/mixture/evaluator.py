@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, Int
 
 BLOCK = 1024  # rows that stay in the cache, with their scaled copy, while the curvature is summed
@@ -76,20 +77,24 @@ class Likelihoods:
         `finite`: every row has a finite maximum. Other rows have weight 0, or never any density.
         """
         n, k = logp_NxK.shape
-        block = n if n <= BLOCK or (n * k <= _SMALL and logp_NxK.dtype == jnp.float64) else BLOCK
+        block = n if n * k <= _SMALL and logp_NxK.dtype == jnp.float64 else _rows_of_block(n)
 
-        def prepared(start):
-            logp_BxK = jax.lax.dynamic_slice(logp_NxK, (start, 0), (block, k))
-            most_B = jax.lax.stop_gradient(logp_BxK.max(axis=1))  # f does not depend on it
-            logp_KxB = jax.lax.optimization_barrier(logp_BxK.T)
+        def prepared(logp_RxK):
+            most_CxB = jax.lax.stop_gradient(logp_RxK.max(axis=1)).reshape(-1, block)  # f does not depend on it
+            logp_CxKxB = logp_RxK.reshape(-1, block, k).swapaxes(1, 2)
             if not finite:  # choosing costs as much as the rest
-                good_B = jnp.isfinite(most_B)
-                most_B, logp_KxB = jnp.where(good_B, most_B, 0), jnp.where(good_B, logp_KxB, -jnp.inf)
-            return jnp.exp(logp_KxB - most_B), most_B
+                good_CxB = jnp.isfinite(most_CxB)
+                most_CxB = jnp.where(good_CxB, most_CxB, 0)
+                logp_CxKxB = jnp.where(good_CxB[:, None], logp_CxKxB, -jnp.inf)
+            return jnp.exp(logp_CxKxB - most_CxB[:, None]), most_CxB
 
-        starts_C = jnp.minimum(jnp.arange(-(-n // block)) * block, n - block)
-        # Derivatives, which only rows that nobody has looked at can have, pass better through all blocks at once.
-        p_CxKxB, most_CxB = jax.lax.map(prepared, starts_C) if finite else jax.vmap(prepared)(starts_C)
+        # All blocks at once, not one after the other: so the compiler spreads them over the cores.
+        p_CxKxB, most_CxB = prepared(logp_NxK[: n - n % block])
+        if n % block:
+            last = prepared(logp_NxK[n - block :])
+            p_CxKxB, most_CxB = (jnp.concatenate(pair) for pair in zip((p_CxKxB, most_CxB), last, strict=True))
+        # Else the compiler may keep rows as they are and call them columns, and choosing columns would be slow.
+        p_CxKxB = with_layout_constraint(p_CxKxB, Layout(major_to_minor=(0, 1, 2)))
         v_CxB = _weights_in_blocks(v_N, block)
         offset = -jnp.vdot(v_CxB, most_CxB)
         return cls(p_CxKxB, v_CxB, offset if shift_N is None else offset - v_N @ shift_N)
@@ -132,6 +137,10 @@ class Likelihoods:
         zeros_MxM = jnp.zeros((w_M.size, w_M.size), w_M.dtype)
         return jax.lax.scan(add, zeros_MxM, (self.p_CxKxB, self.weights_CxB))[0]
 
+    def among(self, columns_M: Int[Array, " M"]) -> "Likelihoods":
+        """f as a function of the weights of M sources, where no others have any."""
+        return dataclasses.replace(self, p_CxKxB=self.p_CxKxB[:, columns_M])
+
     def part(self, num_rows: int) -> "Likelihoods":
         """About so many of the rows, taken evenly, that stand for all; where there are no more, all."""
         blocks, _, block = self.p_CxKxB.shape
@@ -158,6 +167,11 @@ class Likelihoods:
         zeros = jax.tree.map(shape, jax.eval_shape(block, *first, first[1], first[1].sum()))
         sums = jax.lax.scan(add, zeros, (self.p_CxKxB, self.weights_CxB))[0]
         return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=is_sum)
+
+
+def _rows_of_block(n):
+    """The most rows up to BLOCK of which there are whole blocks, where that is not much less: else BLOCK, or all."""
+    return next((rows for rows in range(min(n, BLOCK), BLOCK // 2, -1) if n % rows == 0), min(n, BLOCK))
 
 
 def _weights_in_blocks(v_N, block):
