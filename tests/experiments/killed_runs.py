@@ -1,6 +1,8 @@
 """Experiments as processes on tiny data, killed and gone on with, and what of their results must be the same."""
 
+import contextlib
 import csv
+import errno
 import json
 import os
 import random
@@ -16,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
+SECONDS = 600  # that anything may take here, on a busy machine too
 # What two runs of one commit may differ in: what was timed, when, where, and how the command was written.
 MAY_DIFFER = {
     "seconds",  # of stages; of the mixtraining experiments' runs, from the times of steps that were measured
@@ -151,7 +154,7 @@ class Runs:
     def finish(self, out, *more, status=0, limits="true"):
         """Run to the end; what it printed on stderr, in lines."""
         before = len(told(out))
-        ended = self.start(out, *more, limits=limits).wait(600)
+        ended = self.start(out, *more, limits=limits).wait(SECONDS)
         lines = told(out)[before:]
         assert ended == status, (ended, lines)
         return lines
@@ -159,11 +162,44 @@ class Runs:
     def end(self, out, until, number=signal.SIGKILL):
         """Go on until `until()`, send the signal, wait: the exit status (0: it had ended), and what was printed."""
         before = len(told(out))
-        with self.start(out, "--resume") as running:
-            while running.poll() is None and not until():
-                time.sleep(0.002)
+        with self._running(out) as running:
+            wait_for(lambda: running.poll() is not None or until())
             running.send_signal(number)
             return running.wait(60), told(out)[before:]
+
+    def kill_in(self, out, line, name, share):
+        """Go on, and kill it in an unfinished stage of `line` (or the report) when that share of its time has gone by.
+
+        However fast the run is, it is in that stage: named pipes stand where it looks for the stage's product and where
+        it writes it, and opening one waits for its other end.
+        """
+        entrance = product_of(out, line.names[-2] if name == "report" else name)
+        entrance.parent.mkdir(parents=True, exist_ok=True)
+        if not (out / "config.json").exists():  # else stages are nobody's, and the folder is refused
+            shutil.copy(line.whole / "config.json", out)
+        os.mkfifo(entrance)
+        with self._running(out) as running:
+            writer = wait_for(lambda: running.poll() is not None or writer_of(entrance))
+            assert running.poll() is None, told(out)
+            last = out / "status.json" if name == "report" else entrance
+            exit_ = last.with_name(f".{last.name}.{running.pid}.partial")
+            os.mkfifo(exit_)  # only now, as a run removes such files when it begins
+            entrance.unlink()
+            os.close(writer)  # the run has read an empty product, and makes it again
+            if name == "report":
+                wait_for(lambda: running.poll() is not None or entrance.exists())
+            time.sleep(share * line.seconds[name])
+            running.kill()
+            assert running.wait(60) == -signal.SIGKILL
+            exit_.unlink()
+
+    @contextlib.contextmanager
+    def _running(self, out):
+        with self.start(out, "--resume") as running:
+            try:
+                yield running
+            finally:
+                running.kill()  # what failed here is to be told, not waited for
 
 
 class Timeline:
@@ -171,7 +207,7 @@ class Timeline:
 
     def __init__(self, whole, kinds):
         files = sorted((whole / "stages").glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
-        self._kinds, self.seconds = kinds, {}
+        self.whole, self._kinds, self.seconds = whole, kinds, {}
         for path in files:
             with np.load(path) as file:
                 self.seconds[path.name.removesuffix(".npz")] = json.loads(str(file["record"]))["seconds"]
@@ -180,6 +216,11 @@ class Timeline:
 
     def kind(self, name):
         return next((kind for kind, pattern in self._kinds.items() if re.match(pattern, name)), name)
+
+    def kinds(self):
+        """The kinds by their last stages: however a stage of each is chosen, those of the next are not all over."""
+        last = {self.kind(name): place for place, name in enumerate(self.names)}
+        return sorted([*self._kinds, "report"], key=last.__getitem__)
 
     def left(self, out, kind):
         """The stages of a kind that a run has not finished."""
@@ -201,9 +242,31 @@ class Timeline:
         return passed
 
 
+def wait_for(what):
+    """Until there is what it gives; fails when that takes too long."""
+    give_up = time.monotonic() + SECONDS
+    while not (found := what()):
+        assert time.monotonic() < give_up
+        time.sleep(0.002)
+    return found
+
+
+def writer_of(pipe):
+    """A named pipe, opened to write, if a process waits to read it; else None."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        assert error.errno == errno.ENXIO
+        return None
+
+
 def told(out):
     log = out.with_suffix(".log")
     return log.read_text().splitlines() if log.exists() else []
+
+
+def product_of(out, stage):
+    return out / "stages" / f"{stage}.npz"
 
 
 def finished(out):

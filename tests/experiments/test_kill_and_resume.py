@@ -50,9 +50,12 @@ def test_a_killed_and_stopped_run_goes_on_to_the_same_results(text, tmp_path):
     ],
 )
 def test_kills_at_random_moments_change_no_number(name, kills, tmp_path):
-    """Kills go round the kinds of stages; the stage of a kind and the moment in it are drawn."""
+    """Kills go round the kinds of stages; the stage of a kind and the moment in it are drawn.
+
+    Every other run is killed in those stages for certain, the others where the clock says, which runs differ from.
+    """
     runs, rng = Runs(getattr(killed_runs, name)(tmp_path / "data"), tmp_path / "cache"), random.Random(name)
-    whole, kinds = tmp_path / "whole", [*runs.experiment.kinds, "report"]
+    whole = tmp_path / "whole"
 
     def neutral(out):
         return with_neutral_times(out, runs.experiment.report, runs.environment)
@@ -64,19 +67,25 @@ def test_kills_at_random_moments_change_no_number(name, kills, tmp_path):
     line, hit, number = Timeline(whole, runs.experiment.kinds), collections.Counter(), 0
     while hit.total() < kills:
         number += 1
+        assert number <= kills, f"runs end before they are killed: {dict(hit)}"
         out = tmp_path / f"killed-{number}"
-        for kind in kinds:
+        for kind in line.kinds():
             if stages := line.left(out, kind):
-                status, _ = runs.end(out, line.moment(out, rng.choice(stages), rng.random()))
-                if status == 0:  # it had ended
-                    break
-                assert status == -signal.SIGKILL
+                stage, share = rng.choice(stages), rng.random()
+                if number % 2:
+                    runs.kill_in(out, line, stage, share)
+                    assert line.reached(out) == kind
+                else:
+                    status, _ = runs.end(out, line.moment(out, stage, share))
+                    if status == 0:  # it had ended
+                        break
+                    assert status == -signal.SIGKILL
                 hit[line.reached(out)] += 1
         runs.finish(out, "--resume")
         assert "Traceback" not in "\n".join(told(out))
         assert_same(neutral(out), expected)
     print(name, dict(hit))
-    assert set(kinds) <= set(hit)
+    assert set(line.kinds()) <= set(hit)
 
 
 @pytest.mark.slow
