@@ -35,7 +35,7 @@ class Experiment(NamedTuple):
 
     module: str
     options: tuple[str, ...]
-    report: str  # the module that writes reports again
+    report: str | None  # the module that writes reports again, which may hold times; None: they hold none
     kinds: dict[str, str]  # kind of stages -> pattern of their names
 
 
@@ -80,9 +80,13 @@ def molecule_mixture(folder, learner="mlp"):
     given = {"assays": folder / "table.csv", "num-targets": 1, "seeds": 1, "numbers-of-sources": 2}
     given |= {"random-mixtures": 3, "min-positives": 10, "min-test-positives": 5, "bits": 64, "learner": learner}
     given |= {"mlp.hidden": 4, "mlp.epochs": 20, "mlp.batch-size": 64, "max-bytes": 40_000}
-    given |= {"trees.rounds": 3, "trees.depth": 2}
+    given |= {"trees.rounds": 60, "trees.depth": 2}  # so that each model's end is due for a checkpoint
     kinds = {"proxies": "(proxies|random).*fold", "solve": "weights", "training": "arms"}
     return Experiment("experiments.molecule_mixture", options(given), "experiments.molecule_mixture_report", kinds)
+
+
+def molecule_mixture_trees(folder):
+    return molecule_mixture(folder, "trees")
 
 
 def image_mixtraining(folder):
@@ -92,6 +96,23 @@ def image_mixtraining(folder):
     given |= {"checkpoints": 3}
     kinds = {"training": "(sl|ssl_then_sl|mixtraining)-"}
     return Experiment("experiments.image_mixtraining", options(given), "experiments.mixtraining_report", kinds)
+
+
+def image_mixtraining_tune(folder):
+    """Two rounds of halving for each arm, then its run."""
+    del folder
+    given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 4, "sl-epochs": 4, "batch-size": 16, "patch-size": 4}
+    given |= {"checkpoints": 0, "no-matched": True, "tune": True, "tune-trials": 4}
+    kinds = {"search": "tune-", "training": "(sl|ssl_then_sl|mixtraining)-"}
+    return Experiment("experiments.image_mixtraining", options(given), "experiments.mixtraining_report", kinds)
+
+
+def image_mixtraining_variants(folder):
+    del folder
+    given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 6, "sl-epochs": 6, "batch-size": 16, "patch-size": 4}
+    given |= {"changes": "joint"}
+    kinds = {"base": "(mixtraining|ssl_then_sl)-seed", "variants": "joint-"}
+    return Experiment("experiments.image_mixtraining_variants", options(given), None, kinds)
 
 
 def text_mixtraining(folder):
@@ -121,14 +142,15 @@ def mixed_mixtraining(folder):
 
 
 def options(given):
-    """Words of a command line; a value without a name goes with the option before."""
-    return tuple(str(word) for name, value in given.items() for word in (f"--{name}", value) if word != "--")
+    """Words of a command line; a value without a name goes with the option before, and True is no word."""
+    words = (word for name, value in given.items() for word in (f"--{name}", value))
+    return tuple(str(word) for word in words if word != "--" and word is not True)
 
 
 class Runs:
     """Starts an experiment in processes that share one cache of compiled programs."""
 
-    def __init__(self, experiment, cache, checkpoint_every=50):
+    def __init__(self, experiment, cache, checkpoint_every=50, optimised=False):
         self.experiment, self.checkpoint_every = experiment, checkpoint_every
         self.environment = os.environ | {
             "PYTHONPATH": str(ROOT),
@@ -136,7 +158,7 @@ class Runs:
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles faster
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0" if optimised else "1",  # compiles faster without
         }
 
     def start(self, out, *more, limits="true"):
@@ -313,7 +335,8 @@ def with_neutral_times(out, report, environment):
     shutil.copytree(out, copy, ignore=shutil.ignore_patterns("stages"))
     for path in copy.rglob("metrics.json"):
         path.write_text(json.dumps(replaced(json.loads(path.read_text()))))
-    subprocess.run([sys.executable, "-m", report, "--results", str(copy)], env=environment, check=True)
+    if report:
+        subprocess.run([sys.executable, "-m", report, "--results", str(copy)], env=environment, check=True)
     return copy
 
 

@@ -40,22 +40,26 @@ def test_a_killed_and_stopped_run_goes_on_to_the_same_results(text, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "kills"),
+    ("name", "kills", "optimised"),
     [
-        ("text_mixture", 20),
-        ("molecule_mixture", 6),
-        ("image_mixtraining", 4),
-        ("text_mixtraining", 4),
-        ("mixed_mixtraining", 6),
+        ("text_mixture", 20, False),
+        ("molecule_mixture", 6, False),
+        ("molecule_mixture", 4, True),  # the one that compiles fastest
+        ("molecule_mixture_trees", 4, False),
+        ("image_mixtraining", 4, False),
+        ("image_mixtraining_tune", 4, False),
+        ("image_mixtraining_variants", 4, False),
+        ("text_mixtraining", 4, False),
+        ("mixed_mixtraining", 6, False),
     ],
 )
-def test_kills_at_random_moments_change_no_number(name, kills, tmp_path):
+def test_kills_at_random_moments_change_no_number(name, kills, optimised, tmp_path):
     """Kills go round the kinds of stages; the stage of a kind and the moment in it are drawn.
 
     Every other run is killed in those stages for certain, the others where the clock says, which runs differ from.
     """
-    runs, rng = Runs(getattr(killed_runs, name)(tmp_path / "data"), tmp_path / "cache"), random.Random(name)
-    whole = tmp_path / "whole"
+    experiment, rng = getattr(killed_runs, name)(tmp_path / "data"), random.Random(name)
+    runs, whole = Runs(experiment, tmp_path / "cache", optimised=optimised), tmp_path / "whole"
 
     def neutral(out):
         return with_neutral_times(out, runs.experiment.report, runs.environment)
