@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import run_folder as run_folder_module
+from experiments import folder_lock
 from experiments.interruption import Interrupted
 from experiments.run_folder import run_folder
 from experiments.run_options import RunOptions
@@ -124,7 +124,7 @@ def test_a_lock_that_cannot_be_had_is_one_error_that_names_the_folder(tmp_path, 
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(run_folder_module.fcntl, "flock", flock)
+    monkeypatch.setattr(folder_lock.fcntl, "flock", flock)
     with pytest.raises(InputError, match=re.escape(f"--out {tmp_path} {message}")):
         run(tmp_path)
 
