@@ -52,7 +52,8 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
     claims the folder for all, and a signal waits for the end of a stage, or a block of a training, so that all stop.
     """
     out, new = options.out, json.loads(json.dumps(config))
-    check_same([str(out.absolute()), options.resume, options.overwrite, options.checkpoint_every, new])
+    spread = [getattr(options, name, None) for name in ("mesh_source", "mesh_data", "tokens_on")]
+    check_same([str(out.absolute()), options.resume, options.overwrite, options.checkpoint_every, spread, new])
     with contextlib.ExitStack() as held:
         interruption = held.enter_context(Interruption())
         with together():
