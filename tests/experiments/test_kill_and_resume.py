@@ -131,10 +131,11 @@ def test_a_damaged_checkpoint_is_told_of_and_changes_no_number(text, stopped, da
 
 
 def mounted(folder, *options):
-    """A file system in memory, or a skip where mounting is not allowed."""
+    """A file system mounted there, or a skip where that is not permitted."""
     folder.mkdir(exist_ok=True)
-    if subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
-        pytest.skip("mount is not allowed here")
+    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs permission to mount a file system: {' '.join(done.stderr.split())}")
 
 
 @pytest.mark.slow
