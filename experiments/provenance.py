@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from experiments.determinism import is_deterministic, on_gpu
+
 
 def versions(*distributions: str) -> dict[str, str]:
     """Versions of Python and of the installed `distributions`."""
@@ -36,11 +38,13 @@ def made_by(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def device() -> str:
-    """Kind and number of the devices that JAX uses, and for a CPU how many cores stand behind them."""
+    """Kind and number of the devices that JAX uses; for a CPU how many cores stand behind them, for a GPU whether it is
+    deterministic: what is made with that and without is not the same to the bit."""
     devices = jax.devices()
     cores = f" on {cpu_cores()} cores" if devices[0].platform == "cpu" else ""
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return f"{len(devices)} x {devices[0].device_kind}{cores}{processes}"
+    deterministic = " with deterministic operations" if on_gpu() and is_deterministic() else ""
+    return f"{len(devices)} x {devices[0].device_kind}{cores}{processes}{deterministic}"
 
 
 def cpu_cores() -> int:

@@ -20,8 +20,9 @@ from scipy.stats import spearmanr
 
 from experiments.command_line import run
 from experiments.data_sets import file_record
+from experiments.folder_lock import claimed_folder
 from experiments.provenance import provenance
-from experiments.result_files import claim_folder, file_fingerprint, write_json, write_text
+from experiments.result_files import file_fingerprint, write_json, write_text
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.regmix import LIGHTGBM_MIN_RUNS, fit_regmix
 
@@ -166,34 +167,35 @@ def main(config: Config) -> None:
             raise InputError(f"{config.data}: the columns of the {size} test files are not those of the training files")
     if not all(2 <= size <= len(train.losses_RxD) for size in config.subset_runs) or config.subset_repeats < 1:
         raise InputError(f"--subset-runs must lie between 2 and {len(train.losses_RxD)}, --subset-repeats from 1 on")
-    claim_folder(config.out, ("metrics.json", "report.md"), config.overwrite)
-
-    spearman = {model: rank_correlations(train, tests, model) for model in MODELS}
-    few = with_few_runs(train, tests["1m"], config.subset_runs, config.subset_repeats)
-    record = {
-        "schema_version": 1,
-        "experiment": "regmix_published",
-        "seeds": [SUBSET_SEED],
-        **provenance("mixmin_jax", "numpy", "scipy", "lightgbm"),
-        "config": dataclasses.asdict(config) | {"data": str(config.data), "out": str(config.out)},
-        "data_sets": [
-            file_record("published runs", path(f"{p}_{k}_{s}"), {"runs": len(found.losses_RxD)})
-            for (p, s), found in runs.items()
-            for k in FILE_KINDS
-        ],
-        "data": {
-            path(f"{p}_{k}_{s}").name: file_fingerprint(path(f"{p}_{k}_{s}")) for p, s in names for k in FILE_KINDS
-        },
-        "num_sources": len(train.sources),
-        "num_runs": {"train": len(train.losses_RxD)} | {size: len(test.losses_RxD) for size, test in tests.items()},
-        "spearman": spearman,
-        "spearman_mean": {m: {s: float(np.mean(list(v.values()))) for s, v in r.items()} for m, r in spearman.items()},
-        "spearman_by_num_runs": few,
-    }
-    report = render_report(record, len(train.sources))
-    write_json(config.out / "metrics.json", record)
-    write_text(config.out / "report.md", report)
-    print(report)
+    with claimed_folder(config.out, ("metrics.json", "report.md"), config.overwrite):
+        spearman = {model: rank_correlations(train, tests, model) for model in MODELS}
+        few = with_few_runs(train, tests["1m"], config.subset_runs, config.subset_repeats)
+        record = {
+            "schema_version": 1,
+            "experiment": "regmix_published",
+            "seeds": [SUBSET_SEED],
+            **provenance("mixmin_jax", "numpy", "scipy", "lightgbm"),
+            "config": dataclasses.asdict(config) | {"data": str(config.data), "out": str(config.out)},
+            "data_sets": [
+                file_record("published runs", path(f"{p}_{k}_{s}"), {"runs": len(found.losses_RxD)})
+                for (p, s), found in runs.items()
+                for k in FILE_KINDS
+            ],
+            "data": {
+                path(f"{p}_{k}_{s}").name: file_fingerprint(path(f"{p}_{k}_{s}")) for p, s in names for k in FILE_KINDS
+            },
+            "num_sources": len(train.sources),
+            "num_runs": {"train": len(train.losses_RxD)} | {size: len(test.losses_RxD) for size, test in tests.items()},
+            "spearman": spearman,
+            "spearman_mean": {
+                m: {s: float(np.mean(list(v.values()))) for s, v in r.items()} for m, r in spearman.items()
+            },
+            "spearman_by_num_runs": few,
+        }
+        report = render_report(record, len(train.sources))
+        write_json(config.out / "metrics.json", record)
+        write_text(config.out / "report.md", report)
+        print(report)
 
 
 def render_report(record: Mapping[str, Any], num_sources: int) -> str:

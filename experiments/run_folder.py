@@ -1,18 +1,14 @@
 """The folder of a run: whose it is, that no other process writes to it, whether it is finished, and how to go on."""
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
 import shlex
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from experiments.folder_lock import LOCK, RUN_LOCK, locked, refuse_if_locked, writable
 from experiments.interruption import Interrupted, Interruption
 from experiments.processes import check_same, is_first, several, together
 from experiments.progress import RunProgress
@@ -24,7 +20,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
 
-STAGES, LOCK, CONFIG, STATUS = "stages", ".lock", "config.json", "status.json"
+STAGES, CONFIG, STATUS = "stages", "config.json", "status.json"
 
 
 class RunFolder:
@@ -56,7 +52,8 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
     claims the folder for all, and a signal waits for the end of a stage, or a block of a training, so that all stop.
     """
     out, new = options.out, json.loads(json.dumps(config))
-    check_same([str(out.absolute()), options.resume, options.overwrite, options.checkpoint_every, new])
+    spread = [getattr(options, name, None) for name in ("mesh_source", "mesh_data", "tokens_on")]
+    check_same([str(out.absolute()), options.resume, options.overwrite, options.checkpoint_every, spread, new])
     with contextlib.ExitStack() as held:
         interruption = held.enter_context(Interruption())
         with together():
@@ -87,11 +84,11 @@ def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]
     try:
         _check_claim(options, new)
     except InputError:
-        _refuse_if_locked(out)  # of what a live run holds this is the reason, and --resume no way out
+        refuse_if_locked(out, RUN_LOCK)  # of what a live run holds this is the reason, and --resume no way out
         raise
-    with _writable(out):
+    with writable(out):
         (out / STAGES).mkdir(parents=True, exist_ok=True)
-    with _locked(out):
+    with locked(out, RUN_LOCK):
         differs = _check_claim(options, new)  # once more: a run may have ended between the two
         if differs:
             _remove(out, results)
@@ -155,54 +152,8 @@ def _content(out: Path) -> Iterator[Path]:
     for path in out.iterdir():
         if path.name == STAGES:
             yield from (inside for inside in path.iterdir() if inside.name != LOCK)
-        elif not path.name.endswith(PARTIAL):
+        elif path.name != LOCK and not path.name.endswith(PARTIAL):
             yield path
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; it goes when the process does, however that ends."""
-    with _writable(out):
-        file = (out / STAGES / LOCK).open("a+b", buffering=0)  # so that a full disk is met here, not when it is closed
-    with file:
-        with _writable(out):
-            _lock(file, fcntl.LOCK_EX, out)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-
-
-def _refuse_if_locked(out: Path) -> None:
-    """Raise what `_lock` does, as far as the folder has a lock; nothing is written."""
-    with contextlib.suppress(OSError), (out / STAGES / LOCK).open("rb", buffering=0) as file:
-        _lock(file, fcntl.LOCK_SH, out)
-
-
-def _lock(file: FileIO, kind: int, out: Path) -> None:
-    """Lock the file, or raise InputError if another run holds it, or if its file system knows no locks."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().decode(errors="replace")
-        raise InputError(
-            f"--out {out} is being written to by another run ({holder}): wait for it, or name another"
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-            raise
-        raise InputError(
-            f"--out {out} lies on a file system without locks ({error.strerror}), where nothing keeps two runs from"
-            " writing to one folder: name another"
-        ) from error
-
-
-@contextlib.contextmanager
-def _writable(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written to ({error.strerror}): name another") from error
 
 
 def _remove(out: Path, results: Sequence[str]) -> None:

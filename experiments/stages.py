@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from experiments.determinism import how_to_be_deterministic, is_deterministic
 from experiments.interruption import Interrupted, Interruption
 from experiments.processes import any_process, is_first
 from experiments.progress import OnFraction, RunProgress
@@ -87,6 +88,8 @@ class Stages:
             self._progress.skip(name, cost)
             product, record = found or _read_from_first(path, stamp)
         else:
+            if not self._computes and not is_deterministic():
+                self._progress.tell(how_to_be_deterministic())
             self._computes = True
             self._warn_of_other_places()
             started, skipped = time.perf_counter(), dict[str, int]()

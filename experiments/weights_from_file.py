@@ -25,9 +25,10 @@ import tyro
 
 from experiments.command_line import run
 from experiments.data_sets import file_record
+from experiments.folder_lock import claimed_folder
 from experiments.log_likelihood_files import Target, is_number, read_targets
 from experiments.provenance import provenance
-from experiments.result_files import claim_folder, write_json
+from experiments.result_files import write_json
 from mixmin_jax import NotConverged, Solution, solve, weighted_sum, worst_case
 from mixmin_jax.data.source_notes import allowed_names, as_record, find_source_notes
 from mixmin_jax.errors import InputError
@@ -169,57 +170,57 @@ def main(config: Config) -> None:
     options |= {"prior": prior, "prior_strength": config.prior_strength} if prior else {}
     options |= {"method": config.method, "tolerance": config.tolerance}
     solve(objective, max_iterations=0, throw=False, **options)  # finds what is wrong with the options
-    claim_folder(config.out, RESULTS, config.overwrite)
-    try:
-        solution = solve(objective, **options)
-    except NotConverged as error:
-        solution = error.solution
-    for name in RESULTS if not solution.converged else ("weights.json",):
-        # only now, as a run that is stopped leaves all as it was; old results are never taken for those of this run
-        (config.out / name).unlink(missing_ok=True)
-    weights = dict(zip(sources, np.asarray(solution.weights, np.float64).tolist(), strict=True))
-    result = {
-        "loss": float(solution.loss),
-        "penalty": float(solution.penalty),
-        "gap": float(solution.gap),
-        "tolerance": float(solution.goal),
-        "converged": bool(solution.converged),
-        "status": str(solution.status),
-        "iterations": int(solution.iterations),
-        "method": str(solution.method),
-    }
-    records = per_target(targets, solution)
-    uniform = combined_loss(config.combine, records, [target.uniform_loss for target in targets])
-    print(render(config, targets, weights, uniform, result, records))
-    if left_out:
-        print(f"left out (allowed = false in {config.sources_info}): {', '.join(left_out)}")
-    if any((target.table.logp_NxK > 0).any() for target in targets):
-        print("note: some log-likelihoods are above 0, which densities may be and probabilities may not")
-    if not solution.converged:
-        print("error: the gap is above the tolerance, so no weights were written", file=sys.stderr)
-        raise SystemExit(1)
-    paths = [str(target.path) for target in targets]
-    several = len(targets) > 1
-    record = {
-        "schema_version": 1,
-        "experiment": "weights_from_file",
-        "seeds": [],  # nothing here is random
-        "config": dataclasses.asdict(config)
-        | {"log_likelihoods": paths if several else paths[0], "out": str(config.out)}
-        | {"sources_info": str(config.sources_info) if config.sources_info else None},
-        **provenance("mixmin_jax", "jax", "numpy", "pyarrow"),
-        "unit": targets[0].unit,
-        "mixmin": result,
-        "arms": {
-            "mixmin": {"loss": result["loss"], "weights": weights},
-            "uniform": {"loss": uniform, "weights": dict.fromkeys(sources, 1 / len(sources))},
-        },
-        "data_sets": [file_record("log-likelihoods", target.path, target.counts) for target in targets],
-        **({"targets": records} if several else targets[0].record()),
-        "source_notes": as_record(notes),
-    }
-    write_json(config.out / "metrics.json", record)
-    write_json(config.out / "weights.json", {"mixmin": weights} | ({"sources": as_record(notes)} if notes else {}))
+    with claimed_folder(config.out, RESULTS, config.overwrite):
+        try:
+            solution = solve(objective, **options)
+        except NotConverged as error:
+            solution = error.solution
+        for name in RESULTS if not solution.converged else ("weights.json",):
+            # only now, as a run that is stopped leaves all as it was; old results are never taken for those of this run
+            (config.out / name).unlink(missing_ok=True)
+        weights = dict(zip(sources, np.asarray(solution.weights, np.float64).tolist(), strict=True))
+        result = {
+            "loss": float(solution.loss),
+            "penalty": float(solution.penalty),
+            "gap": float(solution.gap),
+            "tolerance": float(solution.goal),
+            "converged": bool(solution.converged),
+            "status": str(solution.status),
+            "iterations": int(solution.iterations),
+            "method": str(solution.method),
+        }
+        records = per_target(targets, solution)
+        uniform = combined_loss(config.combine, records, [target.uniform_loss for target in targets])
+        print(render(config, targets, weights, uniform, result, records))
+        if left_out:
+            print(f"left out (allowed = false in {config.sources_info}): {', '.join(left_out)}")
+        if any((target.table.logp_NxK > 0).any() for target in targets):
+            print("note: some log-likelihoods are above 0, which densities may be and probabilities may not")
+        if not solution.converged:
+            print("error: the gap is above the tolerance, so no weights were written", file=sys.stderr)
+            raise SystemExit(1)
+        paths = [str(target.path) for target in targets]
+        several = len(targets) > 1
+        record = {
+            "schema_version": 1,
+            "experiment": "weights_from_file",
+            "seeds": [],  # nothing here is random
+            "config": dataclasses.asdict(config)
+            | {"log_likelihoods": paths if several else paths[0], "out": str(config.out)}
+            | {"sources_info": str(config.sources_info) if config.sources_info else None},
+            **provenance("mixmin_jax", "jax", "numpy", "pyarrow"),
+            "unit": targets[0].unit,
+            "mixmin": result,
+            "arms": {
+                "mixmin": {"loss": result["loss"], "weights": weights},
+                "uniform": {"loss": uniform, "weights": dict.fromkeys(sources, 1 / len(sources))},
+            },
+            "data_sets": [file_record("log-likelihoods", target.path, target.counts) for target in targets],
+            **({"targets": records} if several else targets[0].record()),
+            "source_notes": as_record(notes),
+        }
+        write_json(config.out / "metrics.json", record)
+        write_json(config.out / "weights.json", {"mixmin": weights} | ({"sources": as_record(notes)} if notes else {}))
 
 
 def per_target(targets: list[Target], solution: Solution) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Experiments as processes on tiny data, killed and gone on with, and what of their results must be the same."""
 
+import contextlib
 import csv
+import errno
 import json
 import os
 import random
@@ -16,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
+SECONDS = 600  # that anything may take here, on a busy machine too
 # What two runs of one commit may differ in: what was timed, when, where, and how the command was written.
 MAY_DIFFER = {
     "seconds",  # of stages; of the mixtraining experiments' runs, from the times of steps that were measured
@@ -32,7 +35,7 @@ class Experiment(NamedTuple):
 
     module: str
     options: tuple[str, ...]
-    report: str  # the module that writes reports again
+    report: str | None  # the module that writes reports again, which may hold times; None: they hold none
     kinds: dict[str, str]  # kind of stages -> pattern of their names
 
 
@@ -77,9 +80,13 @@ def molecule_mixture(folder, learner="mlp"):
     given = {"assays": folder / "table.csv", "num-targets": 1, "seeds": 1, "numbers-of-sources": 2}
     given |= {"random-mixtures": 3, "min-positives": 10, "min-test-positives": 5, "bits": 64, "learner": learner}
     given |= {"mlp.hidden": 4, "mlp.epochs": 20, "mlp.batch-size": 64, "max-bytes": 40_000}
-    given |= {"trees.rounds": 3, "trees.depth": 2}
+    given |= {"trees.rounds": 60, "trees.depth": 2}  # so that each model's end is due for a checkpoint
     kinds = {"proxies": "(proxies|random).*fold", "solve": "weights", "training": "arms"}
     return Experiment("experiments.molecule_mixture", options(given), "experiments.molecule_mixture_report", kinds)
+
+
+def molecule_mixture_trees(folder):
+    return molecule_mixture(folder, "trees")
 
 
 def image_mixtraining(folder):
@@ -89,6 +96,23 @@ def image_mixtraining(folder):
     given |= {"checkpoints": 3}
     kinds = {"training": "(sl|ssl_then_sl|mixtraining)-"}
     return Experiment("experiments.image_mixtraining", options(given), "experiments.mixtraining_report", kinds)
+
+
+def image_mixtraining_tune(folder):
+    """Two rounds of halving for each arm, then its run."""
+    del folder
+    given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 4, "sl-epochs": 4, "batch-size": 16, "patch-size": 4}
+    given |= {"checkpoints": 0, "no-matched": True, "tune": True, "tune-trials": 4}
+    kinds = {"search": "tune-", "training": "(sl|ssl_then_sl|mixtraining)-"}
+    return Experiment("experiments.image_mixtraining", options(given), "experiments.mixtraining_report", kinds)
+
+
+def image_mixtraining_variants(folder):
+    del folder
+    given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 6, "sl-epochs": 6, "batch-size": 16, "patch-size": 4}
+    given |= {"changes": "joint"}
+    kinds = {"base": "(mixtraining|ssl_then_sl)-seed", "variants": "joint-"}
+    return Experiment("experiments.image_mixtraining_variants", options(given), None, kinds)
 
 
 def text_mixtraining(folder):
@@ -118,14 +142,15 @@ def mixed_mixtraining(folder):
 
 
 def options(given):
-    """Words of a command line; a value without a name goes with the option before."""
-    return tuple(str(word) for name, value in given.items() for word in (f"--{name}", value) if word != "--")
+    """Words of a command line; a value without a name goes with the option before, and True is no word."""
+    words = (word for name, value in given.items() for word in (f"--{name}", value))
+    return tuple(str(word) for word in words if word != "--" and word is not True)
 
 
 class Runs:
     """Starts an experiment in processes that share one cache of compiled programs."""
 
-    def __init__(self, experiment, cache, checkpoint_every=50):
+    def __init__(self, experiment, cache, checkpoint_every=50, optimised=False):
         self.experiment, self.checkpoint_every = experiment, checkpoint_every
         self.environment = os.environ | {
             "PYTHONPATH": str(ROOT),
@@ -133,7 +158,7 @@ class Runs:
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles faster
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0" if optimised else "1",  # compiles faster without
         }
 
     def start(self, out, *more, limits="true"):
@@ -151,7 +176,7 @@ class Runs:
     def finish(self, out, *more, status=0, limits="true"):
         """Run to the end; what it printed on stderr, in lines."""
         before = len(told(out))
-        ended = self.start(out, *more, limits=limits).wait(600)
+        ended = self.start(out, *more, limits=limits).wait(SECONDS)
         lines = told(out)[before:]
         assert ended == status, (ended, lines)
         return lines
@@ -159,11 +184,44 @@ class Runs:
     def end(self, out, until, number=signal.SIGKILL):
         """Go on until `until()`, send the signal, wait: the exit status (0: it had ended), and what was printed."""
         before = len(told(out))
-        with self.start(out, "--resume") as running:
-            while running.poll() is None and not until():
-                time.sleep(0.002)
+        with self._running(out) as running:
+            wait_for(lambda: running.poll() is not None or until())
             running.send_signal(number)
             return running.wait(60), told(out)[before:]
+
+    def kill_in(self, out, line, name, share):
+        """Go on, and kill it in an unfinished stage of `line` (or the report) when that share of its time has gone by.
+
+        However fast the run is, it is in that stage: named pipes stand where it looks for the stage's product and where
+        it writes it, and opening one waits for its other end.
+        """
+        entrance = product_of(out, line.names[-2] if name == "report" else name)
+        entrance.parent.mkdir(parents=True, exist_ok=True)
+        if not (out / "config.json").exists():  # else stages are nobody's, and the folder is refused
+            shutil.copy(line.whole / "config.json", out)
+        os.mkfifo(entrance)
+        with self._running(out) as running:
+            writer = wait_for(lambda: running.poll() is not None or writer_of(entrance))
+            assert running.poll() is None, told(out)
+            last = out / "status.json" if name == "report" else entrance
+            exit_ = last.with_name(f".{last.name}.{running.pid}.partial")
+            os.mkfifo(exit_)  # only now, as a run removes such files when it begins
+            entrance.unlink()
+            os.close(writer)  # the run has read an empty product, and makes it again
+            if name == "report":
+                wait_for(lambda: running.poll() is not None or entrance.exists())
+            time.sleep(share * line.seconds[name])
+            running.kill()
+            assert running.wait(60) == -signal.SIGKILL
+            exit_.unlink()
+
+    @contextlib.contextmanager
+    def _running(self, out):
+        with self.start(out, "--resume") as running:
+            try:
+                yield running
+            finally:
+                running.kill()  # what failed here is to be told, not waited for
 
 
 class Timeline:
@@ -171,7 +229,7 @@ class Timeline:
 
     def __init__(self, whole, kinds):
         files = sorted((whole / "stages").glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
-        self._kinds, self.seconds = kinds, {}
+        self.whole, self._kinds, self.seconds = whole, kinds, {}
         for path in files:
             with np.load(path) as file:
                 self.seconds[path.name.removesuffix(".npz")] = json.loads(str(file["record"]))["seconds"]
@@ -180,6 +238,11 @@ class Timeline:
 
     def kind(self, name):
         return next((kind for kind, pattern in self._kinds.items() if re.match(pattern, name)), name)
+
+    def kinds(self):
+        """The kinds by their last stages: however a stage of each is chosen, those of the next are not all over."""
+        last = {self.kind(name): place for place, name in enumerate(self.names)}
+        return sorted([*self._kinds, "report"], key=last.__getitem__)
 
     def left(self, out, kind):
         """The stages of a kind that a run has not finished."""
@@ -201,9 +264,31 @@ class Timeline:
         return passed
 
 
+def wait_for(what):
+    """Until there is what it gives; fails when that takes too long."""
+    give_up = time.monotonic() + SECONDS
+    while not (found := what()):
+        assert time.monotonic() < give_up
+        time.sleep(0.002)
+    return found
+
+
+def writer_of(pipe):
+    """A named pipe, opened to write, if a process waits to read it; else None."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        assert error.errno == errno.ENXIO
+        return None
+
+
 def told(out):
     log = out.with_suffix(".log")
     return log.read_text().splitlines() if log.exists() else []
+
+
+def product_of(out, stage):
+    return out / "stages" / f"{stage}.npz"
 
 
 def finished(out):
@@ -250,7 +335,8 @@ def with_neutral_times(out, report, environment):
     shutil.copytree(out, copy, ignore=shutil.ignore_patterns("stages"))
     for path in copy.rglob("metrics.json"):
         path.write_text(json.dumps(replaced(json.loads(path.read_text()))))
-    subprocess.run([sys.executable, "-m", report, "--results", str(copy)], env=environment, check=True)
+    if report:
+        subprocess.run([sys.executable, "-m", report, "--results", str(copy)], env=environment, check=True)
     return copy
 
 

@@ -40,19 +40,26 @@ def test_a_killed_and_stopped_run_goes_on_to_the_same_results(text, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "kills"),
+    ("name", "kills", "optimised"),
     [
-        ("text_mixture", 20),
-        ("molecule_mixture", 6),
-        ("image_mixtraining", 4),
-        ("text_mixtraining", 4),
-        ("mixed_mixtraining", 6),
+        ("text_mixture", 20, False),
+        ("molecule_mixture", 6, False),
+        ("molecule_mixture", 4, True),  # the one that compiles fastest
+        ("molecule_mixture_trees", 4, False),
+        ("image_mixtraining", 4, False),
+        ("image_mixtraining_tune", 4, False),
+        ("image_mixtraining_variants", 4, False),
+        ("text_mixtraining", 4, False),
+        ("mixed_mixtraining", 6, False),
     ],
 )
-def test_kills_at_random_moments_change_no_number(name, kills, tmp_path):
-    """Kills go round the kinds of stages; the stage of a kind and the moment in it are drawn."""
-    runs, rng = Runs(getattr(killed_runs, name)(tmp_path / "data"), tmp_path / "cache"), random.Random(name)
-    whole, kinds = tmp_path / "whole", [*runs.experiment.kinds, "report"]
+def test_kills_at_random_moments_change_no_number(name, kills, optimised, tmp_path):
+    """Kills go round the kinds of stages; the stage of a kind and the moment in it are drawn.
+
+    Every other run is killed in those stages for certain, the others where the clock says, which runs differ from.
+    """
+    experiment, rng = getattr(killed_runs, name)(tmp_path / "data"), random.Random(name)
+    runs, whole = Runs(experiment, tmp_path / "cache", optimised=optimised), tmp_path / "whole"
 
     def neutral(out):
         return with_neutral_times(out, runs.experiment.report, runs.environment)
@@ -64,19 +71,25 @@ def test_kills_at_random_moments_change_no_number(name, kills, tmp_path):
     line, hit, number = Timeline(whole, runs.experiment.kinds), collections.Counter(), 0
     while hit.total() < kills:
         number += 1
+        assert number <= kills, f"runs end before they are killed: {dict(hit)}"
         out = tmp_path / f"killed-{number}"
-        for kind in kinds:
+        for kind in line.kinds():
             if stages := line.left(out, kind):
-                status, _ = runs.end(out, line.moment(out, rng.choice(stages), rng.random()))
-                if status == 0:  # it had ended
-                    break
-                assert status == -signal.SIGKILL
+                stage, share = rng.choice(stages), rng.random()
+                if number % 2:
+                    runs.kill_in(out, line, stage, share)
+                    assert line.reached(out) == kind
+                else:
+                    status, _ = runs.end(out, line.moment(out, stage, share))
+                    if status == 0:  # it had ended
+                        break
+                    assert status == -signal.SIGKILL
                 hit[line.reached(out)] += 1
         runs.finish(out, "--resume")
         assert "Traceback" not in "\n".join(told(out))
         assert_same(neutral(out), expected)
     print(name, dict(hit))
-    assert set(kinds) <= set(hit)
+    assert set(line.kinds()) <= set(hit)
 
 
 @pytest.mark.slow
@@ -118,10 +131,11 @@ def test_a_damaged_checkpoint_is_told_of_and_changes_no_number(text, stopped, da
 
 
 def mounted(folder, *options):
-    """A file system in memory, or a skip where mounting is not allowed."""
+    """A file system mounted there, or a skip where that is not permitted."""
     folder.mkdir(exist_ok=True)
-    if subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
-        pytest.skip("mount is not allowed here")
+    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs permission to mount a file system: {' '.join(done.stderr.split())}")
 
 
 @pytest.mark.slow

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from experiments import folder_lock
 from experiments import run_folder as run_folder_module
 from experiments.interruption import Interrupted
 from experiments.run_folder import run_folder
-from experiments.run_options import RunOptions
+from experiments.run_options import ManyModelsOptions, RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
@@ -124,7 +125,7 @@ def test_a_lock_that_cannot_be_had_is_one_error_that_names_the_folder(tmp_path, 
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(run_folder_module.fcntl, "flock", flock)
+    monkeypatch.setattr(folder_lock.fcntl, "flock", flock)
     with pytest.raises(InputError, match=re.escape(f"--out {tmp_path} {message}")):
         run(tmp_path)
 
@@ -218,6 +219,20 @@ def run_until_signal(out, number):
     with run_folder(RunOptions(out), CONFIG, RESULTS):
         os.kill(os.getpid(), number)
         pytest.fail("the signal came later")
+
+
+def test_processes_compare_all_that_must_be_the_same(tmp_path, monkeypatch):
+    """Where devices or tokens differ they would compile different programs, and wait for each other."""
+    compared = []
+    monkeypatch.setattr(run_folder_module, "check_same", lambda described: compared.append(json.dumps(described)))
+    given = [{}, {"mesh_source": 2}, {"mesh_data": 2}, {"checkpoint_every": 7}, {"resume": True}]
+    for options in given:
+        with run_folder(ManyModelsOptions(tmp_path, **options), CONFIG, RESULTS):
+            pass
+    run(tmp_path / "other")
+    assert len({*compared}) == len(given) + 1
+    with run_folder(ManyModelsOptions(tmp_path, coordinator="a:1", num_processes=1, process_id=0), CONFIG, RESULTS):
+        assert compared[-1] == compared[0]
 
 
 def test_options_that_contradict_each_other_are_refused():

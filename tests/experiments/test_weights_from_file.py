@@ -1,7 +1,9 @@
 import csv
 import json
 import math
+import multiprocessing
 import os
+import signal
 import sys
 import types
 
@@ -10,9 +12,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from experiments import weights_from_file
+from experiments import folder_lock, weights_from_file
 from experiments.command_line import run
+from experiments.folder_lock import LOCK, claimed_folder
+from experiments.run_folder import run_folder
+from experiments.run_options import RunOptions
 from mixmin_jax import NotConverged, cross_entropy, solve, weighted_sum, worst_case
+from mixmin_jax.errors import InputError
 
 SOURCES = ("code", "math", "news")
 
@@ -154,6 +160,68 @@ def test_results_are_refused_unless_overwritten(tmp_path, cli, logp_NxK):
     assert again.status == 2 and "already holds results" in again.stderr and again.weights == first.weights
     assert cli(path, "--upper-bounds", "code=0.1", "--overwrite").weights["mixmin"]["code"] <= 0.1
     assert sorted(os.listdir(tmp_path / "out")) == ["metrics.json", "weights.json"]  # no partial file stays
+
+
+def _hold(out, started, end):
+    with claimed_folder(out, weights_from_file.RESULTS, overwrite=False):
+        started.set()
+        end.wait(60)
+
+
+@pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
+def test_a_second_run_is_refused_while_the_first_lives(tmp_path, cli, logp_NxK, how_it_ends):
+    path, out = write(tmp_path / "scores.npz", logp_NxK), tmp_path / "out"
+    spawn = multiprocessing.get_context("spawn")
+    started, end = spawn.Event(), spawn.Event()
+    first = spawn.Process(target=_hold, args=(out, started, end))
+    first.start()
+    try:
+        assert started.wait(60)
+        for options in ((), ("--overwrite",)):
+            assert_refused(cli(path, *options), out, f"written to by another run (process {first.pid} on ")
+        if how_it_ends is None:
+            end.set()
+        else:
+            os.kill(first.pid, how_it_ends)
+        first.join(60)
+        assert (out / LOCK).exists() == (how_it_ends is not None)
+        assert cli(path).status == 0  # a dead process holds no lock
+        assert sorted(os.listdir(out)) == ["metrics.json", "weights.json"]
+    finally:
+        first.kill()
+        first.join()
+        first.close()
+
+
+def test_experiments_with_stages_and_without_keep_each_other_out(tmp_path, cli, logp_NxK):
+    path, out = write(tmp_path / "scores.npz", logp_NxK), tmp_path / "out"
+    with run_folder(RunOptions(out), {}, ()):
+        assert_refused(cli(path), out, "written to by another run")
+    with (
+        claimed_folder(out, (), overwrite=False),
+        pytest.raises(InputError, match="written to by another run"),
+        run_folder(RunOptions(out, resume=True), {}, ()),
+    ):
+        pytest.fail("it was let in")
+    with run_folder(RunOptions(out, resume=True), {}, ()):
+        pass
+
+
+def test_a_lock_that_was_removed_before_it_was_had_is_none(tmp_path, monkeypatch):
+    """As when its holder ends between another run's opening of the file and its locking it."""
+    flock, path = folder_lock.fcntl.flock, tmp_path / LOCK
+
+    def late(file, kind):
+        if path.exists():
+            path.unlink()
+            path.touch()
+            monkeypatch.setattr(folder_lock.fcntl, "flock", flock)
+        flock(file, kind)
+
+    monkeypatch.setattr(folder_lock.fcntl, "flock", late)
+    with claimed_folder(tmp_path, (), overwrite=False):
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+    assert not path.exists()
 
 
 def test_weights_that_did_not_converge_are_not_written(tmp_path, cli, logp_NxK, monkeypatch):
