@@ -110,7 +110,7 @@ def _model_of(problem, point, part=None, m=None):
     """What finds the minimum of the model over m sources, or all; of the rows of a part alone, a rough one."""
 
     def minimum():
-        columns_M = _foremost(problem, point, m or point.weights.size)
+        columns_M = slice(None) if m is None else _foremost(problem, point, m)
         w_M = point.weights[columns_M]
         curvature_MxM = (part or problem.f).curvature_among(columns_M, w_M)
         if part is not None:  # hess f . w = -grad f tells how much of it is missing where few rows need a source

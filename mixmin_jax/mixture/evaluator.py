@@ -124,7 +124,7 @@ class Likelihoods:
         value, curvature_KxK = self._sum(w_K, block)
         return value, -(curvature_KxK @ w_K), curvature_KxK  # f is homogeneous: grad f = - hess f . w
 
-    def curvature_among(self, columns_M: Int[Array, " M"], w_M: Float[Array, " M"]) -> Float[Array, "M M"]:
+    def curvature_among(self, columns_M: Int[Array, " M"] | slice, w_M: Float[Array, " M"]) -> Float[Array, "M M"]:
         """The Hessian among M sources that hold all weight; without what rounding takes from sums over blocks."""
 
         def add(curvature_MxM, rows):
