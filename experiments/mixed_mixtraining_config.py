@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from experiments.mixtraining_config import Variant
+from experiments.mixtraining_config import SslView, Variant
 from experiments.run_options import ManyModelsOptions
 from experiments.text_mixtraining import TextSize
 from mixmin_jax.errors import InputError
@@ -70,6 +70,9 @@ class MixedMixTraining(ManyModelsOptions):
     joint: Variant = "visible"
     """What the encoder sees in a joint step: the visible tokens, all positions with a mask token, or both objectives'
     inputs in two passes (the reference)."""
+    ssl_sees: SslView = "visible"
+    """What the encoder sees in an SSL step: the visible tokens (a masked autoencoder), or all positions with a mask
+    token (masked language modelling, as in BERT)."""
     ssl_mask: float = 0.5
     """Share of the bytes hidden in an SSL step."""
     joint_mask: float = 0.5

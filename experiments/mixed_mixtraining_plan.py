@@ -75,13 +75,17 @@ class Plan:
     @property
     def learner(self) -> Learner:
         """Of SSL and SL steps."""
-        return _learner(self.model, self.config.ssl_mask, False, False)
+        return _learner(self.model, self.config.ssl_mask, self.config.ssl_sees == "all_tokens", False)
 
     @property
     def joint(self) -> dict[str, Any]:
         """What tells `train` and `step_flops` how joint steps go."""
-        learner = _learner(self.model, self.config.joint_mask, self.config.joint == "all_tokens", True)
-        return {"joint": learner, "two_passes": self.config.joint == "two_passes"}
+        two_passes = self.config.joint == "two_passes"  # an SSL step and an SL step, then
+        seen = self.config.ssl_sees if two_passes else self.config.joint
+        return {
+            "joint": _learner(self.model, self.config.joint_mask, seen == "all_tokens", True),
+            "two_passes": two_passes,
+        }
 
     @property
     def judges(self) -> tuple[Learner, ...]:

@@ -37,6 +37,7 @@ QUESTIONS = {  # arms by what a verdict against them answers
     "Are joint steps worth it?": (CONVENTIONAL,),
     "Is self-supervision worth it?": ("sl_matched", "sl"),
 }
+HIDING = {"visible": "", "all_tokens": " behind mask tokens", "two_passes": " in the first of two passes"}
 FEW_LABELS = 100  # fewer labelled windows in all than this are few to fit weights on
 CHEAP_EPOCHS = 4  # up to about here a repeated token is worth almost a new one (Muennighoff et al., arXiv:2305.16264)
 
@@ -208,7 +209,8 @@ def _compared(metrics: Metrics) -> str:
         f" optimiser and initial parameters. Those with joint steps have one schedule: {steps['ssl']} SSL steps,"
         f" {steps['joint']} joint and {steps['sl']} SL ones, {config['ssl_batch_size']} windows of sources and"
         f" {config['batch_size']} labelled ones of each task in a joint step, which the encoder reads together."
-        f"{conventional} SSL hides {config['ssl_mask']:.0%} of the bytes, a joint step {config['joint_mask']:.0%}."
+        f"{conventional} SSL hides {config['ssl_mask']:.0%} of the bytes{HIDING[config.get('ssl_sees', 'visible')]}, a"
+        f" joint step {config['joint_mask']:.0%}{HIDING[config['joint']]}."
         f" Peak learning rates: {config['learning_rate']:g} in SSL and joint steps, {config['sl_learning_rate']:g} in"
         " SL steps, in all arms. Nothing was searched for, and no document that is tested on is read in training or in"
         " choosing weights.\n\n" + md.table(["arm", "what self-supervision reads"], rows)

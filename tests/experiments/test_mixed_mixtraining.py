@@ -194,6 +194,13 @@ def test_the_conventional_arm_has_the_mixture_and_the_flops_of_mixmin_without_a_
     assert drawn_K[2:].tolist() == [0, 0]
 
 
+def test_ssl_steps_that_see_mask_tokens_cost_more_and_are_another_run(plan, config):
+    other = dataclasses.replace(plan, config=dataclasses.replace(config, ssl_sees="all_tokens"))
+    assert other.step_flops["ssl"] > 1.1 * plan.step_flops["ssl"]
+    assert [other.step_flops[phase] for phase in ("joint", "sl")] == [plan.step_flops[p] for p in ("joint", "sl")]
+    assert other.identity == plan.identity | {"ssl_sees": "all_tokens"} and "ssl_sees" not in plan.identity
+
+
 def test_weights_are_part_of_what_each_arm_with_a_mixture_is_made_from(plan, monkeypatch):
     inputs = {}
 
