@@ -114,7 +114,7 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
     fetch = image_fetch(config.batch_size, padding, natural if config.flip is None else config.flip)
     records = image_records(images, config.dataset, config.image_size)
     domain = image_domain(images, model, config.model, fetch, config.validation_fraction, records)
-    return domain, reconstructions(model, images.test, "mixtraining")
+    return domain, reconstructions(model, images.test, "mixtraining", config.ssl_sees == "all_tokens")
 
 
 def main(config: ImageMixTraining) -> None:

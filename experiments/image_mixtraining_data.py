@@ -107,8 +107,13 @@ def linear_on_pixels(train: Labels, test: Labels) -> dict[str, float]:
     return {"logistic regression on pixels": float(model.score(flat(test), test.labels_N))}
 
 
-def reconstructions(model: VisionConfig, images: ImageSet, arm: str) -> Callable[[Any, float], dict[str, np.ndarray]]:
-    """What goes into reconstructions.npz, made from the parameters of `arm`: test images, evenly over the set."""
+def reconstructions(
+    model: VisionConfig, images: ImageSet, arm: str, mask_tokens: bool = False
+) -> Callable[[Any, float], dict[str, np.ndarray]]:
+    """What goes into reconstructions.npz, made from the parameters of `arm`: test images, evenly over the set.
+
+    `mask_tokens`: as the SSL steps had it.
+    """
     rows = np.linspace(0, images.num_images - 1, min(SHOWN, images.num_images)).astype(int)
     original = jnp.asarray(images.images_NxHxWxC[rows])
 
@@ -118,7 +123,7 @@ def reconstructions(model: VisionConfig, images: ImageSet, arm: str) -> Callable
         return {
             "original_ExHxWxC": original,
             "masked_ExHxWxC": grey_out(model, original, view),
-            "reconstructed_ExHxWxC": reconstruct(model, params, original, view),
+            "reconstructed_ExHxWxC": reconstruct(model, params, original, view, mask_tokens),
         }
 
     def made(params: Any, mask_ratio: float) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from experiments.mixtraining_config import Variant
+from experiments.mixtraining_config import SslView, Variant
 from experiments.run_options import ManyModelsOptions
 from experiments.text_mixtraining import TextSize
 from mixmin_jax.errors import InputError
@@ -70,6 +70,9 @@ class MixedMixTraining(ManyModelsOptions):
     joint: Variant = "visible"
     """What the encoder sees in a joint step: the visible tokens, all positions with a mask token, or both objectives'
     inputs in two passes (the reference)."""
+    ssl_sees: SslView = "visible"
+    """What the encoder sees in an SSL step: the visible tokens (a masked autoencoder), or all positions with a mask
+    token (masked language modelling, as in BERT)."""
     ssl_mask: float = 0.5
     """Share of the bytes hidden in an SSL step."""
     joint_mask: float = 0.5
@@ -110,7 +113,10 @@ class MixedMixTraining(ManyModelsOptions):
         if not 0 < self.test_fraction < 1:
             raise InputError(f"--test-fraction must lie between 0 and 1, not {self.test_fraction}")
         if self.schedule().joint_epochs == 0:
-            raise InputError(f"--mix-ratio {self.mix_ratio} makes no joint step: raise it, or the steps")
+            raise InputError(
+                f"--mix-ratio {self.mix_ratio} makes no joint step: raise it, or the steps (mixmin_ssl_then_sl is the"
+                " arm without any)"
+            )
         self.check_batches(
             proxy__batch_size=self.proxy.batch_size, ssl_batch_size=self.ssl_batch_size, batch_size=self.batch_size
         )
@@ -130,7 +136,7 @@ class MixedMixTraining(ManyModelsOptions):
         return OptimizerSettings(weight_decay=self.weight_decay)
 
     def schedule(self) -> Schedule:
-        """That of the arms with self-supervision, in epochs of one step."""
+        """That of the arms with joint steps, in epochs of one step."""
         end = self.alpha_start if self.alpha == "constant" else self.alpha_end
         return Schedule(
             self.ssl_steps,

@@ -32,6 +32,7 @@ from mixmin_jax.data.documents import Corpus
 from mixmin_jax.data.mixing import make_plan as plan_draws
 from mixmin_jax.data.source_notes import SourceNote
 from mixmin_jax.data.tokens import TokenStore, build_store
+from mixmin_jax.errors import InputError
 from mixmin_jax.markdown import plural, share_of, si_count
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.training.language_model import num_parameters
@@ -39,8 +40,10 @@ from mixmin_jax.training.learners import text_learner
 from mixmin_jax.training.mixtraining import Fetch, Labelled, Learner, step_flops
 from mixmin_jax.training.schedule import SL, Phase, StepPlan, matched, phase_steps, total_flops
 
-MIXTURES = ("natural", "uniform", "mixmin")  # arms whose self-supervision reads the sources
-SSL_ARMS = ("target_text", *MIXTURES)
+MIXTURES = ("natural", "uniform", "mixmin")  # arms with a mixture of their own, that self-supervision reads
+CONVENTIONAL = "mixmin_ssl_then_sl"  # the mixture of `mixmin`, without joint steps
+JOINT_ARMS = ("target_text", *MIXTURES)
+SSL_ARMS = (*JOINT_ARMS[:-1], CONVENTIONAL, "mixmin")
 ARMS = ("sl", "sl_matched", *SSL_ARMS)  # the order of every report
 
 
@@ -72,13 +75,17 @@ class Plan:
     @property
     def learner(self) -> Learner:
         """Of SSL and SL steps."""
-        return _learner(self.model, self.config.ssl_mask, False, False)
+        return _learner(self.model, self.config.ssl_mask, self.config.ssl_sees == "all_tokens", False)
 
     @property
     def joint(self) -> dict[str, Any]:
         """What tells `train` and `step_flops` how joint steps go."""
-        learner = _learner(self.model, self.config.joint_mask, self.config.joint == "all_tokens", True)
-        return {"joint": learner, "two_passes": self.config.joint == "two_passes"}
+        two_passes = self.config.joint == "two_passes"  # an SSL step and an SL step, then
+        seen = self.config.ssl_sees if two_passes else self.config.joint
+        return {
+            "joint": _learner(self.model, self.config.joint_mask, seen == "all_tokens", True),
+            "two_passes": two_passes,
+        }
 
     @property
     def judges(self) -> tuple[Learner, ...]:
@@ -97,32 +104,39 @@ class Plan:
         return mixed_fetch(self.config.batch_size, self.config.ssl_batch_size, self.config.length)
 
     def data(self, arm: str, weights_K: np.ndarray, examples: tuple[Labels, ...], seed: int) -> tuple[Any, ...]:
-        """What `fetch` is given; the sources have `weights_K`, which counts in the arms of MIXTURES only."""
+        """What `fetch` is given; the sources have `weights_K`, which counts where `mixture_of` the arm is one."""
         store = with_target(self.sources, as_documents(examples), self.config.length)
         weights = np.append(weights_K, 0.0)
         if arm == "target_text":
             weights = np.append(np.zeros(len(weights_K)), 1.0)
         order_key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
-        draws = plan_draws(order_key, weights, store.windows_K, self.num_draws)
+        draws = plan_draws(order_key, weights, store.windows_K, self.num_draws(arm))
         tasks = tuple(Labelled(task.inputs, jnp.asarray(task.labels_N)) for task in examples)
         return data_key, draws, *device_store(store), tasks
 
-    @property
-    def num_draws(self) -> int:
-        """Windows that self-supervision sees in all."""
-        return int((self.steps("mixmin").phase != SL).sum()) * self.config.ssl_batch_size
+    def num_draws(self, arm: str) -> int:
+        """Windows that self-supervision sees in all; where there is none, those of `mixmin`, for none to be read."""
+        steps = self.steps(arm if arm in SSL_ARMS else "mixmin")
+        return int((steps.phase != SL).sum()) * self.config.ssl_batch_size
 
     def steps(self, arm: str) -> StepPlan:
-        """The same for all arms with self-supervision; `sl` has all their steps with labels, `sl_matched` their FLOPs.
+        """The steps of an arm, with a schedule's epochs as steps.
 
-        A schedule's epochs are steps here.
+        Those of JOINT_ARMS are the same; `sl` has all their steps with labels, `sl_matched` their FLOPs.  CONVENTIONAL
+        has their FLOPs as well, by SSL and then SL steps in the proportion that the schedule joins them from.
         """
         schedule = self.config.schedule()
-        if arm in SSL_ARMS:
+        if arm in JOINT_ARMS:
             return schedule.plan(1)
         segments: Any = [("sl", self.config.sl_steps)]
-        if arm == "sl_matched":
-            segments = matched(segments, 1, self.step_flops, total_flops(schedule.plan(1), self.step_flops))
+        if arm == CONVENTIONAL:
+            segments = dataclasses.replace(schedule, mix_ratio=0.0).segments()
+        if arm != "sl":
+            budget = total_flops(schedule.plan(1), self.step_flops)
+            try:
+                segments = matched(segments, 1, self.step_flops, budget)
+            except InputError as error:
+                raise InputError(f"matched compute, {arm}: {error}; raise --ssl-steps or --sl-steps") from error
         return schedule.plan(1, segments)
 
     # Costs in FLOPs -----------------------------------------------------------------------------------------------
@@ -160,6 +174,11 @@ class Plan:
             "data": self.source_inputs["sources"],
             "tasks": [{corpus.name: corpus.fingerprint for corpus in task.corpora} for task in self.tasks],
         }
+
+
+def mixture_of(arm: str) -> str | None:
+    """Which of MIXTURES the self-supervision of an arm reads; None: no source."""
+    return "mixmin" if arm == CONVENTIONAL else arm if arm in MIXTURES else None
 
 
 @functools.cache  # the same objects, so that their programs are compiled once
@@ -210,7 +229,7 @@ def describe_plan(plan: Plan) -> str:
     )
     for arm in ARMS:
         steps = ", ".join(f"{count} {phase}" for phase, count in phase_steps(plan.steps(arm)).items() if count)
-        lines.append(f"  {arm:<12} {steps} steps, {si_count(plan.flops(arm))}FLOPs")
+        lines.append(f"  {arm:<18} {steps} steps, {si_count(plan.flops(arm))}FLOPs")
     cost = share_of(plan.proxy_flops / plan.flops("mixmin"), "the FLOPs of one training")
     lines.append(f"The weights of mixmin cost {cost} ({len(plan.names)} proxies) in every seed.")
     lines.append(f"In all {si_count(plan.flops_in_all)}FLOPs.")

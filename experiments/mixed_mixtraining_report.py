@@ -21,20 +21,23 @@ from mixmin_jax.figures import figure_png, gap_figure, loss_figure, weights_figu
 
 Metrics = Mapping[str, Any]
 
-SUBJECT = "mixmin"
+SUBJECT, CONVENTIONAL = "mixmin", "mixmin_ssl_then_sl"
 ARMS = {
     "sl": "labels alone",
     "sl_matched": "labels alone, with the FLOPs of the others by more steps",
     "target_text": "self-supervision on the labelled windows, no source",
     "natural": "sources by their size",
     "uniform": "all sources alike",
+    "mixmin_ssl_then_sl": "sources by MixMin's weights, all SSL steps before the SL ones, with the FLOPs of `mixmin`",
     "mixmin": "sources by MixMin's weights",
 }
 QUESTIONS = {  # arms by what a verdict against them answers
     "Is choosing the mixture worth it?": ("natural", "uniform"),
     "Is text of other origin worth it?": ("target_text",),
+    "Are joint steps worth it?": (CONVENTIONAL,),
     "Is self-supervision worth it?": ("sl_matched", "sl"),
 }
+HIDING = {"visible": "", "all_tokens": " behind mask tokens", "two_passes": " in the first of two passes"}
 FEW_LABELS = 100  # fewer labelled windows in all than this are few to fit weights on
 CHEAP_EPOCHS = 4  # up to about here a repeated token is worth almost a new one (Muennighoff et al., arXiv:2305.16264)
 
@@ -80,15 +83,18 @@ def conclusion(metrics: Metrics) -> str:
         return " ".join(sentences)
     for question, arms in QUESTIONS.items():
         groups: dict[str, list[str]] = {}
-        for arm in arms:
+        for arm in (arm for arm in arms if arm in comparisons):
             groups.setdefault(comparisons[arm]["verdict"], []).append(arm)
+        if not groups:
+            continue  # earlier versions had fewer arms
         words = {"wins": "more accurate than", "ties": "not distinguishable from", "loses": "less accurate than"}
         answers = [f"{words[word]} {_by(metrics, groups[word])}" for word in words if word in groups]
         answer = "yes" if set(groups) == {"wins"} else "no" if set(groups) == {"loses"} else "not shown"
         sentences.append(f"{question} {answer.capitalize()}: it is {md.listing(answers)}.")
     share = metrics["flops"]["proxies"] / metrics["flops"]["arms"][SUBJECT]
     sentences.append(
-        f"Choosing cost {md.share_of(share, 'the FLOPs of one training')} for proxies, which no other arm got."
+        f"Choosing cost {md.share_of(share, 'the FLOPs of one training')} for proxies, which no arm with another"
+        " mixture or none got."
     )
     return " ".join(sentences)
 
@@ -175,7 +181,7 @@ def _cost(metrics: Metrics) -> str:
     flops, training = metrics["flops"], metrics["flops"]["arms"][SUBJECT]
     wall = {arm: metrics["arms"][arm]["wall_seconds"]["mean"] for arm in flops["arms"]}
     costs = [(md.code(arm), count, wall[arm]) for arm, count in flops["arms"].items()]
-    costs.append(("proxies (`mixmin` alone), per seed", flops["proxies"], _proxy_seconds(metrics)))
+    costs.append(("proxies for MixMin's weights, per seed", flops["proxies"], _proxy_seconds(metrics)))
     rows = [[name, md.si_count(count), md.share(count / training), f"{seconds:.0f}"] for name, count, seconds in costs]
     return (
         "FLOPs are the steps of each phase times the cost of one such step. Seconds are those of this run, with"
@@ -191,16 +197,23 @@ def _proxy_seconds(metrics: Metrics) -> float:
 
 def _compared(metrics: Metrics) -> str:
     config, steps = metrics["config"], metrics["arms"][SUBJECT]["steps"]
-    rows = [[md.code(arm), what] for arm, what in ARMS.items()]
+    rows = [[md.code(arm), what] for arm, what in ARMS.items() if arm in metrics["arms"]]
+    conventional = ""
+    if CONVENTIONAL in metrics["arms"]:  # earlier versions had no such arm
+        conventional = (
+            f" {md.code(CONVENTIONAL)} makes no joint step: it spends their FLOPs on SSL and then SL steps,"
+            f" {config['ssl_steps']} of the former to {config['sl_steps']} of the latter, as before some are joined."
+        )
     return (
         f"All arms have the same {md.plural(_num_labels(metrics), 'labelled window')} in a seed, and the same model,"
-        f" optimiser and initial parameters. Those with self-supervision have one schedule: {steps['ssl']} SSL steps,"
+        f" optimiser and initial parameters. Those with joint steps have one schedule: {steps['ssl']} SSL steps,"
         f" {steps['joint']} joint and {steps['sl']} SL ones, {config['ssl_batch_size']} windows of sources and"
-        f" {config['batch_size']} labelled ones of each task in a joint step, which the encoder reads together. SSL"
-        f" hides {config['ssl_mask']:.0%} of the bytes, a joint step {config['joint_mask']:.0%}. Peak learning rates:"
-        f" {config['learning_rate']:g} in SSL and joint steps, {config['sl_learning_rate']:g} in SL steps, in all arms."
-        " Nothing was searched for, and no document that is tested on is read in training or in choosing weights.\n\n"
-        + md.table(["arm", "what self-supervision reads"], rows)
+        f" {config['batch_size']} labelled ones of each task in a joint step, which the encoder reads together."
+        f"{conventional} SSL hides {config['ssl_mask']:.0%} of the bytes{HIDING[config.get('ssl_sees', 'visible')]}, a"
+        f" joint step {config['joint_mask']:.0%}{HIDING[config['joint']]}."
+        f" Peak learning rates: {config['learning_rate']:g} in SSL and joint steps, {config['sl_learning_rate']:g} in"
+        " SL steps, in all arms. Nothing was searched for, and no document that is tested on is read in training or in"
+        " choosing weights.\n\n" + md.table(["arm", "what self-supervision reads"], rows)
     )
 
 

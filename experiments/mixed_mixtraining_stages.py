@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from experiments.certified_weights import TOLERANCE, certified_weights
 from experiments.language_model_stages import score_models, train_models
 from experiments.mixed_mixtraining_data import as_documents, fingerprint_of
-from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, Plan
+from experiments.mixed_mixtraining_plan import ARMS, Plan, mixture_of
 from experiments.mixtraining_domain import Labels, accuracy
 from experiments.mixtraining_trial import loss_curve
 from experiments.processes import several
@@ -121,9 +121,10 @@ def _run(
     plan: Plan, arm: str, seed: int, weights: dict[str, np.ndarray], examples: tuple[Labels, ...], stages: Stages
 ) -> Product:
     """One training, found again if it is there."""
-    weights_K = weights[arm if arm in MIXTURES else "natural"]  # which no other arm draws from
+    mixture = mixture_of(arm)
+    weights_K = weights[mixture or "natural"]  # which arms without a mixture do not draw from
     inputs = {key: value for key, value in plan.identity.items() if key != "seeds"}
-    inputs |= {"arm": arm, "seed": seed, "weights": weights_K.tolist() if arm in MIXTURES else None}
+    inputs |= {"arm": arm, "seed": seed, "weights": weights_K.tolist() if mixture else None}
     return stages.run(
         f"{arm}-seed{seed}",
         inputs,

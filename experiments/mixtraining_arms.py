@@ -86,7 +86,7 @@ class Study:
     def learners(self, settings: ArmSettings, joint: Variant | None = None) -> tuple[Learner, dict[str, Any]]:
         """The learner of SSL and SL steps, and what tells `train` and `step_flops` how joint steps go."""
         joint = joint or self.options.joint
-        learner = self.domain.learner(settings.ssl_mask, False, False)
+        learner = self.domain.learner(settings.ssl_mask, self.options.ssl_sees == "all_tokens", False)
         if joint == "two_passes":  # the reference: an SSL step and an SL step on one batch
             return learner, {"joint": learner, "two_passes": True}
         return learner, {"joint": self.domain.learner(settings.joint_mask, joint == "all_tokens", True)}

@@ -11,6 +11,7 @@ from mixmin_jax.training.schedule import Alpha, Schedule
 
 Arm = Literal["sl", "ssl_then_sl", "mixtraining"]
 Variant = Literal["visible", "all_tokens", "two_passes"]
+SslView = Literal["visible", "all_tokens"]
 ARMS: tuple[Arm, ...] = ("sl", "ssl_then_sl", "mixtraining")
 
 
@@ -72,6 +73,9 @@ class MixTrainingOptions(RunOptions):
     joint: Variant = "visible"
     """What the encoder sees in a joint step: the visible tokens, all positions with a mask token, or both objectives'
     inputs in two passes (the reference)."""
+    ssl_sees: SslView = "visible"
+    """What the encoder sees in an SSL step: the visible tokens (a masked autoencoder), or all positions with a mask
+    token (masked language modelling, as in BERT)."""
     ssl_mask: float = 0.75
     """Share of the tokens hidden in an SSL step."""
     joint_mask: float = 0.5

@@ -95,10 +95,15 @@ class ManyModelsOptions(RunOptions):
 NO_NUMBER = tuple(field.name for field in dataclasses.fields(ManyModelsOptions) if field.name != "on_nonfinite")
 
 
+# Options that earlier versions lacked, at what those did.
+_LATER = {"on_nonfinite": "stop", "ssl_sees": "visible"}
+
+
 def numbers_of(config: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:
     """What of a configuration, as JSON, can change numbers: all but NO_NUMBER and `without`.
 
-    `on_nonfinite` is left out at its default, as it is in runs from before it was there, so that they stay the same.
+    Options of `_LATER` are left out at their defaults, as they are in runs from before they were there, so that those
+    stay the same.
     """
-    left_out = {*NO_NUMBER, *without} | ({"on_nonfinite"} if config["on_nonfinite"] == "stop" else set())
+    left_out = {*NO_NUMBER, *without} | {name for name, before in _LATER.items() if config.get(name) == before}
     return {key: value for key, value in config.items() if key not in left_out}

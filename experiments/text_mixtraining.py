@@ -2,9 +2,10 @@
 
     python -m experiments.text_mixtraining                        demonstration on text that Python carries (minutes)
     python -m experiments.text_mixtraining --sources DIR --out DIR --preset micro --seeds 3 --tune
+    python -m experiments.text_mixtraining --ssl-sees all_tokens --joint all_tokens   masked language modelling, as BERT
 
-MixTraining (Li et al., arXiv:2502.19513) on a transformer over bytes: self-supervision predicts hidden bytes, the
-labels are the sources that windows of text are from.
+MixTraining (Li et al., arXiv:2502.19513) on a transformer over bytes: self-supervision predicts hidden bytes, by
+default from the visible ones alone, and the labels are the sources that windows of text are from.
 """
 
 import dataclasses

@@ -28,18 +28,19 @@ from mixmin_jax.mixtraining_runs import (
     values,
 )
 
+MASK_TOKENS = "all tokens, hidden ones as mask tokens"
 NOUNS = {"images": "image", "text": "text"}
 STEP_KINDS = {
     "ssl": "SSL",
     "ssl_of_ssl_then_sl": "SSL of `ssl_then_sl`, at its own mask",
     "sl": "SL",
     "joint_visible": "joint, visible tokens only",
-    "joint_all_tokens": "joint, all tokens, hidden ones as mask tokens",
+    "joint_all_tokens": f"joint, {MASK_TOKENS}",
     "joint_two_passes": "joint, two passes",
 }
 JOINT_VARIANTS = {
     "visible": "one pass over the visible tokens",
-    "all_tokens": "one pass over all tokens, hidden ones as mask tokens",
+    "all_tokens": f"one pass over {MASK_TOKENS}",
     "two_passes": "two passes, one over the visible and one over all tokens",
 }
 
@@ -184,7 +185,10 @@ def _scored_on(metrics: Metrics) -> str:
 
 
 def _steps(metrics: Metrics) -> str:
-    steps, joint = metrics["steps"], metrics["schedule"]["joint"]
+    steps, joint, unhidden = metrics["steps"], metrics["schedule"]["joint"], _ssl_sees_all_tokens(metrics)
+    passes = JOINT_VARIANTS[joint]
+    if unhidden and joint == "two_passes":
+        passes = "two passes over all tokens, hidden ones as mask tokens in the first"
     sl, used = steps.get("sl"), steps.get(f"joint_{joint}")
     dearer = sl is not None and used is not None and used["ms"] >= sl["ms"]
     rows = []
@@ -192,10 +196,11 @@ def _steps(metrics: Metrics) -> str:
         if step := steps.get(kind):
             relative = [f"{step[key] / sl[key]:.2f}" if sl else "" for key in ("ms", "flops")]
             ms = f"{step['ms']:.3g} ({step['ms_low']:.3g} to {step['ms_high']:.3g})"
+            name += f", {MASK_TOKENS}" * (unhidden and kind.startswith("ssl"))
             rows.append([name, ms, f"{step['flops'] / 1e9:.3g}", *relative])
     return (
         "One batch forward, backward and through the optimiser, the kinds of step in turns: the median, and the range. "
-        f"The joint phase of `mixtraining` here is {JOINT_VARIANTS[joint]}"
+        f"The joint phase of `mixtraining` here is {passes}"
         + (", **a step that takes no less time than a supervised one**" * dearer)
         + ".\n\n"
         + md.table(["step", "ms", "GFLOPs", "ms, relative to SL", "FLOPs, relative to SL"], rows)
@@ -229,11 +234,12 @@ def _compared_with(metrics: Metrics) -> str:
         f"the learning rate {'starts again' if schedule['restart_learning_rate'] else 'carries on'}",
         f"the optimiser's moments {'are forgotten' if schedule['restart_moments'] else 'are kept'}",
     ]
+    sees = f" An SSL step encodes {MASK_TOKENS}." * _ssl_sees_all_tokens(metrics)
     parts = [
         f"`ssl_then_sl`: {md.plural(schedule['ssl_epochs'], 'epoch')} of SSL, then "
         f"{md.plural(schedule['sl_epochs'], 'epoch')} of SL. `sl`: the SL epochs alone. `mixtraining`: a mix ratio of "
         f"{schedule['mix_ratio']:g} turns that share of the epochs of both objectives into joint ones, which minimise "
-        f"alpha L_ssl + (1 - alpha) L_sl (alpha {weight}). At a border of phases {md.listing(border)}. Model, "
+        f"alpha L_ssl + (1 - alpha) L_sl (alpha {weight}).{sees} At a border of phases {md.listing(border)}. Model, "
         "optimiser, data and seeds are the same for all arms. What may differ, empty where an arm has no such steps:",
         _arm_settings(metrics),
         f"**Settings** (chosen on: {md.plain(settings['chosen_on'])}). {md.plain(settings['text'])}",
@@ -251,6 +257,11 @@ def _compared_with(metrics: Metrics) -> str:
     else:
         parts.append("No reference outside these arms was run.")
     return "\n\n".join(parts)
+
+
+def _ssl_sees_all_tokens(metrics: Metrics) -> bool:
+    """Whether SSL steps had mask tokens; the option is not written down at its default."""
+    return metrics["config"].get("ssl_sees", "visible") == "all_tokens"
 
 
 def _arm_settings(metrics: Metrics) -> str:

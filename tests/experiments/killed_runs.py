@@ -136,7 +136,7 @@ def mixed_mixtraining(folder):
     kinds = {
         "proxies": "proxies",
         "solve": "weights",
-        "training": "(sl|sl_matched|target_text|natural|uniform|mixmin)-",
+        "training": "(sl|sl_matched|target_text|natural|uniform|mixmin_ssl_then_sl|mixmin)-",
     }
     return Experiment("experiments.mixed_mixtraining", options(given), "experiments.mixed_mixtraining_report", kinds)
 

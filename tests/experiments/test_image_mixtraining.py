@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,13 +12,14 @@ from PIL import Image
 from experiments import image_mixtraining, mixtraining_report, mixtraining_run
 from experiments.command_line import parse
 from experiments.image_mixtraining import PRESETS, SIZES, ImageMixTraining, main
-from experiments.image_mixtraining_data import image_domain, image_fetch
+from experiments.image_mixtraining_data import image_domain, image_fetch, reconstructions
 from experiments.mixtraining_costs import step_kinds
 from mixmin_jax.data.image_sources import read_images
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixtraining_report import mixtraining_report as report_of
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
+from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.schedule import Schedule, total_flops
 
 SMALL = EncoderConfig(width=8, depth=1, heads=1)
@@ -109,6 +111,14 @@ def test_reconstructions_are_of_test_images(finished):
         hidden = (file["original_ExHxWxC"] != file["masked_ExHxWxC"]).any()
         test = read_images("digits").test.images_NxHxWxC
         assert hidden and all((test == image).all((1, 2, 3)).any() for image in file["original_ExHxWxC"])
+
+
+def test_reconstructions_are_made_as_ssl_steps_were():
+    images, model = read_images("digits").test, VisionConfig(8, 4, 1, (10,), SMALL, SMALL)
+    params = jax.jit(image_learner(model, 0.5).init)(jax.random.key(0))
+    visible, asked = (reconstructions(model, images, "mixtraining", tokens)(params, 0.5) for tokens in (False, True))
+    same = {name for name in visible if (visible[name] == asked[name]).all()}
+    assert set(visible) - same == {"reconstructed_ExHxWxC"}
 
 
 @pytest.mark.slow

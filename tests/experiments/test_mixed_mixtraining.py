@@ -13,7 +13,7 @@ from experiments.command_line import parse
 from experiments.mixed_mixtraining import main
 from experiments.mixed_mixtraining_config import PRESETS, MixedMixTraining
 from experiments.mixed_mixtraining_data import read_text
-from experiments.mixed_mixtraining_plan import ARMS, MIXTURES, SSL_ARMS, describe_plan, make_plan
+from experiments.mixed_mixtraining_plan import ARMS, CONVENTIONAL, JOINT_ARMS, MIXTURES, describe_plan, make_plan
 from experiments.mixed_mixtraining_report import MixedMixTrainingReport, conclusion
 from experiments.mixed_mixtraining_report import main as report
 from mixmin_jax.errors import InputError
@@ -21,6 +21,7 @@ from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.schedule import phase_steps
 from tests.experiments.verified import assert_verified
 
 LENGTH = 12
@@ -152,8 +153,8 @@ def test_the_mixture_is_that_of_the_tasks(finished):
 def test_arms_with_self_supervision_cost_the_same(finished):
     metrics = load(finished)
     flops = metrics["flops"]["arms"]
-    assert len({flops[arm] for arm in SSL_ARMS}) == 1
-    assert flops["sl_matched"] == pytest.approx(flops["mixmin"], rel=0.02) and flops["sl"] < flops["mixmin"]
+    assert len({flops[arm] for arm in JOINT_ARMS}) == 1 and flops["sl"] < flops["mixmin"]
+    assert [flops[arm] for arm in ("sl_matched", CONVENTIONAL)] == pytest.approx([flops["mixmin"]] * 2, rel=0.02)
     assert metrics["arms"]["mixmin"]["steps"] == {"ssl": 10, "joint": 10, "sl": 50}
     assert metrics["arms"]["sl"]["steps"] == {"ssl": 0, "joint": 0, "sl": 60}
 
@@ -168,8 +169,11 @@ def test_batches_hold_what_their_arm_is_named_after(plan):
         return [fetch(step, jax.random.key(9), *data) for step in range(20)]
 
     mixed, own = batches("mixmin"), batches("target_text")
-    lower, target = (b"".join(np.asarray(batch.ssl).tobytes() for batch in found) for found in (mixed, own))
+    lower, target, conventional = (
+        b"".join(np.asarray(batch.ssl).tobytes() for batch in found) for found in (mixed, own, batches(CONVENTIONAL))
+    )
     assert set(lower) <= set(b"abcdefgi \xff") and set(target) <= set(b"0123456789 \xff")
+    assert set(conventional) <= set(b"abcdefgi \xff")
     assert mixed[0].ssl.shape == (8, LENGTH)
     for task, found in zip(mixed[3].sl, examples, strict=True):
         rows = {(row.tobytes(), int(label)) for row, label in zip(found.inputs, found.labels_N, strict=True)}
@@ -177,6 +181,40 @@ def test_batches_hold_what_their_arm_is_named_after(plan):
         assert len(task.labels) == 16
     other = jax.device_put(plan.data("mixmin", weights, examples, 1))
     assert (fetch(0, jax.random.key(9), *other).ssl != mixed[0].ssl).any()
+
+
+def test_the_conventional_arm_has_the_mixture_and_the_flops_of_mixmin_without_a_joint_step(plan):
+    steps, step_flops = phase_steps(plan.steps(CONVENTIONAL)), plan.step_flops
+    assert steps["joint"] == 0 and abs(plan.flops(CONVENTIONAL) - plan.flops("mixmin")) <= max(step_flops.values()) / 2
+    assert steps["ssl"] / steps["sl"] == pytest.approx(20 / 60, rel=0.05)
+    assert (np.diff(plan.steps(CONVENTIONAL).phase) >= 0).all()  # SSL first
+    data = plan.data(CONVENTIONAL, np.array([0.25, 0.75, 0.0]), plan.labelled(0), 0)
+    drawn_K = np.asarray(data[1].counts_K)
+    assert drawn_K.sum() == 8 * steps["ssl"] and drawn_K[1] == pytest.approx(3 * drawn_K[0], abs=2)
+    assert drawn_K[2:].tolist() == [0, 0]
+
+
+def test_ssl_steps_that_see_mask_tokens_cost_more_and_are_another_run(plan, config):
+    other = dataclasses.replace(plan, config=dataclasses.replace(config, ssl_sees="all_tokens"))
+    assert other.step_flops["ssl"] > 1.1 * plan.step_flops["ssl"]
+    assert [other.step_flops[phase] for phase in ("joint", "sl")] == [plan.step_flops[p] for p in ("joint", "sl")]
+    assert other.identity == plan.identity | {"ssl_sees": "all_tokens"} and "ssl_sees" not in plan.identity
+
+
+def test_weights_are_part_of_what_each_arm_with_a_mixture_is_made_from(plan, monkeypatch):
+    inputs = {}
+
+    class Stages:
+        def run(self, name, given, compute, cost):
+            inputs[name] = given
+
+    weights = {arm: np.full(3, number / 3) for number, arm in enumerate(MIXTURES)}
+    for arm in ARMS:
+        mixed_mixtraining_stages._run(plan, arm, 0, weights, (), Stages())
+    read = {arm: inputs[f"{arm}-seed0"]["weights"] for arm in ARMS}
+    assert read == dict.fromkeys(ARMS) | {arm: weights[arm].tolist() for arm in MIXTURES} | {
+        CONVENTIONAL: weights["mixmin"].tolist()
+    }
 
 
 def test_a_source_that_is_not_allowed_is_left_out_and_named(plan, config, tmp_path):
@@ -269,15 +307,19 @@ def test_what_speaks_against_the_mixture_comes_first():
     others = [arm for arm in ARMS if arm != "mixmin"]
     won = {arm: compared(0.05, 0.01, "wins") for arm in others}
     sentences = conclusion(made_up(won))
-    assert sentences.count("? Yes: it is more accurate than") == 3 and "**" not in sentences
+    assert sentences.count("? Yes: it is more accurate than") == 4 and "**" not in sentences
+    assert "Are joint steps worth it? Yes: it is more accurate than `mixmin_ssl_then_sl`" in sentences
     assert "Choosing cost 50.0% of the FLOPs of one training" in sentences
 
     lost = conclusion(made_up({arm: compared(-0.05, 0.01, "loses") for arm in others}))
     assert lost.startswith("**`mixmin` is less accurate than `sl` (-5.00 ± 1.00 points)")
-    assert lost.count("? No: it is less accurate than") == 3
+    assert lost.count("? No: it is less accurate than") == 4
 
     tied = conclusion(made_up(won | {"natural": compared(0.05, 0.04, "ties")}))
     assert "Is choosing the mixture worth it? Not shown: it is more accurate than `uniform`" in tied
+
+    earlier = conclusion(made_up({arm: found for arm, found in won.items() if arm != CONVENTIONAL}))
+    assert earlier.count("? Yes") == 3 and "joint" not in earlier
 
     one = conclusion(made_up({arm: compared(0.05, None, None) for arm in others}, seeds=[0]))
     assert "One seed: nothing is known to differ" in one and "?" not in one
@@ -310,7 +352,8 @@ def test_what_cannot_be_run_is_refused_before_compute(config, folder, tmp_path):
             {"proxy": dataclasses.replace(config.proxy, tokens=10**6, sequence_length=400)},
             r"0 window\(s\) of 400 bytes",
         ),
-        ({"mix_ratio": 0.0}, "no joint step"),
+        ({"mix_ratio": 0.0}, "no joint step.*mixmin_ssl_then_sl is the arm without any"),
+        ({"ssl_steps": 1, "sl_steps": 1, "mix_ratio": 1.0}, "matched compute, mixmin_ssl_then_sl: .*--sl-steps"),
         ({"sl_steps": 0}, "--sl-steps must be at least 1"),
         ({"test_fraction": 0.0}, "--test-fraction"),
     ):

@@ -86,6 +86,22 @@ def test_no_joint_epochs_are_ssl_then_sl_bit_for_bit():
         assert same == conventional
 
 
+def test_ssl_steps_see_mask_tokens_where_they_are_asked_to():
+    """The token is a number from 0 that is trained where it is seen, and nowhere else."""
+    asked = dataclasses.replace(OPTIONS, ssl_epochs=2, sl_epochs=2, ssl_sees="all_tokens")
+
+    def token(arm, **changes):
+        study = Study(STUDY.domain, dataclasses.replace(asked, **changes))
+        found = []
+        run(own(arm, study), study, show=lambda params: found.append(float(params["encoder"]["mask"])) or {})
+        return found[0]
+
+    assert token("ssl_then_sl") != 0 == token("mixtraining", mix_ratio=1.0)  # which makes no SSL step
+    assert STUDY.learners(SETTINGS["mixtraining"])[0] is linear_learner(0.75, False, False)
+    learner, joint = Study(STUDY.domain, asked).learners(SETTINGS["mixtraining"], "two_passes")
+    assert joint["joint"] is learner is linear_learner(0.75, True, False)
+
+
 def test_looking_at_a_run_does_not_change_it():
     study = Study(STUDY.domain, dataclasses.replace(OPTIONS, ssl_epochs=10, sl_epochs=10))
     trial = own("mixtraining", study)

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from experiments.command_line import parse
 from experiments.mixtraining_config import ARMS, MixTrainingOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.schedule import Alpha
@@ -49,6 +50,14 @@ def test_arms_differ_in_what_they_are_and_in_nothing_else():
     assert mixed.segments() == (("ssl", 2), ("joint", 2), ("sl", 4))
     assert dataclasses.replace(mixed, mix_ratio=0.0) == conventional
     assert sl.peaks["sl"] == 3e-3 and conventional.peaks == mixed.peaks == {"ssl": 1e-3, "joint": 1e-3, "sl": 2e-3}
+
+
+def test_only_what_is_there_can_be_seen_in_an_ssl_step(capsys):
+    assert MixTrainingOptions().ssl_sees == "visible"
+    assert parse(MixTrainingOptions, arguments=["--ssl-sees", "all_tokens"]).ssl_sees == "all_tokens"
+    with pytest.raises(SystemExit):
+        parse(MixTrainingOptions, arguments=["--ssl-sees", "two_passes"])
+    assert "--ssl-sees" in capsys.readouterr().err
 
 
 def test_a_constant_alpha_has_one_value():

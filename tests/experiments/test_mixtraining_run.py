@@ -235,6 +235,29 @@ def test_runs_that_skip_steps_end_and_say_how_many(quick, tmp_path):
     assert "were skipped: 8 of `ssl_then_sl`" in report and report == report_of(metrics)
 
 
+def schedules(metrics):
+    return [run for run in metrics["runs"] if run["budget"] == "schedule"]
+
+
+def test_what_ssl_steps_see_is_part_of_what_a_run_is_and_of_its_report(quick, finished, trained, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    assert "ssl_sees" not in load(out)["identity"]["options"]  # nor in runs from before there was a choice
+    with pytest.raises(InputError, match=r"options.ssl_sees \(None there, 'all_tokens' now\)"):
+        experiment(out, ssl_sees="all_tokens")
+    metrics = experiment(out, ssl_sees="all_tokens", overwrite=True, seeds=1, fractions=(1.0,))
+    assert len(trained) == 5  # no stage of the other run is taken for one of this
+    assert metrics["identity"]["options"]["ssl_sees"] == metrics["config"]["ssl_sees"] == "all_tokens"
+    before = {(r["arm"], r["fraction"], r["seed"]): r["test_loss"] for r in schedules(load(finished))}
+    changed = {r["arm"] for r in schedules(metrics) if r["test_loss"] != before[r["arm"], r["fraction"], r["seed"]]}
+    assert changed == {"ssl_then_sl", "mixtraining"}
+    report, earlier = ((folder / "report.md").read_text() for folder in (out, finished))
+    assert "An SSL step encodes all tokens, hidden ones as mask tokens." in report
+    assert "| SSL, all tokens, hidden ones as mask tokens | " in report
+    assert "An SSL step encodes" not in earlier and "| SSL | " in earlier
+    two_passes = report_of(metrics | {"schedule": metrics["schedule"] | {"joint": "two_passes"}})
+    assert "two passes over all tokens, hidden ones as mask tokens in the first" in two_passes
+
+
 def test_steps_of_arms_with_other_masks_are_measured_apart():
     settings = {arm: OPTIONS.settings(arm) for arm in ARMS}
     assert OTHER_SSL not in step_kinds(settings)

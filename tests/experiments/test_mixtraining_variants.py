@@ -81,10 +81,15 @@ def test_bad_options_are_explained():
         ImageMixTrainingVariants(fractions=(0.1, 0.2))
     with pytest.raises(InputError, match="leave them out"):
         ImageMixTrainingVariants(tune=True)
+    assert "sl" not in {variant.arm for variant in VARIANTS.values()}  # whose learning rate is not offered
+    for name, preset in VARIANT_PRESETS.items():
+        assert command_line.parse(ImageMixTrainingVariants, VARIANT_PRESETS, ["--preset", name]) == preset
     assert VARIANT_PRESETS["micro"].fractions == (0.1,) and VARIANT_PRESETS["micro"].model == "micro"
 
 
-@pytest.mark.parametrize("option", ["--tune", "--matched", "--checkpoints=3", "--price-per-hour=1"])
+@pytest.mark.parametrize(
+    "option", ["--tune", "--matched", "--checkpoints=3", "--price-per-hour=1", "--scratch-learning-rate=0.1"]
+)
 def test_options_without_use_are_refused(option, capsys):
     with pytest.raises(SystemExit):
         command_line.parse(ImageMixTrainingVariants, VARIANT_PRESETS, [option])
