@@ -39,6 +39,7 @@ class ImageMixTrainingVariants(ImageMixTraining):
     matched: tyro.conf.Suppress[bool] = False
     tune: tyro.conf.Suppress[bool] = False
     tune_trials: tyro.conf.Suppress[int] = ImageMixTraining.tune_trials
+    times_cheaper: tyro.conf.Suppress[float | None] = None
     checkpoints: tyro.conf.Suppress[int] = 0
     checkpoint_examples: tyro.conf.Suppress[int] = ImageMixTraining.checkpoint_examples
     scratch_learning_rate: tyro.conf.Suppress[float] = ImageMixTraining.scratch_learning_rate

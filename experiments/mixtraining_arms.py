@@ -16,11 +16,12 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import Fetch, Learner, OptimizerSettings, step_flops
 from mixmin_jax.training.schedule import Number, Phase, Segment, StepPlan, matched, total_flops
 
-Budget = Literal["schedule", "matched"]
+Budget = Literal["schedule", "matched", "cheaper"]
 CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others are compared with
     ("ssl_then_sl", "schedule"),
     ("mixtraining", "schedule"),
     ("sl", "schedule"),
+    ("mixtraining", "cheaper"),
     ("mixtraining", "matched"),
     ("sl", "matched"),
 )
@@ -64,7 +65,9 @@ class Study:
 
     @property
     def cells(self) -> tuple[tuple[Arm, Budget], ...]:
-        return tuple(cell for cell in CELLS if self.options.matched or cell[1] == "schedule")
+        options = self.options
+        there = {"schedule": True, "matched": options.matched, "cheaper": options.times_cheaper is not None}
+        return tuple(cell for cell in CELLS if there[cell[1]])
 
     def rows(self, fraction: float, seed: int) -> np.ndarray:
         """Which training examples a fraction and seed has: as many of each class as the whole, in proportion."""
@@ -110,6 +113,7 @@ class Study:
         seed: int,
         *,
         scale: float = 1.0,
+        budget: Budget = "schedule",
         flops: float | None = None,
     ) -> Trial:
         """The run of an arm: `scale` times the epochs of each phase or, given `flops`, as many as cost that in all."""
@@ -120,11 +124,10 @@ class Study:
             try:
                 segments = matched(segments, steps, self.step_flops(settings), flops)
             except InputError as error:
+                without = "add --no-matched" if budget == "matched" else "leave out --times-cheaper"
                 raise InputError(
-                    f"matched compute, {arm} at --fractions {fraction:g}: {error}; give it more epochs, or add"
-                    " --no-matched"
+                    f"{budget} compute, {arm} at --fractions {fraction:g}: {error}; give it more epochs, or {without}"
                 ) from error
-        budget: Budget = "schedule" if flops is None else "matched"
         return Trial(arm, budget, settings, fraction, seed, segments, schedule.plan(steps, segments))
 
     def trials(self, settings: Mapping[Arm, ArmSettings]) -> list[Trial]:
@@ -134,8 +137,10 @@ class Study:
             for fraction in self.options.fractions:
                 baseline = self.trial("ssl_then_sl", settings["ssl_then_sl"], fraction, seed)
                 for arm, budget in self.cells:
-                    flops = self.cost(baseline) if budget == "matched" else None
-                    found.append(self.trial(arm, settings[arm], fraction, seed, flops=flops))
+                    flops = None if budget == "schedule" else self.cost(baseline)
+                    if flops is not None and budget == "cheaper":
+                        flops /= self.options.times_cheaper or 1.0
+                    found.append(self.trial(arm, settings[arm], fraction, seed, budget=budget, flops=flops))
         return found
 
 

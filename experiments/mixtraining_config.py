@@ -106,6 +106,9 @@ class MixTrainingOptions(RunOptions):
     """Share of each label that is spread over all classes, in all arms."""
     matched: bool = True
     """Train `sl` and `mixtraining` once more with the FLOPs of ssl_then_sl, by more epochs."""
+    times_cheaper: float | None = None
+    """Train `mixtraining` once more with the FLOPs of ssl_then_sl divided by this, by more epochs or fewer: with 1.29,
+    at the paper's speed."""
     checkpoints: int = 6
     """Evaluations along a run, on --checkpoint-examples of the test set; nothing is chosen by them."""
     checkpoint_examples: int = 2000
@@ -136,6 +139,8 @@ class MixTrainingOptions(RunOptions):
                 f"--ssl-epochs and --sl-epochs must be at least 1, not {self.ssl_epochs} and {self.sl_epochs}:"
                 " the arms need both"
             )
+        if self.times_cheaper is not None and not 1 < self.times_cheaper < float("inf"):
+            raise InputError(f"--times-cheaper must be above 1, not {self.times_cheaper}; equal FLOPs are --matched")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation-fraction must lie between 0 and 1, not {self.validation_fraction}")
         if not 0 < self.ssl_mask < 1 or not 0 <= self.joint_mask < 1:

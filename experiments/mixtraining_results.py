@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 # Options that say which runs there are, or act on a run through its settings and epochs, which its stage knows.
 _NOT_OF_A_STAGE = (
-    "fractions", "seeds", "matched", "tune", "tune_trials", "ssl_epochs", "sl_epochs", "learning_rate",
+    "fractions", "seeds", "matched", "times_cheaper", "tune", "tune_trials", "ssl_epochs", "sl_epochs", "learning_rate",
     "sl_learning_rate", "scratch_learning_rate", "mix_ratio", "ssl_mask", "joint_mask", "alpha", "alpha_start",
     "alpha_end",
 )  # fmt: skip
@@ -101,6 +101,7 @@ def build_metrics(
             "restart_moments": options.restart_moments,
         },
         "arms": list(ARMS),
+        "times_cheaper": options.times_cheaper,
         "runs": list(runs),
         "steps": {kind: dict(cost) for kind, cost in base.costs.items()},
         "tuning": base.tuning,

@@ -24,6 +24,7 @@ from experiments.run_folder import run_folder
 from experiments.run_mesh import batch_mesh
 from experiments.stages import Product, Running, Stages
 from mixmin_jax.mixtraining_conclusion import conclusion
+from mixmin_jax.mixtraining_runs import Cell
 from mixmin_jax.training.proxies import Diverged
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "matplotlib")
@@ -165,7 +166,7 @@ def _describe(experiment: str, study: Study, trials: Sequence[Trial], total: flo
     ]
     for trial in (trial for trial in trials if trial.seed == 0):
         epochs = ", ".join(f"{segment.epochs:.3g} {segment.phase}" for segment in trial.epochs)
-        arm = trial.arm + ", matched" * (trial.budget == "matched")
+        arm = Cell(trial.arm, trial.budget).name
         lines.append(
             f"  {trial.fraction:g} of the data, {arm}: {len(study.rows(trial.fraction, trial.seed)):,} examples,"
             f" {epochs}; {len(trial.plan.phase)} steps"

@@ -96,7 +96,7 @@ NO_NUMBER = tuple(field.name for field in dataclasses.fields(ManyModelsOptions) 
 
 
 # Options that earlier versions lacked, at what those did.
-_LATER = {"on_nonfinite": "stop", "ssl_sees": "visible"}
+_LATER = {"on_nonfinite": "stop", "ssl_sees": "visible", "times_cheaper": None}
 
 
 def numbers_of(config: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:

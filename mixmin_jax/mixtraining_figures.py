@@ -66,8 +66,9 @@ def mixtraining_figures(
 def accuracy_compute_figure(metrics: Metrics, columns: int = 3) -> ReportFigure:
     """Test accuracy against the FLOPs of training: a panel per fraction.
 
-    A marker stands at the mean over seeds, filled for the arm's own schedule and hollow for matched compute, with one
-    standard deviation each way; thin lines are the checkpoints of single runs, horizontal ones the references.
+    A marker stands at the mean over seeds, filled for the arm's own schedule, hollow for matched compute and half
+    filled for less, with one standard deviation each way. Thin lines are the checkpoints of single runs, horizontal ones the
+    references.
     Checkpoints far below every end are cut off, so that the ends can be told apart.
     """
     fractions = metrics["fractions"]
@@ -232,20 +233,18 @@ def _cell_styles(metrics: Metrics) -> dict[Cell, dict[str, Any]]:
             "color": colours[cell.arm],
             "marker": MARKERS.get(cell.arm, "D"),
             "markerfacecolor": "white" if cell.budget == "matched" else colours[cell.arm],
+            **({"fillstyle": "left", "markerfacecoloralt": "white"} if cell.budget == "cheaper" else {}),
         }
         for cell in cells(metrics)
     }
 
 
 def _cell_handles(styles: Mapping[Cell, Mapping[str, Any]]) -> list[Line2D]:
-    return [
-        Line2D([], [], linestyle="", markersize=5.5, label=cell.arm + ", matched" * (cell.budget == "matched"), **style)
-        for cell, style in styles.items()
-    ]
+    return [Line2D([], [], linestyle="", markersize=5.5, label=cell.name, **style) for cell, style in styles.items()]
 
 
 def _line(cell: Cell) -> str:
-    return "--" if cell.budget == "matched" else "-"
+    return {"schedule": "-", "cheaper": ":", "matched": "--"}[cell.budget]
 
 
 def _draw_mean(axes: Axes, x: Sequence[float], reached: Sequence[Sequence[float]], style: Mapping[str, Any]) -> None:

@@ -86,7 +86,9 @@ def _accuracy(metrics: Metrics) -> str:
         "errors, *ties* that the two are not distinguishable.",
         "FLOPs and seconds are the steps of each phase times the cost of such a step: compilation and evaluation are "
         "not in them. Behind *times as fast* is its range while each kind of step takes what it took in its fastest to "
-        "its slowest round. `ssl_then_sl` is what they are compared with; *matched* arms got its FLOPs by more epochs.",
+        "its slowest round. `ssl_then_sl` is what they are compared with; *matched* arms got its FLOPs by more epochs"
+        + (f", *cheaper* ones these FLOPs divided by {less:g}" if (less := metrics.get("times_cheaper")) else "")
+        + ".",
     ]
     if seeds > 1:
         measured.insert(
@@ -364,8 +366,10 @@ def _caveats(metrics: Metrics) -> str:
 def summary_table(experiments: Sequence[Metrics]) -> str:
     """Markdown: a line per data set, model and fraction, with accuracies, verdicts against `ssl_then_sl` and costs."""
     header = ["data, model, share of the data", "`ssl_then_sl`", "`mixtraining`", "times as fast", "same accuracy at"]
-    header += ["`mixtraining`, matched", "`sl`, matched"]
-    mixed, baseline = Cell(MIXED), Cell(BASELINE)
+    mixed, baseline, extra = Cell(MIXED), Cell(BASELINE), [Cell(MIXED, "matched"), Cell(SUPERVISED, "matched")]
+    if any(metrics.get("times_cheaper") for metrics in experiments):
+        extra.insert(0, Cell(MIXED, "cheaper"))
+    header += [f"{md.code(cell.arm)}, {cell.budget}" for cell in extra]
     rows = []
     for metrics in experiments:
         for fraction in metrics["fractions"]:
@@ -379,7 +383,7 @@ def summary_table(experiments: Sequence[Metrics]) -> str:
                     _level(metrics, mixed, fraction),
                     faster,
                     same,
-                    *(_level(metrics, Cell(arm, "matched"), fraction) for arm in (MIXED, SUPERVISED)),
+                    *(_level(metrics, cell, fraction) for cell in extra),
                 ]
             )
     return md.table(header, rows)

@@ -1,8 +1,8 @@
 """The runs of a MixTraining experiment, as its metrics.json holds them: which to set against which, and what they say.
 
 A cell is what differs between runs beside the seed: an arm, a budget ("schedule": its own epochs; "matched": the FLOPs
-of `ssl_then_sl`, whose own schedule counts for both, by more epochs) and a fraction of the training data.  Runs are
-paired by seed, whatever their order.  Runs that failed are in no cell.
+of `ssl_then_sl`, whose own schedule counts for all, by more epochs; "cheaper": these divided by `times_cheaper`) and a
+fraction of the training data.  Runs are paired by seed, whatever their order.  Runs that failed are in no cell.
 """
 
 import itertools
@@ -24,8 +24,8 @@ Metrics = Mapping[str, Any]
 Runs = dict[int, Metrics]  # of one cell, by seed
 
 MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
-Budget = Literal["schedule", "matched"]
-BUDGETS: tuple[Budget, ...] = ("schedule", "matched")
+Budget = Literal["schedule", "matched", "cheaper"]
+BUDGETS: tuple[Budget, ...] = ("schedule", "cheaper", "matched")
 OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
 EQUAL_COMPUTE = 0.05  # FLOPs further apart than this share are not called matched
 STANDARD_ERRORS = 2.0  # a difference larger than this many is called one
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.arm + (", matched" if self.budget == "matched" else "")
+        return self.arm if self.budget == "schedule" else f"{self.arm}, {self.budget}"
 
 
 def cells(metrics: Metrics) -> list[Cell]:

@@ -37,7 +37,8 @@ def own(arm, study=STUDY, seed=0):
 
 def test_every_arm_runs_under_every_budget_seed_by_seed():
     trials = STUDY.trials(SETTINGS)
-    expected = [(s, f, *cell) for s in range(2) for f in (0.5, 1.0) for cell in CELLS]
+    usual = [cell for cell in CELLS if cell[1] != "cheaper"]  # which has to be asked for
+    expected = [(s, f, *cell) for s in range(2) for f in (0.5, 1.0) for cell in usual]
     assert [(t.seed, t.fraction, t.arm, t.budget) for t in trials] == expected
     assert len({trial.name for trial in trials}) == len(trials)
     unmatched = Study(STUDY.domain, dataclasses.replace(OPTIONS, matched=False)).trials(SETTINGS)
@@ -56,6 +57,22 @@ def test_matched_arms_get_the_flops_of_ssl_then_sl_within_one_step():
             step = max(flops for flops in STUDY.step_flops(trial.settings).values())
             assert abs(STUDY.cost(trial) - allowed) <= step / 2
             assert len(trial.plan.phase) > len(own(trial.arm).plan.phase) * trial.fraction
+
+
+def test_a_cheaper_budget_is_the_flops_of_ssl_then_sl_divided_within_one_step():
+    study = Study(STUDY.domain, dataclasses.replace(OPTIONS, times_cheaper=1.29, matched=False))
+    trials = study.trials(SETTINGS)
+    found = [trial for trial in trials if trial.budget == "cheaper"]
+    assert [(t.arm, t.fraction, t.seed) for t in found] == [("mixtraining", f, s) for s in range(2) for f in (0.5, 1.0)]
+    step = max(flops for flops in study.step_flops(SETTINGS["mixtraining"]).values())
+    for trial in found:
+        conventional = study.trial("ssl_then_sl", SETTINGS["ssl_then_sl"], trial.fraction, trial.seed)
+        assert abs(study.cost(trial) - study.cost(conventional) / 1.29) <= step / 2
+        own_epochs = study.trial(trial.arm, trial.settings, trial.fraction, trial.seed).epochs
+        ratios = {round(a.epochs / b.epochs, 1) for a, b in zip(trial.epochs, own_epochs, strict=True)}
+        assert len(ratios) == 1  # of all phases alike
+    with pytest.raises(InputError, match=r"cheaper compute, mixtraining at --fractions 1: .*--times-cheaper"):
+        study.trial("mixtraining", SETTINGS["mixtraining"], 1.0, 0, budget="cheaper", flops=step)
 
 
 def test_flops_do_not_depend_on_the_number_of_examples():
@@ -188,4 +205,11 @@ def test_what_cannot_be_run_is_refused(options, message):
 
 def test_a_budget_that_leaves_a_phase_without_a_step_is_refused():
     with pytest.raises(InputError, match=r"matched compute, mixtraining at --fractions 1: .*--no-matched"):
-        STUDY.trial("mixtraining", SETTINGS["mixtraining"], 1.0, 0, flops=STUDY.step_flops(SETTINGS["sl"])["sl"])
+        STUDY.trial(
+            "mixtraining",
+            SETTINGS["mixtraining"],
+            1.0,
+            0,
+            budget="matched",
+            flops=STUDY.step_flops(SETTINGS["sl"])["sl"],
+        )
