@@ -67,9 +67,8 @@ def accuracy_compute_figure(metrics: Metrics, columns: int = 3) -> ReportFigure:
     """Test accuracy against the FLOPs of training: a panel per fraction.
 
     A marker stands at the mean over seeds, filled for the arm's own schedule, hollow for matched compute and half
-    filled for less, with one standard deviation each way. Thin lines are the checkpoints of single runs, horizontal ones the
-    references.
-    Checkpoints far below every end are cut off, so that the ends can be told apart.
+    filled for less, with one standard deviation each way; thin lines are the checkpoints of single runs, horizontal
+    ones the references. Checkpoints far below every end are cut off, so that the ends can be told apart.
     """
     fractions = metrics["fractions"]
     across = min(columns, len(fractions))
