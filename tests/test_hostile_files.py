@@ -308,8 +308,11 @@ def check_parquet(data, table):
         return
     check_names(table)
     read = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read()
-    found = {name.strip(): column.to_pylist() for name, column in zip(read.column_names, read.columns, strict=True)}
-    found = {name: values for name, values in found.items() if not name.startswith("__index_level_")}
+    found = {
+        name.strip(): column.to_pylist()
+        for name, column in zip(read.column_names, read.columns, strict=True)
+        if not name.strip().startswith("__index_level_")  # whose bytes need not be text: nobody reads them
+    }
     given = dict(zip(table.sources, table.logp_NxK.T, strict=True))
     given |= {} if table.length_N is None else {LENGTH: table.length_N}
     assert given.keys() == found.keys() and table.sources == tuple(name for name in found if name != LENGTH)
