@@ -81,6 +81,7 @@ def mixtraining_metrics(num_seeds=3, fractions=(0.1, 0.25), levels=LEVELS, noise
             "restart_moments": False,
         },
         "arms": list(ARMS),
+        "times_cheaper": None,
         "runs": runs,
         "steps": {
             kind: {"flops": flops, "ms": ms, "ms_low": 0.96 * ms, "ms_high": 1.08 * ms}
