@@ -311,7 +311,7 @@ def check_parquet(data, table):
     found = {
         name.strip(): column.to_pylist()
         for name, column in zip(read.column_names, read.columns, strict=True)
-        if not name.strip().startswith("__index_level_")  # whose bytes need not be text: nobody reads them
+        if not name.startswith("__index_level_")  # whose bytes need not be text: nobody reads them
     }
     given = dict(zip(table.sources, table.logp_NxK.T, strict=True))
     given |= {} if table.length_N is None else {LENGTH: table.length_N}
