@@ -33,6 +33,8 @@ from mixmin_jax.training.schedule import Alpha
         ({"tune_trials": 1}, "--tune-trials"),
         ({"tune_trials": 33}, "--tune-trials"),
         ({"price_per_hour": 0.0}, "--price-per-hour"),
+        ({"times_cheaper": 1.0}, "--times-cheaper"),
+        ({"times_cheaper": float("nan")}, "--times-cheaper"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, message):
