@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,10 +13,10 @@ from experiments.mixtraining_domain import Domain, Labels
 from mixmin_jax.data.epochs import steps_per_epoch
 from mixmin_jax.data.images import stratified
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixtraining_runs import Budget
 from mixmin_jax.training.mixtraining import Fetch, Learner, OptimizerSettings, step_flops
 from mixmin_jax.training.schedule import Number, Phase, Segment, StepPlan, matched, total_flops
 
-Budget = Literal["schedule", "matched", "cheaper"]
 CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others are compared with
     ("ssl_then_sl", "schedule"),
     ("mixtraining", "schedule"),
@@ -65,9 +65,13 @@ class Study:
 
     @property
     def cells(self) -> tuple[tuple[Arm, Budget], ...]:
-        options = self.options
-        there = {"schedule": True, "matched": options.matched, "cheaper": options.times_cheaper is not None}
-        return tuple(cell for cell in CELLS if there[cell[1]])
+        return tuple(cell for cell in CELLS if cell[1] in ("schedule", *self._times_cheaper))
+
+    @property
+    def _times_cheaper(self) -> dict[Budget, float]:
+        """What the FLOPs of ssl_then_sl are divided by, for the budgets that are asked for and are a share of them."""
+        asked: dict[Budget, float] = {"matched": 1.0} if self.options.matched else {}
+        return asked | ({"cheaper": self.options.times_cheaper} if self.options.times_cheaper else {})
 
     def rows(self, fraction: float, seed: int) -> np.ndarray:
         """Which training examples a fraction and seed has: as many of each class as the whole, in proportion."""
@@ -137,9 +141,7 @@ class Study:
             for fraction in self.options.fractions:
                 baseline = self.trial("ssl_then_sl", settings["ssl_then_sl"], fraction, seed)
                 for arm, budget in self.cells:
-                    flops = None if budget == "schedule" else self.cost(baseline)
-                    if flops is not None and budget == "cheaper":
-                        flops /= self.options.times_cheaper or 1.0
+                    flops = None if budget == "schedule" else self.cost(baseline) / self._times_cheaper[budget]
                     found.append(self.trial(arm, settings[arm], fraction, seed, budget=budget, flops=flops))
         return found
 
