@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import Call, Stopped, Timing
-from experiments.provenance import cpu_cores
+from experiments.harness.provenance import cpu_cores
 
 READ_BYTES = 2**28  # far more than caches hold
 

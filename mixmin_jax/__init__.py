@@ -1,21 +1,21 @@
 """Training-data mixtures by convex optimisation (MixMin), and SSL and SL in one compiled loop (MixTraining)."""
 
 from mixmin_jax.errors import InputError as InputError
-from mixmin_jax.mixture.leave_one_out import LeaveOneOut as LeaveOneOut
-from mixmin_jax.mixture.leave_one_out import leave_one_out as leave_one_out
+from mixmin_jax.mixture.inference.bootstrap import Bootstrap as Bootstrap
+from mixmin_jax.mixture.inference.bootstrap import Comparison as Comparison
+from mixmin_jax.mixture.inference.bootstrap import bootstrap as bootstrap
+from mixmin_jax.mixture.inference.leave_one_out import LeaveOneOut as LeaveOneOut
+from mixmin_jax.mixture.inference.leave_one_out import leave_one_out as leave_one_out
 from mixmin_jax.mixture.objective import cross_entropy as cross_entropy
 from mixmin_jax.mixture.objective import squared_error as squared_error
+from mixmin_jax.mixture.scale.streaming import stream_cross_entropy as stream_cross_entropy
+from mixmin_jax.mixture.scale.streaming import stream_squared_error as stream_squared_error
 from mixmin_jax.mixture.solution import NotConverged as NotConverged
 from mixmin_jax.mixture.solution import Solution as Solution
 from mixmin_jax.mixture.solution import TargetLosses as TargetLosses
 from mixmin_jax.mixture.solve import solve as solve
-from mixmin_jax.mixture.streaming import stream_cross_entropy as stream_cross_entropy
-from mixmin_jax.mixture.streaming import stream_squared_error as stream_squared_error
 from mixmin_jax.mixture.targets import weighted_sum as weighted_sum
 from mixmin_jax.mixture.targets import worst_case as worst_case
 from mixmin_jax.mixture.traced import solve_traced as solve_traced
-from mixmin_jax.mixture.uncertainty import Bootstrap as Bootstrap
-from mixmin_jax.mixture.uncertainty import Comparison as Comparison
-from mixmin_jax.mixture.uncertainty import bootstrap as bootstrap
 from mixmin_jax.training import mixtraining as mixtraining
 from mixmin_jax.training import schedule as schedule

@@ -30,15 +30,15 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiments import stages
-from experiments.log_likelihood_files import LENGTH, read_table
-from experiments.regmix_published import read_runs
-from experiments.result_files import read_metrics
-from mixmin_jax.data.assay_tables import read_assays
-from mixmin_jax.data.documents import read_corpus
-from mixmin_jax.data.image_folders import read_image_folder
+from experiments.harness import stages
+from experiments.harness.result_files import read_metrics
+from experiments.regmix_published.__main__ import read_runs
+from experiments.weights_from_file.data import LENGTH, read_table
+from mixmin_jax.data.images.folders import read_image_folder
+from mixmin_jax.data.molecules.assay_tables import read_assays
+from mixmin_jax.data.text.documents import read_corpus
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture import blocks
+from mixmin_jax.mixture.scale import blocks
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 30  # of one file; a sound reader takes milliseconds, on a busy machine too

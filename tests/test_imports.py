@@ -9,36 +9,13 @@ ROOT = Path(__file__).parent.parent
 MAY_USE = {  # a part, and the other parts of the project that it may import
     "mixmin_jax/errors.py": set(),
     "mixmin_jax/mixture": {"mixmin_jax.errors"},
+    "mixmin_jax/stats": {"mixmin_jax.errors"},
     "mixmin_jax/models": {"mixmin_jax.errors"},
     "mixmin_jax/data": {"mixmin_jax.errors"},
     "mixmin_jax/training": {"mixmin_jax.errors", "mixmin_jax.mixture", "mixmin_jax.models", "mixmin_jax.data"},
-    "mixmin_jax/comparison.py": {"mixmin_jax.errors"},
-    "mixmin_jax/markdown.py": set(),
-    "mixmin_jax/figures.py": {"mixmin_jax.comparison", "mixmin_jax.markdown"},
-    "mixmin_jax/report.py": {"mixmin_jax.comparison", "mixmin_jax.markdown"},
-    "mixmin_jax/prediction_metrics.py": {"mixmin_jax.errors"},
-    "mixmin_jax/paired_bootstrap.py": {"mixmin_jax.errors", "mixmin_jax.prediction_metrics"},
-    "mixmin_jax/molecule_runs.py": set(),
-    "mixmin_jax/molecule_report.py": {"mixmin_jax.markdown", "mixmin_jax.molecule_runs"},
-    "mixmin_jax/molecule_figures.py": {"mixmin_jax.figures", "mixmin_jax.molecule_runs"},
-    "mixmin_jax/mixtraining_runs.py": {"mixmin_jax.comparison", "mixmin_jax.errors"},
-    "mixmin_jax/mixtraining_conclusion.py": {
-        "mixmin_jax.comparison",
-        "mixmin_jax.markdown",
-        "mixmin_jax.mixtraining_runs",
-    },
-    "mixmin_jax/mixtraining_report.py": {
-        "mixmin_jax.comparison",
-        "mixmin_jax.markdown",
-        "mixmin_jax.mixtraining_conclusion",
-        "mixmin_jax.mixtraining_runs",
-    },
-    "mixmin_jax/mixtraining_figures.py": {
-        "mixmin_jax.comparison",
-        "mixmin_jax.errors",
-        "mixmin_jax.figures",
-        "mixmin_jax.mixtraining_runs",
-    },
+    "experiments/reporting": {"mixmin_jax"},
+    "experiments/harness": {"mixmin_jax", "experiments.reporting"},
+    "benchmarks": {"mixmin_jax", "experiments"},
 }
 
 

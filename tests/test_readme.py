@@ -31,4 +31,9 @@ def test_linked_files_exist():
 def test_modules_named_in_commands_exist():
     modules = set(re.findall(r"python -m (experiments\.\w+|benchmarks\.\w+)", README))
     assert "experiments.text_mixture" in modules
-    assert not [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").exists()]
+    places = {name: ROOT / name.replace(".", "/") for name in modules}
+    assert not [
+        name
+        for name, place in places.items()
+        if not (place.with_suffix(".py").exists() or (place / "__main__.py").exists())
+    ]

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 from mixmin_jax.data.mixing import MixingPlan, draw
-from mixmin_jax.data.tokens import TokenStore
+from mixmin_jax.data.text.tokens import TokenStore
 
 Part = tuple[int, int, int, int]  # models from, to; rows of each batch from, to
 

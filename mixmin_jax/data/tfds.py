@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmin_jax.data.documents import Corpus
+from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX, find_builder, open_split
 from mixmin_jax.errors import InputError
 

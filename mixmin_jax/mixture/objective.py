@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, Shaped
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, at_rows, describe_bad_rows, is_traced, source_names
 from mixmin_jax.mixture.evaluator import Evaluator, Likelihoods, Quadratic
-from mixmin_jax.mixture.sharding import Exchange, Mesh, Spread, Summed
+from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, Spread, Summed
 
 HostOrDevice = np.ndarray | Array
 

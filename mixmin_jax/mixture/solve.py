@@ -11,17 +11,17 @@ from jax.sharding import Mesh
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import checked_iterations, checked_tolerance, is_traced, list_names
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, take, usable
-from mixmin_jax.mixture.float32 import solve_in_float32
-from mixmin_jax.mixture.float64 import float32_on, float64_on_cpu
-from mixmin_jax.mixture.memory import too_large
-from mixmin_jax.mixture.methods import METHODS, attempts, check_method
+from mixmin_jax.mixture.methods.registry import METHODS, attempts, check_method
+from mixmin_jax.mixture.methods.worst_case import WORST_CASE
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.problem import Problem, iterate
-from mixmin_jax.mixture.sharding import checked_mesh, exchange, has_float64, together
+from mixmin_jax.mixture.scale.float32 import solve_in_float32
+from mixmin_jax.mixture.scale.float64 import float32_on, float64_on_cpu
+from mixmin_jax.mixture.scale.memory import too_large
+from mixmin_jax.mixture.scale.sharding import checked_mesh, exchange, has_float64, together
+from mixmin_jax.mixture.scale.streaming import StreamedCrossEntropy, iterate_streamed
 from mixmin_jax.mixture.solution import NotConverged, Solution, TargetLosses, describe
-from mixmin_jax.mixture.streaming import StreamedCrossEntropy, iterate_streamed
 from mixmin_jax.mixture.targets import WeightedSum, WorstCase, per_target
-from mixmin_jax.mixture.worst_case import WORST_CASE
 
 _LONGEST_HISTORY = 100_000
 _TOLERANCES = {"float64": 1e-9, "float32": 1e-6}  # by default

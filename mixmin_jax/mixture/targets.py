@@ -19,11 +19,11 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, is_traced, list_names
 from mixmin_jax.mixture.constraints import PerSource
 from mixmin_jax.mixture.evaluator import Evaluator
-from mixmin_jax.mixture.float64 import float64_on_cpu
+from mixmin_jax.mixture.methods.worst_case import Targets
 from mixmin_jax.mixture.objective import HostOrDevice, Objective
 from mixmin_jax.mixture.reference import reference_weights
-from mixmin_jax.mixture.sharding import Exchange, Mesh
-from mixmin_jax.mixture.worst_case import Targets
+from mixmin_jax.mixture.scale.float64 import float64_on_cpu
+from mixmin_jax.mixture.scale.sharding import Exchange, Mesh
 
 
 @jax.tree_util.register_dataclass

@@ -16,7 +16,7 @@ from jaxtyping import ArrayLike
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import checked_iterations, checked_tolerance, is_traced
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, usable
-from mixmin_jax.mixture.interior_point import INTERIOR_POINT, newton
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, newton
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.problem import Problem, iterate
 from mixmin_jax.mixture.solution import TracedSolution

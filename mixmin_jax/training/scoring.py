@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from mixmin_jax.data.tokens import SEPARATOR
+from mixmin_jax.data.text.tokens import SEPARATOR
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import token_log_likelihoods
 from mixmin_jax.training.mesh import gathered, make_mesh, over_models, over_models_and_batch, put, replicated

@@ -10,17 +10,19 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import machine, mixsqp, solver
-from benchmarks.solver_cases import CASES, Case, classifiers, documents
-from benchmarks.solver_gap import judge
-from benchmarks.solver_methods import OURS, Answer, Method, Session
-from benchmarks.solver_report import summary
-from benchmarks.solver_rivals import RIVALS
-from benchmarks.solver_streaming import File, Repeated, measure_streaming
+from benchmarks import machine
+from benchmarks.solver import __main__ as solver
+from benchmarks.solver import mixsqp
+from benchmarks.solver.cases import CASES, Case, classifiers, documents
+from benchmarks.solver.gap import judge
+from benchmarks.solver.methods import OURS, Answer, Method, Session
+from benchmarks.solver.report import summary
+from benchmarks.solver.rivals import RIVALS
+from benchmarks.solver.streaming import File, Repeated, measure_streaming
 from benchmarks.timing import Call, Stopped, Timing, memory_growth, ratio, side_by_side
-from experiments.command_line import parse
+from experiments.harness.command_line import parse
+from experiments.reporting.figures import figure_png, gap_time_figure
 from mixmin_jax.errors import InputError
-from mixmin_jax.figures import figure_png, gap_time_figure
 
 N, K = 200, 5
 TINY = Case("tiny", "classifiers", N, K, classifiers)

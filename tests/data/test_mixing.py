@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixmin_jax.data.mixing import apportion, draw, gather_windows, make_plan, shuffled_index
-from mixmin_jax.data.tokens import build_store
+from mixmin_jax.data.text.tokens import build_store
 from mixmin_jax.errors import InputError
 
 shuffle = jax.jit(shuffled_index)

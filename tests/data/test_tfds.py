@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mixmin_jax.data import tfds_builders
-from mixmin_jax.data.sources import read_any, read_sources
+from mixmin_jax.data.text.sources import read_any, read_sources
 from mixmin_jax.data.tfds import default_name, read_tfds
 from mixmin_jax.errors import InputError
 

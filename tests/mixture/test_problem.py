@@ -8,7 +8,7 @@ import pytest
 
 from mixmin_jax import cross_entropy
 from mixmin_jax.mixture.feasible import FeasibleSet
-from mixmin_jax.mixture.interior_point import init
+from mixmin_jax.mixture.methods.interior_point import init
 from mixmin_jax.mixture.objective import Quadratic
 from mixmin_jax.mixture.problem import Method, Point, Problem, iterate
 from tests.mixture import problems

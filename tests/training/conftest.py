@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixmin_jax.data.tokens import build_store
+from mixmin_jax.data.text.tokens import build_store
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 

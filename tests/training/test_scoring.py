@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmin_jax.data.tokens import SEPARATOR
+from mixmin_jax.data.text.tokens import SEPARATOR
 from mixmin_jax.models.transformer import TransformerLM
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.scoring import count_windows, document_windows, score_documents

@@ -1,0 +1,254 @@
+"""What the benchmark of proxies trains: a model per assay on made-up molecules, a model per source on made-up text.
+
+Axes: N molecules, D fingerprint bits, A assays, C bits that assays depend on, P pairs of them, K sources, T steps,
+M models (A or K).
+"""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from jax import block_until_ready, random
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from experiments.text_mixture.config import DEMO_PROXY
+from mixmin_jax.data.text.tokens import TokenStore, build_store
+from mixmin_jax.errors import InputError
+from mixmin_jax.stats.prediction_metrics import average_precision
+from mixmin_jax.training import language_model, mlp_learner
+from mixmin_jax.training.boosted_trees import TreeLearner, TreeRun
+from mixmin_jax.training.language_model import LanguageModelRun
+from mixmin_jax.training.mesh import make_mesh, source_devices
+from mixmin_jax.training.mlp_learner import MlpLearner, MlpRun
+from mixmin_jax.training.proxies import train_on_mixtures
+from mixmin_jax.training.weighted_examples import WeightedExamples, mixture_examples
+
+BITS_SET = 50  # in a molecule, of 2048: about what ECFP4 sets
+POSITIVE = 0.15  # share of an assay's molecules
+TEST_PART = 5  # one molecule in so many is held out
+FAINT = 1e-30  # a weight that makes a molecule visited, but is lost in float32 beside any other
+
+Outputs = Float[np.ndarray, "X M"]  # of M models: scores of N molecules, or losses of T steps
+
+
+class Case(Protocol):
+    """M models to train; each way to train them gives `Outputs`, which are what the model's parameters make them."""
+
+    name: ClassVar[str]
+
+    @property
+    def num_models(self) -> int: ...
+
+    @property
+    def what(self) -> str:
+        """The case in words, for the report."""
+        ...
+
+    def data(self) -> Any:
+        """What to train on: the same in every call."""
+        ...
+
+    def mesh(self, present: int) -> Mesh:
+        """The devices, of `present`, that the experiments spread this many models over."""
+        ...
+
+    def train_all(self, data: Any, mesh: Mesh) -> Outputs:
+        """All models in one program."""
+        ...
+
+    def train_one(self, data: Any, m: int) -> Outputs:
+        """Model m alone, on the first device: up to rounding column m of `train_all`."""
+        ...
+
+    def flops(self, data: Any) -> float:
+        """Of `train_all` without what pads it."""
+        ...
+
+    def quality(self, data: Any, outputs: Outputs) -> dict[str, float]:
+        """How good the models are, means over them."""
+        ...
+
+    def nothing_learned(self, data: Any) -> dict[str, float]:
+        """The `quality` of models that ignore their input."""
+        ...
+
+
+class MoleculeData(NamedTuple):
+    features_NxD: UInt8[np.ndarray, "N D"]
+    values_NxA: Float32[np.ndarray, "N A"]  # 0 or 1; NaN where not labelled
+    is_train_N: Bool[np.ndarray, " N"]
+    examples: WeightedExamples  # model m is trained on assay m
+
+
+@dataclasses.dataclass(frozen=True)
+class MoleculeCase:
+    """Perceptrons on fingerprints, one per assay, that predict its labels."""
+
+    name: ClassVar[str] = "molecules"
+    molecules: int
+    bits: int
+    assays: int
+    labelled: float  # share of the molecules, in training and test part, that each assay labels
+    run: MlpRun = MlpRun()
+    trees: TreeRun = TreeRun()
+    seed: int = 0
+
+    @property
+    def num_models(self) -> int:
+        return self.assays
+
+    @property
+    def what(self) -> str:
+        hidden = " and ".join(map(str, self.run.hidden)) or "no"
+        return (
+            f"{self.assays} assays on {self.molecules} molecules of {self.bits} bits, each labelling"
+            f" {self.labelled:.0%} of them; perceptrons with {hidden} hidden units, {self.run.epochs} passes in batches"
+            f" of {self.run.batch_size}; trees: {self.trees.rounds} rounds, at most {self.trees.depth} deep"
+        )
+
+    def data(self) -> MoleculeData:
+        """Molecules with some 50 bits set, few of them common, and labels that depend on common bits and on pairs.
+
+        Every assay labels equally many molecules of either part.  Raises InputError if an assay has molecules of one
+        class only in one of the parts.
+        """
+        rng = np.random.default_rng(self.seed)
+        frequency_D = 1 / (np.arange(self.bits) + 20)
+        frequency_D *= min(BITS_SET, self.bits / 8) / frequency_D.sum()
+        shape = self.molecules, self.bits
+        features_NxD = (rng.random(shape, np.float32) < np.minimum(frequency_D, 0.6)).astype(np.uint8)
+        score_NxA = _scores(features_NxD[:, :128].astype(np.float32), self.assays, rng)
+        is_positive_NxA = score_NxA > np.quantile(score_NxA, 1 - POSITIVE, axis=0)
+
+        is_train_N = np.arange(self.molecules) >= self.molecules // TEST_PART
+        values_NxA = np.full(score_NxA.shape, np.nan, np.float32)
+        for part in (np.flatnonzero(is_train_N), np.flatnonzero(~is_train_N)):
+            for a in range(self.assays):
+                rows = rng.permutation(part)[: round(self.labelled * len(part))]
+                values_NxA[rows, a] = is_positive_NxA[rows, a]
+                if len(np.unique(values_NxA[rows, a])) < 2:
+                    raise InputError(
+                        f"assay {a} labels {len(rows)} of {len(part)} molecules, all of one class: give more molecules,"
+                        " or label a larger share of them"
+                    )
+        examples = mixture_examples(values_NxA, np.eye(self.assays), is_train_N)
+        return MoleculeData(features_NxD, values_NxA, is_train_N, examples)
+
+    def mesh(self, present: int) -> Mesh:
+        return make_mesh(present)
+
+    def train_all(self, data: MoleculeData, mesh: Mesh) -> Outputs:
+        return MlpLearner(self.run, mesh=mesh)(data.features_NxD, data.examples, self.seed)
+
+    def train_one(self, data: MoleculeData, m: int) -> Outputs:
+        """Visits what `train_all` visits, in the same order: molecules of other assays have a faint weight."""
+        visited_N = data.examples.weight_MxN.any(0)
+        alone = data.examples.rows(slice(m, m + 1))
+        faint_1xN = np.where(visited_N, np.float32(FAINT), np.float32(0))[None]
+        alone = WeightedExamples(alone.target_MxN, np.maximum(alone.weight_MxN, faint_1xN))
+        return MlpLearner(self.run)(data.features_NxD, alone, self.seed)
+
+    def train_one_on_own(self, data: MoleculeData, m: int) -> Outputs:
+        """Visits the molecules of assay m only, in batches of `own_run`."""
+        return MlpLearner(self.own_run(data))(data.features_NxD, data.examples.rows(slice(m, m + 1)), self.seed)
+
+    def own_run(self, data: MoleculeData) -> MlpRun:
+        """Batches hold as many of the assay's molecules as those of `train_all` on average: as many steps."""
+        own, visited = int((data.examples.weight_MxN[0] > 0).sum()), int(data.examples.weight_MxN.any(0).sum())
+        return dataclasses.replace(self.run, batch_size=max(1, round(self.run.batch_size * own / visited)))
+
+    def train_trees(self, data: MoleculeData) -> Outputs:
+        return TreeLearner(self.trees)(data.features_NxD, data.examples, self.seed)
+
+    def flops(self, data: MoleculeData) -> float:
+        visited = int(data.examples.weight_MxN.any(0).sum())
+        return mlp_learner.training_flops(self.run, visited, self.bits, self.assays)
+
+    def own_flops(self, data: MoleculeData) -> float:
+        """Of `train_one_on_own` for all models."""
+        own = int((data.examples.weight_MxN[0] > 0).sum())
+        return mlp_learner.training_flops(self.own_run(data), own, self.bits, self.assays)
+
+    def quality(self, data: MoleculeData, outputs: Outputs) -> dict[str, float]:
+        """On the held-out labels: log loss in nats, and average precision."""
+        losses, precisions = [], []
+        for score_N, value_N in zip(outputs.T.astype(np.float64), data.values_NxA.T, strict=True):
+            judged_N = ~data.is_train_N & ~np.isnan(value_N)
+            score_T, label_T = score_N[judged_N], value_N[judged_N]
+            losses.append(np.mean(np.logaddexp(0, score_T) - label_T * score_T))
+            precisions.append(average_precision(score_T, label_T))
+        return {"log_loss": float(np.mean(losses)), "average_precision": float(np.mean(precisions))}
+
+    def nothing_learned(self, data: MoleculeData) -> dict[str, float]:
+        mean_A = np.nanmean(data.values_NxA[data.is_train_N], axis=0, dtype=np.float64)
+        return self.quality(data, np.broadcast_to(np.log(mean_A / (1 - mean_A)), data.values_NxA.shape))
+
+
+def _scores(common_NxC: np.ndarray, assays: int, rng: np.random.Generator) -> np.ndarray:
+    """What an assay answers to, N x A: one common bit in eight, a few pairs, and noise of half their spread."""
+    num_common = common_NxC.shape[1]
+    pair_PxTwo = rng.integers(0, num_common, (num_common, 2))
+    pair_NxP = common_NxC[:, pair_PxTwo[:, 0]] * common_NxC[:, pair_PxTwo[:, 1]]
+    inputs_NxX = np.concatenate([common_NxC, pair_NxP], axis=1)
+    effect_XxA = rng.normal(size=(2 * num_common, assays)) * (rng.random((2 * num_common, assays)) < 1 / 8)
+    score_NxA = inputs_NxX @ effect_XxA
+    return score_NxA + 0.5 * score_NxA.std(axis=0) * rng.normal(size=score_NxA.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextCase:
+    """Transformers on bytes, one per source: MixMin's proxies as the text experiment trains them."""
+
+    name: ClassVar[str] = "text"
+    sources: int
+    run: LanguageModelRun = DEMO_PROXY
+    seed: int = 0
+
+    @property
+    def num_models(self) -> int:
+        return self.sources
+
+    @property
+    def what(self) -> str:
+        model = self.run.model
+        return (
+            f"{self.sources} sources; transformers {model.width} wide and {model.depth} deep on"
+            f" {self.run.num_windows * self.run.sequence_length} bytes each, in {self.run.num_steps} steps of"
+            f" {self.run.batch_size} windows of {self.run.sequence_length}"
+        )
+
+    def data(self) -> TokenStore:
+        """Random bytes, which each source draws from a distribution of its own; no window comes twice."""
+        rng = np.random.default_rng(self.seed)
+        size = (self.run.num_windows + 1) * self.run.sequence_length
+        documents = [[rng.choice(64, size, p=rng.dirichlet(np.ones(64))).astype(np.uint8).tobytes()] for _ in self._all]
+        return build_store([f"source {k}" for k in self._all], documents, self.run.sequence_length)
+
+    @property
+    def _all(self) -> range:
+        return range(self.sources)
+
+    def mesh(self, present: int) -> Mesh:
+        return make_mesh(source_devices(self.sources, present))
+
+    def train_all(self, data: TokenStore, mesh: Mesh) -> Outputs:
+        return self._train(data, np.eye(self.sources), mesh)
+
+    def train_one(self, data: TokenStore, m: int) -> Outputs:
+        return self._train(data, np.eye(self.sources)[[m]], make_mesh())
+
+    def _train(self, data: TokenStore, weights_MxK: np.ndarray, mesh: Mesh) -> Outputs:
+        trained = train_on_mixtures(self.run, data, weights_MxK, random.key(self.seed), mesh=mesh)
+        block_until_ready(trained.params)
+        return trained.loss_TxM
+
+    def flops(self, data: TokenStore) -> float:
+        return self.sources * language_model.training_flops(self.run)
+
+    def quality(self, data: TokenStore, outputs: Outputs) -> dict[str, float]:
+        """The loss in nats per byte over the last fifth of the steps, on windows that were not seen before."""
+        return {"loss": float(outputs[-max(1, len(outputs) // 5) :].mean())}
+
+    def nothing_learned(self, data: TokenStore) -> dict[str, float]:
+        return {"loss": float(np.log(256))}

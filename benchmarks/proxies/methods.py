@@ -1,0 +1,157 @@
+"""The ways to train M models that are timed against each other, each a call without arguments.
+
+One after the other compiled anew runs in a process of its own: it empties JAX's caches before every model, and those of
+the other methods must stay full.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import numpy as np
+
+from benchmarks.proxies.cases import Case, MoleculeCase, Outputs
+from benchmarks.timing import Call, Stopped
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.boosted_trees import require_xgboost
+from mixmin_jax.training.mesh import make_mesh, split_cpu
+
+Rival = Literal["one_device", "one_after_another", "own_molecules", "compiled_anew", "xgboost"]
+RIVALS: tuple[Rival, ...] = get_args(Rival)
+ONE_PROGRAM = "one_program"
+WHAT = {
+    ONE_PROGRAM: "all models in one program, spread over the devices as the experiments spread them",
+    "one_device": "all models in one program on one device",
+    "one_after_another": "one model after the other on one device, the same program for all: the same models, which see"
+    " the same batches",
+    "own_molecules": "one model after the other on one device, the same program for all, but each visits only the"
+    " molecules that its assay labels, in smaller batches: as many passes and steps, other models",
+    "compiled_anew": "as one_after_another, but JAX's caches are emptied before each model, as if each were trained by"
+    " a process of its own (whose start is not counted)",
+    "xgboost": "gradient-boosted trees, one assay after the other on all of the CPU's cores, each on the molecules that"
+    " its assay labels: other models, and no passes that could be equal",
+}
+SAME_MODELS = ("one_device", "one_after_another", "compiled_anew")  # as one_program's, up to rounding
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's name for the event
+
+
+class Answer(NamedTuple):
+    """What one call gave."""
+
+    outputs: Outputs
+    programs: int  # that XLA compiled during the call
+    seconds: float | None = None  # taken inside, where the call outside would count the transport
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to train all models of a case."""
+
+    call: Call[Answer]
+    flops: float | None  # None where nobody counts them
+    compiles_always: bool = False  # and its first call trains one model only
+
+
+def make_method(name: str, case: Case, data: Any, child: Executor) -> Method | str:
+    """The method of that name on a case, or why there is none.  `child` is an `other_process`."""
+    if name == ONE_PROGRAM:
+        return Method(_counted(lambda: case.train_all(data, case.mesh(jax.device_count()))), case.flops(data))
+    if name == "one_device":
+        if jax.device_count() == 1:
+            return f"there is one device only, as for {ONE_PROGRAM}"
+        return Method(_counted(lambda: case.train_all(data, make_mesh())), case.flops(data))
+    if name == "one_after_another":
+        return Method(_counted(lambda: one_by_one(case.train_one, data, case.num_models)), case.flops(data))
+    if name == "compiled_anew":
+        counts = itertools.chain([1], itertools.repeat(case.num_models))  # the first call has nothing to warm up
+        call = Call(lambda: _from(child, case, data, next(counts)), lambda answer: answer.seconds, _pid(child))
+        return Method(call, case.flops(data), compiles_always=True)
+    if not isinstance(case, MoleculeCase):
+        return "every source has examples of its own anyway" if name == "own_molecules" else "trees do not model text"
+    if name == "own_molecules":
+        alone = case.train_one_on_own
+        return Method(_counted(lambda: one_by_one(alone, data, case.num_models)), case.own_flops(data))
+    return _no_xgboost() or Method(_counted(lambda: case.train_trees(data)), None)
+
+
+def one_by_one(train: Callable[[Any, int], Outputs], data: Any, num_models: int) -> Outputs:
+    return np.concatenate([train(data, m) for m in range(num_models)], axis=1)
+
+
+def _pid(child: Executor) -> int:
+    return child.submit(os.getpid).result()
+
+
+def _from(child: Executor, case: Case, data: Any, num_models: int) -> Answer:
+    try:
+        return child.submit(train_anew, case, data, num_models).result()
+    except (BrokenProcessPool, jax.errors.JaxRuntimeError) as error:  # no memory beside this process, say
+        raise Stopped(f"its process failed: {error}"[:300]) from error
+
+
+def _no_xgboost() -> str | None:
+    try:
+        require_xgboost()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _counted(train: Callable[[], Outputs]) -> Call[Answer]:
+    def run() -> Answer:
+        with compilations() as seconds:
+            outputs = train()
+        return Answer(outputs, len(seconds))
+
+    return Call(run)
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[list[float]]:
+    """A list that grows by the seconds of every compilation inside the block."""
+    seconds: list[float] = []
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == _COMPILED:
+            seconds.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seconds
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@contextlib.contextmanager
+def other_process() -> Iterator[Executor]:
+    """A process with JAX's devices as here, for `train_anew`."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=_start, initargs=(jax.device_count(),)) as pool:
+        yield pool
+
+
+def _start(num_devices: int) -> None:
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the other process holds most of an accelerator's memory
+    split_cpu(num_devices)
+    jax.devices()
+
+
+def train_anew(case: Case, data: Any, num_models: int) -> Answer:
+    """`train_one` of the first models, each with nothing compiled before."""
+
+    def train(data: Any, m: int) -> Outputs:
+        jax.clear_caches()
+        return case.train_one(data, m)
+
+    start = time.perf_counter()
+    with compilations() as seconds:
+        outputs = one_by_one(train, data, num_models)
+    return Answer(outputs, len(seconds), time.perf_counter() - start)

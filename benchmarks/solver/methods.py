@@ -1,0 +1,148 @@
+"""What the benchmark of solvers runs: methods as objects, and our own ones.
+
+A method is opened once per case and then called again and again. Every call goes the whole way that a user's goes, from
+the NumPy matrix of log-likelihoods to weights on the host.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from benchmarks.solver.cases import Data
+from mixmin_jax import cross_entropy, solve
+
+TOLERANCE = 1e-9  # relative gap that methods are asked for, and at which they are compared
+FIRST_ORDER_RATE = 3e7  # iterations x N x K per second of the limit that our first-order methods may take
+
+
+class Answer(NamedTuple):
+    """What a call returns; no method's own certificate counts here."""
+
+    weights: np.ndarray
+    iterations: int | None = None
+    seconds: float | None = None  # by the method's own clock, where the one outside would count more than the work
+    note: str = ""
+
+
+class Session(NamedTuple):
+    """A method at work on one case."""
+
+    call: Callable[[], Answer]
+    pid: int | None = None  # of the process that does the work, if not this one
+    software: str = ""  # versions, where Python does not know them
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to find weights.
+
+    `open(data, limit)` makes a session in which a call stops after about `limit` seconds, if it can. `absent()` says
+    why the method cannot run on this machine.
+    """
+
+    name: str
+    what: str
+    open: Callable[[Data, float], AbstractContextManager[Session]]
+    absent: Callable[[], str | None] = lambda: None
+    most_cells: float = math.inf  # N K beyond which it is not run
+    compiled: bool = False  # whether its first call compiles
+    on_default_device: bool = False  # whether it runs there, whatever that is; otherwise on the CPU
+    newton: bool = False  # whether its iterations are Newton steps, for which the floor holds
+
+
+def ours(method: str) -> Callable[[Data, float], AbstractContextManager[Session]]:
+    """`solve` with one of its methods."""
+
+    @contextmanager
+    def session(data: Data, limit: float) -> Iterator[Session]:
+        most = None  # the default
+        if method in ("projected_gradient", "mirror_descent"):
+            most = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
+
+        def call() -> Answer:
+            objective = cross_entropy(data.logp_NxK, data.v_N)
+            solution = solve(objective, method=method, tolerance=TOLERANCE, max_iterations=most, throw=False)
+            note = "" if solution.converged else f"stopped at {solution.iterations} iterations"
+            return Answer(solution.weights, solution.iterations, note=note)
+
+        yield Session(call)
+
+    return session
+
+
+@contextmanager
+def on_default_devices(precision: Literal["float64", "float32"], data: Data, limit: float) -> Iterator[Session]:
+    """`solve` over a mesh of all default devices."""
+    mesh = Mesh(np.array(jax.devices()), ("rows",))
+    tolerance = TOLERANCE if precision == "float64" else None  # that of its own
+
+    def call() -> Answer:
+        objective = cross_entropy(data.logp_NxK, data.v_N)
+        solution = solve(objective, mesh=mesh, precision=precision, tolerance=tolerance, throw=False)
+        note = "" if solution.converged else f"stopped at {solution.iterations} iterations"
+        return Answer(solution.weights, solution.iterations, note=note)
+
+    yield Session(call)
+
+
+def _no_accelerator() -> str | None:
+    return "the default device is the CPU" if jax.default_backend() == "cpu" else None
+
+
+def _no_float64() -> str | None:
+    return _no_accelerator() or ("TPUs have no float64" if jax.default_backend() == "tpu" else None)
+
+
+_MOST = f"at most {FIRST_ORDER_RATE:.0e} x limit / (N K) iterations, 100 to 20 000"
+OURS = (
+    Method(
+        "solve",
+        "mixmin_jax.solve as it is, on the CPU: the active set from N K^2 = 4e6 on, else the interior point",
+        ours("auto"),
+        compiled=True,
+        newton=True,
+    ),
+    Method(
+        "interior_point",
+        "mixmin_jax.solve(method='interior_point')",
+        ours("interior_point"),
+        compiled=True,
+        newton=True,
+    ),
+    Method(
+        "interior_point (devices)",
+        "the interior point over a mesh of all default devices, in float64; data is sent there in each call",
+        functools.partial(on_default_devices, "float64"),
+        absent=_no_float64,
+        compiled=True,
+        on_default_device=True,
+        newton=True,
+    ),
+    Method(
+        "interior_point (float32)",
+        "the same with precision='float32', certified in float64 on the host, to the 1e-6 that it is made for",
+        functools.partial(on_default_devices, "float32"),
+        absent=_no_accelerator,
+        compiled=True,
+        on_default_device=True,
+    ),
+    Method(
+        "projected_gradient",
+        f"mixmin_jax.solve(method='projected_gradient'), {_MOST}",
+        ours("projected_gradient"),
+        compiled=True,
+    ),
+    Method(
+        "mirror_descent",
+        f"mixmin_jax.solve(method='mirror_descent'), {_MOST}",
+        ours("mirror_descent"),
+        compiled=True,
+    ),
+)

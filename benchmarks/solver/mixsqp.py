@@ -1,0 +1,114 @@
+"""mixsqp, the R package, in a child process that answers one request at a time."""
+
+import functools
+import os
+import selectors
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.solver.cases import Data
+from benchmarks.solver.methods import Answer, Session
+from benchmarks.timing import Stopped
+
+_SCRIPT = Path(__file__).with_suffix(".R")
+_STARTING = 120.0  # seconds that R may take to load its package and the data
+
+
+@functools.cache
+def absent() -> str | None:
+    """Why mixsqp cannot run here."""
+    if shutil.which("Rscript") is None:
+        return "no Rscript on the PATH; install R and its package mixsqp (Debian: r-cran-mixsqp)"
+    asked = subprocess.run(
+        ("Rscript", "-e", 'cat(requireNamespace("mixsqp", quietly = TRUE))'), capture_output=True, text=True
+    )
+    return None if asked.stdout == "TRUE" else "R has no package mixsqp (Debian: r-cran-mixsqp)"
+
+
+@functools.cache
+def openblas() -> Path | None:
+    """An OpenBLAS that R could use instead of its own BLAS (Debian: libopenblas0-pthread)."""
+    found = sorted(Path("/usr/lib").glob("*/openblas-pthread/libblas.so.3"))
+    return found[0] if found else None
+
+
+def openblas_absent() -> str | None:
+    """Why mixsqp cannot run with OpenBLAS here."""
+    return absent() or (None if openblas() else "no OpenBLAS for R (Debian: libopenblas0-pthread)")
+
+
+@contextmanager
+def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Session]:
+    """mixsqp with a setting of mixsqp.R; its time is R's own, without reading and writing.
+
+    Fast: with OpenBLAS; otherwise with the BLAS that R is installed with, on Debian the reference one.
+    """
+    environment = dict(os.environ)
+    if fast:
+        environment["LD_PRELOAD"] = str(openblas())
+    n, k = data.logp_NxK.shape
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
+        logp, weights = Path(folder, "logp"), Path(folder, "weights")
+        data.logp_NxK.astype(np.float64).ravel(order="F").tofile(logp)
+        data.normalised_N.tofile(weights)
+        process = subprocess.Popen(
+            ("Rscript", "--vanilla", str(_SCRIPT), str(logp), str(n), str(k), str(weights)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+        )
+
+        def reply(seconds: float) -> str:
+            line = _line(process, seconds)
+            if line is None:
+                if process.poll() is None:
+                    process.kill()
+                    raise Stopped(f"over the limit of {seconds:g} s")
+                errors.seek(0)
+                raise Stopped(f"R ended: {errors.read().decode(errors='replace').strip()[-200:]}")
+            return line
+
+        def call() -> Answer:
+            assert process.stdin
+            try:
+                process.stdin.write(f"{setting}\n".encode())
+                process.stdin.flush()
+            except BrokenPipeError:
+                raise Stopped("R has ended") from None
+            words = reply(limit).split()
+            if words[:1] == ["error"]:
+                raise Stopped(f"mixsqp failed: {' '.join(words[1:])[:200]}")
+            seconds, iterations, *weights_K = map(float, words)
+            return Answer(np.array(weights_K), int(iterations), seconds)
+
+        try:
+            software = reply(_STARTING).removeprefix("ready ").strip()
+            yield Session(call, process.pid, software)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _line(process: subprocess.Popen[bytes], seconds: float) -> str | None:
+    """The next line of a process's output; None if it ends, or takes longer."""
+    assert process.stdout
+    end, received = time.monotonic() + seconds, b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not received.endswith(b"\n"):
+            if not selector.select(max(0.0, end - time.monotonic())):
+                return None
+            more = os.read(process.stdout.fileno(), 65_536)
+            if not more:
+                process.wait()
+                return None
+            received += more
+    return received.decode()

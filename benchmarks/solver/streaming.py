@@ -1,0 +1,142 @@
+"""Rows that are streamed: what a solve costs beside reading them and taking their exponentials.
+
+Axes: N rows, K columns; B rows of a block.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.solver.cases import tokens
+from benchmarks.solver.gap import judge
+from benchmarks.solver.methods import TOLERANCE
+from benchmarks.timing import Call, Stopped, ratio, side_by_side
+from mixmin_jax import Solution, cross_entropy, solve, stream_cross_entropy
+
+_BLOCK = 125_000  # rows
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file to stream."""
+
+    name: str = "streaming"
+    n: int = 10_000_000
+    k: int = 8
+    seed: int = 0
+    what: ClassVar[str] = "solve(stream_cross_entropy(path)) of a .npy file in the page cache, like tokens"
+
+    def rows(self, folder: Path) -> Any:
+        """What `stream_cross_entropy` is given."""
+        rng, path = np.random.default_rng(self.seed), folder / "logp.npy"
+        mapped_NxK = np.lib.format.open_memmap(path, "w+", np.float64, (self.n, self.k))
+        for start in range(0, self.n, _BLOCK):
+            mapped_NxK[start : start + _BLOCK] = tokens(rng, min(_BLOCK, self.n - start), self.k)
+        mapped_NxK.flush()
+        return path
+
+    def blocks(self, rows: Any) -> Iterator[np.ndarray]:
+        """The same, read with NumPy."""
+        with rows.open("rb") as opened:
+            np.lib.format.read_magic(opened)
+            np.lib.format.read_array_header_1_0(opened)
+            while (block := np.fromfile(opened, np.float64, _BLOCK * self.k)).size:
+                yield block.reshape(-1, self.k)
+
+    def in_memory(self, rows: Any) -> np.ndarray:
+        """A matrix with the same optimum."""
+        return np.load(rows, allow_pickle=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+    """Blocks that are made for every pass: a few distinct ones over and over, whose optimum is theirs."""
+
+    name: str = "streaming-blocks"
+    n: int = 100_000_000
+    k: int = 8
+    seed: int = 0
+    distinct: int = 8
+    what: ClassVar[str] = "solve(stream_cross_entropy(function)) of blocks that come from an iterator, like tokens"
+
+    def rows(self, folder: Path) -> Any:
+        """What `stream_cross_entropy` is given."""
+        rng, (rounds, left) = np.random.default_rng(self.seed), divmod(self.n, self.distinct)
+        block_rows = min(_BLOCK, rounds)
+        assert left == 0 and rounds % block_rows == 0, "whole blocks, each as often as the others"
+        blocks = [tokens(rng, block_rows, self.k) for _ in range(self.distinct)]
+
+        def iterate() -> Iterator[np.ndarray]:
+            for _ in range(rounds // block_rows):
+                yield from blocks
+
+        return iterate
+
+    def blocks(self, rows: Any) -> Iterator[np.ndarray]:
+        """The same, for a plain pass that works in place."""
+        return (block_BxK.copy() for block_BxK in rows())
+
+    def in_memory(self, rows: Any) -> np.ndarray:
+        """A matrix with the same optimum."""
+        made = rows()
+        return np.concatenate([next(made) for _ in range(self.distinct)])
+
+
+def measure_streaming(case: File | Repeated, repeats: int, budget: float) -> dict[str, Any]:
+    """The record of one case: seconds per pass of a streamed solve, and of one plain pass, in turns; and memory.
+
+    A plain pass reads block by block with NumPy, on one core, and takes exp of every number less its row's largest. A
+    solve makes one pass more than it has iterations. What it finds is compared with a solve in memory.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rows = case.rows(Path(folder))
+
+        def plain() -> float:
+            total = 0.0
+            for block_BxK in case.blocks(rows):
+                block_BxK -= block_BxK.max(axis=1, keepdims=True)
+                total += float(np.exp(block_BxK, out=block_BxK).sum())
+            return total
+
+        def streamed() -> Solution:
+            return solve(stream_cross_entropy(rows), tolerance=TOLERANCE)
+
+        calls: dict[str, Call[Any]] = {"plain": Call(plain), "streamed": Call(streamed)}
+        timings = side_by_side(calls, repeats, max(budget, 1e-9))
+        plain_time, time = timings["plain"], timings["streamed"]
+        assert not isinstance(plain_time, Stopped) and not isinstance(time, Stopped)
+        solution = time.last
+        logp_NxK = case.in_memory(rows)
+    passes = solution.iterations + 1
+    in_memory = solve(cross_entropy(logp_NxK), tolerance=TOLERANCE)
+    return {
+        "name": case.name,
+        "what": case.what,
+        **dataclasses.asdict(case),
+        "row_bytes": 8 * case.n * case.k,
+        "plain_pass_seconds": list(plain_time.seconds),
+        "solve_seconds": list(time.seconds),
+        "first_solve_seconds": time.first,
+        "passes": passes,
+        "seconds_per_pass": time.median / passes,
+        "pass_over_plain": {name: value / passes for name, value in ratio(time, plain_time)._asdict().items()},
+        "memory_bytes": time.memory,
+        "memory_of_first_call": time.memory_of_first,
+        "relative_gap": judge(logp_NxK, None, solution.weights).gap,
+        "weights_differ_from_memory": float(np.abs(solution.weights - in_memory.weights).max()),
+    }
+
+
+def describe_streaming(record: Mapping[str, Any]) -> str:
+    """One line."""
+    memory = "" if record["memory_bytes"] is None else f", {record['memory_bytes'] / 1e6:.0f} MB of memory"
+    return (
+        f"{record['name']} {record['n']:.0e} x {record['k']} ({record['row_bytes'] / 1e6:.0f} MB): "
+        f"{record['passes']} passes of {record['seconds_per_pass']:.2g} s, {record['pass_over_plain']['median']:.2g} "
+        f"times reading + exp{memory}, gap {record['relative_gap']:.0e}, weights within "
+        f"{record['weights_differ_from_memory']:.0e} of those found in memory"
+    )

@@ -1,0 +1,103 @@
+"""From a typed config class to a command line: parse, run, and turn what a user can correct into one line."""
+
+import argparse
+import contextlib
+import inspect
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import tyro
+
+from experiments.harness.interruption import Interrupted
+from experiments.harness.options import RunOptions
+from experiments.harness.processes import joined, lost_process
+from experiments.harness.provenance import main_module
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Stopped
+from mixmin_jax.training.proxies import Diverged
+
+Config = TypeVar("Config")
+
+
+def run(
+    config_class: type[Config], main: Callable[[Config], None], presets: Mapping[str, Config] | None = None
+) -> None:
+    """Parse the command line into `config_class`, call `main` with it, and exit.
+
+    `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
+    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2, a diverged training likewise
+    with status 1; Ctrl-C exits with 130, SIGTERM, where the run looks out for it, with 143.  A process that is one of
+    several and fails does not wait for the others, so that they fail as well; they end with status 1 and a line.
+
+    Args:
+        config_class: a frozen dataclass; the defaults of its fields are the command line's.
+        main: the experiment.
+        presets: complete configs by name: those that `--preset NAME` chooses among, the first being the default.
+    """
+    try:
+        config = parse(config_class, presets)
+        with joined(config) if isinstance(config, RunOptions) else contextlib.nullcontext():
+            main(config)
+    except KeyboardInterrupt as error:
+        _exit(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
+    except Stopped:
+        _exit(128 + signal.SIGTERM)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        _exit(2)
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        _exit(1)
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        if reason := lost_process(error):
+            print(
+                f"error: another process of this run has ended or cannot be reached ({reason}): see what it printed,"
+                " then start all again with --resume",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
+        _exit(1)
+
+
+def _exit(status: int) -> NoReturn:
+    """End the process; one of several at once, as JAX's own way out waits for the others, who wait for this one."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def parse(
+    config_class: type[Config], presets: Mapping[str, Config] | None = None, arguments: Sequence[str] | None = None
+) -> Config:
+    """The config that `arguments` (default: the command line's) describe; other options override the preset's."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    module = main_module()
+    options: dict[str, Any] = {
+        "prog": f"python -m {module}" if module else None,
+        "config": (tyro.conf.FlagCreatePairsOff,),
+        "description": inspect.getdoc(config_class),
+    }
+    if presets:
+        first = argparse.ArgumentParser(prog=options["prog"], add_help=False, allow_abbrev=False)
+        first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
+        chosen, arguments = first.parse_known_args(arguments)
+        options["default"] = presets[chosen.preset]
+        names = ", ".join(presets)
+        options["description"] += (
+            f"\n\n--preset NAME sets sizes and budgets ({names}; default {next(iter(presets))}); every option below"
+            f" overrides its part. The defaults shown are those of {chosen.preset}."
+        )
+    return tyro.cli(config_class, args=arguments, **options)

@@ -1,0 +1,142 @@
+"""Language models as stages of a run: several trained at once, and their log-likelihoods of documents.
+
+Axes: M models, K sources, D documents, N bytes of all documents.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+
+from experiments.harness.stages import Product, Running, Stages
+from mixmin_jax.data.text.tokens import TokenStore
+from mixmin_jax.training.language_model import LanguageModelRun, scoring_flops_per_row
+from mixmin_jax.training.language_model import training_flops as count_training_flops
+from mixmin_jax.training.mesh import gathered
+from mixmin_jax.training.nonfinite import OnNonfinite
+from mixmin_jax.training.proxies import train_on_mixtures
+from mixmin_jax.training.scoring import count_windows, score_documents
+from mixmin_jax.training.source_monitor import SourceMonitor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Models:
+    """Trained models and all that determines them."""
+
+    run: LanguageModelRun
+    inputs: Any
+    params: Any
+    draws_MxK: np.ndarray
+    monitor: SourceMonitor | None = None
+
+
+@functools.lru_cache
+def training_flops(run: LanguageModelRun) -> float:
+    """One model."""
+    return count_training_flops(run)
+
+
+def scoring_flops(run: LanguageModelRun, documents: Sequence[bytes]) -> float:
+    """One model's forward passes over some documents."""
+    return count_windows(documents, run.sequence_length) * _row_flops(run)
+
+
+def train_models(
+    stages: Stages,
+    name: str,
+    run: LanguageModelRun,
+    store: TokenStore,
+    weights_MxK: np.ndarray,
+    key: jax.Array,
+    inputs: Mapping[str, Any],
+    *,
+    labels: tuple[str, ...],
+    max_epochs: float | None = None,
+    mesh: Mesh | None = None,
+    tokens_on: str = "device",
+    target: str | None = None,
+    on_nonfinite: OnNonfinite = "stop",
+    monitor_sources: bool = False,
+) -> Models:
+    """Train one model per row of weights; `inputs` says as JSON what data and key are, the rest is added to it."""
+    inputs = {
+        **inputs,
+        "run": dataclasses.asdict(run),
+        "weights": weights_MxK.tolist(),
+        "max_epochs": max_epochs,
+        **({"on_nonfinite": on_nonfinite} if on_nonfinite != "stop" else {}),
+    }
+    inputs |= {"monitor_sources": True} if monitor_sources else {}
+
+    def compute(stage: Running) -> Product:
+        with stage.checkpoints() as checkpoints:
+            trained = train_on_mixtures(
+                run,
+                store,
+                weights_MxK,
+                key,
+                max_epochs=max_epochs,
+                mesh=mesh,
+                tokens_on=tokens_on,
+                on_block=lambda done, of, losses: stage.advance(done, of),
+                names=labels,
+                checkpoints=checkpoints,
+                on_nonfinite=on_nonfinite,
+                monitor_sources=monitor_sources,
+            )
+            params = flatten_dict(gathered(trained.params), sep="/")
+        stage.skipped({label: int(n) for label, n in zip(labels, trained.skipped_M, strict=True) if n})
+        product: Product = {f"params/{path}": leaf for path, leaf in params.items()}
+        if trained.monitor is not None:
+            product |= {f"monitor/{name}": sums for name, sums in trained.monitor._asdict().items()}
+        return product | {"draws_MxK": trained.draws_MxK}
+
+    product = stages.run(name, inputs, compute, cost=len(weights_MxK) * training_flops(run), target=target)
+    leaves = {key.removeprefix("params/"): leaf for key, leaf in product.items() if key.startswith("params/")}
+    monitor = (
+        SourceMonitor(*(product[f"monitor/{name}"] for name in SourceMonitor._fields)) if monitor_sources else None
+    )
+    return Models(run, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"], monitor)
+
+
+def score_models(
+    stages: Stages,
+    name: str,
+    models: Models,
+    documents: Sequence[bytes],
+    inputs: Mapping[str, Any],
+    *,
+    tokens: bool = False,
+    mesh: Mesh | None = None,
+    target: str | None = None,
+) -> Product:
+    """Log-likelihoods of the documents: `document_DxM`, and with `tokens` also `token_NxM`, in nats; `bytes_D`.
+
+    `inputs` says as JSON what the documents are.
+    """
+    num_models = len(models.draws_MxK)
+
+    def compute(stage: Running) -> Product:
+        scores = score_documents(
+            models.run.model, models.params, documents, models.run.sequence_length, mesh=mesh, on_block=stage.advance
+        )
+        product: Product = {"document_DxM": scores.document_logp_DxM, "bytes_D": scores.bytes_D}
+        return product | ({"token_NxM": scores.logp_NxM} if tokens else {})
+
+    return stages.run(
+        name,
+        {"models": models.inputs, **inputs, "tokens": tokens},
+        compute,
+        cost=num_models * scoring_flops(models.run, documents),
+        target=target,
+    )
+
+
+@functools.lru_cache
+def _row_flops(run: LanguageModelRun) -> float:
+    return scoring_flops_per_row(run)

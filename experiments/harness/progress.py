@@ -1,0 +1,86 @@
+"""Progress of a run whose stages' costs are known beforehand: a bar with the time left, or plain lines in a log."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments.harness.processes import is_first
+
+OnFraction = Callable[[int, int], None]  # (done, of how many)
+
+_EVERY = 60.0  # seconds between lines of one stage in a log
+
+
+class RunProgress:
+    """Shares of one total cost (in FLOPs, say); the time left is what the rest costs at the speed so far."""
+
+    def __init__(self, total_cost: float, console: Console | None = None) -> None:
+        self._console = console or Console(file=sys.stderr, quiet=not is_first())
+        self._total, self._done, self._spent, self._skipped = max(total_cost, 1e-9), 0.0, 0.0, 0.0
+        self._bar = Progress(
+            TextColumn("{task.description:<38}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+        )
+
+    @contextmanager
+    def stage(self, name: str, cost: float, earlier: Callable[[], float] = lambda: 0.0) -> Iterator[OnFraction]:
+        """One stage that costs `cost`; call what it yields with (done, total) as it advances.
+
+        `earlier` says how many seconds an earlier run spent on what is done already.
+        """
+        started, live = time.perf_counter(), self._console.is_terminal
+        told = started
+        task = self._bar.add_task(name, total=1.0, left="")
+        if live:
+            self._bar.start()
+
+        def advance(done: int, of: int) -> None:
+            fraction = done / of
+            spent = self._spent + earlier() + time.perf_counter() - started
+            cost_done = self._done + fraction * cost
+            left = spent / cost_done * (self._total - self._skipped - cost_done) if cost_done > 0 else math.nan
+            self._bar.update(task, completed=fraction, left=f"{_duration(left)} left in all")
+            nonlocal told
+            if not live and time.perf_counter() - told > _EVERY:
+                told = time.perf_counter()
+                self._console.print(f"{name}: {fraction:.0%}; about {_duration(left)} left", highlight=False)
+
+        try:
+            yield advance
+        finally:
+            seconds = earlier() + time.perf_counter() - started
+            self._spent += seconds
+            self._done += cost
+            if live:
+                self._bar.update(task, left="")
+                self._bar.stop()
+            self._bar.remove_task(task)
+        left = self._spent / self._done * (self._total - self._skipped - self._done) if self._done else math.nan
+        self._console.print(f"{name}: {_duration(seconds)}; about {_duration(left)} left", highlight=False)
+
+    def tell(self, line: str) -> None:
+        """Print a line above the bar."""
+        # a log is not cut into lines of 80, and a path may hold [brackets]
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def skip(self, name: str, cost: float) -> None:
+        """A stage whose product was found."""
+        self._skipped += cost
+        self._console.print(f"{name}: found, not computed again", highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    if not seconds >= 0:
+        return "?"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds <= 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,84 @@
+"""Where numbers come from: versions, device, commit, command."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.harness.determinism import is_deterministic, on_gpu
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Versions of Python and of the installed `distributions`."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in distributions}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # an optional extra, or a checkout that is run in place
+
+
+def provenance(*distributions: str) -> dict[str, Any]:
+    """All of the above, for a result file; taken at the start, so that it is that of the code which runs."""
+    return {"versions": versions(*distributions), "device": device(), "git_commit": git_commit(), "command": command()}
+
+
+def made_by(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record of `provenance` in a result file: at its top, or under `made_by`."""
+    return metrics.get("made_by", metrics)
+
+
+def device() -> str:
+    """Kind and number of the devices that JAX uses; for a CPU how many cores stand behind them, for a GPU whether it is
+    deterministic: what is made with that and without is not the same to the bit."""
+    devices = jax.devices()
+    cores = f" on {cpu_cores()} cores" if devices[0].platform == "cpu" else ""
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    deterministic = " with deterministic operations" if on_gpu() and is_deterministic() else ""
+    return f"{len(devices)} x {devices[0].device_kind}{cores}{processes}{deterministic}"
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def git_commit() -> str | None:
+    """The commit of this checkout, with "+changes" if it has uncommitted ones; None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ("git", *arguments), cwd=folder, capture_output=True, text=True, check=True, timeout=30
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def command() -> str:
+    """The command line as a user would type it."""
+    return shlex.join(command_words())
+
+
+def command_words() -> list[str]:
+    """The same, in words."""
+    module = main_module()
+    return ["python", *(("-m", module) if module else (Path(sys.argv[0]).name,)), *sys.argv[1:]]
+
+
+def main_module() -> str | None:
+    """What stands behind `python -m`; None for a script."""
+    spec = sys.modules["__main__"].__spec__
+    return spec.name.removesuffix(".__main__") if spec else None

@@ -1,0 +1,189 @@
+"""The folder of a run: whose it is, that no other process writes to it, whether it is finished, and how to go on."""
+
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.folder_lock import LOCK, RUN_LOCK, locked, refuse_if_locked, writable
+from experiments.harness.interruption import Interrupted, Interruption
+from experiments.harness.options import RunOptions
+from experiments.harness.processes import check_same, is_first, several, together
+from experiments.harness.progress import RunProgress
+from experiments.harness.provenance import command_words
+from experiments.harness.result_files import PARTIAL, read_json, write_json
+from experiments.harness.stages import Stages
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Stopped
+from mixmin_jax.training.proxies import Diverged
+
+STAGES, CONFIG, STATUS = "stages", "config.json", "status.json"
+
+
+class RunFolder:
+    """A claimed folder: `folder.stages(...)` keeps products there and stops in order when told to."""
+
+    def __init__(self, options: RunOptions, interruption: Interruption) -> None:
+        self.path, self._options, self._interruption = options.out, options, interruption
+
+    def stages(self, progress: RunProgress, made_by: Mapping[str, Any]) -> Stages:
+        return Stages(
+            self.path / STAGES,
+            progress,
+            made_by,
+            checkpoint_every=self._options.checkpoint_every,
+            interruption=self._interruption,
+        )
+
+
+@contextlib.contextmanager
+def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence[str]) -> Iterator[RunFolder]:
+    """Claim `options.out` for the run that `config` describes, and hold it while the run goes on.
+
+    A new or empty folder begins a run; that of the same run is gone on with if it is finished or with --resume.
+    `config.json` there says whose it is, `status.json` whether it is complete, and if not, how to go on.  With
+    --overwrite another run's `results` (patterns of files in the folder) are removed; its stages stay.
+
+    Raises InputError, before anything is changed, for a folder that holds another run (with what differs), an
+    unfinished one without --resume, something else, or that another run is writing to.  Of several processes the first
+    claims the folder for all, and a signal waits for the end of a stage, or a block of a training, so that all stop.
+    """
+    out, new = options.out, json.loads(json.dumps(config))
+    spread = [getattr(options, name, None) for name in ("mesh_source", "mesh_data", "tokens_on")]
+    check_same([str(out.absolute()), options.resume, options.overwrite, options.checkpoint_every, spread, new])
+    with contextlib.ExitStack() as held:
+        interruption = held.enter_context(Interruption())
+        with together():
+            if is_first():
+                held.enter_context(_claimed(options, new, results))
+        if several():
+            held.enter_context(interruption.deferred())
+        try:
+            yield RunFolder(options, interruption)
+        except BaseException as error:
+            why = f"{error}: " if isinstance(error, (Interrupted, Stopped)) else ""
+            how, again = how_to_go_on(), ""
+            if isinstance(error, Diverged):
+                how = _after_divergence(options)
+                again = " The same command fails at the same step again, with --resume as well."
+                with contextlib.suppress(OSError):  # what ended the run is to be told, not this
+                    _write_status(out, complete=False, how=how)
+            if is_first():
+                print(f"{why}incomplete; what is finished is kept in {out}.{again} Go on with: {how}", file=sys.stderr)
+            raise
+        _write_status(out, complete=True)
+
+
+@contextlib.contextmanager
+def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]) -> Iterator[None]:
+    """The folder, claimed and held."""
+    out = options.out
+    try:
+        _check_claim(options, new)
+    except InputError:
+        refuse_if_locked(out, RUN_LOCK)  # of what a live run holds this is the reason, and --resume no way out
+        raise
+    with writable(out):
+        (out / STAGES).mkdir(parents=True, exist_ok=True)
+    with locked(out, RUN_LOCK):
+        differs = _check_claim(options, new)  # once more: a run may have ended between the two
+        if differs:
+            _remove(out, results)
+        _remove_partial(out)
+        write_json(out / CONFIG, dict(new))
+        _write_status(out, complete=False)
+        yield
+
+
+def how_to_go_on() -> str:
+    """The command line that goes on with this run."""
+    words = [word for word in command_words() if word not in ("--overwrite", "--resume")]
+    return shlex.join([*words, "--resume"])
+
+
+def _after_divergence(options: RunOptions) -> str:
+    """What goes on with a run after a training that fails whenever it is repeated, in words."""
+    skip = "" if options.on_nonfinite == "skip" else " or --on-nonfinite skip"
+    return (
+        f"another learning rate{skip}, and either --overwrite, which keeps the stages that this does not change, or"
+        " another --out"
+    )
+
+
+def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
+    """Whether the folder holds another run, which may be replaced.  Raises InputError if this run may not have it."""
+    out, path = options.out, options.out / CONFIG
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    if options.overwrite and not path.exists():
+        return False
+    if not path.exists():
+        if out.is_dir() and any(_content(out)):
+            raise InputError(
+                f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
+            )
+        return False
+    try:
+        held = json.loads(path.read_text())
+        if not isinstance(held, dict):
+            raise ValueError(f"it holds no JSON object but {type(held).__name__}")
+        differences = sorted(_differences(held, new))
+    except (ValueError, RecursionError) as error:
+        if options.overwrite:
+            return True
+        raise InputError(f"{path} cannot be read ({error}): name another --out, or add --overwrite") from error
+    if differences:
+        if options.overwrite:
+            return True
+        raise InputError(
+            f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
+            " Name another --out, or add --overwrite to replace them"
+        )
+    if not (options.resume or options.overwrite or _is_complete(out)):
+        raise InputError(f"--out {out} holds this run, unfinished: add --resume to go on with it, or name another")
+    return False
+
+
+def _content(out: Path) -> Iterator[Path]:
+    """What lies in the folder, but for what a run leaves there before it claims it."""
+    for path in out.iterdir():
+        if path.name == STAGES:
+            yield from (inside for inside in path.iterdir() if inside.name != LOCK)
+        elif path.name != LOCK and not path.name.endswith(PARTIAL):
+            yield path
+
+
+def _remove(out: Path, results: Sequence[str]) -> None:
+    """Remove another run's result files, so that none is taken for the new run's."""
+    for pattern in results:
+        for path in list(out.glob(pattern)):
+            path.unlink()
+            if path.parent != out and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+
+def _remove_partial(out: Path) -> None:
+    """Remove what a process left that was killed while it wrote a file."""
+    for path in [*out.rglob(f".*{PARTIAL}")]:
+        path.unlink(missing_ok=True)
+
+
+def _is_complete(out: Path) -> bool:
+    try:
+        return read_json(out / STATUS).get("complete") is True
+    except InputError:
+        return False
+
+
+def _write_status(out: Path, complete: bool, how: str = "") -> None:
+    write_json(out / STATUS, {"complete": complete} | ({} if complete else {"how_to_go_on": how or how_to_go_on()}))
+
+
+def _differences(held: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(held, dict) and isinstance(new, dict):
+        keys = sorted({*held, *new})
+        return [line for key in keys for line in _differences(held.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if held == new else [f"{path} ({held!r:.60} there, {new!r:.60} now)"]

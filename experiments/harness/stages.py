@@ -1,0 +1,242 @@
+"""Stages of a run: each writes its product once and finds it again, so that a second run does nothing twice."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from experiments.harness.determinism import how_to_be_deterministic, is_deterministic
+from experiments.harness.interruption import Interrupted, Interruption
+from experiments.harness.options import RunOptions
+from experiments.harness.processes import any_process, is_first
+from experiments.harness.progress import OnFraction, RunProgress
+from experiments.harness.result_files import replacing
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Checkpoints, Stopped
+
+Product = dict[str, Any]  # NumPy arrays, and anything else that JSON can hold
+
+
+class StageRecord(NamedTuple):
+    """How a product came about, whether in this run or in an earlier one."""
+
+    seconds: float  # those of attempts that were interrupted, up to the checkpoint that was gone on from, included
+    made_by: dict[str, Any]  # commit and versions of the code that computed it
+    target: str | None  # None for stages that all targets share
+    skipped: dict[str, int]  # {model: steps that its training skipped}, of those with any
+
+
+class Running(NamedTuple):
+    """What the computation of a stage is given."""
+
+    advance: OnFraction  # to be told how far it is
+    checkpoints: Callable[[], contextlib.AbstractContextManager[Checkpoints]]  # of its training; kept until it is done
+    skipped: Callable[[Mapping[str, int]], None]  # to be told {model: steps that were skipped}, of those with any
+
+
+class Stages:
+    """Products in one folder, one .npz a stage, each stamped with a hash of everything that it was computed from.
+
+    A stage that trains leaves checkpoints, `checkpoint_every` steps apart, until its product is written: it then goes
+    on from the newest.  A signal stops the run (`Interrupted`), in a training after its state was saved.
+
+    Of several processes the first says which products are there, and writes those that all compute; the others read
+    them.  A signal to one of them stops all.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        progress: RunProgress,
+        made_by: Mapping[str, Any],
+        *,
+        checkpoint_every: int = RunOptions.checkpoint_every,
+        interruption: Interruption | None = None,
+    ) -> None:
+        self._folder, self._progress, self._made_by = folder, progress, dict(made_by)
+        self._checkpoint_every, self._interruption = checkpoint_every, interruption or Interruption()
+        self._computes, self._warned = False, False
+        self.records: dict[str, StageRecord] = {}
+
+    def run(
+        self,
+        name: str,
+        inputs: Any,
+        compute: Callable[[Running], Product],
+        *,
+        cost: float = 0.0,
+        target: str | None = None,
+    ) -> Product:
+        """The product of stage `name`: read back if it was made from the same `inputs`, else computed and written.
+
+        `inputs` is whatever determines the product, as JSON can hold it; `cost` is its share of the run's progress.  A
+        product that is damaged (cut off, changed) is reported and made again; one that the file system does not give
+        raises InputError.
+        """
+        stamp, path = fingerprint(inputs), self._folder / f"{name}.npz"
+        found = _read(path, stamp, self._progress.tell) if is_first() else None
+        saved, opened = self._folder / f"{name}.checkpoints", list[Checkpoints]()
+        if any_process(found is not None):
+            self._progress.skip(name, cost)
+            product, record = found or _read_from_first(path, stamp)
+        else:
+            if not self._computes and not is_deterministic():
+                self._progress.tell(how_to_be_deterministic())
+            self._computes = True
+            self._warn_of_other_places()
+            started, skipped = time.perf_counter(), dict[str, int]()
+
+            def earlier() -> float:
+                return sum(checkpoints.earlier_seconds for checkpoints in opened)
+
+            with self._progress.stage(name, cost, earlier) as advance:
+                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp, opened), skipped.update))
+            seconds = time.perf_counter() - started + earlier()
+            record = {"seconds": seconds, "made_by": self._made_by, "skipped": skipped}
+            if is_first():
+                _write(path, stamp, record, product)
+            if any_process(False) or not is_first():  # all wait for the first to have written
+                product, record = _read_from_first(path, stamp)
+        if is_first():
+            shutil.rmtree(saved, ignore_errors=True)
+        if any_process(self._interruption.requested()):
+            self._stop()
+        self.records[name] = StageRecord(record["seconds"], record["made_by"], target, record.get("skipped", {}))
+        self._warn_of_other_places()
+        return product
+
+    @contextlib.contextmanager
+    def _checkpoints(self, folder: Path, stamp: str, opened: list[Checkpoints]) -> Iterator[Checkpoints]:
+        checkpoints = Checkpoints(
+            folder,
+            stamp,
+            every=self._checkpoint_every,
+            stop=self._interruption.requested,
+            warn=self._progress.tell,
+            on_restore=lambda step: self._progress.tell(f"{folder.stem}: goes on after step {step}"),
+        )
+        try:
+            with self._interruption.deferred(), checkpoints:
+                opened.append(checkpoints)
+                yield checkpoints
+        except Stopped as stopped:
+            self._progress.tell(f"{folder.stem}: {stopped}")
+            self._stop()
+
+    def _warn_of_other_places(self) -> None:
+        """Say, once, that this run computes stages and has found others that were made elsewhere."""
+        elsewhere = made_elsewhere(self.records, self._made_by)
+        if self._warned or not (self._computes and elsewhere):
+            return
+        self._warned = True
+        named = {"on": (elsewhere.get("stage_devices", ()), self._made_by.get("device"))}
+        for name, versions in elsewhere.get("stage_versions", {}).items():
+            named[f"with {name}"] = versions, self._made_by["versions"][name]
+        found = [f"{what} {' and '.join(theirs)} (now {now})" for what, (theirs, now) in named.items() if theirs]
+        self._progress.tell(
+            f"warning: stages that were found were made {', '.join(found)}: the numbers of this run need not be, to the"
+            " bit, those of a run in one place"
+        )
+
+    def _stop(self) -> NoReturn:
+        self._interruption.check()
+        raise Interrupted(signal.SIGTERM)  # another process was told to
+
+    def commits(self) -> list[str]:
+        """Where the code of all stages so far stood."""
+        return sorted({str(record.made_by["git_commit"]) for record in self.records.values()})
+
+    def records_of(self, target: str) -> dict[str, StageRecord]:
+        """The stages that one target's results rest on."""
+        return {name: record for name, record in self.records.items() if record.target in (None, target)}
+
+
+def skipped_steps(options: RunOptions, records: Mapping[str, StageRecord]) -> dict[str, Any]:
+    """For metrics.json, where trainings skip steps: how many, as {stage: {model: count}}, of those with any."""
+    if options.on_nonfinite == "stop":
+        return {}
+    return {"skipped_steps": {name: record.skipped for name, record in records.items() if record.skipped}}
+
+
+def made_elsewhere(records: Mapping[str, StageRecord], made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """For metrics.json, where stages were made on other devices than `made_by`, or with other versions: all of theirs.
+
+    `stage_devices` is a list, `stage_versions` {distribution: its versions}, of those with any other.
+    """
+    devices = {record.made_by["device"] for record in records.values() if "device" in record.made_by}
+    held: dict[str, set[str]] = {}
+    for record in records.values():
+        for name, version in record.made_by.get("versions", {}).items():
+            held.setdefault(name, set()).add(version)
+    here = made_by.get("versions", {})
+    versions = {name: sorted(held[name]) for name in sorted(held) if name in here and held[name] != {here[name]}}
+    return ({"stage_devices": sorted(devices)} if devices - {made_by.get("device")} else {}) | (
+        {"stage_versions": versions} if versions else {}
+    )
+
+
+def fingerprint(inputs: Any) -> str:
+    """sha256 of the inputs' JSON, keys sorted."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _read(
+    path: Path, stamp: str, warn: Callable[[str], None] = lambda line: None
+) -> tuple[Product, dict[str, Any]] | None:
+    """The product and its record; None if there is none, if it is of other inputs, or, with a line, damaged."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            if str(file["stamp"]) != stamp:
+                return None
+            return _product(file)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
+        why = " ".join(str(error).split()) or type(error).__name__
+        # a damaged archive can send its reader to a place that no file has (EINVAL)
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}), and may be whole: see to that, or remove it to make it"
+                " again"
+            ) from error
+        warn(f"{path.stem}: {path} cannot be read ({why:.200}); it is made again")
+        return None
+
+
+def read_stage(path: Path) -> tuple[Product, dict[str, Any]]:
+    """The product in a stage's file and its record, whatever it was made from; damage raises what NumPy does."""
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        return _product(file)
+
+
+def _product(file: Any) -> tuple[Product, dict[str, Any]]:
+    arrays = {key.removeprefix("array/"): file[key] for key in file.files if key.startswith("array/")}
+    record = json.loads(str(file["record"]))
+    if sorted(arrays) != record.pop("arrays", sorted(arrays)):
+        raise ValueError("the archive's directory is damaged: arrays are missing")
+    return json.loads(str(file["values"])) | arrays, record
+
+
+def _read_from_first(path: Path, stamp: str) -> tuple[Product, dict[str, Any]]:
+    """What the first process has written."""
+    found = _read(path, stamp)
+    if found is None:
+        raise InputError(f"{path}: another process wrote it, but it cannot be read here; name an --out that all see")
+    return found
+
+
+def _write(path: Path, stamp: str, record: dict[str, Any], product: Product) -> None:
+    arrays: dict[str, Any] = {f"array/{key}": value for key, value in product.items() if isinstance(value, np.ndarray)}
+    values = {key: value for key, value in product.items() if not isinstance(value, np.ndarray)}
+    record = record | {"arrays": sorted(key for key in product if key not in values)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, stamp=stamp, record=json.dumps(record), values=json.dumps(values), **arrays)

@@ -1,0 +1,236 @@
+"""What a run that joins both papers will do and what that costs, checked before anything is computed.
+
+Axes: K sources.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.harness.devices import whole_mesh
+from experiments.harness.language_model_stages import scoring_flops, training_flops
+from experiments.harness.options import numbers_of
+from experiments.mixed_mixtraining.config import MixedMixTraining
+from experiments.mixed_mixtraining.data import (
+    Task,
+    as_documents,
+    device_store,
+    labelled,
+    mixed_fetch,
+    read_text,
+    with_target,
+)
+from experiments.mixtraining.domain import Labels
+from experiments.mixtraining.text.__main__ import text_model
+from experiments.reporting.markdown import plural, share_of, si_count
+from mixmin_jax.data.mixing import make_plan as plan_draws
+from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.source_notes import SourceNote
+from mixmin_jax.data.text.tokens import TokenStore, build_store
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.text_encoder import TextEncoderConfig
+from mixmin_jax.training.language_model import num_parameters
+from mixmin_jax.training.learners import text_learner
+from mixmin_jax.training.mixtraining import Fetch, Labelled, Learner, step_flops
+from mixmin_jax.training.schedule import SL, Phase, StepPlan, matched, phase_steps, total_flops
+
+MIXTURES = ("natural", "uniform", "mixmin")  # arms with a mixture of their own, that self-supervision reads
+CONVENTIONAL = "mixmin_ssl_then_sl"  # the mixture of `mixmin`, without joint steps
+JOINT_ARMS = ("target_text", *MIXTURES)
+SSL_ARMS = (*JOINT_ARMS[:-1], CONVENTIONAL, "mixmin")
+ARMS = ("sl", "sl_matched", *SSL_ARMS)  # the order of every report
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that the stages need."""
+
+    config: MixedMixTraining
+    sources: tuple[Corpus, ...]
+    tasks: tuple[Task, ...]
+    store: TokenStore  # of the sources
+    notes: Mapping[str, SourceNote]  # on all sources that were given, or empty
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.store.names
+
+    def labelled(self, seed: int) -> tuple[Labels, ...]:
+        """The labelled windows of each task."""
+        return tuple(labelled(task, self.config, seed) for task in self.tasks)
+
+    # The model ----------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def model(self) -> TextEncoderConfig:
+        classes = tuple(len(task.classes) for task in self.tasks)
+        return text_model(self.config.model, self.config.length, classes, self.config.pool, self.config.bfloat16)
+
+    @property
+    def learner(self) -> Learner:
+        """Of SSL and SL steps."""
+        return _learner(self.model, self.config.ssl_mask, self.config.ssl_sees == "all_tokens", False)
+
+    @property
+    def joint(self) -> dict[str, Any]:
+        """What tells `train` and `step_flops` how joint steps go."""
+        two_passes = self.config.joint == "two_passes"  # an SSL step and an SL step, then
+        seen = self.config.ssl_sees if two_passes else self.config.joint
+        return {
+            "joint": _learner(self.model, self.config.joint_mask, seen == "all_tokens", True),
+            "two_passes": two_passes,
+        }
+
+    @property
+    def judges(self) -> tuple[Learner, ...]:
+        """For each task the learner with that task's head as its first."""
+        return tuple(_judge(self.learner, number) for number in range(len(self.tasks)))
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, int]:
+        params = jax.eval_shape(self.learner.init, jax.random.key(0))
+        return {part: num_parameters(tree) for part, tree in params.items()}
+
+    # What each arm trains on --------------------------------------------------------------------------------------
+
+    @property
+    def fetch(self) -> Fetch:
+        return mixed_fetch(self.config.batch_size, self.config.ssl_batch_size, self.config.length)
+
+    def data(self, arm: str, weights_K: np.ndarray, examples: tuple[Labels, ...], seed: int) -> tuple[Any, ...]:
+        """What `fetch` is given; the sources have `weights_K`, which counts where `mixture_of` the arm is one."""
+        store = with_target(self.sources, as_documents(examples), self.config.length)
+        weights = np.append(weights_K, 0.0)
+        if arm == "target_text":
+            weights = np.append(np.zeros(len(weights_K)), 1.0)
+        order_key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
+        draws = plan_draws(order_key, weights, store.windows_K, self.num_draws(arm))
+        tasks = tuple(Labelled(task.inputs, jnp.asarray(task.labels_N)) for task in examples)
+        return data_key, draws, *device_store(store), tasks
+
+    def num_draws(self, arm: str) -> int:
+        """Windows that self-supervision sees in all; where there is none, those of `mixmin`, for none to be read."""
+        steps = self.steps(arm if arm in SSL_ARMS else "mixmin")
+        return int((steps.phase != SL).sum()) * self.config.ssl_batch_size
+
+    def steps(self, arm: str) -> StepPlan:
+        """The steps of an arm, with a schedule's epochs as steps.
+
+        Those of JOINT_ARMS are the same; `sl` has all their steps with labels, `sl_matched` their FLOPs.  CONVENTIONAL
+        has their FLOPs as well, by SSL and then SL steps in the proportion that the schedule joins them from.
+        """
+        schedule = self.config.schedule()
+        if arm in JOINT_ARMS:
+            return schedule.plan(1)
+        segments: Any = [("sl", self.config.sl_steps)]
+        if arm == CONVENTIONAL:
+            segments = dataclasses.replace(schedule, mix_ratio=0.0).segments()
+        if arm != "sl":
+            budget = total_flops(schedule.plan(1), self.step_flops)
+            try:
+                segments = matched(segments, 1, self.step_flops, budget)
+            except InputError as error:
+                raise InputError(f"matched compute, {arm}: {error}; raise --ssl-steps or --sl-steps") from error
+        return schedule.plan(1, segments)
+
+    # Costs in FLOPs -----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def step_flops(self) -> dict[Phase, float]:
+        natural_K = self.store.windows_K / self.store.windows_K.sum()
+        data = self.data("natural", natural_K, self.labelled(0), 0)
+        return step_flops(self.learner, self.fetch, data, self.config.optimizer, **self.joint)
+
+    def flops(self, arm: str) -> float:
+        """One training."""
+        return total_flops(self.steps(arm), self.step_flops)
+
+    @functools.cached_property
+    def proxy_flops(self) -> float:
+        """Training the proxies of one seed and scoring the labelled windows with them."""
+        one = training_flops(self.config.proxy) + scoring_flops(self.config.proxy, as_documents(self.labelled(0)))
+        return len(self.names) * one
+
+    @property
+    def flops_in_all(self) -> float:
+        return self.config.seeds * (self.proxy_flops + sum(map(self.flops, ARMS)))
+
+    # Identity -----------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def source_inputs(self) -> dict[str, Any]:
+        return {"sources": {corpus.name: corpus.fingerprint for corpus in self.sources}, "length": self.config.length}
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What all numbers of a run follow from, as JSON."""
+        return config_record(self.config) | {
+            "data": self.source_inputs["sources"],
+            "tasks": [{corpus.name: corpus.fingerprint for corpus in task.corpora} for task in self.tasks],
+        }
+
+
+def mixture_of(arm: str) -> str | None:
+    """Which of MIXTURES the self-supervision of an arm reads; None: no source."""
+    return "mixmin" if arm == CONVENTIONAL else arm if arm in MIXTURES else None
+
+
+@functools.cache  # the same objects, so that their programs are compiled once
+def _learner(model: TextEncoderConfig, mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
+    return text_learner(model, mask, mask_tokens, joint_only=joint_only)
+
+
+@functools.cache
+def _judge(learner: Learner, number: int) -> Learner:
+    def sl_logits(params: Any, features: Any, task: int) -> jax.Array:
+        return learner.sl_logits(params, features, number + task)
+
+    return dataclasses.replace(learner, sl_logits=sl_logits)
+
+
+def config_record(config: MixedMixTraining) -> dict[str, Any]:
+    """The options that change numbers, as JSON."""
+    record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return numbers_of(record, ("sources", "sources_info", "task", "field"))  # data by its hash
+
+
+def make_plan(config: MixedMixTraining) -> Plan:
+    """Everything that can be found wrong before compute is spent is an InputError here."""
+    sources, tasks, notes = read_text(config)
+    store = build_store([c.name for c in sources], [c.documents for c in sources], config.length)
+    plan = Plan(config, sources, tasks, store, notes)
+    whole_mesh(config)  # refuses what is not there
+    _ = plan.flops_in_all  # lowers every kind of step, and plans the draws
+    return plan
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan in words, for --dry-run and the top of a log."""
+    config = plan.config
+    lines = ["This is a demonstration: built-in text, small models."] if config.demonstration else []
+    lines.append(f"Sources ({len(plan.names)}):")
+    for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True):
+        lines.append(f"  {corpus.name:<20} {corpus.num_documents:>7} documents {windows:>9} windows of {config.length}")
+    lines += [f"  {name:<20} left out: allowed = false" for name, note in plan.notes.items() if not note.allowed]
+    for task, examples in zip(plan.tasks, plan.labelled(0), strict=True):
+        lines.append(
+            f"Task: {task.name}; {len(examples) // len(task.classes)} labelled windows of each class,"
+            f" {len(task.test):,} windows to test on"
+        )
+    lines.append(
+        f"Encoder {config.model}: {si_count(sum(plan.parameters.values()))} parameters; training, each with"
+        f" {plural(config.seeds, 'seed')}:"
+    )
+    for arm in ARMS:
+        steps = ", ".join(f"{count} {phase}" for phase, count in phase_steps(plan.steps(arm)).items() if count)
+        lines.append(f"  {arm:<18} {steps} steps, {si_count(plan.flops(arm))}FLOPs")
+    cost = share_of(plan.proxy_flops / plan.flops("mixmin"), "the FLOPs of one training")
+    lines.append(f"The weights of mixmin cost {cost} ({len(plan.names)} proxies) in every seed.")
+    lines.append(f"In all {si_count(plan.flops_in_all)}FLOPs.")
+    return "\n".join(lines)

@@ -1,0 +1,180 @@
+"""The stages of one seed of the experiment that joins both papers, each found again if it was already computed.
+
+Axes: N labelled windows of all tasks, K sources.
+"""
+
+import dataclasses
+import io
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from experiments.harness.certified_weights import TOLERANCE, certified_weights
+from experiments.harness.devices import batch_mesh, models_mesh, own_rows, solver_mesh
+from experiments.harness.language_model_stages import score_models, train_models
+from experiments.harness.processes import several
+from experiments.harness.result_files import write_bytes
+from experiments.harness.stages import Product, Running, Stages
+from experiments.mixed_mixtraining.data import as_documents, fingerprint_of
+from experiments.mixed_mixtraining.plan import ARMS, Plan, mixture_of
+from experiments.mixtraining.domain import Labels, accuracy
+from experiments.mixtraining.text.data import linear_on_ngrams
+from experiments.mixtraining.trial import loss_curve
+from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.overlap import find_overlap
+from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
+from mixmin_jax.mixture.objective import cross_entropy
+from mixmin_jax.training.mixtraining import train
+from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.schedule import phase_steps
+
+NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedResult:
+    """What one seed found."""
+
+    seed: int
+    weights: dict[str, np.ndarray]  # arm of MIXTURES -> weights_K
+    proxy_loss: dict[str, float]  # arm of MIXTURES -> loss of the mixture of proxies, nats per byte
+    solution: dict[str, Any]  # certificate of `mixmin`
+    runs: dict[str, Product]  # arm -> what `_train` returns
+    references: list[dict[str, float]]  # of each task: name -> test accuracy
+
+
+def run_seed(plan: Plan, seed: int, stages: Stages) -> SeedResult:
+    """Proxies, weights, all arms and the references."""
+    examples = plan.labelled(seed)
+    windows = as_documents(examples)
+    solution = _solve(plan, seed, windows, stages)
+    weights = {
+        "natural": natural_weights(plan.store.windows_K),
+        "uniform": uniform_weights(len(plan.names)),
+        "mixmin": np.array(solution["weights"]),
+    }
+    runs = {arm: _run(plan, arm, seed, weights, examples, stages) for arm in ARMS}
+    references = [
+        stages.run(
+            f"reference-{number}-seed{seed}",
+            {"train": fingerprint_of(as_documents([train])), "test": fingerprint_of(as_documents([task.test]))},
+            lambda stage, train=train, task=task: dict(linear_on_ngrams(train, task.test)),  # type: ignore[misc]
+        )
+        for number, (train, task) in enumerate(zip(examples, plan.tasks, strict=True))
+    ]
+    loss = {arm: _proxy_loss(w_K, solution["document_NxK"], solution["bytes_N"]) for arm, w_K in weights.items()}
+    return SeedResult(seed, weights, loss, solution, runs, references)
+
+
+def overlap_stage(plan: Plan, stages: Stages) -> Product:
+    """How many of the tasks' documents share much of their text with a source, by source."""
+
+    def compute(_stage: Running) -> Product:
+        corpora = {corpus.fingerprint: corpus for task in plan.tasks for corpus in task.corpora}
+        documents = tuple(document for corpus in corpora.values() for document in corpus.documents)
+        found = find_overlap(
+            Corpus("tasks", documents, "all classes"), plan.sources, words=NGRAM_WORDS, threshold=NGRAM_SHARE
+        )
+        counts = {"ngram": found.words, "threshold": found.threshold, "documents": len(documents)}
+        return counts | {"sources": found.num_matched}
+
+    inputs = {"data": plan.identity["data"], "tasks": plan.identity["tasks"]}
+    return stages.run("overlap", inputs | {"words": NGRAM_WORDS, "share": NGRAM_SHARE}, compute)
+
+
+def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Product:
+    """MixMin on the labelled windows, a row each: weights, certificate, and the rows `document_NxK` and `bytes_N`."""
+    mesh = models_mesh(plan.config, len(plan.names))
+    proxies = train_models(
+        stages,
+        f"proxies-seed{seed}",
+        plan.config.proxy,
+        plan.store,
+        np.eye(len(plan.names)),
+        jax.random.fold_in(jax.random.key(seed), 2),
+        plan.source_inputs | {"seed": seed},
+        labels=plan.names,
+        on_nonfinite=plan.config.on_nonfinite,
+        mesh=mesh,
+        tokens_on="host" if several() else "device",
+    )
+    described = {"windows": fingerprint_of(windows)}
+    scored = score_models(stages, f"scores-seed{seed}", proxies, windows, described, mesh=mesh)
+    logp_NxK, bytes_N = scored["document_DxM"], scored["bytes_D"]
+
+    def compute(_stage: Running) -> Product:
+        rows_mesh = solver_mesh(plan.config)
+        mine_NxK = logp_NxK[own_rows(rows_mesh, len(logp_NxK))]
+        per_byte_N = np.full(len(mine_NxK), 1 / bytes_N.sum())
+        objective = cross_entropy(mine_NxK, example_weights=per_byte_N, sources=plan.names)
+        return certified_weights(objective, method=plan.config.method, mesh=rows_mesh)[0]
+
+    inputs = {"proxies": proxies.inputs, **described, "method": plan.config.method, "tolerance": TOLERANCE}
+    found = stages.run(f"weights-seed{seed}", inputs, compute)
+    return found | {"document_NxK": logp_NxK, "bytes_N": bytes_N}
+
+
+def _run(
+    plan: Plan, arm: str, seed: int, weights: dict[str, np.ndarray], examples: tuple[Labels, ...], stages: Stages
+) -> Product:
+    """One training, found again if it is there."""
+    mixture = mixture_of(arm)
+    weights_K = weights[mixture or "natural"]  # which arms without a mixture do not draw from
+    inputs = {key: value for key, value in plan.identity.items() if key != "seeds"}
+    inputs |= {"arm": arm, "seed": seed, "weights": weights_K.tolist() if mixture else None}
+    return stages.run(
+        f"{arm}-seed{seed}",
+        inputs,
+        lambda stage: _train(plan, arm, seed, weights_K, examples, stage),
+        cost=plan.flops(arm),
+    )
+
+
+def _train(
+    plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], stage: Running
+) -> Product:
+    """Train an arm and test it.  Raises `Diverged` if its loss is not finite, with the last good parameters kept."""
+    started, steps, mesh = time.perf_counter(), plan.steps(arm), batch_mesh(plan.config)
+    data = plan.data(arm, weights_K, examples, seed)
+    with stage.checkpoints() as checkpoints:
+        run = train(
+            plan.learner,
+            steps,
+            plan.fetch,
+            data,
+            plan.config.optimizer,
+            jax.random.fold_in(jax.random.key(seed), 0),
+            on_block=lambda done, of, losses, state: stage.advance(done, of),
+            checkpoints=checkpoints,
+            on_nonfinite=plan.config.on_nonfinite,
+            mesh=mesh,
+            **plan.joint,
+        )
+    stage.skipped({arm: run.skipped} if run.skipped else {})
+    if run.failure is not None:
+        path = plan.config.out / f"failed-{arm}-seed{seed}.npz"
+        content = io.BytesIO()
+        np.savez(content, **flatten_dict(jax.device_get(run.state.params), sep="/"))
+        write_bytes(path, content.getvalue())
+        raise Diverged(f"{arm}, seed {seed}: {run.failure}. The parameters are in {path}")
+    judged = [
+        accuracy(judge, run.state.params, task.test, mesh) for judge, task in zip(plan.judges, plan.tasks, strict=True)
+    ]
+    return {
+        "accuracies": [reached for reached, _ in judged],
+        "test_losses": [nats for _, nats in judged],
+        "flops": plan.flops(arm),
+        "wall_seconds": time.perf_counter() - started + checkpoints.earlier_seconds,
+        "steps": dict(phase_steps(steps)),
+        "curve": loss_curve(steps, run.losses),
+        "draws": np.asarray(data[1].counts_K).tolist() if (steps.alpha > 0).any() else None,
+    }
+
+
+def _proxy_loss(weights_K: np.ndarray, logp_NxK: np.ndarray, bytes_N: np.ndarray) -> float:
+    with np.errstate(divide="ignore"):
+        mixed_N = np.logaddexp.reduce(logp_NxK + np.log(weights_K), axis=1)
+    return float(-mixed_N.sum() / bytes_N.sum())

@@ -1,0 +1,179 @@
+"""The options that all MixTraining experiments share, and the settings of each arm that follow from them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from experiments.harness.options import RunOptions
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.mixtraining import OptimizerSettings
+from mixmin_jax.training.schedule import Alpha, Schedule
+
+Arm = Literal["sl", "ssl_then_sl", "mixtraining"]
+Variant = Literal["visible", "all_tokens", "two_passes"]
+SslView = Literal["visible", "all_tokens"]
+ARMS: tuple[Arm, ...] = ("sl", "ssl_then_sl", "mixtraining")
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSettings:
+    """What may differ between arms, and what --tune chooses for each."""
+
+    learning_rate: float  # peak in SSL and joint steps, and in all steps of `sl`
+    sl_learning_rate: float  # peak in the SL steps that follow others
+    ssl_mask: float
+    joint_mask: float
+    mix_ratio: float
+    alpha: Alpha
+
+    def of(self, arm: Arm) -> dict[str, Any]:
+        """All that matters to the arm, in words where it is no number."""
+        found: dict[str, Any] = {"learning_rate": self.learning_rate}
+        if arm != "sl":
+            found |= {"sl_learning_rate": self.sl_learning_rate, "ssl_mask": self.ssl_mask}
+        if arm == "mixtraining":
+            path = f" to {self.alpha.end}" if self.alpha.kind != "constant" else ""
+            found |= {
+                "mix_ratio": self.mix_ratio,
+                "joint_mask": self.joint_mask,
+                "alpha": f"{self.alpha.kind} {self.alpha.start}{path}",
+            }
+        return found
+
+    def schedule(self, arm: Arm, options: "MixTrainingOptions") -> Schedule:
+        return Schedule(
+            0 if arm == "sl" else options.ssl_epochs,
+            options.sl_epochs,
+            self.mix_ratio if arm == "mixtraining" else 0.0,
+            self.alpha,
+            learning_rate=self.learning_rate,
+            sl_learning_rate=self.learning_rate if arm == "sl" else self.sl_learning_rate,
+            warmup_fraction=options.warmup_fraction,
+            restart_learning_rate=options.restart_learning_rate,
+            restart_moments=options.restart_moments,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MixTrainingOptions(RunOptions):
+    """Options of every MixTraining experiment."""
+
+    out: Path = Path("runs/mixtraining")
+    """Folder for the results."""
+    fractions: tuple[float, ...] = (0.25, 1.0)
+    """Shares of the training examples (the validation part is taken off before) to train on, each with all arms."""
+    seeds: int = 2
+    """Repeat every run with seeds 0, 1, ...: other examples of a fraction, initial parameters, order and masks."""
+    ssl_epochs: int = 20
+    """E_ssl: epochs of self-supervision in ssl_then_sl."""
+    sl_epochs: int = 20
+    """E_sl: supervised epochs in all three arms."""
+    mix_ratio: float = 0.5
+    """Share of min(E_ssl, E_sl) that mixtraining trains jointly."""
+    joint: Variant = "visible"
+    """What the encoder sees in a joint step: the visible tokens, all positions with a mask token, or both objectives'
+    inputs in two passes (the reference)."""
+    ssl_sees: SslView = "visible"
+    """What the encoder sees in an SSL step: the visible tokens (a masked autoencoder), or all positions with a mask
+    token (masked language modelling, as in BERT)."""
+    ssl_mask: float = 0.75
+    """Share of the tokens hidden in an SSL step."""
+    joint_mask: float = 0.5
+    """Share of the tokens hidden in a joint step."""
+    alpha: Literal["constant", "linear", "cosine"] = "linear"
+    """Weight of the SSL loss over the joint steps."""
+    alpha_start: float = 1.0
+    """Alpha in the first joint step (in all of them if constant)."""
+    alpha_end: float = 0.0
+    """Alpha in the last joint step (unless constant)."""
+    restart_learning_rate: bool = True
+    """A warm-up and a cosine for each phase; otherwise one over the whole run."""
+    restart_moments: bool = True
+    """Forget the optimiser's moments where a phase begins."""
+    batch_size: int = 64
+    """Examples in a step."""
+    learning_rate: float = 1e-3
+    """Peak in SSL and joint steps."""
+    sl_learning_rate: float = 1e-3
+    """Peak in SL steps after SSL or joint ones."""
+    scratch_learning_rate: float = 1e-3
+    """Peak in the arm `sl`, which starts from scratch."""
+    warmup_fraction: float = 0.05
+    """Share of each cosine's steps in which the learning rate rises."""
+    weight_decay: float = 0.05
+    """Of AdamW, in all arms."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes, in all arms."""
+    matched: bool = True
+    """Train `sl` and `mixtraining` once more with the FLOPs of ssl_then_sl, by more epochs."""
+    times_cheaper: float | None = None
+    """Train `mixtraining` once more with the FLOPs of ssl_then_sl divided by this, by more epochs or fewer: with 1.29,
+    at the paper's speed."""
+    checkpoints: int = 6
+    """Evaluations along a run, on --checkpoint-examples of the test set; nothing is chosen by them."""
+    checkpoint_examples: int = 2000
+    """Test examples in each of those; the end of a run is evaluated on all."""
+    validation_fraction: float = 0.1
+    """Share of the training examples that is set aside for --tune (and left aside without it)."""
+    tune: bool = False
+    """Choose learning rates, masks, mix ratio and alpha of each arm on the validation part first, by successive
+    halving at the smallest fraction: as many trials and epochs for each arm, learning rates and SSL masks from one
+    list. Where less than a standard error lies between two, the cheaper is chosen."""
+    tune_trials: int = 4
+    """Settings that each arm tries (2 to 32); half of them go on each time the epochs double."""
+    price_per_hour: float | None = None
+    """Price of an hour of this machine, for the report's last line."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise InputError(f"--fractions must lie in (0, 1], not {' '.join(map(str, self.fractions))}")
+        if len(set(self.fractions)) < len(self.fractions):
+            raise InputError(f"--fractions names one twice: {' '.join(map(str, self.fractions))}")
+        if min(self.seeds, self.batch_size, self.checkpoint_examples) < 1 or self.checkpoints < 0:
+            raise InputError(
+                "--seeds, --batch-size and --checkpoint-examples must be at least 1, --checkpoints at least 0"
+            )
+        if min(self.ssl_epochs, self.sl_epochs) < 1:
+            raise InputError(
+                f"--ssl-epochs and --sl-epochs must be at least 1, not {self.ssl_epochs} and {self.sl_epochs}:"
+                " the arms need both"
+            )
+        if self.times_cheaper is not None and not 1 < self.times_cheaper < float("inf"):
+            raise InputError(f"--times-cheaper must be above 1, not {self.times_cheaper}; equal FLOPs are --matched")
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"--validation-fraction must lie between 0 and 1, not {self.validation_fraction}")
+        if not 0 < self.ssl_mask < 1 or not 0 <= self.joint_mask < 1:
+            raise InputError(
+                f"--ssl-mask must lie between 0 and 1, and --joint-mask in [0, 1), not {self.ssl_mask} and"
+                f" {self.joint_mask}"
+            )
+        if not 2 <= self.tune_trials <= 32:
+            raise InputError(f"--tune-trials must lie between 2 and 32, not {self.tune_trials}")
+        if self.price_per_hour is not None and not self.price_per_hour > 0:
+            raise InputError(f"--price-per-hour must be positive, not {self.price_per_hour}")
+        for arm in ARMS:  # which check the rest
+            self.settings(arm).schedule(arm, self)
+        if self.mix_ratio > 0 and self.settings("mixtraining").schedule("mixtraining", self).joint_epochs == 0:
+            raise InputError(
+                f"--mix-ratio {self.mix_ratio} of {min(self.ssl_epochs, self.sl_epochs)} epochs is no whole joint"
+                " epoch, so that mixtraining would be ssl_then_sl: raise it, or the epochs"
+            )
+        self.check_batches(batch_size=self.batch_size)
+        _ = self.optimizer
+
+    @property
+    def optimizer(self) -> OptimizerSettings:
+        return OptimizerSettings(weight_decay=self.weight_decay, label_smoothing=self.label_smoothing)
+
+    def settings(self, arm: Arm) -> ArmSettings:
+        """The arm's settings before --tune."""
+        end = self.alpha_start if self.alpha == "constant" else self.alpha_end
+        return ArmSettings(
+            learning_rate=self.scratch_learning_rate if arm == "sl" else self.learning_rate,
+            sl_learning_rate=self.sl_learning_rate,
+            ssl_mask=self.ssl_mask,
+            joint_mask=self.joint_mask,
+            mix_ratio=self.mix_ratio,
+            alpha=Alpha(self.alpha, self.alpha_start, end),
+        )

@@ -1,0 +1,88 @@
+"""What the arms of a MixTraining experiment need to know of their domain, and its accuracy.
+
+Axes: N training examples, M examples that are evaluated, B batch, A classes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mixmin_jax.training.mesh import gathered, over_batch, put
+from mixmin_jax.training.mixtraining import Fetch, Learner
+
+PyTree = Any
+_AT_ONCE = 500  # examples in one evaluation step
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Labels:
+    """Examples with one label each; every leaf of `inputs` has the examples as its leading axis."""
+
+    inputs: np.ndarray
+    labels_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def take(self, rows: np.ndarray) -> "Labels":
+        return Labels(self.inputs[rows], self.labels_N[rows])
+
+    def spread(self, count: int) -> "Labels":
+        """`count` examples evenly over all, or all if there are fewer: of every class, also where those are sorted."""
+        return self.take(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Domain:
+    """A data set and a model family.
+
+    learner(mask, mask_tokens, joint_only): the learner that hides `mask` of the tokens, as `learners.image_learner` has
+        it. The same arguments give the same object, so that programs are compiled once.
+    fetch(step, key, data_key, inputs, labels): the batch of a step.
+    """
+
+    name: str  # "images" or "text"
+    train: Labels  # without the validation part
+    validation: Labels
+    test: Labels
+    classes: tuple[str, ...]
+    learner: Callable[[float, bool, bool], Learner]
+    fetch: Fetch
+    dataset: Mapping[str, Any]  # for metrics.json; tells data sets apart, so it holds a fingerprint
+    model: Mapping[str, Any]  # for metrics.json
+    data_sets: Sequence[Mapping[str, Any]]  # for metrics.json: what was read, as `experiments.harness.data_sets` has it
+    references: Callable[[Labels, Labels], Mapping[str, float]]  # (train, test) -> accuracy of other models
+
+
+def accuracy(learner: Learner, params: PyTree, examples: Labels, mesh: Mesh | None = None) -> tuple[float, float]:
+    """The share of examples that are right, and their mean cross-entropy in nats.
+
+    With a mesh, that of `params`, the examples are split over its `data` axis.
+    """
+    size = min(_AT_ONCE, len(examples))
+    if mesh is not None:
+        size = -(-size // mesh.shape["data"]) * mesh.shape["data"]
+    correct, nats = 0.0, 0.0
+    for first in range(0, len(examples), size):
+        part = examples.take(np.arange(first, min(first + size, len(examples))))
+        filled = np.pad(part.inputs, [(0, size - len(part))] + [(0, 0)] * (part.inputs.ndim - 1), mode="edge")
+        labels_B = np.pad(part.labels_N, (0, size - len(part)))
+        rows = (filled, labels_B) if mesh is None else put((filled, labels_B), over_batch(mesh))
+        right_B, nats_B = gathered(_judged(learner, params, *rows))
+        correct += float(right_B[: len(part)].sum())
+        nats += float(nats_B[: len(part)].sum(dtype=np.float64))
+    return correct / len(examples), nats / len(examples)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _judged(learner: Learner, params: PyTree, inputs: jax.Array, labels_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    logits_BxA = learner.sl_logits(params, learner.encode(params, inputs, None), 0)
+    logp_BxA = jax.nn.log_softmax(logits_BxA)
+    nats_B = -jnp.take_along_axis(logp_BxA, labels_B[:, None].astype(jnp.int32), axis=1)[:, 0]
+    return jnp.argmax(logits_BxA, axis=1) == labels_B, nats_B

@@ -1,0 +1,268 @@
+"""Figures of the MixTraining experiments, images and text alike, in the manner of `figures`: same data, same bytes.
+
+Axes: E examples, H x W x C pixels and channels.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from experiments.mixtraining.runs import (
+    BASELINE,
+    MIXED,
+    SUPERVISED,
+    Cell,
+    Metrics,
+    accuracy_curve,
+    cell_runs,
+    cells,
+    values,
+)
+from experiments.reporting.figures import ReportFigure, arm_colours, styled
+from mixmin_jax.errors import InputError
+from mixmin_jax.stats.comparison import summary
+
+ARM_COLOURS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F"}
+MARKERS = {MIXED: "o", BASELINE: "s", SUPERVISED: "^"}
+PHASES = ("SSL", "joint", "SL")  # in the order of every run
+PHASE_COLOURS = ("#DCE9F5", "#DDF0E4", "#FBE9D3")
+REFERENCE_STYLES = (":", "--", "-.", (0, (1, 3)))
+
+
+def mixtraining_figures(
+    metrics: Metrics, reconstructions: Mapping[str, np.ndarray] | None = None
+) -> dict[str, ReportFigure]:
+    """The figures of a MixTraining experiment by file name, from its metrics.json and, of images, reconstructions.npz.
+
+    Args:
+        metrics: what metrics.json holds (schema version 1).
+        reconstructions: what reconstructions.npz holds: `original_ExHxWxC`, `masked_ExHxWxC` and
+            `reconstructed_ExHxWxC` in uint8, `mask_ratio` and `arm`; None for no such figure.
+
+    `accuracy_fraction.png` needs two fractions or more.
+    """
+    found = {"accuracy_compute.png": accuracy_compute_figure(metrics), "curves.png": learning_curves_figure(metrics)}
+    if len(metrics["fractions"]) > 1:
+        found["accuracy_fraction.png"] = accuracy_fraction_figure(metrics)
+    if reconstructions is not None:
+        found["reconstructions.png"] = reconstructions_figure(
+            reconstructions["original_ExHxWxC"],
+            reconstructions["masked_ExHxWxC"],
+            reconstructions["reconstructed_ExHxWxC"],
+            float(reconstructions["mask_ratio"]),
+            str(reconstructions["arm"]),
+        )
+    return found
+
+
+@styled
+def accuracy_compute_figure(metrics: Metrics, columns: int = 3) -> ReportFigure:
+    """Test accuracy against the FLOPs of training: a panel per fraction.
+
+    A marker stands at the mean over seeds, filled for the arm's own schedule, hollow for matched compute and half
+    filled for less, with one standard deviation each way; thin lines are the checkpoints of single runs, horizontal
+    ones the references. Checkpoints far below every end are cut off, so that the ends can be told apart.
+    """
+    fractions = metrics["fractions"]
+    across = min(columns, len(fractions))
+    down = -(-len(fractions) // across)
+    figure = ReportFigure(figsize=(2.2 + 2.5 * across, 0.5 + 2.4 * down))
+    panels = figure.subplots(down, across, squeeze=False)
+    for axes in panels.flat[len(fractions) :]:
+        axes.set_visible(False)
+    styles = _cell_styles(metrics)
+    references = list(dict.fromkeys(reference["name"] for reference in metrics["references"]))
+    lines = dict(zip(references, itertools.cycle(REFERENCE_STYLES), strict=False))
+    for axes, fraction in zip(panels.flat, fractions, strict=False):
+        for cell, style in styles.items():
+            runs = cell_runs(metrics, cell, fraction)
+            for run in runs.values():
+                flops, reached = accuracy_curve(run)
+                axes.plot(
+                    flops,
+                    100 * np.array(reached),
+                    color=style["color"],
+                    linewidth=0.6,
+                    alpha=0.5,
+                    linestyle=_line(cell),
+                    zorder=1.5,
+                )
+            if runs:
+                flops_mean = float(np.mean(values(runs, "flops")))
+                _draw_mean(axes, [flops_mean], [values(runs, "accuracy")], style | {"linestyle": ""})
+        for reference in metrics["references"]:
+            if reference["fraction"] == fraction:
+                height = 100 * reference["accuracy"]
+                axes.axhline(height, color="black", linewidth=0.9, linestyle=lines[reference["name"]], zorder=1)
+        axes.set_title(f"{100 * fraction:g}% of the training data")
+        if ends := [100 * end["accuracy"] for end in _ends(metrics, styles, fraction)]:
+            axes.set_ylim(bottom=min(ends) - max(1.0, 0.2 * (max(ends) - min(ends))))
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+    figure.supxlabel("FLOPs of training")
+    figure.supylabel("test accuracy, %")
+    handles = _cell_handles(styles)
+    handles.append(Line2D([], [], color="#707070", linewidth=0.6, label="checkpoints of a run"))
+    handles += [Line2D([], [], color="black", linewidth=0.9, linestyle=lines[name], label=name) for name in references]
+    figure.legend(handles=handles, loc="outside right center")
+    return figure
+
+
+@styled
+def accuracy_fraction_figure(metrics: Metrics) -> ReportFigure:
+    """Test accuracy against the fraction of the training data: mean over seeds, one standard deviation each way."""
+    figure = ReportFigure(figsize=(5.6, 2.9))
+    axes = figure.subplots()
+    styles = _cell_styles(metrics)
+    for cell, style in styles.items():
+        found = {fraction: cell_runs(metrics, cell, fraction) for fraction in sorted(metrics["fractions"])}
+        found = {fraction: runs for fraction, runs in found.items() if runs}
+        if found:
+            reached = [values(runs, "accuracy") for runs in found.values()]
+            _draw_mean(axes, list(found), reached, style | {"linestyle": _line(cell), "linewidth": 1.2})
+    axes.set(xscale="log", xlabel="share of the training data", ylabel="test accuracy, %")
+    axes.xaxis.set_major_locator(FixedLocator(metrics["fractions"]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    figure.legend(handles=_cell_handles(styles), loc="outside right center")
+    return figure
+
+
+@styled
+def learning_curves_figure(metrics: Metrics) -> ReportFigure:
+    """Training losses against the step, phases shaded: a column per arm, SSL loss above, SL loss below.
+
+    The arms' own schedules at the largest fraction and the first seed are shown, runs that failed included.
+    """
+    fraction, seed = curves_shown(metrics)
+    shown = {
+        run["arm"]: run
+        for run in metrics["runs"]
+        if (run["budget"], run["fraction"], run["seed"]) == ("schedule", fraction, seed)
+    }
+    arms = [arm for arm in metrics["arms"] if arm in shown] or metrics["arms"][:1]
+    figure = ReportFigure(figsize=(1.6 + 2.1 * len(arms), 3.6))
+    panels = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
+    colours = arm_colours(metrics["arms"], ARM_COLOURS)
+    for column, arm in enumerate(arms):
+        curve = shown[arm]["curve"] if arm in shown else {"step": [], "phase": [], "ssl": [], "sl": []}
+        step = np.array(curve["step"], np.float64)
+        panels[0][column].set_title(arm)
+        for axes, name in zip(panels[:, column], ("ssl", "sl"), strict=True):
+            loss = np.array([np.nan if value is None else value for value in curve[name]], np.float64)
+            _shade_phases(axes, shown[arm]["steps"] if arm in shown else {})
+            axes.plot(step, loss, "o-", color=colours[arm], markersize=1.8, markeredgewidth=0)
+            axes.grid(axis="x", visible=False)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            if not np.isfinite(loss).any():
+                axes.text(0.5, 0.5, "not computed", transform=axes.transAxes, ha="center", va="center", color="#707070")
+    panels[0][0].set_xlim(left=0)
+    panels[0][0].set_ylabel("SSL loss")
+    panels[1][0].set_ylabel("SL loss, nats")
+    figure.supxlabel("step")
+    figure.legend(
+        handles=[Patch(facecolor=colour, label=name) for name, colour in zip(PHASES, PHASE_COLOURS, strict=True)],
+        title="phase",
+        loc="outside right center",
+    )
+    return figure
+
+
+def curves_shown(metrics: Metrics) -> tuple[float, int]:
+    """Fraction and seed of the runs in `learning_curves_figure`."""
+    return max(metrics["fractions"]), metrics["seeds"][0]
+
+
+@styled
+def reconstructions_figure(
+    original_ExHxWxC: UInt8[np.ndarray, "E H W C"],
+    masked_ExHxWxC: UInt8[np.ndarray, "E H W C"],
+    reconstructed_ExHxWxC: UInt8[np.ndarray, "E H W C"],
+    mask_ratio: float,
+    arm: str,
+) -> ReportFigure:
+    """Test images, what the encoder of `arm` saw of them, and what its decoder made of that: a column per image.
+
+    Raises:
+        InputError: arrays that are not uint8 or not of one shape with 1 or 3 channels.
+    """
+    rows = {
+        "original": original_ExHxWxC,
+        f"{mask_ratio:.0%} hidden": masked_ExHxWxC,
+        "reconstructed": reconstructed_ExHxWxC,
+    }
+    shape = original_ExHxWxC.shape
+    if any(row.shape != shape or row.dtype != np.uint8 for row in rows.values()) or shape[3:] not in [(1,), (3,)]:
+        found = [f"{row.dtype} {row.shape}" for row in rows.values()]
+        raise InputError(f"reconstructions must be uint8 of one shape E x H x W x 1 or 3; got {', '.join(found)}")
+    figure = ReportFigure(figsize=(1.0 + 0.8 * shape[0], 2.8))
+    panels = figure.subplots(3, shape[0], squeeze=False)
+    for line, (name, images_ExHxWxC) in zip(panels, rows.items(), strict=True):
+        for axes, image_HxWxC in zip(line, images_ExHxWxC, strict=True):
+            image = image_HxWxC[..., 0] if shape[3] == 1 else image_HxWxC
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.grid(visible=False)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        line[0].set_ylabel(name, rotation="horizontal", ha="right", va="center")
+    figure.suptitle(arm)
+    return figure
+
+
+def _ends(metrics: Metrics, cells_drawn: Iterable[Cell], fraction: float) -> list[Metrics]:
+    runs = [run for cell in cells_drawn for run in cell_runs(metrics, cell, fraction).values()]
+    return runs + [reference for reference in metrics["references"] if reference["fraction"] == fraction]
+
+
+def _cell_styles(metrics: Metrics) -> dict[Cell, dict[str, Any]]:
+    colours = arm_colours(metrics["arms"], ARM_COLOURS)
+    return {
+        cell: {
+            "color": colours[cell.arm],
+            "marker": MARKERS.get(cell.arm, "D"),
+            "markerfacecolor": "white" if cell.budget == "matched" else colours[cell.arm],
+            **({"fillstyle": "left", "markerfacecoloralt": "white"} if cell.budget == "cheaper" else {}),
+        }
+        for cell in cells(metrics)
+    }
+
+
+def _cell_handles(styles: Mapping[Cell, Mapping[str, Any]]) -> list[Line2D]:
+    return [Line2D([], [], linestyle="", markersize=5.5, label=cell.name, **style) for cell, style in styles.items()]
+
+
+def _line(cell: Cell) -> str:
+    return {"schedule": "-", "cheaper": ":", "matched": "--"}[cell.budget]
+
+
+def _draw_mean(axes: Axes, x: Sequence[float], reached: Sequence[Sequence[float]], style: Mapping[str, Any]) -> None:
+    """Means of accuracies per seed, in percent, with one standard deviation each way where there is one."""
+    found = [summary(per_seed) for per_seed in reached]
+    axes.errorbar(
+        x,
+        [100 * each["mean"] for each in found],
+        [np.nan if each["std"] is None else 100 * each["std"] for each in found],
+        markersize=5.5,
+        elinewidth=1.2,
+        capsize=2,
+        **style,
+    )
+
+
+def _shade_phases(axes: Axes, steps: Mapping[str, int]) -> None:
+    """From the number of steps of each phase: points of a curve lie inside their stretch, not at its border."""
+    edges = np.cumsum([0, *(steps.get(phase.lower(), 0) for phase in PHASES)])
+    for (start, end), colour in zip(itertools.pairwise(edges.tolist()), PHASE_COLOURS, strict=True):
+        if end > start:
+            axes.axvspan(start, end, color=colour, linewidth=0, zorder=0)

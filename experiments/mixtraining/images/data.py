@@ -1,0 +1,137 @@
+"""Images as the domain of a MixTraining experiment.
+
+Axes: B batch, E images that are shown.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.mixtraining.domain import Domain, Labels
+from mixmin_jax.data.epochs import batch_rows
+from mixmin_jax.data.images.augmentation import crop_and_flip
+from mixmin_jax.data.images.image_sets import Images, ImageSet, hold_out
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.masking import random_view
+from mixmin_jax.models.vision_transformer import VisionConfig, grey_out, reconstruct
+from mixmin_jax.training.language_model import num_parameters
+from mixmin_jax.training.learners import image_learner
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labelled, Learner
+
+SHOWN = 8  # reconstructions in the report
+SPLIT_SEED = 0  # of the validation part
+SKIPPED_NAMED = 100  # images that could not be read, in metrics.json; their number is there in any case
+
+
+def image_domain(
+    images: Images,
+    model: VisionConfig,
+    model_name: str,
+    fetch: Fetch,
+    validation_fraction: float,
+    data_sets: Sequence[Mapping[str, Any]],
+) -> Domain:
+    """The data, their training part split into train and validation, and the model's learners."""
+    try:
+        rest, held = hold_out(images.train.labels_N, validation_fraction, SPLIT_SEED, images.train.classes)
+    except InputError as error:
+        raise InputError(f"--validation-fraction {validation_fraction:g}: {error}") from error
+    skipped = images.train.skipped + images.test.skipped
+
+    @functools.cache
+    def learner(mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
+        return image_learner(model, mask, mask_tokens, joint_only=joint_only)
+
+    init = image_learner(model, 0.0, joint_only=True).init
+    parameters = {part: num_parameters(tree) for part, tree in jax.eval_shape(init, jax.random.key(0)).items()}
+    return Domain(
+        name="images",
+        train=_labels(images.train.take(rest)),
+        validation=_labels(images.train.take(held)),
+        test=_labels(images.test),
+        classes=images.train.classes,
+        learner=learner,
+        fetch=fetch,
+        dataset={
+            "name": images.train.name,
+            "origin": images.train.origin,
+            "classes": list(images.train.classes),
+            "train": len(rest),
+            "validation": len(held),
+            "test": images.test.num_images,
+            "skipped": len(skipped),
+            "skipped_files": list(skipped[:SKIPPED_NAMED]),
+            "shape": list(images.train.images_NxHxWxC.shape[1:]),
+            "fingerprint": f"{images.train.fingerprint[:16]}+{images.test.fingerprint[:16]}",
+        },
+        model={
+            "name": model_name,
+            "parameters": sum(parameters.values()),
+            "encoder_parameters": parameters["encoder"],
+            "width": model.encoder.width,
+            "depth": model.encoder.depth,
+            "heads": model.encoder.heads,
+            "patch_size": model.patch_size,
+        },
+        data_sets=data_sets,
+        references=linear_on_pixels,
+    )
+
+
+def image_fetch(batch_size: int, padding: int, flip: bool) -> Fetch:
+    """Batches of one data set with one label per image: each epoch in a new order, cropped and flipped."""
+
+    def fetch(step: jax.Array, key: jax.Array, data_key: jax.Array, images: jax.Array, labels: jax.Array) -> Batch:
+        rows_B = batch_rows(step, batch_size, len(labels), data_key)
+        return Batch(sl=(Labelled(crop_and_flip(key, images[rows_B], padding, flip), labels[rows_B]),))
+
+    return fetch
+
+
+def linear_on_pixels(train: Labels, test: Labels) -> dict[str, float]:
+    """Test accuracy of logistic regression on standardised pixels, what a model should at least beat."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def flat(examples: Labels) -> np.ndarray:
+        return examples.inputs.reshape(len(examples), -1).astype(np.float32) / 255
+
+    size = flat(train).shape[1]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / size, tol=1e-3, max_iter=300))
+    model.fit(flat(train), train.labels_N)
+    return {"logistic regression on pixels": float(model.score(flat(test), test.labels_N))}
+
+
+def reconstructions(
+    model: VisionConfig, images: ImageSet, arm: str, mask_tokens: bool = False
+) -> Callable[[Any, float], dict[str, np.ndarray]]:
+    """What goes into reconstructions.npz, made from the parameters of `arm`: test images, evenly over the set.
+
+    `mask_tokens`: as the SSL steps had it.
+    """
+    rows = np.linspace(0, images.num_images - 1, min(SHOWN, images.num_images)).astype(int)
+    original = jnp.asarray(images.images_NxHxWxC[rows])
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def pictures(params: Any, mask_ratio: float) -> dict[str, jax.Array]:
+        view = random_view(jax.random.key(0), len(rows), model.tokens, mask_ratio)
+        return {
+            "original_ExHxWxC": original,
+            "masked_ExHxWxC": grey_out(model, original, view),
+            "reconstructed_ExHxWxC": reconstruct(model, params, original, view, mask_tokens),
+        }
+
+    def made(params: Any, mask_ratio: float) -> dict[str, np.ndarray]:
+        shown = {name: np.asarray(picture) for name, picture in pictures(params, mask_ratio).items()}
+        return shown | {"mask_ratio": np.array(mask_ratio), "arm": np.array(arm)}
+
+    return made
+
+
+def _labels(images: ImageSet) -> Labels:
+    return Labels(images.images_NxHxWxC, images.labels_N)

@@ -1,0 +1,81 @@
+"""Which joint step, alpha, mix ratio, mask and restarts are best for MixTraining on images? One change at a time.
+
+    python -m experiments.image_mixtraining_variants                  on digits
+    python -m experiments.image_mixtraining_variants --preset micro --dataset folder:PATH --fractions 0.1 --seeds 3
+    python -m experiments.image_mixtraining_variants --changes mask mix_ratio         some of the changes only
+
+Judged on the validation part; the test part is not touched.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import tyro
+
+from experiments.harness.command_line import run
+from experiments.harness.devices import see_devices
+from experiments.harness.processes import together
+from experiments.mixtraining.images.__main__ import PRESETS, ImageMixTraining, read_domain
+from experiments.mixtraining.variants import CHANGES, Change, run_variants
+from mixmin_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageMixTrainingVariants(ImageMixTraining):
+    """MixTraining with one thing changed at a time, at one fraction of the data, judged on the validation part.
+
+    Options are those of experiments.image_mixtraining but for those that have no use here (search, matched compute,
+    evaluations along a run, price, and the learning rate of the arm `sl`, which is none of the variants), which are
+    refused.
+    """
+
+    out: Path = Path("runs/image_mixtraining_variants")
+    """Folder for the results."""
+    fractions: tuple[float, ...] = (0.25,)
+    """The share of the training examples to train on: one."""
+    changes: tuple[Change, ...] = CHANGES
+    """What is changed, one thing at a time; the base and `ssl_then_sl` are always there."""
+    matched: tyro.conf.Suppress[bool] = False
+    tune: tyro.conf.Suppress[bool] = False
+    tune_trials: tyro.conf.Suppress[int] = ImageMixTraining.tune_trials
+    times_cheaper: tyro.conf.Suppress[float | None] = None
+    checkpoints: tyro.conf.Suppress[int] = 0
+    checkpoint_examples: tyro.conf.Suppress[int] = ImageMixTraining.checkpoint_examples
+    scratch_learning_rate: tyro.conf.Suppress[float] = ImageMixTraining.scratch_learning_rate
+    price_per_hour: tyro.conf.Suppress[float | None] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.fractions) != 1:
+            raise InputError(f"--fractions must be one share here, not {' '.join(map(str, self.fractions))}")
+        if not self.changes or len(set(self.changes)) < len(self.changes):
+            raise InputError(f"--changes takes some of {', '.join(CHANGES)}, each once; got {' '.join(self.changes)}")
+        if self.tune or self.matched:
+            raise InputError("--tune and --matched belong to experiments.image_mixtraining; leave them out")
+
+
+def _preset(config: ImageMixTraining) -> ImageMixTrainingVariants:
+    """A preset of the experiment, at its smallest fraction."""
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    changed = {
+        "out": ImageMixTrainingVariants.out,
+        "fractions": (min(config.fractions),),
+        "matched": False,
+        "checkpoints": 0,
+    }
+    return ImageMixTrainingVariants(**(given | changed))
+
+
+VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {name: _preset(config) for name, config in PRESETS.items()}
+
+
+def main(config: ImageMixTrainingVariants) -> None:
+    see_devices(config)
+    with together():
+        domain, _ = read_domain(config)
+    run_variants("image_mixtraining_variants", domain, config, config.changes)
+
+
+if __name__ == "__main__":
+    run(ImageMixTrainingVariants, main, VARIANT_PRESETS)

@@ -1,0 +1,165 @@
+"""What a MixTraining experiment runs: every arm under each budget, fraction and seed, as trials with a plan."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.mixtraining.config import Arm, ArmSettings, MixTrainingOptions, Variant
+from experiments.mixtraining.domain import Domain, Labels
+from experiments.mixtraining.runs import Budget
+from mixmin_jax.data.epochs import steps_per_epoch
+from mixmin_jax.data.images.image_sets import stratified
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.mixtraining import Fetch, Learner, OptimizerSettings, step_flops
+from mixmin_jax.training.schedule import Number, Phase, Segment, StepPlan, matched, total_flops
+
+CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others are compared with
+    ("ssl_then_sl", "schedule"),
+    ("mixtraining", "schedule"),
+    ("sl", "schedule"),
+    ("mixtraining", "cheaper"),
+    ("mixtraining", "matched"),
+    ("sl", "matched"),
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial:
+    """What determines a run, apart from its domain and the options that all runs share."""
+
+    arm: Arm
+    budget: Budget
+    settings: ArmSettings
+    fraction: float
+    seed: int
+    epochs: tuple[Segment, ...]
+    plan: StepPlan
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-{self.budget}-{self.fraction:g}-seed{self.seed}"
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The trial as JSON can hold it; runs that are the same have the same, whatever their budget is called."""
+        return {
+            "arm": self.arm,
+            "settings": self.settings.of(self.arm),
+            "epochs": [list(segment) for segment in self.epochs],
+            "fraction": self.fraction,
+            "seed": self.seed,
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study:
+    """A domain, and the options under which its arms are compared."""
+
+    domain: Domain
+    options: MixTrainingOptions
+    _rows: dict[tuple[float, int], np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def cells(self) -> tuple[tuple[Arm, Budget], ...]:
+        return tuple(cell for cell in CELLS if cell[1] in ("schedule", *self._times_cheaper))
+
+    @property
+    def _times_cheaper(self) -> dict[Budget, float]:
+        """What the FLOPs of ssl_then_sl are divided by, for the budgets that are asked for and are a share of them."""
+        asked: dict[Budget, float] = {"matched": 1.0} if self.options.matched else {}
+        return asked | ({"cheaper": self.options.times_cheaper} if self.options.times_cheaper else {})
+
+    def rows(self, fraction: float, seed: int) -> np.ndarray:
+        """Which training examples a fraction and seed has: as many of each class as the whole, in proportion."""
+        if (fraction, seed) not in self._rows:
+            labels_N, classes = self.domain.train.labels_N, self.domain.classes
+            self._rows[fraction, seed] = stratified(labels_N, fraction, seed, classes)
+        return self._rows[fraction, seed]
+
+    def subset(self, fraction: float, seed: int) -> Labels:
+        return self.domain.train.take(self.rows(fraction, seed))
+
+    def steps_per_epoch(self, fraction: float, seed: int) -> int:
+        rows = len(self.rows(fraction, seed))
+        try:
+            return steps_per_epoch(rows, self.options.batch_size)
+        except InputError as error:
+            raise InputError(f"--fractions {fraction:g} of {len(self.domain.train):,} examples: {error}") from error
+
+    def learners(self, settings: ArmSettings, joint: Variant | None = None) -> tuple[Learner, dict[str, Any]]:
+        """The learner of SSL and SL steps, and what tells `train` and `step_flops` how joint steps go."""
+        joint = joint or self.options.joint
+        learner = self.domain.learner(settings.ssl_mask, self.options.ssl_sees == "all_tokens", False)
+        if joint == "two_passes":  # the reference: an SSL step and an SL step on one batch
+            return learner, {"joint": learner, "two_passes": True}
+        return learner, {"joint": self.domain.learner(settings.joint_mask, joint == "all_tokens", True)}
+
+    def step_flops(self, settings: ArmSettings, joint: Variant | None = None) -> dict[Phase, float]:
+        """FLOPs of a step of each phase, which do not depend on how many examples there are."""
+        learner, jointly = self.learners(settings, joint)
+        train = self.domain.train
+        shapes = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (train.inputs, train.labels_N))
+        return dict(_step_flops(learner, self.domain.fetch, self.options.optimizer, shapes, **jointly))
+
+    def cost(self, trial: Trial) -> float:
+        """FLOPs of its training."""
+        return total_flops(trial.plan, self.step_flops(trial.settings))
+
+    def trial(
+        self,
+        arm: Arm,
+        settings: ArmSettings,
+        fraction: float,
+        seed: int,
+        *,
+        scale: float = 1.0,
+        budget: Budget = "schedule",
+        flops: float | None = None,
+    ) -> Trial:
+        """The run of an arm: `scale` times the epochs of each phase or, given `flops`, as many as cost that in all."""
+        steps = self.steps_per_epoch(fraction, seed)
+        schedule = settings.schedule(arm, self.options)
+        segments = tuple(Segment(phase, _scaled(epochs, scale)) for phase, epochs in schedule.segments())
+        if flops is not None:
+            try:
+                segments = matched(segments, steps, self.step_flops(settings), flops)
+            except InputError as error:
+                without = "add --no-matched" if budget == "matched" else "leave out --times-cheaper"
+                raise InputError(
+                    f"{budget} compute, {arm} at --fractions {fraction:g}: {error}; give it more epochs, or {without}"
+                ) from error
+        return Trial(arm, budget, settings, fraction, seed, segments, schedule.plan(steps, segments))
+
+    def trials(self, settings: Mapping[Arm, ArmSettings]) -> list[Trial]:
+        """All runs in their order: seed by seed, so that the results of a seed are whole before the next begins."""
+        found = []
+        for seed in range(self.options.seeds):
+            for fraction in self.options.fractions:
+                baseline = self.trial("ssl_then_sl", settings["ssl_then_sl"], fraction, seed)
+                for arm, budget in self.cells:
+                    flops = None if budget == "schedule" else self.cost(baseline) / self._times_cheaper[budget]
+                    found.append(self.trial(arm, settings[arm], fraction, seed, budget=budget, flops=flops))
+        return found
+
+
+def _scaled(epochs: Number, scale: float) -> Number:
+    """Exactly as many where that is a whole number."""
+    scaled = epochs * scale
+    return int(scaled) if float(scaled).is_integer() else scaled
+
+
+@functools.lru_cache(maxsize=64)
+def _step_flops(
+    learner: Learner,
+    fetch: Fetch,
+    optimizer: OptimizerSettings,
+    shapes: tuple[jax.ShapeDtypeStruct, ...],
+    joint: Learner,
+    two_passes: bool = False,
+) -> dict[Phase, float]:
+    data = (jax.eval_shape(lambda: jax.random.key(0)), *shapes)
+    return step_flops(learner, fetch, data, optimizer, joint=joint, two_passes=two_passes)

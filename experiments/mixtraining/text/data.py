@@ -1,0 +1,137 @@
+"""Text as the domain of a MixTraining experiment: which source is a window of text from?
+
+Axes: N examples, B batch, L bytes.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.mixtraining.domain import Domain, Labels
+from mixmin_jax.data.epochs import batch_rows
+from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.labelled_windows import LabelledWindows, balanced_windows, split_corpus, without_shared
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.text_encoder import TextEncoderConfig
+from mixmin_jax.training.learners import text_learner
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labelled, Learner
+
+MIN_WINDOWS = 8  # of each class in each part; fewer can neither train nor tell two arms apart
+NGRAM_BYTES = (1, 4)  # lengths of the n-grams of the reference
+NGRAM_FEATURES = 2**14  # that they are hashed to
+NGRAM_C = 30.0  # inverse strength of its L2 penalty
+
+
+def text_domain(
+    sources: Sequence[Corpus],
+    model: TextEncoderConfig,
+    model_name: str,
+    batch_size: int,
+    windows: int,
+    test_windows: int,
+    test_fraction: float,
+    validation_fraction: float,
+    split_seed: int,
+    num_parameters: Mapping[str, int],
+    data_sets: Sequence[Mapping[str, Any]],
+) -> Domain:
+    """Windows of the sources' documents, split by document, and the model's learners.
+
+    Raises InputError for a source with too few documents or windows, and for a batch larger than the training part.
+    """
+    corpora, num_shared = without_shared(sources)
+    rest, test = zip(*(split_corpus(corpus, 1 - test_fraction, split_seed) for corpus in corpora), strict=True)
+    train, held = zip(*(split_corpus(corpus, 1 - validation_fraction, split_seed) for corpus in rest), strict=True)
+    validation_windows = max(round(windows * validation_fraction / (1 - validation_fraction)), MIN_WINDOWS)
+    counts = {"train": (train, windows), "validation": (held, validation_windows), "test": (test, test_windows)}
+    parts = {
+        part: balanced_windows(documents, model.length, count, split_seed, min_windows=MIN_WINDOWS)
+        for part, (documents, count) in counts.items()
+    }
+    if batch_size > len(parts["train"].labels_N):
+        raise InputError(
+            f"--batch-size {batch_size} is more than the {len(parts['train'].labels_N)} training windows: lower it, or"
+            " raise --windows"
+        )
+
+    @functools.cache
+    def learner(mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
+        return text_learner(model, mask, mask_tokens, joint_only=joint_only)
+
+    return Domain(
+        name="text",
+        train=labels(parts["train"]),
+        validation=labels(parts["validation"]),
+        test=labels(parts["test"]),
+        classes=tuple(corpus.name for corpus in corpora),
+        learner=learner,
+        fetch=text_fetch(batch_size),
+        dataset={
+            "name": f"source of {model.length} bytes",
+            "origin": f"{_origin(sources)}; windows of {model.length} bytes, as many of each class, split by document"
+            f" (seed {split_seed}): {_documents(parts)}"
+            + (f"; {num_shared} documents of more than one class left out" if num_shared else ""),
+            "classes": [corpus.name for corpus in corpora],
+            **{part: len(found.labels_N) for part, found in parts.items()},
+            "skipped": sum(corpus.num_skipped for corpus in sources),
+            "shape": None,
+            "fingerprint": "+".join(corpus.fingerprint[:8] for corpus in sources),
+        },
+        model={
+            "name": model_name,
+            "parameters": sum(num_parameters.values()),
+            "encoder_parameters": num_parameters["encoder"],
+            "width": model.encoder.width,
+            "depth": model.encoder.depth,
+            "heads": model.encoder.heads,
+            "patch_size": None,
+        },
+        data_sets=data_sets,
+        references=linear_on_ngrams,
+    )
+
+
+def text_fetch(batch_size: int) -> Fetch:
+    """Batches of one data set with one label per window: each epoch in a new order."""
+
+    def fetch(step: jax.Array, key: jax.Array, data_key: jax.Array, tokens: jax.Array, labels: jax.Array) -> Batch:
+        del key
+        rows_B = batch_rows(step, batch_size, len(labels), data_key)
+        return Batch(sl=(Labelled(tokens[rows_B], labels[rows_B]),))
+
+    return fetch
+
+
+def linear_on_ngrams(train: Labels, test: Labels) -> dict[str, float]:
+    """Test accuracy of logistic regression on hashed byte n-grams, what a model should at least beat."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    vectorizer = HashingVectorizer(
+        analyzer="char", lowercase=False, ngram_range=NGRAM_BYTES, n_features=NGRAM_FEATURES, alternate_sign=False
+    )
+
+    def counted(examples: Labels) -> np.ndarray:
+        return vectorizer.transform([row.tobytes().decode("latin-1") for row in examples.inputs])  # a byte a character
+
+    model = LogisticRegression(C=NGRAM_C, tol=1e-3, max_iter=300).fit(counted(train), train.labels_N)
+    return {"logistic regression on byte n-grams": float(model.score(counted(test), test.labels_N))}
+
+
+def labels(windows: LabelledWindows) -> Labels:
+    return Labels(windows.tokens_NxL, windows.labels_N)
+
+
+def _origin(sources: Sequence[Corpus]) -> str:
+    return ", ".join(dict.fromkeys(corpus.origin for corpus in sources))
+
+
+def _documents(parts: Mapping[str, LabelledWindows]) -> str:
+    """How many documents the windows of each part are from: windows of one document are alike."""
+    counts = {
+        part: len(np.unique(np.stack([found.labels_N, found.documents_N]), axis=1)[0]) for part, found in parts.items()
+    }
+    return ", ".join(f"{part} windows from {count:,} documents" for part, count in counts.items())

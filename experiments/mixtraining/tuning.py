@@ -1,0 +1,203 @@
+"""Settings of each arm by successive halving on the validation part.
+
+Every arm tries the same number of settings at the same numbers of epochs: all of them at the shortest schedule, the
+better half at twice that, and so on up to whole schedules, which two or three reach (Jamieson and Talwalkar 2016,
+section 3). Where accuracies do not tell two settings apart, the cheaper is the better one. The first setting is that of
+the options; learning rates and SSL masks of the others are the same for all arms, nearest first. The search has a seed
+of its own, and sees the smallest fraction of the training part alone.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.stages import Product, Stages, fingerprint
+from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
+from experiments.mixtraining.plan import Study, Trial
+from experiments.mixtraining.trial import run_trial
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.schedule import Alpha
+
+RULE = "validation accuracy, and by FLOPs where less than one standard error of it lies between two"  # of the choice
+SEED = 1_000_003  # of the search; no run that is reported has it
+_FARTHEST = 2  # learning rates go up to 2**2 times away from the given ones, and from each other
+_FINENESS = (1, 2, 4, 8)  # steps to a factor of 2: finer ones where an arm has tried all coarser rates
+_SSL_MASKS, _JOINT_MASKS, _MIX_RATIOS = (0.6, 0.75), (0.25, 0.5, 0.75), (0.25, 0.5, 0.75, 1.0)
+_ALPHAS = (Alpha("linear", 1.0, 0.0), Alpha("cosine", 1.0, 0.0), Alpha.constant(0.5))
+
+
+def candidates(arm: Arm, options: MixTrainingOptions) -> list[ArmSettings]:
+    """`tune_trials` different settings of what matters to the arm; the first is that of the options.
+
+    What arms share comes from the one list of `shared_candidates`, in its order; where two entries are the same to an
+    arm, the next takes the second's place.  What only mixtraining has is drawn on top of it.
+    """
+    rng = np.random.default_rng([SEED, ARMS.index(arm)])
+    base = options.settings(arm)
+    found: dict[ArmSettings, ArmSettings] = {}  # by what is shared
+
+    def pick(values: tuple[Any, ...]) -> Any:
+        return values[int(rng.integers(len(values)))]
+
+    for rate, sl_rate, ssl_mask in shared_candidates(options):
+        shared = dataclasses.replace(base, learning_rate=base.learning_rate * rate)
+        if arm != "sl":
+            shared = dataclasses.replace(shared, sl_learning_rate=base.sl_learning_rate * sl_rate, ssl_mask=ssl_mask)
+        if shared in found:
+            continue
+        found[shared] = shared
+        while arm == "mixtraining" and len(found) > 1:  # until there is a joint epoch
+            found[shared] = dataclasses.replace(
+                shared, mix_ratio=pick(_MIX_RATIOS), joint_mask=pick(_JOINT_MASKS), alpha=pick(_ALPHAS)
+            )
+            if found[shared].schedule(arm, options).joint_epochs > 0:
+                break
+        if len(found) == options.tune_trials:
+            break
+    return list(found.values())
+
+
+def shared_candidates(options: MixTrainingOptions) -> Iterator[tuple[float, float, float]]:
+    """What all arms try: factors of the learning rate and of that in SL steps, and the SSL mask.
+
+    The given ones come first, then what is nearest to them: another mask, one rate or both by a factor of 2, by 4,
+    never more than that apart from each other.  Among those as near the order is drawn, the opposite change after each.
+    """
+    rng = np.random.default_rng(SEED)
+    masks = tuple(dict.fromkeys((options.ssl_mask, *_SSL_MASKS)))
+    gap = float(np.log2(options.sl_learning_rate / options.learning_rate))
+    seen = {(0.0, 0.0, options.ssl_mask)}
+    yield 1.0, 1.0, options.ssl_mask
+    for parts in _FINENESS:
+        powers = [power / parts for power in range(-_FARTHEST * parts, _FARTHEST * parts + 1)]
+        near = []
+        for rate, sl_rate in itertools.product(powers, powers):
+            if (rate, sl_rate) < (0, 0):
+                continue  # the opposite of another
+            distance, turn = max(abs(rate), abs(sl_rate), abs(rate - sl_rate)), rng.random()
+            for lap, mask in enumerate(rng.permutation(len(masks)).tolist()):
+                for second, sign in enumerate(rng.permutation([1, -1]).tolist()):
+                    change = sign * rate, sign * sl_rate, masks[mask]
+                    near.append((distance, lap, turn, second, change))
+        for *_, (rate, sl_rate, ssl_mask) in sorted(near):
+            apart = abs(gap + sl_rate - rate)
+            if apart <= max(_FARTHEST, abs(gap)) and (rate, sl_rate, ssl_mask) not in seen:
+                seen.add((rate, sl_rate, ssl_mask))
+                yield 2.0**rate, 2.0**sl_rate, ssl_mask
+
+
+def check_search(study: Study) -> None:
+    """Raise InputError if a trial of the search would be too short to make a run."""
+    try:
+        for arm in ARMS:
+            for settings in candidates(arm, study.options):
+                _trial(study, arm, settings, _scale(0, _rungs(study.options.tune_trials)))
+    except InputError as error:
+        raise InputError(f"--tune starts with shorter schedules: {error}") from error
+
+
+def search_flops(study: Study) -> float:
+    """What the search will cost, about: as if every trial were one of the options' own settings."""
+    per_epochs = sum(study.cost(_trial(study, arm, study.options.settings(arm), 1.0)) for arm in ARMS)
+    left = study.options.tune_trials
+    rungs, runs = _rungs(left), 0.0
+    for rung in range(rungs):
+        runs += left * _scale(rung, rungs)
+        left = _survivors(left)
+    return runs * per_epochs
+
+
+def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm, ArmSettings], dict[str, Any]]:
+    """The settings of every arm, and the record of the search for metrics.json."""
+    chosen: dict[Arm, ArmSettings] = {}
+    record: list[dict[str, Any]] = []
+    spent = 0.0
+    for arm in ARMS:
+        left = candidates(arm, study.options)
+        rungs = _rungs(len(left))
+        for rung in range(rungs):
+            reached: list[float | None] = []
+            flops: list[float] = []
+            for settings in left:
+                trial = _trial(study, arm, settings, _scale(rung, rungs))
+                result = _result(study, stages, shared, trial)
+                spent += result["flops"]
+                reached.append(None if result["failure"] else result["accuracy"])
+                flops.append(result["flops"])
+                record.append(
+                    {
+                        "arm": arm,
+                        "settings": {"arm": arm} | settings.of(arm),
+                        "rung": rung,
+                        "epochs": float(sum(segment.epochs for segment in trial.epochs)),
+                        "accuracy": result["accuracy"],
+                        "flops": result["flops"],
+                        "failure": result["failure"],
+                    }
+                )
+            best = ranking(reached, flops, len(study.domain.validation))
+            left = [left[i] for i in best[: _survivors(len(left))]]
+        chosen[arm] = left[0]
+    baseline = study.trial("ssl_then_sl", chosen["ssl_then_sl"], max(study.options.fractions), 0)
+    return chosen, {
+        "trials": record,
+        "rule": RULE,
+        "chosen": {arm: _in_words(settings.of(arm)) for arm, settings in chosen.items()},
+        "flops": spent,
+        "share_of_run": spent / study.cost(baseline),
+    }
+
+
+def ranking(accuracies: Sequence[float | None], flops: Sequence[float], num_examples: int) -> list[int]:
+    """Places of trials from the best on; None is a failure, and last.
+
+    Next is always the cheapest of those less than a standard error, sqrt(a (1 - a) / num_examples), below the most
+    accurate that is left: so small a difference is no reason to pay more.
+    """
+    left = {place: accuracy for place, accuracy in enumerate(accuracies) if accuracy is not None}
+    ranked: list[int] = []
+    while left:
+        best = max(left.values())
+        error = math.sqrt(best * (1 - best) / num_examples)
+        as_good = [place for place, accuracy in left.items() if accuracy == best or best - accuracy < error]
+        ranked.append(min(as_good, key=lambda place: (flops[place], -left[place])))
+        del left[ranked[-1]]
+    return ranked + [place for place, accuracy in enumerate(accuracies) if accuracy is None]
+
+
+def _rungs(count: int) -> int:
+    return max(1, int(np.log2(count)))
+
+
+def _scale(rung: int, rungs: int) -> float:
+    """Of the epochs."""
+    return 2.0 ** (rung - rungs + 1)
+
+
+def _survivors(count: int) -> int:
+    return max(2, count // 2)
+
+
+def _trial(study: Study, arm: Arm, settings: ArmSettings, scale: float) -> Trial:
+    return study.trial(arm, settings, min(study.options.fractions), SEED, scale=scale)
+
+
+def _result(study: Study, stages: Stages, shared: dict[str, Any], trial: Trial) -> Product:
+    """One trial on the validation part, found again if it is there."""
+    name = f"tune-{trial.arm}-{fingerprint(trial.inputs)[:10]}"
+    validation = study.domain.validation
+    return stages.run(
+        name,
+        shared | trial.inputs | {"judged_on": "validation"},
+        lambda stage: run_trial(study, trial, validation, stage),
+        cost=study.cost(trial),
+    )
+
+
+def _in_words(settings: dict[str, Any]) -> str:
+    words = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items())
+    return ", ".join(words)

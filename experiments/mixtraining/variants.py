@@ -1,0 +1,179 @@
+"""MixTraining with one thing changed at a time: which joint step, alpha, mix ratio, mask and restarts are best?
+
+Judged on the validation part, paired by seed. Every variant starts from the options' own settings; `ssl_then_sl` is
+there too, with restarts and without.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+from experiments.harness.devices import batch_mesh
+from experiments.harness.progress import RunProgress
+from experiments.harness.provenance import provenance
+from experiments.harness.result_files import write_json, write_text
+from experiments.harness.run_folder import run_folder
+from experiments.harness.stages import made_elsewhere, skipped_steps
+from experiments.mixtraining.config import Arm, ArmSettings, MixTrainingOptions
+from experiments.mixtraining.domain import Domain
+from experiments.mixtraining.plan import Study, Trial
+from experiments.mixtraining.run import identity
+from experiments.mixtraining.trial import run_trial
+from experiments.reporting import markdown as md
+from mixmin_jax.stats.comparison import paired_difference, summary, verdict
+from mixmin_jax.training.schedule import Alpha
+
+BASE, REFERENCE = "mixtraining", "ssl_then_sl"
+Change = Literal["joint", "alpha", "mix_ratio", "mask", "restarts"]
+CHANGES: tuple[Change, ...] = get_args(Change)
+
+
+class Variant(NamedTuple):
+    """An arm with some of its options and settings changed; always run where no `change` is named."""
+
+    change: Change | None
+    arm: Arm = "mixtraining"
+    options: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = {}
+
+    def study(self, study: Study) -> Study:
+        return Study(study.domain, dataclasses.replace(study.options, **self.options)) if self.options else study
+
+    def changed(self, options: MixTrainingOptions) -> ArmSettings:
+        return dataclasses.replace(options.settings(self.arm), **self.settings)
+
+
+CARRY_ON = {"restart_learning_rate": False, "restart_moments": False}
+VARIANTS: dict[str, Variant] = {
+    BASE: Variant(None),
+    REFERENCE: Variant(None, "ssl_then_sl"),
+    "joint: all tokens": Variant("joint", options={"joint": "all_tokens"}),
+    "joint: two passes": Variant("joint", options={"joint": "two_passes"}),
+    "alpha: linear 1 to 0": Variant("alpha", settings={"alpha": Alpha("linear", 1.0, 0.0)}),
+    "alpha: cosine 1 to 0": Variant("alpha", settings={"alpha": Alpha("cosine", 1.0, 0.0)}),
+    "alpha: constant 0.5": Variant("alpha", settings={"alpha": Alpha.constant(0.5)}),
+    "alpha: constant 0.1": Variant("alpha", settings={"alpha": Alpha.constant(0.1)}),
+    "mix ratio 0.25": Variant("mix_ratio", settings={"mix_ratio": 0.25}),
+    "mix ratio 0.5": Variant("mix_ratio", settings={"mix_ratio": 0.5}),
+    "mix ratio 0.75": Variant("mix_ratio", settings={"mix_ratio": 0.75}),
+    "mix ratio 1": Variant("mix_ratio", settings={"mix_ratio": 1.0}),
+    "joint mask 0.25": Variant("mask", settings={"joint_mask": 0.25}),
+    "joint mask 0.5": Variant("mask", settings={"joint_mask": 0.5}),
+    "joint mask 0.75": Variant("mask", settings={"joint_mask": 0.75}),
+    "moments carry on": Variant("restarts", options={"restart_moments": False}),
+    "learning rate carries on": Variant("restarts", options={"restart_learning_rate": False}),
+    "both carry on": Variant("restarts", options=CARRY_ON),
+    "ssl_then_sl, moments carry on": Variant("restarts", "ssl_then_sl", options={"restart_moments": False}),
+    "ssl_then_sl, learning rate carries on": Variant(
+        "restarts", "ssl_then_sl", options={"restart_learning_rate": False}
+    ),
+    "ssl_then_sl, both carry on": Variant("restarts", "ssl_then_sl", options=CARRY_ON),
+}
+
+
+def run_variants(
+    experiment: str, domain: Domain, options: MixTrainingOptions, changes: Collection[Change] = CHANGES
+) -> dict[str, Any]:
+    """Train every variant of these changes that differs from the others; write variants.json and variants.md.
+
+    At the first fraction; the base and `ssl_then_sl` are always among them.
+    """
+    study = Study(domain, options)
+    batch_mesh(options)  # refuses what is not there
+    variants = distinct(options, changes)
+    trials = {
+        name: [_trial(study, variant, seed) for seed in range(options.seeds)] for name, variant in variants.items()
+    }
+    total = sum(variants[name].study(study).cost(trial) for name, found in trials.items() for trial in found)
+    print(f"{experiment}: {len(variants)} variants, {options.seeds} seeds; {total:.3g} FLOPs of training", flush=True)
+    if options.dry_run:
+        return {}
+    shared = identity(experiment, study)
+    made_by = provenance("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow")
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
+    record: dict[str, Any] = {}
+    with run_folder(options, shared, ("variants.json", "variants.md")) as folder:
+        stages = folder.stages(RunProgress(total), made_by)
+        for seed in range(options.seeds):
+            for name, variant in variants.items():
+                its, trial = variant.study(study), trials[name][seed]
+                product = stages.run(
+                    f"{name.replace(' ', '-').replace(',', '').replace(':', '')}-seed{seed}",
+                    shared | trial.inputs | {"options": dict(variant.options)},
+                    functools.partial(run_trial, its, trial, domain.validation),
+                    cost=its.cost(trial),
+                )
+                results[name].append({key: product[key] for key in ("accuracy", "flops", "failure", "epochs")})
+            record = {
+                "schema_version": 1,
+                "experiment": experiment,
+                "complete": seed == options.seeds - 1,
+                "dataset": dict(domain.dataset),
+                "data_sets": list(domain.data_sets),
+                "fraction": options.fractions[0],
+                "examples": len(study.rows(options.fractions[0], 0)),
+                "seeds": list(range(seed + 1)),
+                "base": options.settings("mixtraining").of("mixtraining"),
+                "variants": results,
+                "config": shared["options"],
+                "identity": shared,
+                "made_by": made_by,
+                "stage_commits": stages.commits(),
+                **made_elsewhere(stages.records, made_by),
+                **skipped_steps(options, stages.records),
+            }
+            write_json(options.out / "variants.json", record)
+            write_text(options.out / "variants.md", variants_table(record) + "\n")
+    print(f"\n{options.out / 'variants.md'}\n{variants_table(record)}")
+    return record
+
+
+def distinct(options: MixTrainingOptions, changes: Collection[Change] = CHANGES) -> dict[str, Variant]:
+    """The variants of these changes, without those that are the base under another name."""
+    found: dict[str, Variant] = {}
+    seen: set[Any] = set()
+    for name, variant in VARIANTS.items():
+        if variant.change is not None and variant.change not in changes:
+            continue
+        changed = dataclasses.replace(options, **variant.options)
+        what = variant.arm, variant.changed(options), changed.joint, changed.restart_learning_rate
+        if (*what, changed.restart_moments) not in seen:
+            seen.add((*what, changed.restart_moments))
+            found[name] = variant
+    return found
+
+
+def variants_table(record: Mapping[str, Any]) -> str:
+    """A row per variant: validation accuracy, the differences to the base and to `ssl_then_sl`, and its cost.
+
+    Cost is the FLOPs relative to those of `ssl_then_sl`, whose accuracy is to be reached for less.
+    """
+    variants = record["variants"]
+    rows = []
+    for name, runs in variants.items():
+        failed = sum(run["failure"] is not None for run in runs)
+        compared = [_compared(runs, variants[other]) if name != other else ["", ""] for other in (BASE, REFERENCE)]
+        rows.append(
+            [
+                md.code(name) if name in (BASE, REFERENCE) else name,
+                md.percent_spread(summary([run["accuracy"] for run in runs])) + (f" ({failed} failed)" * (failed > 0)),
+                *(cell for cells in compared for cell in cells),
+                f"{sum(run['flops'] for run in runs) / sum(run['flops'] for run in variants[REFERENCE]):.2f}",
+            ]
+        )
+    reference = md.code(REFERENCE)
+    header = ["variant", "validation accuracy", "less the base, points", "verdict", f"less {reference}, points"]
+    return md.table([*header, "verdict", f"FLOPs of {reference}"], rows)
+
+
+def _compared(runs, others):
+    """The difference in points, and the verdict."""
+    difference = paired_difference([run["accuracy"] for run in runs], [run["accuracy"] for run in others])
+    known = difference.standard_error is not None
+    return [md.points(vars(difference)), verdict(difference, 2.0, better="higher") if known else "one seed"]
+
+
+def _trial(study: Study, variant: Variant, seed: int) -> Trial:
+    its = variant.study(study)
+    return its.trial(variant.arm, variant.changed(its.options), its.options.fractions[0], seed)

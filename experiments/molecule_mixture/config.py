@@ -1,0 +1,122 @@
+"""The configuration of the molecule experiment."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from experiments.harness.options import ManyModelsOptions
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.boosted_trees import TreeRun
+from mixmin_jax.training.mlp_learner import MAX_BYTES, MlpRun
+
+
+@dataclasses.dataclass(frozen=True)
+class MoleculeMixture(ManyModelsOptions):
+    """Find how to mix the data of other assays for a target assay, train on that mixture, report if it was worth it.
+
+    With no arguments: a demonstration on structures that RDKit ships, with computed properties as assays.
+    """
+
+    assays: Path | None = None
+    """A table of molecules (.csv, .csv.gz, .parquet): a SMILES column, one column per assay."""
+    target: tuple[str, ...] = ()
+    """One or more columns. By default --num-targets of them, chosen by rule: assays with enough data, in the order of
+    their numbers of positives, at equal distances in that order (the demonstration has a target of its own)."""
+    out: Path = Path("runs/molecule_mixture")
+    """Folder for the results."""
+    seeds: int = 3
+    """Repeat folds, proxies, weights and arms with seeds 0, 1, ...; the test molecules stay the same."""
+    task: Literal["classification", "regression"] = "classification"
+    """What the columns hold: 0, 1 or nothing (cross-entropy), or measured values (squared error)."""
+    smiles_column: str | None = None
+    """The column of structures. By default the one that is called so."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are no assays."""
+    num_targets: int = 10
+    """Targets where none is named."""
+    sources: int = 300
+    """At most this many source assays per target: those with the most molecules of their rarer class (regression: with
+    the most molecules)."""
+    numbers_of_sources: tuple[int, ...] = (10, 30, 100)
+    """Smaller random sets of the sources, one inside the next, to show how the gain grows with their number."""
+    random_mixtures: int | None = None
+    """Random mixtures per target for random_search. By default as many as make its training cost that of MixMin's
+    proxies, which all targets share: sources / targets."""
+    min_positives: int = 20
+    """An assay needs as many positives, and negatives, among the training molecules (regression: molecules)."""
+    min_test_positives: int = 20
+    """A target needs as many of both among the test molecules."""
+    max_unparsable: float = 0.05
+    """Stop if RDKit cannot read more than this share of the rows."""
+    split: Literal["scaffold", "random"] = "scaffold"
+    """Test molecules have scaffolds that no training molecule has (molecules without a ring are parted one by one, and
+    a scaffold of more than half of the test part stays in training), or are drawn at random."""
+    test_fraction: float = 0.2
+    """Share of the molecules that results are reported on; no model and no weight sees them, whatever the assay."""
+    split_seed: int = 0
+    """Seed of that split."""
+    folds: int = 2
+    """Proxies are trained on all folds but one and judged on the one left out."""
+    balance: bool = True
+    """Give positives and negatives half of the weight each, in every source and in the target's loss."""
+    calibrate: bool = True
+    """Rescale each proxy's scores so that they predict its own assay's left-out labels best (Platt's scaling)."""
+    learner: Literal["mlp", "trees"] = "mlp"
+    """Proxies and target models: perceptrons, all in one compiled program, or gradient-boosted trees (XGBoost)."""
+    mlp: MlpRun = MlpRun()
+    """Of --learner mlp."""
+    trees: TreeRun = TreeRun()
+    """Of --learner trees."""
+    radius: int = 2
+    """Of the extended-connectivity fingerprints (2: ECFP4)."""
+    bits: int = 2048
+    """Length of the fingerprints."""
+    method: Literal["auto", "interior_point", "active_set", "projected_gradient", "mirror_descent"] = "auto"
+    """Solver for the weights; all are certified."""
+    max_bytes: int = MAX_BYTES
+    """Memory for the perceptrons that are trained at once (more of them are trained in groups)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("seeds", "num_targets", "sources", "min_positives", "min_test_positives", "bits"):
+            least = 2 if name == "sources" else 1
+            if getattr(self, name) < least:
+                raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}")
+        if self.radius < 0:
+            raise InputError(f"--radius must be at least 0, not {self.radius}")
+        if self.folds < 2:
+            raise InputError(
+                f"--folds must be at least 2, not {self.folds}: proxies are judged on what they did not see"
+            )
+        if not 0 < self.test_fraction < 1:
+            raise InputError(f"--test-fraction must lie between 0 and 1, not {self.test_fraction}")
+        if not 0 <= self.max_unparsable <= 1:
+            raise InputError(f"--max-unparsable must lie in [0, 1], not {self.max_unparsable}")
+        if self.random_mixtures is not None and self.random_mixtures < 1:
+            raise InputError(f"--random-mixtures must be at least 1, not {self.random_mixtures}")
+        if any(number < 1 for number in self.numbers_of_sources):
+            raise InputError(f"--numbers-of-sources must be at least 1, not {min(self.numbers_of_sources)}")
+        if len(set(self.target)) < len(self.target):
+            raise InputError(f"--target names a column twice: {' '.join(self.target)}")
+        if self.task == "regression" and self.method == "active_set":
+            raise InputError("--method active_set knows no squared error: use --method auto")
+        if self.learner == "trees" and self.on_nonfinite == "skip":
+            raise InputError("--on-nonfinite skip is for --learner mlp: trees have no steps that could be skipped")
+        if self.learner == "mlp":
+            self.check_batches(mlp__batch_size=self.mlp.batch_size)
+        elif self.mesh_source is not None or self.mesh_data > 1 or self.coordinator or self.distributed:
+            raise InputError(
+                "--learner trees runs in one process, on the cores of one machine: leave out --mesh-source,"
+                " --mesh-data, --coordinator and --distributed, or train perceptrons (--learner mlp)"
+            )
+        if self.demonstration and (self.task == "regression" or self.smiles_column or self.ignore):
+            raise InputError("--task, --smiles-column and --ignore describe a table: give --assays")
+
+    @property
+    def demonstration(self) -> bool:
+        return self.assays is None
+
+    @property
+    def balanced(self) -> bool:
+        """Whether classes have equal weight; measured values have none."""
+        return self.balance and self.task == "classification"

@@ -1,0 +1,220 @@
+"""What a run of the molecule experiment will do and what that costs, checked before anything is trained.
+
+Axes: A assays, K sources of a target, R random mixtures, M models.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.devices import whole_mesh
+from experiments.harness.options import numbers_of
+from experiments.harness.result_files import file_name
+from experiments.molecule_mixture.config import MoleculeMixture
+from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
+from experiments.reporting.markdown import plural, si_count
+from mixmin_jax.mixture.baselines.rules import natural_weights, random_mixtures, uniform_weights
+from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
+from mixmin_jax.training.mlp_learner import MlpLearner, models_at_once
+from mixmin_jax.training.weighted_examples import Learner, Loss
+
+SOLVED_ARMS = ("mixmin", "mixmin_own")  # weights from the solver: over the other assays; with the target's own data too
+ARMS = (*SOLVED_ARMS, "own", "natural", "uniform", "random_search", "natural_own")  # the order of every report
+GROWTH_ARMS = ("mixmin", "natural")  # trained on smaller sets of sources too
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A target assay and its sources, as columns."""
+
+    name: str
+    file_name: str  # the name, fit for a file or folder
+    column: int
+    sources: tuple[str, ...]
+    source_columns: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that the stages need; made without training anything."""
+
+    config: MoleculeMixture
+    split: Split
+    targets: tuple[Target, ...]
+
+    @functools.cached_property
+    def learner(self) -> Learner:
+        """What trains proxies and target models."""
+        if self.config.learner == "trees":
+            return TreeLearner(self.config.trees, self.loss)
+        config = self.config
+        return MlpLearner(config.mlp, self.loss, whole_mesh(config), config.max_bytes, config.on_nonfinite)
+
+    @property
+    def loss(self) -> Loss:
+        return "cross_entropy" if self.config.task == "classification" else "squared_error"
+
+    @functools.cached_property
+    def proxy_columns(self) -> np.ndarray:
+        """The assays that get a proxy: every target and every source."""
+        return np.unique([a for t in self.targets for a in (t.column, *t.source_columns)])
+
+    @property
+    def numbers_of_sources(self) -> tuple[int, ...]:
+        """Sizes of the smaller sets of sources; all targets have as many sources, or one less."""
+        fewest = min(len(target.sources) for target in self.targets)
+        return tuple(sorted({number for number in self.config.numbers_of_sources if number < fewest}))
+
+    @property
+    def num_random(self) -> int:
+        """Random mixtures per target."""
+        shared = math.ceil(len(self.proxy_columns) / len(self.targets))
+        return self.config.random_mixtures or max(shared, 2)
+
+    @property
+    def train_N(self) -> np.ndarray:
+        return ~self.split.is_test_N
+
+    @functools.cached_property
+    def sizes_A(self) -> np.ndarray:
+        """Training molecules of every assay."""
+        return np.isfinite(self.split.values_NxA[self.train_N]).sum(0)
+
+    # Mixtures that do not depend on any proxy -------------------------------------------------------------------
+
+    def over_assays(self, columns_K: np.ndarray, weights_K: np.ndarray) -> np.ndarray:
+        """Weights of some columns as weights of all assays."""
+        weights_A = np.zeros(len(self.split.names))
+        weights_A[columns_K] = weights_K
+        return weights_A
+
+    def natural_A(self, columns_K: np.ndarray) -> np.ndarray:
+        return self.over_assays(columns_K, natural_weights(self.sizes_A[columns_K]))
+
+    def natural_own_A(self, target: Target) -> np.ndarray:
+        """Half of the target's own data, half of the natural mixture of the others: what `mixmin_own` must beat."""
+        own_A = self.over_assays(np.array([target.column]), np.ones(1))
+        return (own_A + self.natural_A(target.source_columns)) / 2
+
+    def uniform_A(self, columns_K: np.ndarray) -> np.ndarray:
+        return self.over_assays(columns_K, uniform_weights(len(columns_K)))
+
+    def random_RxA(self, target: Target, seed: int) -> np.ndarray:
+        """The random mixtures of one target and seed."""
+        columns_K = target.source_columns
+        drawn_RxK = random_mixtures(self.num_random, self.sizes_A[columns_K], _seed(seed, target.column, 0), minimum=0)
+        return np.stack([self.over_assays(columns_K, weights_K) for weights_K in drawn_RxK])
+
+    def subset(self, target: Target, seed: int, number: int) -> np.ndarray:
+        """The columns of a random subset of the sources; smaller ones lie inside larger ones."""
+        order = np.random.default_rng(_seed(seed, target.column, 1)).permutation(target.source_columns)
+        return np.sort(order[:number])
+
+    # Costs in models, each of which reads the training molecules as often as a full training ----------------------
+
+    @property
+    def crossfit_cost(self) -> float:
+        """One proxy of every fold."""
+        return float(self.config.folds - 1)
+
+    @property
+    def num_arms(self) -> int:
+        """Models trained on all training molecules, per target and seed."""
+        return len(ARMS) + len(GROWTH_ARMS) * len(self.numbers_of_sources)
+
+    @property
+    def models(self) -> dict[str, float]:
+        """Trainings of each kind in one seed, in units of one training on all training molecules."""
+        return {
+            "proxies": len(self.proxy_columns) * self.crossfit_cost,
+            "random_mixtures": len(self.targets) * self.num_random * self.crossfit_cost,
+            "arms": float(len(self.targets) * self.num_arms),
+        }
+
+    @property
+    def cost_in_all(self) -> float:
+        return self.config.seeds * sum(self.models.values())
+
+    @property
+    def flops_per_model(self) -> float | None:
+        """One training on all training molecules; None for trees."""
+        return self.learner.flops(int(self.train_N.sum()), self.config.bits, 1)
+
+
+def make_plan(split: Split) -> Plan:
+    """Everything that can be found wrong before compute is spent is an InputError here."""
+    if split.config.learner == "trees":
+        require_xgboost()
+    column = {name: a for a, name in enumerate(split.names)}
+    targets = []
+    for name in choose_targets(split):
+        sources = choose_sources(split, name)
+        targets.append(
+            Target(name, file_name(name), column[name], sources, np.array([column[source] for source in sources]))
+        )
+    plan = Plan(split.config, split, tuple(targets))
+    for target, seed in itertools.product(plan.targets, range(plan.config.seeds)):
+        plan.random_RxA(target, seed)
+    if plan.config.learner == "mlp":
+        num_models, config = len(plan.proxy_columns), plan.config
+        devices = whole_mesh(config).shape["source"]
+        models_at_once(config.mlp, num_models, len(split.is_test_N), config.bits, devices, config.max_bytes)
+    return plan
+
+
+def _seed(*parts: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan in words: data, targets, models and their cost."""
+    config, split, cleaning = plan.config, plan.split, plan.split.molecules.cleaning
+    lines = (
+        ["This is a demonstration: structures that RDKit ships, computed properties."] if config.demonstration else []
+    )
+    lines.append(
+        f"{plural(len(split.molecules.smiles), 'molecule')} from {cleaning.rows:,} rows"
+        f" ({len(cleaning.unparsable)} not readable, {cleaning.duplicates} duplicates, {cleaning.salts} salts reduced"
+        f" to their largest part, {cleaning.conflicts} contradicting values)"
+    )
+    test = int(split.is_test_N.sum())
+    lines.append(f"{config.split} split: {len(split.is_test_N) - test:,} to train on, {test:,} to test")
+    lines.append(f"{plural(len(split.names), 'assay')}, {len(split.unusable)} of them with too little data to be used")
+    train, tested = split.train_counts, split.test_counts
+    lines.append("Targets:")
+    for target in plan.targets:
+        a = target.column
+        what = "measured" if config.task == "regression" else "positives"
+        lines.append(
+            f"  {target.name}: {train[0][a]} {what} of {plan.sizes_A[a]} to train, {tested[0][a]} {what} to test;"
+            f" {len(target.sources)} sources"
+        )
+    flops = plan.flops_per_model
+    each = f", {si_count(flops)}FLOPs each" if flops else ""
+    counted = ", ".join(f"{number * config.seeds:g} {name.replace('_', ' ')}" for name, number in plan.models.items())
+    lines.append(
+        f"{plural(config.seeds, 'seed')}; trainings on all training molecules, or as much work: {counted}"
+        f" ({config.learner}{each})"
+    )
+    return "\n".join(lines)
+
+
+def identity(plan: Plan) -> dict[str, Any]:
+    """What makes two runs the same: everything that the results depend on, and nothing else."""
+    return config_record(plan.config, ("assays", "target", "num_targets", "max_bytes")) | {
+        "table": plan.split.table.fingerprint,
+        "targets": [target.name for target in plan.targets],
+    }
+
+
+def config_record(config: MoleculeMixture, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The configuration as JSON, with what is needed to run it again."""
+    record = dataclasses.asdict(config)
+    record["assays"] = None if config.assays is None else str(config.assays)
+    unused = ("trees", "mlp")[config.learner == "trees"]
+    return numbers_of(record, (unused, *without))

@@ -1,0 +1,354 @@
+"""The stages of one seed of the molecule experiment, each found again if it was already computed.
+
+Axes: N molecules, T target's molecules of one part, A assays, K sources, F folds, M models, R random mixtures, D bits.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.certified_weights import TOLERANCE, certified_weights
+from experiments.harness.devices import own_rows, solver_mesh
+from experiments.harness.stages import Product, Running, Stages, fingerprint
+from experiments.molecule_mixture.plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target
+from mixmin_jax.data.molecules.cleaning import morgan_fingerprints, rdkit_version
+from mixmin_jax.mixture.baselines.rules import best_random_mixture
+from mixmin_jax.mixture.objective import Objective, cross_entropy, squared_error
+from mixmin_jax.training.calibration import Calibration, calibrate
+from mixmin_jax.training.weighted_examples import WeightedExamples, mixture_examples
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedResult:
+    """What one seed found for one target; losses in nats (cross-entropy) or as mean squared error."""
+
+    seed: int
+    weights: dict[str, np.ndarray]  # arm -> weights of all assays
+    solutions: dict[str, dict[str, Any]]  # solved arm -> certificate
+    test_scores: dict[str, np.ndarray]  # arm -> score of every test molecule of the target
+    predicted: dict[str, np.ndarray]  # arm -> the mixture of proxies' prediction for every test molecule
+    growth: dict[int, dict[str, np.ndarray]]  # number of sources -> arm -> test scores
+    random_scores_RxFxT: np.ndarray  # test scores of the models trained on each random mixture, without each fold
+    random_predicted_RxT: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CrossFitted:
+    """Scores of M mixtures' models: of training molecules by models that did not see them, of test molecules by all.
+
+    Calibrated, unless switched off, on each mixture's own training labels.
+    """
+
+    inputs: Any
+    heldout_NxM: np.ndarray  # test molecules: NaN
+    test_FxNxM: np.ndarray  # in the order of the test molecules
+
+
+class SeedStages:
+    """Runs the stages of one seed."""
+
+    def __init__(self, plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) -> None:
+        self._plan, self._seed, self._stages, self._features_NxD = plan, seed, stages, features_NxD
+        self._inputs = plan.split.inputs() | {
+            "fingerprints": [plan.config.radius, plan.config.bits, rdkit_version()],
+            "learner": plan.learner.settings,
+            "balanced": plan.config.balanced,
+            "seed": seed,
+        }
+
+    def crossfit(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> CrossFitted:
+        """Train a model per mixture and fold, without that fold."""
+        plan, num_models, num_folds = self._plan, len(weights_MxA), self._plan.config.folds
+        fold_N = plan.split.folds(self._seed)
+        inputs = self._inputs | {"folds": num_folds, "weights": _stamp(weights_MxA)}
+
+        without = [self._examples(weights_MxA, (fold_N >= 0) & (fold_N != f)) for f in range(num_folds)]
+        scores_FxNxM = [
+            self._train(
+                f"{name}-fold{fold}",
+                examples,
+                [f"{label}, without fold {fold}" for label in labels],
+                inputs | {"fold": fold},
+                num_models * plan.crossfit_cost / num_folds,
+            )
+            for fold, examples in enumerate(without)
+        ]
+
+        def compute(_stage: Running) -> Product:
+            heldout_NxM = np.full((len(fold_N), num_models), np.nan, np.float32)
+            for fold, scores_NxM in enumerate(scores_FxNxM):
+                heldout_NxM[fold_N == fold] = scores_NxM[fold_N == fold]
+            # held-out scores of a fold by the line of the others, so that no label is judged by a line that saw it
+            fitted_on = [*without, self._examples(weights_MxA, plan.train_N)]
+            lines = [calibrate(heldout_NxM, examples, plan.loss) for examples in fitted_on]
+            slopes, intercepts = (np.stack(parts) for parts in zip(*lines, strict=True))
+            return {"heldout_NxM": heldout_NxM, "test_FxNxM": np.stack([s[fold_N < 0] for s in scores_FxNxM])} | {
+                "slope_F1xM": slopes,
+                "intercept_F1xM": intercepts,
+            }
+
+        product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute)
+        heldout_NxM, test_FxNxM = product["heldout_NxM"], product["test_FxNxM"]
+        if not plan.config.calibrate:
+            return CrossFitted([inputs, "raw"], heldout_NxM, test_FxNxM)
+        *of_folds, of_all = (
+            Calibration(*line) for line in zip(product["slope_F1xM"], product["intercept_F1xM"], strict=True)
+        )
+        calibrated_NxM = np.full(heldout_NxM.shape, np.nan)
+        for fold, line in enumerate(of_folds):
+            calibrated_NxM[fold_N == fold] = line(heldout_NxM[fold_N == fold])
+        return CrossFitted(inputs, calibrated_NxM, of_all(test_FxNxM))
+
+    def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        """Train a model per mixture on all training molecules: scores of the test molecules, N x M."""
+        plan = self._plan
+        examples, inputs = self._examples(weights_MxA, plan.train_N), self._inputs | {"weights": _stamp(weights_MxA)}
+        return self._train(name, examples, labels, inputs, float(len(weights_MxA)))[plan.split.is_test_N]
+
+    def _examples(self, weights_MxA: np.ndarray, train_N: np.ndarray) -> WeightedExamples:
+        """What models on these mixtures and molecules are trained on."""
+        used_A = np.flatnonzero(weights_MxA.any(0))  # the others need not have data in every fold
+        return mixture_examples(
+            self._plan.split.values_NxA[:, used_A],
+            weights_MxA[:, used_A],
+            train_N,
+            balanced=self._plan.config.balanced,
+            names=tuple(self._plan.split.names[a] for a in used_A),
+        )
+
+    def _train(
+        self, name: str, examples: WeightedExamples, labels: Sequence[str], inputs: Any, cost: float
+    ) -> np.ndarray:
+        """Scores of all molecules by one model per row of examples, N x M."""
+
+        def compute(stage: Running) -> Product:
+            with stage.checkpoints() as checkpoints:
+                scores_NxM = self._plan.learner(
+                    self._features_NxD,
+                    examples,
+                    self._seed,
+                    names=tuple(labels),
+                    on_progress=stage.advance,
+                    checkpoints=checkpoints,
+                    on_skipped=stage.skipped,
+                )
+            return {"scores_NxM": scores_NxM}
+
+        return self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)["scores_NxM"]
+
+    def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted, random_RxA: np.ndarray) -> Product:
+        """The weights of the target's own arms, from its training labels: {arm: weights}, with certificates.
+
+        The arm of a smaller number of sources is called `mixmin-NUMBER`.
+        """
+        plan = self._plan
+        problems = {"mixmin": target.source_columns}
+        problems["mixmin_own"] = np.sort(np.append(target.source_columns, target.column))
+        problems |= {
+            growth_arm("mixmin", number): plan.subset(target, self._seed, number) for number in plan.numbers_of_sources
+        }
+
+        def compute(_stage: Running) -> Product:
+            rows = TargetRows(plan, target, plan.train_N)
+            weights, solutions = {}, {}
+            for arm, columns_K in problems.items():
+                solution = self._solve(rows, columns_K, proxies)
+                weights[arm] = plan.over_assays(columns_K, np.array(solution.pop("weights"))).tolist()
+                solutions[arm] = solution
+            losses_R = rows.losses(rows.of(random.heldout_NxM))
+            weights["random_search"] = best_random_mixture(random_RxA, losses_R).tolist()
+            return {"weights": weights, "solutions": solutions}
+
+        inputs = {
+            "proxies": proxies.inputs,
+            "random": random.inputs,
+            "target": target.name,
+            "columns": {arm: columns_K.tolist() for arm, columns_K in problems.items()},
+            "method": plan.config.method,
+            "tolerance": TOLERANCE,
+        }
+        return self._stages.run(f"weights-{target.file_name}-seed{self._seed}", inputs, compute, target=target.name)
+
+    def _solve(self, rows: "TargetRows", columns_K: np.ndarray, proxies: CrossFitted) -> dict[str, Any]:
+        plan = self._plan
+        score_TxK = rows.of(proxies.heldout_NxM[:, np.searchsorted(plan.proxy_columns, columns_K)])
+        mesh = solver_mesh(plan.config)
+        mine = own_rows(mesh, len(score_TxK))
+        names = [plan.split.names[a] for a in columns_K]
+        objective: Objective = (
+            cross_entropy(rows.log_likelihoods(score_TxK)[mine], example_weights=rows.weight_T[mine], sources=names)
+            if plan.config.task == "classification"
+            else squared_error(score_TxK[mine], rows.value_T[mine], sources=names)
+        )
+        return certified_weights(objective, method=plan.config.method, mesh=mesh)[0]
+
+    def result(
+        self,
+        target: Target,
+        found: Mapping[str, Any],
+        scores: Mapping[str, np.ndarray],
+        proxies: CrossFitted,
+        random: CrossFitted,
+        random_RxA: np.ndarray,
+    ) -> SeedResult:
+        """Everything about one target, from the products of the stages; `scores` by trained model."""
+        plan = self._plan
+        rows = TargetRows(plan, target, plan.split.is_test_N)
+        tested_T = np.searchsorted(np.flatnonzero(plan.split.is_test_N), rows.index_T)  # rows among the test molecules
+        proxies_FxTxK = proxies.test_FxNxM[:, tested_T]
+        weights = weights_of_models(plan, target, self._seed, found["weights"])
+
+        def predicted(weights_A: np.ndarray) -> np.ndarray:
+            return rows.mixture_predictions(proxies_FxTxK, weights_A[plan.proxy_columns])
+
+        return SeedResult(
+            self._seed,
+            weights={arm: weights[arm] for arm in ARMS},
+            solutions={arm: found["solutions"][arm] for arm in SOLVED_ARMS},
+            test_scores={arm: scores[arm][tested_T] for arm in ARMS},
+            predicted={arm: predicted(weights[arm]) for arm in ARMS},
+            growth={
+                number: {arm: scores[growth_arm(arm, number)][tested_T] for arm in GROWTH_ARMS}
+                for number in plan.numbers_of_sources
+            },
+            random_scores_RxFxT=np.moveaxis(random.test_FxNxM[:, tested_T], -1, 0),
+            random_predicted_RxT=np.stack([predicted(weights_A) for weights_A in random_RxA]),
+        )
+
+
+class TargetRows:
+    """A target's molecules among some, with their labels, their weights, and losses on them.
+
+    Cross-entropy in nats per molecule (positives and negatives with half of the weight each if balanced), or the mean
+    squared error of standardised values.
+    """
+
+    def __init__(self, plan: Plan, target: Target, is_member_N: np.ndarray) -> None:
+        value_N = plan.split.values_NxA[:, target.column]
+        self.index_T = np.flatnonzero(is_member_N & np.isfinite(value_N))
+        self.value_T = value_N[self.index_T].astype(np.float64)
+        self._is_classification = plan.config.task == "classification"
+        self.weight_T = np.full(len(self.value_T), 1 / len(self.value_T))
+        if plan.config.balanced:
+            is_positive_T = self.value_T == 1
+            count_T = np.where(is_positive_T, is_positive_T.sum(), (~is_positive_T).sum())
+            self.weight_T = 1 / (2 * count_T)
+
+    def of(self, values_NxM: np.ndarray) -> np.ndarray:
+        """The target's rows of what all molecules have, in float64."""
+        return values_NxM[self.index_T].astype(np.float64)
+
+    def log_likelihoods(self, score_TxM: np.ndarray) -> np.ndarray:
+        """log p(y | x) of the labels under scores that are logits."""
+        return -np.logaddexp(0, np.where(self.value_T[:, None] == 1, -score_TxM, score_TxM))
+
+    def losses(self, score_TxM: np.ndarray) -> np.ndarray:
+        """The loss of each column of scores."""
+        if self._is_classification:
+            return -self.weight_T @ self.log_likelihoods(score_TxM)
+        return self.weight_T @ (score_TxM - self.value_T[:, None]) ** 2
+
+    def mixture_predictions(self, score_FxTxK: np.ndarray, weights_K: np.ndarray) -> np.ndarray:
+        """What the mixture of K proxies predicts, each the mean of its F folds' models: a logit, or a value."""
+        used_K = weights_K > 0
+        score_FxTxK, weights_K = score_FxTxK[..., used_K].astype(np.float64), weights_K[used_K]
+        if not self._is_classification:
+            return score_FxTxK.mean(0) @ weights_K
+        log_odds = []
+        for sign in (1, -1):  # log of the probability of 1, and of 0
+            log_p_FxTxK = -np.logaddexp(0, -sign * score_FxTxK) + np.log(weights_K) - np.log(len(score_FxTxK))
+            log_odds.append(np.logaddexp.reduce(np.logaddexp.reduce(log_p_FxTxK, axis=0), axis=1))
+        return log_odds[0] - log_odds[1]
+
+
+def growth_arm(arm: str, number: int) -> str:
+    """The name of an arm that has `number` sources only."""
+    return f"{arm}-{number}"
+
+
+def fingerprint_stage(plan: Plan, stages: Stages) -> np.ndarray:
+    """Fingerprints of all molecules, N x D of 0 and 1."""
+    smiles, radius, bits = plan.split.molecules.smiles, plan.config.radius, plan.config.bits
+    inputs = {"smiles": fingerprint(smiles), "radius": radius, "bits": bits, "rdkit": rdkit_version()}
+
+    def compute(_stage: Running) -> Product:
+        return {"packed": np.packbits(morgan_fingerprints(smiles, radius=radius, num_bits=bits), axis=1)}
+
+    packed = stages.run("fingerprints", inputs, compute)["packed"]
+    return np.unpackbits(packed, axis=1, count=bits)
+
+
+def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) -> dict[str, SeedResult]:
+    """All stages of one seed; returns {target name: result}."""
+    stage, names = SeedStages(plan, seed, stages, features_NxD), plan.split.names
+    proxies = stage.crossfit("proxies", np.eye(len(names))[plan.proxy_columns], [names[a] for a in plan.proxy_columns])
+    random_RxA = {target.name: plan.random_RxA(target, seed) for target in plan.targets}
+    random = _per_target(
+        plan,
+        stage.crossfit(
+            "random-mixtures",
+            np.concatenate([random_RxA[target.name] for target in plan.targets]),
+            [f"random mixture {r} for {target.name}" for target in plan.targets for r in range(plan.num_random)],
+        ),
+    )
+    found = {
+        target.name: stage.weights(target, proxies, random[target.name], random_RxA[target.name])
+        for target in plan.targets
+    }
+    weights = {
+        target.name: weights_of_models(plan, target, seed, found[target.name]["weights"]) for target in plan.targets
+    }
+    models = list(weights[plan.targets[0].name])
+    scores_NxM = stage.train(
+        "arms",
+        np.stack([weights[target.name][model] for target in plan.targets for model in models]),
+        [f"{model} of {target.name}" for target in plan.targets for model in models],
+    )
+    scores_NxTxM = scores_NxM.reshape(len(scores_NxM), len(plan.targets), len(models))
+    return {
+        target.name: stage.result(
+            target,
+            found[target.name],
+            dict(zip(models, scores_NxTxM[:, t].T, strict=True)),
+            proxies,
+            random[target.name],
+            random_RxA[target.name],
+        )
+        for t, target in enumerate(plan.targets)
+    }
+
+
+def weights_of_models(plan: Plan, target: Target, seed: int, solved: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Weights of every model that is trained for a target: the arms, then those with fewer sources."""
+    columns_K = target.source_columns
+    fixed = {
+        "own": plan.over_assays(np.array([target.column]), np.ones(1)),
+        "natural": plan.natural_A(columns_K),
+        "uniform": plan.uniform_A(columns_K),
+        "natural_own": plan.natural_own_A(target),
+    }
+    weights = {arm: fixed[arm] if arm in fixed else np.array(solved[arm]) for arm in ARMS}
+    for number, arm in itertools.product(plan.numbers_of_sources, GROWTH_ARMS):
+        name = growth_arm(arm, number)
+        weights[name] = (
+            np.array(solved[name]) if arm in SOLVED_ARMS else plan.natural_A(plan.subset(target, seed, number))
+        )
+    return weights
+
+
+def _per_target(plan: Plan, found: CrossFitted) -> dict[str, CrossFitted]:
+    """The columns of each target's random mixtures."""
+    number = plan.num_random
+    cuts = {target.name: slice(t * number, (t + 1) * number) for t, target in enumerate(plan.targets)}
+    return {
+        name: CrossFitted([found.inputs, [cut.start, cut.stop]], found.heldout_NxM[:, cut], found.test_FxNxM[..., cut])
+        for name, cut in cuts.items()
+    }
+
+
+def _stamp(weights_MxA: np.ndarray) -> str:
+    """Weights by their hash: hundreds of mixtures of hundreds of assays are too long to write out."""
+    return fingerprint(weights_MxA.tolist())

@@ -1,0 +1,371 @@
+"""Figures from plain data, for reports, papers and notebooks.
+
+Every function returns a `ReportFigure`, which a notebook displays and `figure_png` turns into PNG, the same bytes for
+the same data.  pyplot is not used and matplotlib's settings are the user's again when a function returns.
+"""
+
+import io
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from experiments.reporting import markdown as md
+from mixmin_jax.stats.comparison import RANDOM_MIXTURE
+
+# Okabe and Ito's palette, told apart by most colour-blind readers; baselines that need no training are grey.
+ARM_COLOURS = {
+    "mixmin": "#0072B2",
+    "mixmin_token": "#56B4E9",
+    "uniform": "#A6A6A6",
+    "natural": "#5F5F5F",
+    "random_search": "#E69F00",
+    "regmix": "#D55E00",
+    "mixmin_own": "#56B4E9",
+    "own": "#D55E00",
+    "natural_own": "#8C6BB1",
+}
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#44AA99")
+
+_STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key} | {
+    "font.size": 8.5,
+    "axes.titlesize": "medium",
+    "axes.labelsize": "medium",
+    "figure.titlesize": "medium",
+    "figure.labelsize": "medium",
+    "legend.fontsize": "medium",
+    "legend.edgecolor": "none",
+    "legend.framealpha": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#707070",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.6,
+    "xtick.color": "#707070",
+    "ytick.color": "#707070",
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.4,
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "figure.constrained_layout.use": True,
+}
+styled = matplotlib.rc_context(_STYLE)  # as a decorator: settings hold inside the call only
+
+
+class ReportFigure(Figure):
+    """A figure that notebooks display without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self)
+
+
+@styled
+def figure_png(figure: Figure) -> bytes:
+    """The figure as PNG, 150 dots per inch, without the version of matplotlib in it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.set_layout_engine("none")  # settled: the constrained layout would move on a little with every drawing
+    return buffer.getvalue()
+
+
+def arm_colours(arms: Iterable[str], usual: Mapping[str, str] = ARM_COLOURS) -> dict[str, str]:
+    """A colour per arm: the usual one of a known arm, the next free one, in order, of any other."""
+    free = itertools.cycle(OTHER_COLOURS)
+    return {arm: usual[arm] if arm in usual else next(free) for arm in arms}
+
+
+@styled
+def weights_figure(weights: Mapping[str, Sequence[Mapping[str, float]]], max_sources: int = 30) -> ReportFigure:
+    """Weights of every arm: one panel per arm, one bar per source (mean over seeds), one dot per seed.
+
+    Args:
+        weights: {arm: [{source: weight} per seed]}; arms in the order of the panels.
+        max_sources: the sources with the largest mean weight in any arm are shown, the others summed in one bar.
+    """
+    names = list(next(iter(weights.values()))[0])
+    table = {arm: np.array([[seed[name] for name in names] for seed in seeds]) for arm, seeds in weights.items()}
+    means_AxK = np.stack([w_SxK.mean(0) for w_SxK in table.values()])
+    by_size = np.argsort(-means_AxK.max(0), kind="stable")
+    rest = by_size[max_sources - 1 :] if len(names) > max_sources else by_size[:0]
+    shown = [k for k in np.argsort(-means_AxK[0], kind="stable") if k not in rest]  # sorted by the first arm
+    labels = [names[k].replace("$", r"\$") for k in shown] + ([f"{len(rest)} others"] if len(rest) else [])
+
+    figure = ReportFigure(figsize=(1.3 + 1.25 * len(table), 0.7 + 0.19 * max(len(labels), 4)))
+    panels = figure.subplots(1, len(table), sharex=True, sharey=True, squeeze=False)[0]
+    height = np.arange(len(labels))
+    for axes, (arm, w_SxK), colour in zip(panels, table.items(), arm_colours(table).values(), strict=True):
+        bars_SxB = w_SxK[:, shown]
+        if len(rest):
+            bars_SxB = np.concatenate([bars_SxB, w_SxK[:, rest].sum(1, keepdims=True)], 1)
+        axes.barh(height, bars_SxB.mean(0), 0.72, color=colour)
+        if len(bars_SxB) > 1:
+            dots_SxB = np.where(bars_SxB.max(0) < 2e-3, math.nan, bars_SxB)  # nothing to see where every seed says 0
+            for bars_B in dots_SxB:
+                axes.plot(bars_B, height, "o", color="black", markersize=2.4, markeredgewidth=0, clip_on=False)
+        axes.set_title(arm)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 2.5, 5, 10]))
+    panels[0].set(yticks=height, yticklabels=labels, xlim=(0, None), ylim=(len(labels) - 0.4, -0.6))
+    figure.supxlabel("weight" + ("; a dot per seed" if max(map(len, table.values())) > 1 else ""))
+    return figure
+
+
+@styled
+def loss_figure(
+    values: Mapping[str, Sequence[float]],
+    label: str = "test loss, bits per byte",
+    better: Literal["lower", "higher"] = "lower",
+) -> ReportFigure:
+    """One number per arm and seed (loss, accuracy): a dot per seed, a tick at the mean, a line of one std each way.
+
+    Args:
+        values: {arm: [value per seed]}; arms in the order of the rows, from the top.
+        label: what the values are, with their unit.
+        better: which direction is better; said on the axis.
+    """
+    figure = ReportFigure(figsize=(5.6, 0.75 + 0.27 * max(len(values), 2)))
+    axes = figure.subplots()
+    _draw_losses(axes, values)
+    axes.set_xlabel(f"{label} ({better} is better)")
+    return figure
+
+
+@styled
+def loss_panels_figure(
+    values: Mapping[str, Mapping[str, Sequence[float]]], label: str = "test loss, bits per byte (lower is better)"
+) -> ReportFigure:
+    """`loss_figure` for several targets side by side: {target: {arm: [value per seed]}}, the same arms in each."""
+    rows = max(map(len, values.values()))
+    figure = ReportFigure(figsize=(1.2 + 2.9 * len(values), 0.95 + 0.27 * rows))
+    panels = np.atleast_1d(figure.subplots(1, len(values), sharey=True))
+    for axes, (target, arms) in zip(panels, values.items(), strict=True):
+        _draw_losses(axes, arms)
+        axes.set_title(target)
+    figure.supxlabel(label)
+    return figure
+
+
+def _draw_losses(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
+    for row, (arm, colour) in enumerate(arm_colours(values).items()):
+        value_S = np.asarray(values[arm], np.float64)
+        mean, std = value_S.mean(), value_S.std(ddof=1) if len(value_S) > 1 else math.nan
+        if len(value_S) > 1:
+            axes.plot(
+                [mean - std, mean + std], [row, row], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt"
+            )
+        axes.plot(value_S, np.full(len(value_S), row), "o", color=colour, markersize=4.5, markeredgewidth=0)
+        axes.plot(mean, row, "|", color="black", markersize=12, markeredgewidth=1)
+        text = f"{mean:.3f}" + (f" ± {std:.3f}" if len(value_S) > 1 else "")
+        axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center")
+    axes.set(yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.4, -0.6))
+    axes.margins(x=0.06)
+    axes.tick_params(length=0)
+    axes.grid(axis="y", visible=False)
+
+
+@styled
+def gap_figure(
+    histories: Mapping[str, Sequence[Sequence[float | None]]],
+    tolerance: float | None = None,
+    label: str = "gap",
+) -> ReportFigure:
+    """The certified gap after each iteration, on a log scale: one colour per arm or method, one line per seed.
+
+    Args:
+        histories: {arm or method: [[gap per iteration] per seed]}; the first gap is that of iteration 0.
+        tolerance: where the solver stops, in the unit of the gaps; drawn as a dashed line.
+        label: the quantity and its unit.
+
+    Gaps that are 0 or, by rounding, less cannot stand on a log scale: they are drawn on its lower edge.
+    """
+    figure = ReportFigure(figsize=(5.0, 2.8))
+    axes = figure.subplots()
+    lines = [
+        (arm, np.array([math.nan if gap is None else gap for gap in history], np.float64))
+        for arm, seeds in histories.items()
+        for history in seeds
+    ]
+    positive = [gap for _, gaps in lines for gap in gaps if 0 < gap < math.inf]
+    floor = 0.3 * min(positive + ([tolerance] if tolerance else []), default=1e-16)
+    colours, named = arm_colours(histories), set()
+    for arm, gaps in lines:
+        gaps = np.where(gaps <= 0, floor, gaps)
+        size = 3 if len(gaps) <= 50 else 0
+        style: dict[str, Any] = {
+            "color": colours[arm],
+            "marker": "o",
+            "markersize": size,
+            "linewidth": 1.1,
+            "alpha": 0.85,
+        }
+        axes.plot(np.arange(len(gaps)), gaps, label=None if arm in named else arm, **style)
+        named.add(arm)
+    if tolerance:
+        axes.axhline(tolerance, color="black", linewidth=0.8, linestyle="--", label=f"tolerance {tolerance:.2g}")
+    axes.set(yscale="log", xlabel="iteration", ylabel=label)
+    axes.set_ylim(bottom=floor)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="upper right")
+    return figure
+
+
+@styled
+def gap_time_figure(
+    points: Mapping[str, Mapping[str, tuple[Sequence[float], float | None]]], tolerance: float, columns: int = 4
+) -> ReportFigure:
+    """The gap that each method ends with against the time that it takes, both on log scales: one panel per case.
+
+    Args:
+        points: {case: {method: (seconds of each call, relative gap)}}; a dot stands at the median, a line reaches from
+            the shortest to the longest call.
+        tolerance: the gap that counts as solved; drawn as a dashed line.
+        columns: panels beside each other.
+
+    Lower and further left is better. Gaps of 0 are drawn on the lower edge; methods without a finite gap (None), or
+    with one above 1, as a cross on the upper edge.
+    """
+    names = list(dict.fromkeys(method for methods in points.values() for method in methods))
+    # arms may share a colour; methods that do must not share a marker as well
+    different = dict.fromkeys((*ARM_COLOURS.values(), *OTHER_COLOURS))
+    colours = dict(zip(names, itertools.cycle(different), strict=False))
+    markers = dict(zip(names, itertools.cycle("osD^v"), strict=False))
+    gaps = [gap for methods in points.values() for _, gap in methods.values() if gap]
+    lower, upper = 0.3 * min([*gaps, tolerance]), 3.0
+    across = min(columns, len(points))
+    down = -(-len(points) // across)
+    figure = ReportFigure(figsize=(1.9 + 2.1 * across, 0.6 + 1.7 * down))
+    panels = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes in panels.flat[len(points) :]:
+        axes.set_visible(False)
+    for axes, (case, methods) in zip(panels.flat, points.items(), strict=False):
+        for method, (seconds, gap) in methods.items():
+            lost = gap is None or gap > 1
+            height = upper / 1.5 if gap is None or gap > 1 else max(gap, 1.3 * lower)
+            style: dict[str, Any] = {"color": colours[method], "clip_on": False}
+            axes.plot([min(seconds), max(seconds)], [height, height], linewidth=1, **style)
+            axes.plot(np.median(seconds), height, "x" if lost else markers[method], markersize=4.5, **style)
+        axes.axhline(tolerance, color="black", linewidth=0.8, linestyle="--")
+        axes.set(xscale="log", yscale="log", ylim=(lower, upper))
+        axes.set_title(case)
+    figure.supxlabel("seconds, without compilation")
+    figure.supylabel("relative gap")
+    handles = [
+        Line2D([], [], linestyle="", marker=markers[name], color=colours[name], markersize=4.5, label=name)
+        for name in names
+    ]
+    handles.append(Line2D([], [], color="black", linewidth=0.8, linestyle="--", label=f"tolerance {tolerance:.0e}"))
+    figure.legend(handles=handles, loc="outside right center")
+    return figure
+
+
+@styled
+def fidelity_figure(
+    fidelity: Mapping[str, Any], rows: Sequence[str] = ("document", "token"), unit: str = "bits per byte"
+) -> ReportFigure:
+    """The loss that the mixture of proxies predicts against the loss that training reached.
+
+    A column per kind of row (document, token), one line of panels for the arms and one for the random mixtures: they
+    are models of different size, at different levels of loss.  n and the rank correlation inside seed and size stand
+    above each panel, and those over all points above the figure.
+
+    Args:
+        fidelity: what `comparison.fidelity` returns.
+        rows: the kinds of rows, in the order of the columns.
+        unit: of the losses.
+    """
+    points = fidelity["points"]
+    arms = list(dict.fromkeys(point["label"] for point in points if point["label"] != RANDOM_MIXTURE))
+    styles: dict[str, dict[str, Any]] = {
+        arm: {"color": colour, "markersize": 5, "markeredgecolor": "white"} for arm, colour in arm_colours(arms).items()
+    }
+    styles[RANDOM_MIXTURE] = {"color": "none", "markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.8}
+    groups = {"arms": arms, "random_mixtures": [RANDOM_MIXTURE]}
+    present = [name for name, labels in groups.items() if any(point["label"] in labels for point in points)]
+    figure = ReportFigure(figsize=(1.6 + 2.3 * len(rows), 0.3 + 2.2 * len(present)))
+    panels = figure.subplots(len(present), len(rows), squeeze=False, sharey="row")
+    for (line, name), (column, row) in itertools.product(enumerate(present), enumerate(rows)):
+        axes: Axes = panels[line][column]
+        for point in points:
+            if point["label"] in groups[name]:
+                axes.plot(point[f"predicted_{row}"], point["reached"], "o", **styles[point["label"]])
+        axes.set_title(f"{name.replace('_', ' ')}, {row} rows\n{_correlation(fidelity[row][name])}")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    overall = "; ".join(f"{row} rows: {_correlation(fidelity[row]['all'])}" for row in rows)
+    figure.suptitle(f"all points, ranked inside each seed and model size\n{overall}")
+    figure.supxlabel(f"predicted by the mixture of proxies, {unit}")
+    figure.supylabel(f"reached after training, {unit}")
+    labels = [label for name in present for label in groups[name]]
+    handles = [Line2D([], [], linestyle="", marker="o", label=label, **styles[label]) for label in labels]
+    figure.legend(handles=handles, loc="outside right center")
+    return figure
+
+
+@styled
+def source_loss_figure(monitors: Mapping[str, Any], max_sources: int = 8, columns: int = 3) -> ReportFigure:
+    """Training loss of each source's windows over the run: one panel per arm, one line per source, mean over seeds.
+
+    Args:
+        monitors: as metrics.json of the text experiment holds them.
+        max_sources: those with the largest share in any arm are drawn.
+        columns: panels beside each other.
+    """
+    arms = monitors["arms"]
+    share = {
+        source: max(np.mean([run["sampled"][source] for run in runs]) for runs in arms.values())
+        for source in next(iter(arms.values()))[0]["sampled"]
+    }
+    shown = sorted(share, key=lambda source: -share[source])[:max_sources]
+    colours = dict(zip(shown, itertools.cycle(("#0072B2", "#E69F00", *OTHER_COLOURS)), strict=False))
+    down = -(-len(arms) // columns)
+    figure = ReportFigure(figsize=(2.0 + 1.9 * min(columns, len(arms)), 0.6 + 1.5 * down))
+    panels = figure.subplots(down, min(columns, len(arms)), sharex=True, sharey=True, squeeze=False).flat
+    for axes in panels[len(arms) :]:
+        axes.set_visible(False)
+    for axes, (arm, runs) in zip(panels, arms.items(), strict=False):
+        for source in shown:
+            seeds_RxS = np.array([run["bits_per_byte"][source] for run in runs], np.float64)  # None becomes NaN
+            drawn_R = np.isfinite(seeds_RxS).any(1)
+            if drawn_R.any():
+                line_S = np.ma.masked_invalid(seeds_RxS).mean(0).filled(math.nan)
+                axes.plot(monitors["steps"], line_S, color=colours[source], marker=".", markersize=3)
+        axes.set_title(arm)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    figure.supxlabel("steps")
+    figure.supylabel("training loss, bits per byte")
+    handles = [Line2D([], [], color=colours[name], label=name.replace("$", r"\$")) for name in shown]
+    figure.legend(handles=handles, loc="outside right center")
+    return figure
+
+
+def _correlation(result: Mapping[str, Any]) -> str:
+    return f"Spearman {md.spearman(result['spearman'])}, n = {result['n']}"
+
+
+def text_mixture_figures(metrics: Mapping[str, Any]) -> dict[str, ReportFigure]:
+    """The figures of one target of the text experiment, by file name, from its metrics.json alone."""
+    arms = metrics["arms"]
+    gaps = {  # each in units of its own tolerance, which depends on the number of rows
+        arm: [[None if gap is None else gap / metrics[arm]["tolerance"] for gap in history] for history in histories]
+        for arm, histories in metrics["gap_history"].items()
+    }
+    return {
+        "weights.png": weights_figure({arm: result["weights_per_seed"] for arm, result in arms.items()}),
+        "loss.png": loss_figure({arm: result["test_bits_per_byte"]["per_seed"] for arm, result in arms.items()}),
+        "gap.png": gap_figure(gaps, 1.0, "gap / tolerance"),
+        "fidelity.png": fidelity_figure(metrics["fidelity"]),
+        **({"source_loss.png": source_loss_figure(metrics["monitors"])} if "monitors" in metrics else {}),
+    }

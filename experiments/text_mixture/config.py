@@ -1,0 +1,125 @@
+"""The configuration of the text experiment and its presets."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from experiments.harness.options import ManyModelsOptions
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.transformer import TransformerConfig
+from mixmin_jax.training.language_model import LanguageModelRun
+
+DEMO_PROXY = LanguageModelRun(TransformerConfig(64, 2, 4), tokens=102_400)
+DEMO_MODEL = LanguageModelRun(TransformerConfig(96, 3, 4), tokens=307_200, learning_rate=4e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextMixture(ManyModelsOptions):
+    """Find the weights of several text sources for a target, train the target model on them, report if it was worth it.
+
+    With no arguments: a demonstration on text that every Python installation carries. Presets: demo (minutes on a
+    laptop), small (an hour on two cores for three targets and three seeds), medium (an accelerator; not yet run by
+    anyone).
+    """
+
+    sources: tuple[str, ...] = ()
+    """A folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt), or several paths and
+    TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
+    sources_info: Path | None = None
+    """A TOML file with a table per source: licence, note, and allowed = false for a source that may not be used, which
+    is left out. Default: sources.toml in the folder of sources, or beside the paths, if it is there."""
+    drop_duplicates: bool = False
+    """Leave out the documents of the sources that are near-duplicates of target documents."""
+    field: str = "text"
+    """The field of JSON lines that holds the text."""
+    target: tuple[str, ...] = ()
+    """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
+    out: Path = Path("runs/text_mixture")
+    """Folder for the results."""
+    seeds: int = 1
+    """Repeat proxies, weights and arms with seeds 0, 1, ..., and report the spread."""
+    proxy: LanguageModelRun = DEMO_PROXY
+    """The cheap model trained once per source, and once per random mixture."""
+    model: LanguageModelRun = DEMO_MODEL
+    """The target model, trained once per arm."""
+    max_epochs: float | None = None
+    """No source is repeated more than this many times in a target run (a cap on its weight, in every arm)."""
+    regmix_runs: int | None = None
+    """Random mixtures for random_search and regmix; by default as many as sources (the compute of MixMin's proxies).
+    From 64 on regmix fits LightGBM, below that a linear model."""
+    combine: Literal["weighted", "worst_case"] | None = None
+    """With several targets, one more arm, `combined`: a single mixture for all of them, which minimises the mean of
+    their losses (weighted) or the largest excess over what each target's own best mixture gives it (worst_case)."""
+    method: Literal["auto", "interior_point", "active_set", "projected_gradient", "mirror_descent"] = "auto"
+    """Solver for the weights; all are certified."""
+    fit_fraction: float = 0.5
+    """Share of the target's documents that weights are fitted on; losses are reported on the others."""
+    split_seed: int = 0
+    """Seed of that split."""
+    fit_bytes: int = 100_000
+    """At most this much text of the fit part is scored (a random subset of its documents)."""
+    test_bytes: int = 100_000
+    """The same for the part that is reported on."""
+    tokens_on: Literal["auto", "device", "host"] = "auto"
+    """Where the sources' tokens live: device memory, or the host (fed through Grain, the same examples in the same
+    order; of several processes each reads what its own devices train on). auto: the device, up to 2^31 tokens, and the
+    host for several processes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be at least 1, not {self.seeds}")
+        if self.max_epochs is not None and not self.max_epochs > 0:
+            raise InputError(f"--max-epochs must be positive, not {self.max_epochs}")
+        if self.regmix_runs is not None and self.regmix_runs < 2:
+            raise InputError(f"--regmix-runs must be at least 2, not {self.regmix_runs}")
+        if self.combine and len(self.target) < 2:
+            raise InputError(f"--combine {self.combine} needs several targets; give --target more than one")
+        if self.combine == "worst_case" and self.method not in ("auto", "interior_point"):
+            raise InputError("--combine worst_case needs --method auto or interior_point; others need a smooth loss")
+        if self.method == "active_set" and (self.combine or self.max_epochs is not None):
+            other = "--combine" if self.combine else "--max-epochs"
+            raise InputError(
+                f"--method active_set knows one target and no caps, but {other} is given: use --method auto"
+            )
+        if min(self.fit_bytes, self.test_bytes) < 1:
+            raise InputError("--fit-bytes and --test-bytes must be positive")
+        self.check_batches(proxy__batch_size=self.proxy.batch_size, model__batch_size=self.model.batch_size)
+        if self.proxy.sequence_length != self.model.sequence_length:
+            raise InputError(
+                "--proxy.sequence-length and --model.sequence-length must be equal: both read the same windows"
+            )
+
+    @property
+    def demonstration(self) -> bool:
+        return not self.sources
+
+
+PRESETS: Mapping[str, TextMixture] = {
+    "demo": TextMixture(),  # minutes on a laptop
+    "small": TextMixture(  # an hour on two cores for three targets and three seeds
+        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=384_000),
+        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=998_400, learning_rate=4e-3),
+        fit_bytes=200_000,
+        test_bytes=200_000,
+    ),
+    "medium": TextMixture(  # one accelerator; not yet run by anyone
+        proxy=LanguageModelRun(
+            TransformerConfig(256, 4, 8, bfloat16=True),
+            tokens=20_480_000,
+            sequence_length=512,
+            batch_size=32,
+            learning_rate=1e-3,
+        ),
+        model=LanguageModelRun(
+            TransformerConfig(512, 8, 8, bfloat16=True, remat=True),
+            tokens=204_800_000,
+            sequence_length=512,
+            batch_size=32,
+            learning_rate=1e-3,
+        ),
+        fit_bytes=2_000_000,
+        test_bytes=2_000_000,
+    ),
+}

@@ -1,0 +1,117 @@
+"""What a run of the text experiment reads: sources, targets, and which documents weights are fitted and reported on."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.harness.data_sets import Record, text_record
+from mixmin_jax.data.text.deduplication import Deduplicated, drop_overlap
+from mixmin_jax.data.text.documents import Corpus, split_documents, take_bytes
+from mixmin_jax.data.text.installed_text import installed_sources, installed_target
+from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
+from mixmin_jax.data.text.sources import read_any, read_sources, refuse_identical
+from mixmin_jax.errors import InputError
+
+NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
+MIN_DOCUMENTS = 10  # on each side of a target's split; fewer can neither fit weights nor tell two arms apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A target's documents for fitting weights and, apart from them, for reporting."""
+
+    corpus: Corpus
+    fit: np.ndarray  # document numbers
+    test: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return self.corpus.name
+
+    def documents(self, part: str) -> list[bytes]:
+        return [self.corpus.documents[i] for i in getattr(self, part)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Care:
+    """What is known of the sources that were given, and what of them is not trained on."""
+
+    notes: Mapping[str, SourceNote] = dataclasses.field(default_factory=dict)  # of all sources, or empty
+    deduplicated: Deduplicated | None = None  # where --drop-duplicates is given
+    read_as: Mapping[str, str] = dataclasses.field(default_factory=dict)  # fingerprints before documents were dropped
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The sources that may not be used."""
+        return tuple(name for name, note in self.notes.items() if not note.allowed)
+
+
+def take_care(
+    sources: tuple[Corpus, ...],
+    targets: Sequence[Corpus],
+    specs: Sequence[str],
+    sources_info: Path | None,
+    drop_duplicates: bool,
+) -> tuple[tuple[Corpus, ...], Care]:
+    """The sources to train on: those that are allowed, and with `drop_duplicates` only what does not repeat a target.
+
+    A source that is not allowed is left out before anything is planned, instead of being held at weight 0: so no arm
+    can give it weight, and no proxy or random mixture is trained on its text either, which may be just what its
+    licence forbids.  Both change what is trained on, and with it the fingerprints that stages and results go by.
+
+    Raises InputError for notes that are wrong, fewer than two allowed sources, or a source of which nothing is left.
+    """
+    names = [source.name for source in sources]
+    notes = find_source_notes(names, specs, sources_info)
+    allowed = allowed_names(names, notes)
+    kept = tuple(source for source in sources if source.name in allowed)
+    if not drop_duplicates:
+        return kept, Care(notes)
+    found = drop_overlap(targets, kept, NGRAM_WORDS, NGRAM_SHARE)
+    return found.sources, Care(notes, found, {source.name: source.fingerprint for source in kept})
+
+
+def read_text(
+    sources: Sequence[str], targets: Sequence[str], field: str = "text"
+) -> tuple[tuple[Corpus, ...], tuple[Corpus, ...]]:
+    """Sources and targets; with neither given, the text that this Python installation carries."""
+    if bool(sources) != bool(targets):
+        given, missing = ("--sources", "--target") if sources else ("--target", "--sources")
+        raise InputError(f"{given} is given without {missing}; give both, or neither for the built-in demonstration")
+    if sources:
+        read = read_sources(*sources, field=field), tuple(read_any(target, field=field) for target in targets)
+    else:
+        read = installed_sources(), (installed_target(),)
+    names = [target.name for target in read[1]]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"two targets are named {sorted(repeated)[0]!r}; rename one")
+    if "stages" in names:
+        raise InputError("a target cannot be named 'stages', which is a folder of every run; rename it")
+    if both := {source.name for source in read[0]} & set(names):
+        raise InputError(f"{sorted(both)[0]!r} is the name of a source and of a target: rename one, or leave one out")
+    refuse_identical((*read[0], *read[1]))
+    return read
+
+
+def data_sets(sources: Sequence[Corpus], targets: Sequence[Corpus], field: str | None) -> list[Record]:
+    """Records of what `read_text` gave; `field` is None for the built-in demonstration."""
+    return [
+        *(text_record("source", corpus, field) for corpus in sources),
+        *(text_record("target", corpus, field) for corpus in targets),
+    ]
+
+
+def split_target(corpus: Corpus, fit_fraction: float, seed: int, fit_bytes: int, test_bytes: int) -> Target:
+    """Split by document, then keep to the byte budgets.  Raises InputError if a side holds too few documents."""
+    fit, test = split_documents(corpus, fit_fraction, seed)
+    fit, test = take_bytes(corpus, fit, fit_bytes, seed), take_bytes(corpus, test, test_bytes, seed)
+    for part, indices, option in (("fit weights on", fit, "--fit-bytes"), ("report on", test, "--test-bytes")):
+        if len(indices) < MIN_DOCUMENTS:
+            raise InputError(
+                f"target {corpus.name!r} ({corpus.num_documents} documents, {corpus.num_bytes} bytes) is too small to"
+                f" split: {len(indices)} documents to {part}, at least {MIN_DOCUMENTS} are needed; give more or shorter"
+                f" documents, or raise {option}"
+            )
+    return Target(corpus, fit, test)

@@ -1,0 +1,44 @@
+"""Labelled images from wherever they are: scikit-learn's digits, folders and archives, TFDS."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from mixmin_jax.data.images.decoding import check_size, resize
+from mixmin_jax.data.images.folders import FOLDER_PREFIX, read_image_folder
+from mixmin_jax.data.images.image_sets import Images, digits
+from mixmin_jax.data.images.tfds_images import read_tfds_images
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX
+from mixmin_jax.errors import InputError
+
+DIGITS = "digits"
+
+
+def read_images(spec: str, size: int | None = None, max_skipped: float = 0.01) -> Images:
+    """Train and test set of `digits`, `folder:PATH` (a folder or tar archive) or `tfds:NAME`.
+
+    With `size` the images are cropped to their central square and resized; without it they must be of one size. Up to
+    the fraction `max_skipped` of a set may be images that cannot be read; the sets list them.
+
+    Raises InputError for another spec and for whatever `images.digits`, `image_folders.read_image_folder` and
+    `tfds_images.read_tfds_images` refuse.
+    """
+    if spec == DIGITS:
+        check_size(size)
+        images = digits()
+        return images if size is None else _resized(images, size)
+    if spec.startswith(TFDS_PREFIX):
+        return read_tfds_images(spec, size, max_skipped)
+    if spec.startswith(FOLDER_PREFIX) and spec != FOLDER_PREFIX:
+        return read_image_folder(spec.removeprefix(FOLDER_PREFIX), size, max_skipped)
+    hint = f"; did you mean {FOLDER_PREFIX}{spec}?" if spec and Path(spec).exists() else ""
+    raise InputError(f"{spec!r}: unknown images; known are {DIGITS}, {FOLDER_PREFIX}PATH and {TFDS_PREFIX}NAME{hint}")
+
+
+def _resized(images: Images, size: int) -> Images:
+    parts = [
+        dataclasses.replace(part, images_NxHxWxC=np.stack([resize(image, size) for image in part.images_NxHxWxC]))
+        for part in (images.train, images.test)
+    ]
+    return Images(*parts)

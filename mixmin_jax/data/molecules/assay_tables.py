@@ -1,0 +1,318 @@
+"""Tables of measurements on molecules, in MoleculeNet's layout: a SMILES column and a column for each assay.
+
+Axes: N rows, A assays, D distinct cells of a column. Formats: `.csv`, `.csv.gz` and `.parquet`. Structures stay text
+here; `molecules` reads them.
+"""
+
+import csv
+import dataclasses
+import difflib
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+from jaxtyping import Float32, Int
+
+from mixmin_jax.data.images.image_sets import some
+from mixmin_jax.data.text.documents import refuse_odd_name
+from mixmin_jax.errors import InputError
+
+Task = Literal["classification", "regression"]
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+SMILES_COLUMNS = ("smiles", "canonical_smiles", "mol")  # looked for in this order, in any case
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AssayTable:
+    """Structures and measurements as a file gives them.
+
+    smiles: N structures as text, possibly empty or unreadable.      row_N: where they stand; row 1 is the header.
+    values_NxA: 0 or 1 (classification) or a finite number (regression); NaN where nothing was measured.
+    ignored: the columns that are no assay, each with the reason: "text", "empty", "as asked" or the file's type.
+    fingerprint: what the table was read from, in `bytes` and `sha256`.      origin: where from, for messages.
+    """
+
+    smiles: tuple[str, ...]
+    row_N: Int[np.ndarray, " N"]
+    assays: tuple[str, ...]
+    values_NxA: Float32[np.ndarray, "N A"]
+    ignored: dict[str, str]
+    fingerprint: dict[str, Any]
+    task: Task
+    origin: str
+
+    def __post_init__(self) -> None:
+        shape = (len(self.smiles), len(self.assays))
+        if self.values_NxA.shape != shape or self.row_N.shape != shape[:1]:
+            raise ValueError(f"values {self.values_NxA.shape} and rows {self.row_N.shape} for a table of {shape}")
+
+
+def read_assays(
+    path: str | Path,
+    *,
+    task: Task = "classification",
+    smiles_column: str | None = None,
+    ignore: Sequence[str] = (),
+) -> AssayTable:
+    """The table in a file; blank rows are left out, rows without a structure are kept.
+
+    The SMILES column is `smiles_column`, or else the first called smiles, canonical_smiles or mol, in any case. Every
+    other column is an assay unless it is named in `ignore`, has no value at all, or is text: no cell in it is a number.
+
+    classification: cells are 0, 1 (also 0.0, 1.0, true, false) or empty.
+    regression: cells are finite numbers within float32's range, or empty.
+
+    Raises InputError, naming file, row (1 is the header, in Parquet too) and column, for: a path that is missing,
+    empty, damaged or of another format; a row of another length than the header; no rows; no SMILES column or no assay;
+    a column without a name or there twice; a name in `ignore` or `smiles_column` that is no column; another cell than
+    `task` allows.
+    """
+    path = Path(path)
+    data = _contents(path)
+    columns = _parquet_columns(path, data) if path.name.endswith(".parquet") else _csv_columns(path, data)
+    place = _smiles_column(path, list(columns), smiles_column)
+    for name in ignore:
+        if name == place:
+            raise InputError(f"{path}: ignore (--ignore) names {name!r}, which is the SMILES column")
+        if name not in columns:
+            raise InputError(f"{path}: ignore (--ignore) names {name!r}, which is no column; {closest(name, columns)}")
+    smiles = _text(path, place, columns[place])
+    if not smiles:
+        raise InputError(f"{path}: a header without rows")
+
+    filled_N = np.array([bool(text) for text in smiles])
+    values: dict[str, Float32[np.ndarray, " N"]] = {}
+    ignored: dict[str, str] = {}
+    bad: list[tuple[str, int, str]] = []
+    for name, column in columns.items():
+        if name == place:
+            continue
+        if reason := _foreign_type(column.type):
+            filled_N |= column.is_valid().to_numpy()
+            ignored[name] = "as asked" if name in ignore else reason
+            continue
+        cells, code_N = _distinct_cells(column)
+        full_D = np.array([bool(cell) for cell in cells])
+        filled_N |= full_D[code_N]
+        if name in ignore:
+            ignored[name] = "as asked"
+        elif not full_D[code_N].any():
+            ignored[name] = "empty"
+        elif all(_number(cell, task) is None for cell in cells):
+            ignored[name] = "text"
+        else:
+            number_D = np.array([_value(cell, task) for cell in cells], np.float32)
+            values[name] = number_D[code_N]
+            wrong_N = np.isnan(values[name]) & full_D[code_N]
+            if wrong_N.any():
+                row = int(wrong_N.argmax())
+                bad.append((name, row, cells[code_N[row]]))
+    if bad:
+        raise InputError(_bad_cells(path, bad, task))
+    if not values:
+        reasons = "".join(f", {name} ({reason})" for name, reason in list(ignored.items())[:10])
+        raise InputError(f"{path}: no assay; the columns are {place} (SMILES){reasons}")
+    return AssayTable(
+        smiles=tuple(text for text, filled in zip(smiles, filled_N, strict=True) if filled),
+        row_N=np.flatnonzero(filled_N) + 2,
+        assays=tuple(values),
+        values_NxA=np.column_stack(list(values.values()))[filled_N],
+        ignored=ignored,
+        fingerprint={"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
+        task=task,
+        origin=str(path),
+    )
+
+
+def closest(name: str, names: Sequence[str] | dict[str, Any], shown: int = 3) -> str:
+    """The most similar of `names` in any case, for the end of a message: "the closest names are 'a', 'b', 'c'"."""
+    ratios = {other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio() for other in names}
+    best = sorted(ratios, key=lambda other: -ratios[other])[:shown]
+    return f"the closest {'name is' if len(best) == 1 else 'names are'} {', '.join(map(repr, best))}"
+
+
+def _contents(path: Path) -> bytes:
+    if not path.name.endswith(SUFFIXES):
+        raise InputError(f"{path}: unsupported kind of file; known are {', '.join(SUFFIXES)}")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: {'a pipe or device, not a file' if path.exists() else 'no such file'}")
+    refuse_odd_name(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise InputError(f"{path}: the file is empty")
+    return data
+
+
+def _csv_columns(path: Path, data: bytes) -> dict[str, pyarrow.ChunkedArray]:
+    text = (_unzipped(path, data) if path.name.endswith(".gz") else data).removeprefix(_BYTE_ORDER_MARK)
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        line = text[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, row {line}: not valid UTF-8 ({error.reason})") from error
+    if not text.strip():
+        raise InputError(f"{path}: the file is empty")
+    lines = csv.reader(io.TextIOWrapper(io.BytesIO(text), "utf-8", newline=""))
+    try:
+        names = next(lines)
+    except csv.Error as error:
+        raise InputError(f"{path}, row 1: cannot be read as CSV: {error}") from error
+    _refuse_names(path, names)
+    ragged: list[pyarrow.csv.InvalidRow] = []
+
+    def note(row: pyarrow.csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "skip"
+
+    # Few distinct cells: a dictionary a column takes a fraction of the memory of strings. One block and one thread,
+    # because only then do rows have numbers; the line break lets a bare header be skipped.
+    kinds = {name: pyarrow.dictionary(pyarrow.int32(), pyarrow.string()) for name in names}
+    text += b"" if text.endswith((b"\n", b"\r")) else b"\n"
+    try:
+        table = pyarrow.csv.read_csv(
+            io.BytesIO(text),
+            pyarrow.csv.ReadOptions(
+                use_threads=False, block_size=min(len(text) + 1, 2**30), column_names=names, skip_rows=lines.line_num
+            ),
+            pyarrow.csv.ParseOptions(invalid_row_handler=note, newlines_in_values=True, ignore_empty_lines=False),
+            pyarrow.csv.ConvertOptions(column_types=kinds, null_values=[""]),
+        )
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as CSV: {str(error).splitlines()[0]}") from error
+    if ragged:
+        row = ragged[0]
+        quote = "; a quotation mark is not closed" if row.text.count('"') % 2 else ""
+        raise InputError(
+            f"{path}, row {row.number}: {row.actual_columns} cell(s) where the header has {row.expected_columns}{quote}"
+            "; if this is the last row, the file may be cut off"
+        )
+    return dict(zip(names, table.columns, strict=True))
+
+
+def _unzipped(path: Path, data: bytes) -> bytes:
+    parts: list[bytes] = []
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            while part := stream.read1(1 << 20):
+                parts.append(part)
+    except EOFError as error:
+        row = sum(part.count(b"\n") for part in parts) + 1
+        raise InputError(f"{path}: truncated gzip, the end is missing from row {row} on; copy it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: not a valid gzip ({error})") from error
+    return b"".join(parts)
+
+
+def _parquet_columns(path: Path, data: bytes) -> dict[str, pyarrow.ChunkedArray]:
+    try:
+        table = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read()
+        table.validate(full=True)  # text that is no UTF-8 is found here or nowhere
+        all_names = table.column_names
+    except Exception as error:  # damaged files raise almost anything
+        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: cannot be read as Parquet: {detail}") from error
+    # pandas keeps its row numbers in columns of this name
+    kept = [i for i, name in enumerate(all_names) if not name.startswith("__index_level_")]
+    names = [all_names[i] for i in kept]
+    _refuse_names(path, names)
+    return {name: table.column(i) for name, i in zip(names, kept, strict=True)}
+
+
+def _refuse_names(path: Path, names: Sequence[str]) -> None:
+    if not any(names):
+        raise InputError(f"{path}: the first row must name the columns; it is blank")
+    if "" in names:
+        raise InputError(
+            f"{path}: column {names.index('') + 1} has no name; if it is a row number written by pandas, save with "
+            "index=False"
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"{path}: the column {twice[0]!r} is there {names.count(twice[0])} times; rename or remove one"
+        )
+
+
+def _smiles_column(path: Path, names: list[str], asked: str | None) -> str:
+    if asked is not None:
+        if asked not in names:
+            raise InputError(f"{path}: no column is called {asked!r}; {closest(asked, names)}")
+        return asked
+    for wanted in SMILES_COLUMNS:
+        for name in names:
+            if name.strip().lower() == wanted:
+                return name
+    raise InputError(
+        f"{path}: no SMILES column ({', '.join(SMILES_COLUMNS)}); the columns are {some(names, 10)}; name yours with "
+        "smiles_column (--smiles-column)"
+    )
+
+
+def _text(path: Path, name: str, column: pyarrow.ChunkedArray) -> list[str]:
+    kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
+    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+        raise InputError(f"{path}: the SMILES column {name!r} holds {kind}, not text; name another with smiles_column")
+    return [(cell or "").strip() for cell in column.to_pylist()]
+
+
+def _foreign_type(kind: pyarrow.DataType) -> str | None:
+    """The name of a Parquet type whose values cannot be measurements, such as a date or a list."""
+    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    known = ("is_integer", "is_floating", "is_decimal", "is_boolean", "is_string", "is_large_string", "is_null")
+    return None if any(getattr(pyarrow.types, test)(kind) for test in known) else str(kind)
+
+
+def _distinct_cells(column: pyarrow.ChunkedArray) -> tuple[list[str], Int[np.ndarray, " N"]]:
+    """The distinct cells as stripped text, "" for empty, and which of them each row has."""
+    array = column.combine_chunks()
+    if not pyarrow.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    values = [*array.dictionary.to_pylist(), None]
+    cells = ["" if value is None or value != value else str(value).strip() for value in values]
+    return cells, array.indices.fill_null(len(cells) - 1).to_numpy(zero_copy_only=False)
+
+
+def _number(cell: str, task: Task) -> float | None:
+    """A cell as a number, if it is one; infinity is, "nan" is not."""
+    if task == "classification" and cell.lower() in ("true", "false"):
+        return float(cell.lower() == "true")
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return None if "_" in cell or np.isnan(number) else number
+
+
+def _value(cell: str, task: Task) -> float:
+    """A cell's value, NaN if it has none that `task` allows."""
+    number = _number(cell, task)
+    allowed = number is not None and (number in (0, 1) if task == "classification" else abs(number) <= _LARGEST)
+    return number if number is not None and allowed else np.nan
+
+
+def _bad_cells(path: Path, bad: list[tuple[str, int, str]], task: Task) -> str:
+    name, row, cell = bad[0]
+    others = f" (cells like this also in {some([other for other, _, _ in bad[1:]])})" if bad[1:] else ""
+    shown = cell if len(cell) <= 40 else cell[:40] + "..."
+    wanted = "neither 0, 1 nor empty" if task == "classification" else "neither a finite number nor empty"
+    advice = "name the column in ignore (--ignore) if it is no assay, or "
+    if _number(cell, task) is None:
+        advice += "leave cells empty where nothing was measured"
+    elif task == "classification":
+        advice += "ask for task regression (--task regression) if it holds measured values"
+    else:
+        advice += "correct the cell"
+    return f"{path}, row {row + 2}, column {name!r}: {shown!r} is {wanted}{others}; {advice}"

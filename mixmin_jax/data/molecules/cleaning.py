@@ -1,0 +1,233 @@
+"""Molecules from the structures of a table: cleaned and merged, with scaffolds and fingerprints.
+
+Axes: N molecules, A assays, D bits of a fingerprint, R readable rows. RDKit, from the extra `mixmin_jax[molecules]`, is
+imported by the functions that use it.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+
+from mixmin_jax.data.molecules.assay_tables import AssayTable, Task
+from mixmin_jax.errors import InputError
+
+MAX_UNPARSABLE = 0.05
+
+
+class Unparsable(NamedTuple):
+    """A structure that was left out; `row` as in `AssayTable.row_N`."""
+
+    row: int
+    smiles: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleaning:
+    """What became of a table's rows.
+
+    rows: all of them.      unparsable: those left out.      salts: rows of which a smaller fragment was taken off.
+    duplicates: rows that went into the molecule of an earlier row, so that the number of molecules is
+        `rows - len(unparsable) - duplicates`.
+    conflicts: values of a molecule for which its rows disagree; `conflicts_by_assay` has the assays with any.
+    """
+
+    rows: int
+    unparsable: tuple[Unparsable, ...]
+    salts: int
+    duplicates: int
+    conflicts: int
+    conflicts_by_assay: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Molecules:
+    """Distinct molecules, in order of first appearance in the table, with what was measured on them.
+
+    smiles: canonical SMILES of the parent (`clean_molecules`).      values_NxA: as in `AssayTable`.
+    scaffold_N: which Bemis-Murcko scaffold each has, numbered by first appearance (`clean_molecules`).
+    """
+
+    smiles: tuple[str, ...]
+    scaffold_N: Int[np.ndarray, " N"]
+    values_NxA: Float32[np.ndarray, "N A"]
+    assays: tuple[str, ...]
+    cleaning: Cleaning
+
+
+def require_rdkit() -> None:
+    """InputError, with the command that installs it, if RDKit is missing; for checks before compute is spent."""
+    if importlib.util.find_spec("rdkit") is None:
+        raise InputError('rdkit is not installed: pip install "mixmin_jax[molecules]"')
+
+
+def rdkit_version() -> str:
+    """RDKit's version, on which canonical SMILES, scaffolds and descriptors depend.
+
+    Raises InputError if RDKit is not installed.
+    """
+    require_rdkit()
+    from rdkit import rdBase
+
+    return str(rdBase.rdkitVersion)
+
+
+def clean_molecules(table: AssayTable, max_unparsable: float = MAX_UNPARSABLE) -> Molecules:
+    """One molecule for each distinct parent structure of `table`.
+
+    The parent is the largest organic fragment, with its charges neutralised where protons can do that, because a salt
+    and its acid or base are one compound in an assay, and their fingerprints should be one too. A salt without carbon
+    stays whole (else copper and zinc sulfate were one molecule), and so does what RDKit cannot read after neutralising
+    (ferrocene). The parent's canonical SMILES is the molecule's identity: stereoisomers and tautomers stay apart.
+
+    Rows of one molecule are merged. Classification: equal labels stay, contradicting ones become "not measured" (NaN).
+    Regression: the mean of the values. Cells without a value don't count.
+
+    Scaffold: the ring systems and the chains between them (Bemis and Murcko, J. Med. Chem. 1996, 39, 2887), without
+    stereochemistry. A molecule without a ring has none and is a group of its own with its stereoisomers: the acyclic
+    molecules have little in common, and are a fifth of ToxCast, so one group of them would fill a test part or stay out
+    of it as a whole.
+
+    Raises InputError if RDKit is not installed, `max_unparsable` is outside [0, 1], or more than that share of the
+    rows, or all of them, cannot be read (the first few are named).
+    """
+    if not 0 <= max_unparsable <= 1:
+        raise InputError(f"max_unparsable must lie in [0, 1]; it is {max_unparsable}")
+    require_rdkit()
+    from rdkit import rdBase
+
+    unparsable: list[Unparsable] = []
+    readable: list[int] = []
+    parent_R: list[int] = []
+    numbers: dict[str, int] = {}
+    scaffolds: dict[str, int] = {}
+    scaffold_of: list[int] = []
+    num_salts = 0
+    with rdBase.BlockLogs():
+        parent_of, scaffold_key = _parent_chooser(), _scaffold_finder()
+        for place, (row, smiles) in enumerate(zip(table.row_N.tolist(), table.smiles, strict=True)):
+            mol = _read(smiles)
+            if isinstance(mol, str):
+                unparsable.append(Unparsable(row, smiles, mol))
+                continue
+            parent, was_salt = parent_of(mol)
+            num_salts += was_salt
+            readable.append(place)
+            parent_R.append(numbers.setdefault(parent, len(numbers)))
+            if len(numbers) > len(scaffold_of):
+                scaffold_of.append(scaffolds.setdefault(scaffold_key(parent), len(scaffolds)))
+    _refuse_unparsable(table, unparsable, max_unparsable)
+    values_NxA, conflicts_A = _merge(table.values_NxA[readable], np.array(parent_R), table.task)
+    cleaning = Cleaning(
+        rows=len(table.smiles),
+        unparsable=tuple(unparsable),
+        salts=num_salts,
+        duplicates=len(readable) - len(numbers),
+        conflicts=int(conflicts_A.sum()),
+        conflicts_by_assay={n: c for n, c in zip(table.assays, conflicts_A.tolist(), strict=True) if c},
+    )
+    return Molecules(tuple(numbers), np.array(scaffold_of, np.int32), values_NxA, table.assays, cleaning)
+
+
+def morgan_fingerprints(smiles: Sequence[str], *, radius: int = 2, num_bits: int = 2048) -> UInt8[np.ndarray, "N D"]:
+    """Extended-connectivity fingerprints, one bit a byte: ECFP4 at radius 2, folded to `num_bits`.
+
+    Rogers and Hahn, J. Chem. Inf. Model. 2010, 50, 742. Without chirality, so stereoisomers have the same bits.
+
+    Raises InputError if RDKit is not installed, a size is out of range, or a structure cannot be read.
+    """
+    if radius < 0 or num_bits < 1:
+        raise InputError(f"fingerprints need radius >= 0 and num_bits >= 1; got {radius} and {num_bits}")
+    require_rdkit()
+    from rdkit import rdBase
+    from rdkit.Chem import rdFingerprintGenerator
+
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=num_bits)
+    bits_NxD = np.zeros((len(smiles), num_bits), np.uint8)
+    with rdBase.BlockLogs():
+        for number, text in enumerate(smiles):
+            mol = _read(text)
+            if isinstance(mol, str):
+                raise InputError(f"molecule {number} (counting from 0), {text!r}: {mol}")
+            bits_NxD[number] = generator.GetFingerprintAsNumPy(mol)
+    return bits_NxD
+
+
+def _read(smiles: str) -> Any:
+    """RDKit's molecule, or as text the reason why there is none."""
+    from rdkit import Chem
+
+    mol = Chem.MolFromSmiles(smiles)
+    if mol is not None:
+        return mol if mol.GetNumAtoms() else "no structure"
+    unchecked = Chem.MolFromSmiles(smiles, sanitize=False)
+    problems = () if unchecked is None else Chem.DetectChemistryProblems(unchecked)
+    return problems[0].Message() if problems else "not valid SMILES"
+
+
+def _parent_chooser() -> Callable[[Any], tuple[str, bool]]:
+    """A function from a molecule to its parent's canonical SMILES, and whether fragments were taken off."""
+    from rdkit import Chem
+    from rdkit.Chem.MolStandardize import rdMolStandardize
+
+    chooser = rdMolStandardize.LargestFragmentChooser(preferOrganic=True)
+    uncharger = rdMolStandardize.Uncharger()
+
+    def parent(mol: Any) -> tuple[str, bool]:
+        whole = Chem.MolToSmiles(mol)
+        several = "." in whole
+        fragment = chooser.choose(mol) if several else mol
+        if several and not any(atom.GetAtomicNum() == 6 for atom in fragment.GetAtoms()):
+            return whole, False
+        neutral = Chem.MolToSmiles(uncharger.uncharge(fragment))
+        return (whole, False) if Chem.MolFromSmiles(neutral) is None else (neutral, several)
+
+    return parent
+
+
+def _scaffold_finder() -> Callable[[str], str]:
+    """A function from a parent to what the molecules of its group share."""
+    from rdkit import Chem
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    def scaffold(parent: str) -> str:
+        mol = Chem.MolFromSmiles(parent)
+        rings = Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(mol), isomericSmiles=False)
+        return rings or Chem.MolToSmiles(mol, isomericSmiles=False)
+
+    return scaffold
+
+
+def _refuse_unparsable(table: AssayTable, rows: list[Unparsable], max_unparsable: float) -> None:
+    if len(rows) <= max_unparsable * len(table.smiles) and len(rows) < len(table.smiles):
+        return
+    first = "; ".join(f"row {row.row} {row.smiles[:40]!r} ({row.reason})" for row in rows[:3])
+    raise InputError(
+        f"{table.origin}: {len(rows)} of {len(table.smiles)} structures cannot be read (max_unparsable, "
+        f"--max-unparsable, is {max_unparsable:g}): {first}{'; ...' if rows[3:] else ''}; check that the right column "
+        "holds SMILES"
+    )
+
+
+def _merge(
+    values_RxA: Float32[np.ndarray, "R A"], molecule_R: Int[np.ndarray, " R"], task: Task
+) -> tuple[Float32[np.ndarray, "N A"], Int[np.ndarray, " A"]]:
+    """The values of molecules 0, 1, ... from those of their rows, and how many of them the rows disagree on."""
+    order_R = np.argsort(molecule_R, kind="stable")
+    first_N = np.searchsorted(molecule_R[order_R], np.arange(molecule_R.max() + 1))
+    sorted_RxA = values_RxA[order_R]
+    low_NxA, high_NxA = (bound.reduceat(sorted_RxA, first_N, axis=0) for bound in (np.fmin, np.fmax))
+    differ_NxA = low_NxA < high_NxA
+    if task == "classification":
+        merged_NxA = np.where(differ_NxA, np.float32(np.nan), low_NxA)
+    else:
+        there_RxA = ~np.isnan(sorted_RxA)
+        count_NxA = np.add.reduceat(there_RxA, first_N, axis=0, dtype=np.int64)
+        sum_NxA = np.add.reduceat(np.where(there_RxA, sorted_RxA, 0), first_N, axis=0, dtype=np.float64)
+        mean_NxA = (sum_NxA / np.maximum(count_NxA, 1)).astype(np.float32)
+        merged_NxA = np.where(differ_NxA, mean_NxA, low_NxA)
+    return merged_NxA, differ_NxA.sum(0)

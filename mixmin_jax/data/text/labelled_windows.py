@@ -1,0 +1,102 @@
+"""A classification task made of text: windows of bytes, labelled with the corpus that their document is from.
+
+Parts to train and to test on are split by document, before windows are cut: windows of one document are alike.
+
+Axes: N windows, L bytes of a window, W windows of one corpus.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from mixmin_jax.data.text.documents import Corpus, split_documents
+from mixmin_jax.errors import InputError
+
+
+class LabelledWindows(NamedTuple):
+    """Windows and the number of the corpus and of the document that each is from."""
+
+    tokens_NxL: UInt8[np.ndarray, "N L"]
+    labels_N: Int32[np.ndarray, " N"]
+    documents_N: Int32[np.ndarray, " N"]
+
+
+def without_shared(corpora: Sequence[Corpus]) -> tuple[tuple[Corpus, ...], int]:
+    """The corpora without the documents that more than one of them holds, and how many of those there were.
+
+    Such a document has no class, and could be trained on in one and tested on in another.
+    Raises InputError if that leaves a corpus empty.
+    """
+    holders = Counter(document for corpus in corpora for document in set(corpus.documents))
+    kept = []
+    for corpus in corpora:
+        documents = tuple(document for document in corpus.documents if holders[document] == 1)
+        if not documents:
+            raise InputError(f"every document of {corpus.name} ({corpus.origin}) is in another class too; leave it out")
+        kept.append(dataclasses.replace(corpus, documents=documents))
+    return tuple(kept), sum(count > 1 for count in holders.values())
+
+
+def split_corpus(corpus: Corpus, first_fraction: float, seed: int) -> tuple[Corpus, Corpus]:
+    """Two corpora: about `first_fraction` of the documents, and the others (`documents.split_documents`).
+
+    Raises InputError if the fraction is outside (0, 1) or there are fewer than two distinct documents.
+    """
+    if len(set(corpus.documents)) < 2:
+        raise InputError(
+            f"class {corpus.name!r} ({corpus.origin}) has too few distinct documents to train and test on different"
+            " ones: give it as more, shorter documents, or leave it out"
+        )
+    first, second = (
+        dataclasses.replace(corpus, documents=tuple(corpus.documents[i] for i in part))
+        for part in split_documents(corpus, first_fraction, seed)
+    )
+    return first, second
+
+
+def balanced_windows(
+    corpora: Sequence[Corpus], length: int, max_windows: int, seed: int, *, min_windows: int = 1
+) -> LabelledWindows:
+    """The same number of windows of each corpus: `max_windows`, or as many as the smallest has.
+
+    Windows are whole and do not overlap; what is left at a document's end is not used, so that the length of a document
+    cannot be told.  They are drawn from as many documents as possible: a random window of each document comes before
+    a second one of any.  With one seed, a smaller number takes a subset of what a larger one takes.
+
+    Raises InputError, naming the class, for one with fewer than `min_windows` windows.
+    """
+    if min(length, max_windows) < 1:
+        raise InputError(f"windows need a length and a number of at least 1, not {length} and {max_windows}")
+    windows_A = [sum(len(document) // length for document in corpus.documents) for corpus in corpora]
+    if min(windows_A) < max(min_windows, 1):
+        few = corpora[int(np.argmin(windows_A))]
+        raise InputError(
+            f"class {few.name!r} ({few.origin}) has {min(windows_A)} window(s) of {length} bytes in the"
+            f" {few.num_documents} document(s) of one part, and at least {max(min_windows, 1)} are needed: add text to"
+            " it, leave it out, or cut shorter windows"
+        )
+    num = min(max_windows, *windows_A)
+    tokens, documents = [], []
+    for label, corpus in enumerate(corpora):
+        document_N, window_N = _drawn(corpus, length, num, np.random.default_rng([seed, label]))
+        tokens += [
+            np.frombuffer(corpus.documents[d], np.uint8, length, w * length)
+            for d, w in zip(document_N, window_N, strict=True)
+        ]
+        documents.append(document_N)
+    labels_N = np.repeat(np.arange(len(corpora), dtype=np.int32), num)
+    return LabelledWindows(np.stack(tokens), labels_N, np.concatenate(documents).astype(np.int32))
+
+
+def _drawn(corpus: Corpus, length: int, num: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(document, window in it) of `num` windows."""
+    windows_D = np.array([len(document) // length for document in corpus.documents])
+    document_W = np.repeat(np.arange(len(windows_D)), windows_D)
+    turn_W = np.arange(len(document_W)) - np.repeat(np.cumsum(windows_D) - windows_D, windows_D)
+    window_W = turn_W[np.lexsort((rng.random(len(document_W)), document_W))]  # shuffled inside each document
+    chosen = np.lexsort((rng.permutation(len(windows_D))[document_W], turn_W))[:num]
+    return document_W[chosen], window_W[chosen]

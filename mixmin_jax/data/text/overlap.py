@@ -1,0 +1,182 @@
+"""Near-duplicates of a target's documents in the sources, by the word n-grams that they share.
+
+A mixture that wins because a source holds the target's own documents has leaked, not learned. Words are runs of
+letters, digits and underscores, lower-cased, so that punctuation and line breaks don't hide a copy.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, UInt64
+
+from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.errors import InputError
+
+_WORD = re.compile(r"\w+")
+_BLOCK_BYTES = 1 << 24  # of text hashed at once: bounds memory, whatever the size of a source
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, hence invertible modulo 2^64
+
+
+@dataclass(frozen=True)
+class Match:
+    """A target document that a source holds, wholly or in part.
+
+    `share` of its n-grams stand somewhere in the source; `source_documents` (indices) are those that alone hold at
+    least the threshold, or, where only several together do, the one that holds most. `excerpt` is the target's text at
+    the first shared n-gram.
+    """
+
+    target_document: int
+    source: str
+    share: float
+    source_documents: tuple[int, ...]
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Every pair of target document and source with a share of at least `threshold`, the largest share first."""
+
+    target: str
+    sources: tuple[str, ...]
+    words: int
+    threshold: float
+    matches: tuple[Match, ...]
+
+    @property
+    def num_matched(self) -> dict[str, int]:
+        """{source: number of target documents that it holds}, sources without any included."""
+        return {name: sum(match.source == name for match in self.matches) for name in self.sources}
+
+    def source_documents(self, source: str) -> tuple[int, ...]:
+        """Sorted indices of the documents of `source` that repeat the target: those to drop."""
+        return tuple(sorted({i for match in self.matches if match.source == source for i in match.source_documents}))
+
+
+@dataclass(frozen=True)
+class _Grams:
+    """Hashes of a corpus's n-grams: `hash_G`, the document each is from and its first word's place in it."""
+
+    hash_G: UInt64[np.ndarray, " G"]
+    document_G: Int[np.ndarray, " G"]
+    word_G: Int[np.ndarray, " G"]
+
+
+def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, threshold: float = 0.5) -> Overlap:
+    """For each target document and source: the share of the document's word n-grams that occur in the source.
+
+        share(d, S) = |{positions i in d : d[i : i + words] occurs in a document of S}| / |{positions i in d}|
+
+    A document of fewer words is one n-gram by itself: it matches a document of the same words only. Documents without
+    words match nothing. Hashes have 64 bits; over 10^8 n-grams of sources and 10^6 of the target, one false hit has a
+    chance of about 10^-5.
+
+    Raises InputError if `words` < 1 or `threshold` is not in (0, 1].
+    """
+    if words < 1 or not 0 < threshold <= 1:
+        raise InputError(f"overlap needs words >= 1 and 0 < threshold <= 1, not {words} and {threshold}")
+    hashes = _WordHashes()
+    grams = _concatenated(_blocks(target, words, hashes))
+    unique_U, unique_G = np.unique(grams.hash_G, return_inverse=True)
+    num_grams_T = np.bincount(grams.document_G, minlength=target.num_documents)
+    first_T = np.concatenate([[0], np.cumsum(num_grams_T)])
+    matches: list[Match] = []
+    for source in sources if unique_U.size else ():
+        found_H, document_H = _hits(unique_U, _blocks(source, words, hashes))
+        is_found_U = np.zeros(unique_U.size, bool)
+        is_found_U[found_H] = True
+        is_found_G = is_found_U[unique_G]
+        num_found_T = np.bincount(grams.document_G, weights=is_found_G, minlength=target.num_documents)
+        share_T = num_found_T / np.maximum(num_grams_T, 1)
+        for document in np.flatnonzero(share_T >= threshold):
+            own = slice(first_T[document], first_T[document + 1])
+            holders, num_held = _holders(unique_G[own], found_H, document_H)
+            enough = num_held >= min(threshold * num_grams_T[document], num_held.max())
+            place = int(grams.word_G[own][is_found_G[own]][0])
+            matches.append(
+                Match(
+                    target_document=int(document),
+                    source=source.name,
+                    share=float(share_T[document]),
+                    source_documents=tuple(holders[enough].tolist()),
+                    excerpt=_excerpt(target.documents[document], place, words),
+                )
+            )
+    matches.sort(key=lambda match: (-match.share, match.target_document, match.source))
+    return Overlap(target.name, tuple(source.name for source in sources), words, threshold, tuple(matches))
+
+
+class _WordHashes(dict[str, int]):
+    """word -> 64-bit hash of its lower case, the same in every process (Python's own hash of strings is not)."""
+
+    def __missing__(self, word: str) -> int:
+        value = int.from_bytes(hashlib.blake2b(word.lower().encode(), digest_size=8).digest(), "little")
+        self[word] = value
+        return value
+
+
+def _blocks(corpus: Corpus, words: int, hashes: _WordHashes) -> Iterator[_Grams]:
+    """The corpus's n-grams in order of document and place, some megabytes of text at a time."""
+    start, size = 0, 0
+    for index, document in enumerate(corpus.documents):
+        size += len(document)
+        if size >= _BLOCK_BYTES or index == corpus.num_documents - 1:
+            yield _grams(corpus.documents[start : index + 1], start, words, hashes)
+            start, size = index + 1, 0
+
+
+def _grams(documents: Sequence[bytes], first_document: int, words: int, hashes: _WordHashes) -> _Grams:
+    texts = [_WORD.findall(document.decode()) for document in documents]
+    num_words_D = np.array([len(text) for text in texts])
+    start_D = np.concatenate([[0], np.cumsum(num_words_D)])[:-1]
+    total = int(num_words_D.sum())
+    hash_W = np.fromiter((hashes[word] for text in texts for word in text), np.uint64, total)
+    document_W = np.repeat(np.arange(len(documents)), num_words_D)
+    length_W = np.minimum(num_words_D, words)[document_W]  # of the n-gram that begins here
+    is_start_W = np.arange(total) + length_W <= (start_D + num_words_D)[document_W]
+    gram_W = length_W.astype(np.uint64)  # seeded with the length, so that a short document matches whole ones only
+    for offset in range(min(words, total)):
+        ahead = np.zeros_like(hash_W)
+        ahead[: total - offset] = hash_W[offset:]
+        gram_W = np.where(offset < length_W, gram_W * _MULTIPLIER + ahead, gram_W)  # wraps modulo 2^64, as meant
+    document_G = document_W[is_start_W]
+    word_G = np.flatnonzero(is_start_W) - start_D[document_G]
+    return _Grams(gram_W[is_start_W], document_G + first_document, word_G)
+
+
+def _concatenated(blocks: Iterator[_Grams]) -> _Grams:
+    columns = zip(*((block.hash_G, block.document_G, block.word_G) for block in blocks), strict=True)
+    return _Grams(*(np.concatenate(column) for column in columns))
+
+
+def _hits(
+    unique_U: UInt64[np.ndarray, " U"], blocks: Iterator[_Grams]
+) -> tuple[Int[np.ndarray, " H"], Int[np.ndarray, " H"]]:
+    """(place in unique_U, source document) for each target n-gram and source document that holds it, once, sorted."""
+    pairs = []
+    for block in blocks:
+        place_G = np.minimum(np.searchsorted(unique_U, block.hash_G), unique_U.size - 1)
+        is_hit_G = unique_U[place_G] == block.hash_G
+        pairs.append(np.stack([place_G[is_hit_G], block.document_G[is_hit_G]], axis=1))
+    place_H, document_H = np.unique(np.concatenate(pairs), axis=0).T
+    return place_H, document_H
+
+
+def _holders(
+    own_G: Int[np.ndarray, " G"], found_H: Int[np.ndarray, " H"], document_H: Int[np.ndarray, " H"]
+) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " S"]]:
+    """The source documents that hold any of one target document's n-grams, and how many of its places each covers."""
+    low_G, high_G = np.searchsorted(found_H, own_G, "left"), np.searchsorted(found_H, own_G, "right")
+    held = np.concatenate([document_H[low:high] for low, high in zip(low_G, high_G, strict=True)])
+    return np.unique(held, return_counts=True)
+
+
+def _excerpt(document: bytes, first_word: int, words: int, max_characters: int = 100) -> str:
+    text = document.decode()
+    found = list(_WORD.finditer(text))
+    passage = text[found[first_word].start() : found[min(first_word + words, len(found)) - 1].end()]
+    passage = " ".join(passage.split())
+    return passage if len(passage) <= max_characters else passage[: max_characters - 1] + "…"

@@ -1,0 +1,119 @@
+"""What is known of sources beside their text: the licence, a note, and whether they may be used (`sources.toml`).
+
+    [code]
+    licence = "MIT"
+    note = "GitHub, crawled in May"
+
+    [web]
+    allowed = false
+
+Each table is named like a source; a source without one has no licence, no note, and is allowed.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixmin_jax.data.text.documents import listing, stem
+from mixmin_jax.data.text.sources import SOURCE_NOTES
+from mixmin_jax.data.tfds import TFDS_PREFIX
+from mixmin_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class SourceNote:
+    """What a user says of one source."""
+
+    licence: str | None = None
+    note: str | None = None
+    allowed: bool = True
+
+
+_KEYS = {"licence": (str, "a string"), "note": (str, "a string"), "allowed": (bool, "true or false")}
+
+
+def find_source_notes(
+    names: Sequence[str], specs: Sequence[str | Path] = (), file: Path | None = None
+) -> dict[str, SourceNote]:
+    """The notes in `file`, or else in the `sources.toml` that lies in the folder of the sources.
+
+    `specs` are as `read_sources` takes them: one folder of sources, or several, where that file lies beside one of
+    them, and may also speak of what else lies there.  Empty where there is none.
+
+    Raises InputError for more than one such file, and what `read_source_notes` raises.
+    """
+    if file is not None:
+        return read_source_notes(file, names)
+    paths = [Path(spec) for spec in specs if not str(spec).startswith(TFDS_PREFIX)]
+    folders = paths if len(specs) == 1 else [path.absolute().parent for path in paths]
+    held = {folder.resolve(): folder for folder in folders if (folder / SOURCE_NOTES).exists()}
+    if len(held) > 1:
+        found = ", ".join(str(folder / SOURCE_NOTES) for folder in held.values())
+        raise InputError(f"the sources lie beside several {SOURCE_NOTES} ({found}): give one with --sources-info")
+    for folder in held.values():
+        return read_source_notes(folder / SOURCE_NOTES, names, [stem(path) for path in listing(folder)])
+    return {}
+
+
+def read_source_notes(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, SourceNote]:
+    """A note for each source of `names`, in their order.
+
+    Raises InputError, naming the file, if it is missing, unreadable or no TOML, or holds a source that is neither in
+    `names` nor in `others`, an unknown key (both with the closest name) or a value of the wrong type.
+    """
+    tables = _read_toml(path)
+    for name, table in tables.items():
+        if name not in (*names, *others):
+            closest = _closest(name, names)
+            quoted = "" if closest.replace("_", "a").replace("-", "a").isalnum() else f', written ["{closest}"]'
+            raise InputError(f"{path}: no source is called {name!r:.60}; the closest name is {closest!r}{quoted}")
+        if not isinstance(table, dict):
+            raise InputError(
+                f"{path}: {name} is {table!r:.60}, not a table: write [{name}], and below it licence = ..."
+            )
+        for key, value in table.items():
+            if key not in _KEYS:
+                raise InputError(
+                    f"{path}, [{name}]: unknown key {key!r:.60}; the closest known is {_closest(key, _KEYS)!r}"
+                )
+            kind, words = _KEYS[key]
+            if not isinstance(value, kind):
+                raise InputError(f"{path}, [{name}]: {key} must be {words}, not {value!r:.60}")
+    return {name: SourceNote(**tables.get(name, {})) for name in names}
+
+
+def allowed_names(names: Sequence[str], notes: Mapping[str, SourceNote]) -> tuple[str, ...]:
+    """The sources that may be used, in order; all of them without notes.
+
+    Raises InputError if fewer than two are left to mix.
+    """
+    kept = tuple(name for name in names if name not in notes or notes[name].allowed)
+    if len(kept) < min(2, len(names)):
+        raise InputError(
+            f"mixing needs at least two sources, but of {len(names)} only {len(kept)} may be used: the others have"
+            f" allowed = false in their {SOURCE_NOTES}"
+        )
+    return kept
+
+
+def as_record(notes: Mapping[str, SourceNote]) -> dict[str, dict[str, Any]]:
+    """The notes as JSON holds them: {source: {"licence", "note", "allowed"}}."""
+    return {name: {key: getattr(note, key) for key in _KEYS} for name, note in notes.items()}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not valid UTF-8 ({error.reason})") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python's own numbers and dates refuse
+        raise InputError(f"{path}: not TOML ({error})") from error
+
+
+def _closest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    return difflib.get_close_matches(name[:100], known, n=1, cutoff=0.0)[0]

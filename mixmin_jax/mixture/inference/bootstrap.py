@@ -1,0 +1,414 @@
+"""How sure the weights are: bootstrap intervals, and whether they beat those of a reference mixture on rows left out.
+
+Rows of one document, a cluster, stay together: each resample draws G of the G clusters with replacement, and multiplies
+the weight of each row by how often its cluster was drawn (Efron and Tibshirani 1993, chapters 6, 8 and 13).
+
+The comparison is made out of bag. On the rows that they were fitted to, the weights found are never worse than the
+reference, even where the reference is the truth; on rows left out they are worse there. With u_g the mean weights of
+the resamples that left cluster g out, and r the reference,
+
+    d_g = sum over rows n of g of v_n [loss_n(r) - loss_n(u_g)]          gain = sum_g d_g
+
+This is the leave-one-out bootstrap (Efron and Tibshirani 1997, JASA 92, section 3) of the mean weights, not of each
+resample's: the mean obeys the same constraints and is less noisy.
+
+Axes: N examples, K sources, D outputs, S resamples, G clusters.
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from scipy.special import stdtrit
+
+from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.certificate import Prior
+from mixmin_jax.mixture.checks import is_traced
+from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, take, usable
+from mixmin_jax.mixture.evaluator import Evaluator, Quadratic
+from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.inference.warm_start import iterate_near
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
+from mixmin_jax.mixture.objective import CrossEntropy, SquaredError
+from mixmin_jax.mixture.problem import Problem, iterate
+from mixmin_jax.mixture.reference import reference_weights
+from mixmin_jax.mixture.scale.float64 import float64_on_cpu
+from mixmin_jax.mixture.solution import NotConverged, Solution
+from mixmin_jax.mixture.solve import solve
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """By how much the weights found beat a reference mixture on clusters that were left out of the fit."""
+
+    reference: Float[np.ndarray, " K"]
+    gain: float  # f(reference) - f(mixture), out of bag; +inf where the reference gives a row no density
+    standard_error: float  # over clusters, in the units of the gain
+    level: float
+    distinguishable: bool  # whether the mixture is better, by a one-sided test that errs at a rate of 1 - level at most
+    status: str  # one sentence that says so
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """The weights on the data, the weights on resamples of it, and what these tell."""
+
+    solution: Solution  # on the data
+    weights: Float[np.ndarray, "S K"]  # on each resample
+    lower: Float[np.ndarray, " K"]  # percentile intervals that hold a share `level` of the resamples
+    upper: Float[np.ndarray, " K"]
+    mean: Float[np.ndarray, " K"]
+    standard_deviation: Float[np.ndarray, " K"]
+    level: float
+    comparison: Comparison | None  # None without a reference
+    gaps: Float[np.ndarray, " S"]  # each resample's certificate, in the units of the loss
+    converged: Bool[np.ndarray, " S"]
+    iterations: Int[np.ndarray, " S"]
+    num_clusters: int
+    status: str  # one sentence on how the solves ended
+    sources: tuple[str, ...] | None = None
+
+
+def bootstrap(
+    objective: CrossEntropy | SquaredError,
+    num_samples: int,
+    key: jax.Array,
+    *,
+    groups: Any = None,
+    reference: PerSource | None = None,
+    level: float = 0.95,
+    upper_bounds: PerSource | None = None,
+    lower_bounds: PerSource | None = None,
+    group_caps: GroupCaps | None = None,
+    prior: PerSource | None = None,
+    prior_strength: float = 0.0,
+    tolerance: float = 1e-9,
+    max_iterations: int | None = None,
+    throw: bool = True,
+) -> Bootstrap:
+    """Solves on resamples of the examples, for intervals of the weights and a comparison with a reference mixture.
+
+    All resamples are solved in one compiled program, each from the central path of the solve on the data. Runs in
+    float64 on the CPU, as `solve` does, and is as repeatable as its key.
+
+    The mixture found is called distinguishable from the reference where the gain out of bag passes two tests: it
+    exceeds t x its standard error over clusters, with t the quantile at `level` of Student's distribution with G - 1
+    degrees of freedom; and, for cross-entropy, it is at least log(1 / (1 - level)) nats in all when each cluster counts
+    as one example, G gain / sum v. The second is for sources so rare that chance may leave them out of the data: their
+    absence looks like a sure gain, which only their next example would undo, but under the reference the chance of
+    such data is exp(-gain in nats). Both are one-sided. Where the reference is the truth, simulations at a level of
+    0.95 say yes in 0 to 3.3 % of data sets, as the fit mostly loses out of bag (see the tests). A "no"
+    says that these data cannot tell, not that the mixtures are equal. A prior's penalty is not part of the comparison.
+
+    Args:
+      objective: from `cross_entropy` or `squared_error`.
+      num_samples: S, at least 2. Hundreds for intervals; some fifty are enough for the comparison alone.
+      key: a JAX random key; resample s uses fold_in(key, s).
+      groups: N labels, integers or strings: rows with the same label are of one document and resampled together. By
+        default each row is its own. Rows of weight 0 do not count. (Caps on groups of sources: `group_caps`.)
+      reference: weights to compare with, as uniform or natural: one for each source, or a mapping from sources, by name
+        or column, to weights (0 for others). They need not obey the constraints. A row without density under them makes
+        the gain +inf, and the answer yes, as they cannot have produced it.
+      level: of the central percentile intervals, and of the comparison.
+      upper_bounds, lower_bounds, prior, prior_strength, tolerance, max_iterations: as for `solve`.
+      group_caps: caps on summed weights, the `groups` of `solve`.
+      throw: whether to raise when a resample does not reach the tolerance; `.status` and `.converged` tell otherwise.
+
+    Raises:
+      InputError: fewer than two sources, clusters or resamples; labels, a key or a reference that are none; whatever
+        `solve` refuses.
+      NotConverged: the solve on the data or on a resample missed the tolerance; holds the solution on the data.
+    """
+    if not isinstance(objective, CrossEntropy | SquaredError):
+        got = type(objective).__name__
+        raise InputError(f"bootstrap resamples the rows of cross_entropy(...) or squared_error(...); got {got}")
+    k, names = objective.num_sources, objective.sources
+    if k < 2:
+        raise InputError("bootstrap needs at least two sources: a single one has weight 1 on every resample")
+    num_samples, level = _checked_number(num_samples), _checked_level(level)
+    key_data, implementation = _key_data(key)
+    if is_traced(jax.tree.leaves(objective), groups, reference):
+        raise InputError("bootstrap cannot run on traced arrays; call it outside jit, vmap and grad")
+    v_N = np.asarray(_row_weights(objective))
+    cluster_N, num_clusters = _clusters(groups, v_N)
+    reference_K = None if reference is None else reference_weights(reference, "reference", k, names)
+    constraints = upper_bounds, lower_bounds, group_caps, prior, prior_strength
+    solution = solve(
+        objective,
+        upper_bounds=upper_bounds,
+        lower_bounds=lower_bounds,
+        groups=group_caps,
+        prior=prior,
+        prior_strength=prior_strength,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+    )
+    reference_N = None if reference_K is None else reference_losses(objective, reference_K)
+    with float64_on_cpu():
+        feasible, penalty = build(k, names, *constraints)
+        columns = usable(feasible, penalty)
+        reduced = objective
+        if len(columns) < k:
+            reduced = objective.take(columns)
+            feasible, penalty = take(feasible, penalty, columns)
+        iterations = INTERIOR_POINT.iterations if max_iterations is None else max_iterations
+        draws = jax.device_get(
+            resample(
+                reduced.anonymous(),
+                feasible,
+                penalty,
+                cluster_N,
+                key_data,
+                reference_N,
+                np.float64(tolerance),
+                np.int64(min(iterations, np.iinfo(np.int32).max)),
+                implementation=implementation,
+                num_clusters=num_clusters,
+                num_samples=num_samples,
+            )
+        )
+    weights_SxK = np.zeros((num_samples, k))
+    weights_SxK[:, columns] = draws.weights_SxK
+    failed = int((~draws.converged_S).sum())
+    status = f"all {num_samples} resamples converged within a gap of {draws.gap_S.max():.2g}"
+    if failed:
+        status = (
+            f"{failed} of {num_samples} resamples did not converge (the largest gap is {draws.gap_S.max():.2g}); raise "
+            "max_iterations or tolerance"
+        )
+        if throw:
+            raise NotConverged(dataclasses.replace(solution, status=status))
+    comparison = None
+    if reference_K is not None:
+        if (excluded := np.flatnonzero((reference_N == np.inf) & (v_N > 0))).size:
+            verdict = f"yes: the reference gives row {excluded[0]} no density, so it cannot have produced these data"
+            comparison = Comparison(reference_K, math.inf, 0.0, level, True, verdict)
+        else:
+            nats = isinstance(objective, CrossEntropy)
+            comparison = compare(reference_K, draws.gain_G, float(v_N.sum()), level, nats)
+    tail = (1 - level) / 2
+    lower_K, upper_K = np.quantile(weights_SxK, [tail, 1 - tail], axis=0)
+    return Bootstrap(
+        solution=solution,
+        weights=weights_SxK,
+        lower=lower_K,
+        upper=upper_K,
+        mean=weights_SxK.mean(axis=0),
+        standard_deviation=weights_SxK.std(axis=0, ddof=1),
+        level=level,
+        comparison=comparison,
+        gaps=draws.gap_S,
+        converged=draws.converged_S,
+        iterations=draws.iterations_S,
+        num_clusters=num_clusters,
+        status=status,
+        sources=names,
+    )
+
+
+def compare(
+    reference_K: Float[np.ndarray, " K"],
+    gain_G: Float[np.ndarray, " G"],
+    total_weight: float,
+    level: float,
+    nats: bool,
+) -> Comparison:
+    """The verdict of `bootstrap` from the gains of the clusters, NaN for those that no resample left out.
+
+    `nats`: whether the gains, once divided by the mean weight of a cluster, total_weight / G, are nats.
+    """
+    num_clusters = len(gain_G)
+    gain_G = gain_G[~np.isnan(gain_G)]
+    if len(gain_G) < 2:
+        status = "no: resamples left out fewer than two clusters; raise num_samples"
+        return Comparison(reference_K, math.nan, math.nan, level, False, status)
+    if (gain_G == -np.inf).any():
+        status = "no: rows left out have no density under the weights of the resamples that left them out"
+        return Comparison(reference_K, -math.inf, math.inf, level, False, status)
+    gain = float(num_clusters * gain_G.mean())
+    error = float(num_clusters * gain_G.std(ddof=1) / math.sqrt(len(gain_G)))
+    needed = float(stdtrit(len(gain_G) - 1, level)) * error
+    if nats:
+        needed = max(needed, -math.log1p(-level) * total_weight / num_clusters)
+    needed = max(needed, 0.0)
+    better = gain > needed
+    where = "below" if gain >= 0 else "above"
+    status = (
+        f"{'yes' if better else 'no'}: out of bag the loss is {abs(gain):.3g} {where} the reference's, with a standard "
+        f"error of {error:.2g}; {needed:.3g} below is needed at a level of {level:g}"
+    )
+    return Comparison(reference_K, gain, error, level, better, status)
+
+
+class Resamples(NamedTuple):
+    """What the compiled program hands back."""
+
+    weights_SxK: Float[Array, "S K"]
+    gap_S: Float[Array, " S"]
+    converged_S: Bool[Array, " S"]
+    iterations_S: Int[Array, " S"]
+    gain_G: Float[Array, " G"] | None  # d_g, with a reference; NaN for clusters that no resample left out
+
+
+def multiplicities(key: jax.Array, sample: Int[Array, ""] | int, num_clusters: int) -> Float[Array, " G"]:
+    """How often a resample draws each cluster: G draws with replacement from G."""
+    drawn_G = jax.random.randint(jax.random.fold_in(key, sample), (num_clusters,), 0, num_clusters, jnp.int32)
+    return jnp.zeros(num_clusters).at[drawn_G].add(1)
+
+
+@functools.partial(jax.jit, static_argnames=("implementation", "num_clusters", "num_samples"))
+def resample(
+    objective: CrossEntropy | SquaredError,
+    feasible: FeasibleSet,
+    prior: Prior | None,
+    cluster_N: Int[Array, " N"],
+    key_data: Array,
+    reference_N: Float[Array, " N"] | None,
+    tolerance: Float[Array, ""],
+    max_iterations: Int[Array, ""],
+    *,
+    implementation: str,
+    num_clusters: int,
+    num_samples: int,
+) -> Resamples:
+    """Solves on all resamples, one after the other; `reference_N` holds the losses of rows under the reference."""
+    key = jax.random.wrap_key_data(key_data, impl=implementation)
+    f, v_N = objective.prepare(), jnp.asarray(_row_weights(objective))
+    apart = objective.num_sources / (2 * num_clusters)  # about the gap, over the scale, between resamples' optima
+    middle = iterate(INTERIOR_POINT, Problem(f, feasible, prior), apart, max_iterations).best
+
+    def one(sums, sample):
+        drawn_G = multiplicities(key, sample, num_clusters)
+        problem = Problem(_reweighted(objective, f, v_N * drawn_G[cluster_N]), feasible, prior)
+        run = iterate_near(problem, middle, tolerance, max_iterations, problem.f.scale / f.scale)
+        w_K = run.best.point.weights
+        if reference_N is not None:
+            sum_GxK, count_G = sums
+            out_G = drawn_G == 0
+            # What is left of a weight of 0 depends on where the solver stopped; rows shall not owe their density to it.
+            sums = sum_GxK + jnp.where(out_G[:, None] & (w_K > tolerance), w_K, 0), count_G + out_G
+        return sums, Resamples(w_K, run.best.point.gap, run.converged, run.iterations, None)
+
+    none = jnp.zeros((num_clusters, objective.num_sources)), jnp.zeros(num_clusters)
+    (sum_GxK, count_G), draws = jax.lax.scan(one, none, jnp.arange(num_samples))
+    if reference_N is None:
+        return draws
+    mean_GxK = sum_GxK / jnp.maximum(sum_GxK.sum(axis=1, keepdims=True), jnp.finfo(v_N.dtype).tiny)
+    ahead_N = reference_N - _losses(objective, mean_GxK[cluster_N])
+    gain_G = jnp.zeros(num_clusters).at[cluster_N].add(jnp.where(v_N > 0, v_N * ahead_N, 0))
+    return draws._replace(gain_G=jnp.where(count_G > 0, gain_G, jnp.nan))
+
+
+# What the two kinds of objectives know about their rows.
+
+
+def _row_weights(objective):
+    """v_N."""
+    if isinstance(objective, CrossEntropy):
+        return objective.weights_N
+    return np.full(objective.residuals_NxKxD.shape[0], 1 / objective.residuals_NxKxD.shape[0])
+
+
+def _reweighted(objective, f, v_N) -> Evaluator:
+    """The evaluator of the same rows with other weights."""
+    if isinstance(objective, CrossEntropy):
+        return f.reweighted(v_N)
+    r_NxKxD = jnp.asarray(objective.residuals_NxKxD)
+    return Quadratic(jnp.einsum("n,nkd,nld->kl", v_N, r_NxKxD, r_NxKxD), f.scale)
+
+
+def _losses(objective, w_NxK):
+    """The loss of each row under weights of its own."""
+    if isinstance(objective, CrossEntropy):
+        # Rows left out may be hundreds of nats below their maximum, where the evaluator's densities underflow.
+        return -jax.nn.logsumexp(jnp.asarray(objective.logp_NxK) + jnp.log(w_NxK), axis=1)
+    return (jnp.einsum("nk,nkd->nd", w_NxK, objective.residuals_NxKxD) ** 2).sum(axis=1)
+
+
+def reference_losses(objective, reference_K):
+    """The loss of each row under the reference, on the host, from all sources; +inf where it has no density."""
+    if isinstance(objective, SquaredError):
+        return (np.einsum("k,nkd->nd", reference_K, objective.residuals_NxKxD) ** 2).sum(axis=1)
+    used = reference_K > 0
+    logp_NxU = objective.logp_NxK[:, used]
+    most_N = logp_NxU.max(axis=1)
+    good_N = np.isfinite(most_N)  # of the others, those that count have no density
+    most_N = np.where(good_N, most_N, 0)
+    density_N = np.exp(np.where(good_N[:, None], logp_NxU - most_N[:, None], 0)) @ reference_K[used]
+    return np.where(good_N, -np.log(density_N) - most_N, np.inf)
+
+
+# Checks.
+
+
+def _clusters(labels, v_N):
+    """Cluster numbers 0 to G - 1 of rows, of which those of weight 0 do not count, and G."""
+    counts_N = v_N > 0
+    cluster_N = np.zeros(len(v_N), np.int32)
+    if labels is None:
+        num_clusters = int(counts_N.sum())
+        cluster_N[counts_N] = np.arange(num_clusters)
+    else:
+        usage = "groups gives each row a label, an integer or a string, the same for rows of one document"
+        if isinstance(labels, Mapping):
+            raise InputError(f"{usage}; caps on groups of sources are called group_caps here")
+        labels_N = np.asarray(labels)
+        if labels_N.dtype == object and all(isinstance(label, str) for label in labels_N.flat):
+            labels_N = labels_N.astype(str)
+        if labels_N.dtype.kind not in "iuUS":
+            raise InputError(f"{usage}; got {labels_N.dtype}")
+        if labels_N.shape != v_N.shape:
+            raise InputError(f"{usage}; got the shape {labels_N.shape} for {len(v_N)} rows")
+        unique, inverse_N = np.unique(labels_N[counts_N], return_inverse=True)
+        cluster_N[counts_N], num_clusters = inverse_N, len(unique)
+    if num_clusters < 2:
+        what = "row of positive weight" if labels is None else "group with rows of positive weight"
+        raise InputError(f"bootstrap has only one {what} to draw from; it needs at least two")
+    return cluster_N, num_clusters
+
+
+def _key_data(key):
+    """A key's words on the host and its implementation."""
+    usage = "key must be one JAX random key, as jax.random.key(0) makes"
+    if is_traced(key):
+        raise InputError(f"{usage}, outside jit; got a traced one")
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape != ():
+            raise InputError(f"{usage}; got {key.shape} keys: choose one")
+    else:
+        try:
+            if getattr(key, "dtype", None) != np.uint32:
+                raise TypeError(f"got {type(key).__name__}")
+            key = jax.random.wrap_key_data(jnp.asarray(key))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{usage}: {error}") from None
+        if key.shape != ():
+            raise InputError(f"{usage}; got {key.shape} keys: choose one")
+    return np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
+
+
+def _checked_number(num_samples):
+    try:
+        value = 0 if is_traced(num_samples) or isinstance(num_samples, bool) else operator.index(num_samples)
+    except TypeError:
+        value = 0
+    if value < 2:
+        raise InputError(f"num_samples must be a whole number of at least 2; got {num_samples!r}")
+    return value
+
+
+def _checked_level(level):
+    try:
+        value = math.nan if isinstance(level, str) or is_traced(level) else float(level)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 < value < 1:
+        raise InputError(f"level must be between 0 and 1, as 0.95; got {level!r}")
+    return value

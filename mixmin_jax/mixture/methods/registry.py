@@ -1,0 +1,69 @@
+"""The methods by name, which of them can solve what, and which `solve` takes by itself."""
+
+from typing import Any
+
+from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.certificate import Prior
+from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.methods.active_set import ACTIVE_SET
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
+from mixmin_jax.mixture.methods.mirror_descent import MIRROR_DESCENT
+from mixmin_jax.mixture.methods.projected_gradient import PROJECTED_GRADIENT
+from mixmin_jax.mixture.objective import CrossEntropy
+from mixmin_jax.mixture.problem import Method
+from mixmin_jax.mixture.scale.streaming import StreamedCrossEntropy
+from mixmin_jax.mixture.targets import WorstCase
+
+METHODS: dict[str, Method] = {
+    "interior_point": INTERIOR_POINT,
+    "active_set": ACTIVE_SET,
+    "projected_gradient": PROJECTED_GRADIENT,
+    "mirror_descent": MIRROR_DESCENT,
+}
+AUTO = "auto"
+_WORTHWHILE = 4_000_000  # N K^2 from which fewer passes are worth a second program to compile
+
+
+def attempts(
+    method: str, objective: Any, feasible: FeasibleSet, prior: Prior | None, *, elsewhere: bool
+) -> tuple[str, ...]:
+    """The methods to try in turn, until one converges.
+
+    Args:
+      elsewhere: whether rows lie on a mesh, or the solve runs in float32.
+
+    Raises:
+      InputError: a method that cannot solve this.
+    """
+    possible = isinstance(objective, CrossEntropy) and feasible.plain and prior is None and not elsewhere
+    if method == AUTO:
+        if possible and objective.logp_NxK.size * objective.num_sources >= _WORTHWHILE:
+            return "active_set", "interior_point"
+        return ("interior_point",)
+    if method == "active_set" and not possible:
+        raise InputError(
+            "method='active_set' is for one cross-entropy over the whole simplex, in memory, in float64 on one device; "
+            "use 'auto' or 'interior_point' with caps, floors, groups, a prior, a mesh and anything else"
+        )
+    return (method,)
+
+
+def check_method(method: str, objective: Any, prior: object) -> None:
+    """Raises InputError for what is no objective, no method, or a method that cannot take the objective or a prior."""
+    streamed = isinstance(objective, StreamedCrossEntropy)
+    if not streamed and not hasattr(objective, "prepare"):
+        got = type(objective).__name__
+        raise InputError(f"solve takes an objective, as cross_entropy(log_likelihoods) builds; got {got}")
+    if method != AUTO and method not in METHODS:
+        raise InputError(f"unknown method {method!r}; choose one of {AUTO}, {', '.join(METHODS)}")
+    if method in (AUTO, "interior_point"):
+        return
+    if streamed:
+        raise InputError(
+            f"method={method!r} would read streamed rows thousands of times; use 'interior_point', or cross_entropy "
+            "with rows held in memory"
+        )
+    if isinstance(objective, WorstCase):
+        raise InputError(f"method={method!r} needs a smooth objective, and a worst_case is none; use 'interior_point'")
+    if prior is not None and not METHODS[method].priors:
+        raise InputError(f"method={method!r} cannot take a prior; use 'interior_point' or 'mirror_descent'")

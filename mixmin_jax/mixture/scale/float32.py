@@ -1,0 +1,183 @@
+"""Solves in float32, on accelerators that have no more, with a certificate in float64 from the host.
+
+Rows are scaled to a maximum of 1 in float64 before they are rounded, and sums over blocks of rows carry what rounding
+takes from them, so that float32 resolves the gap to a few 1e-7 of the objective's scale. The device runs until its
+gap, which is only an estimate, reaches the tolerance or stops to improve. The host then evaluates f and its gradient
+in float64, from the data as given, at the weights normalised in float64: one pass over its rows. Where that misses the
+tolerance, the interior point goes on: steps with the gradient from the host and the curvature from the device, which
+need not be accurate (iterative refinement; Higham 2002, chapter 12).
+
+Axes: K sources, T iterations, P processes.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from mixmin_jax.mixture.certificate import Prior
+from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, arrive, propose
+from mixmin_jax.mixture.objective import Objective
+from mixmin_jax.mixture.problem import Method, Point, Problem, finish, record, start, unfinished
+from mixmin_jax.mixture.scale.float64 import float32_on, float64_on_cpu
+from mixmin_jax.mixture.scale.sharding import exchange
+
+_RESOLVED = 4  # units in the last place of float32, relative to the scale: the device's gap means nothing below
+_STALLED = 20  # iterations without a smaller gap, after which the device stops; or this share of those allowed
+_REFINEMENTS = 8  # steps on the host; two or three where float32 stopped close to the optimum
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a solve in float32 leaves, in float64."""
+
+    point: Point  # its loss includes the offset
+    penalty: float
+    scale: float
+    converged: bool
+    iterations: int  # on the device and on the host
+    gap_history: Float[np.ndarray, " T"]  # the device's estimates, then the certified gaps
+
+
+def solve_in_float32(
+    objective: Objective,
+    feasible: FeasibleSet,
+    prior: Prior | None,
+    tolerance: float,
+    max_iterations: int,
+    method: Method,
+    history_length: int,
+    placed: Any,
+    device: jax.Device,
+    mesh: Mesh | None,
+) -> Outcome:
+    """Minimises in float32 over `placed` (the objective on `device`, or on a mesh), certifies in float64.
+
+    Args:
+      objective: in float64 on the host, the rows of this process; `pooled`, where others have rows too.
+    """
+    patience = max(_STALLED, max_iterations // _STALLED)
+    with float32_on(device):
+        constraints = jax.tree.map(lambda x: np.asarray(x, np.float32), (feasible, prior))
+        limits = np.float32(tolerance), np.int32(max_iterations), np.int32(patience)
+        best, scale, iterations, history_T = jax.device_get(_run(placed, *constraints, *limits, method, history_length))
+    iterations = int(iterations)
+    history = [float(gap) for gap in history_T[: iterations + 1]]
+    with float64_on_cpu():
+
+        def certified(w_K):
+            """The point at weights, its offset and the scale, from the rows of all processes."""
+            w_K = exchange(mesh, np.asarray(w_K))[0]  # hosts of different make may differ in the last place
+            mine = jax.device_get(_evaluate(objective, w_K))
+            loss, offset, rounding, *gradient_K = exchange(mesh, np.concatenate([np.ravel(x) for x in mine])).sum(0)
+            gradient_K = np.array(gradient_K)
+            f = _Fixed(-gradient_K @ w_K if homogeneous else np.float64(scale), rounding, homogeneous)
+            problem = Problem(f, feasible, prior)
+            return problem, problem.certified(w_K, loss, gradient_K), offset
+
+        homogeneous = _homogeneous(objective)
+        w_K = _repaired(feasible, np.asarray(best.point.weights, np.float64))
+        problem, point, offset = certified(w_K)
+        history[-1] = float(point.gap)
+        goal, final = tolerance * problem.f.scale, point
+        if method is INTERIOR_POINT:
+            state = _in_float64(problem, best, point)
+            for _ in range(_REFINEMENTS):
+                if final.gap <= goal or iterations >= max_iterations or not np.isfinite(point.gap):
+                    break
+                ahead = _propose(problem, state)
+                problem, point, offset = certified(ahead.weights)
+                values = point.loss, point.gradient, state.curvature_KxK
+                state = arrive(problem, ahead._replace(weights=point.weights), values)
+                final = point if point.gap < final.gap else final
+                iterations += 1
+                history.append(float(point.gap))
+        penalty = float(problem.penalty(jnp.asarray(final.weights)))
+        converged = bool(final.gap <= tolerance * problem.f.scale) and bool(feasible.violation(final.weights) <= 1e-9)
+    return Outcome(
+        final._replace(loss=final.loss + offset),
+        penalty,
+        float(problem.f.scale),
+        converged,
+        iterations,
+        np.array(history),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("method", "history_length"))
+def _run(placed, feasible, prior, tolerance, max_iterations, patience, method, history_length):
+    problem = Problem(placed.prepare(), feasible, prior)
+    # Stopping at half the tolerance leaves room for what float32 misjudges.
+    tolerance = jnp.maximum(tolerance / 2, _RESOLVED * jnp.finfo(tolerance.dtype).eps)
+    if method is INTERIOR_POINT:  # the host finishes what drowns on the device
+        blur = problem.f.rounding(problem.feasible.start()) / problem.f.scale
+        tolerance = jnp.maximum(tolerance, 2 * blur)
+
+    def going(carry):
+        progress, since = carry
+        return unfinished(problem, progress, tolerance, max_iterations) & (since < patience)
+
+    def advance(carry):
+        progress, since = carry
+        least = progress.best.point.gap
+        progress = record(problem, progress, method.step(problem, progress.state))
+        return progress, jnp.where(progress.best.point.gap < least, 0, since + 1)
+
+    progress = start(problem, method.init(problem), history_length)
+    progress, _ = jax.lax.while_loop(going, advance, (progress, jnp.asarray(0)))
+    run = finish(problem, progress, tolerance)
+    return run.best, problem.f.scale, run.iterations, run.gap_history
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Fixed:
+    """As much of an evaluator as a step needs that gets f and its derivatives handed."""
+
+    scale: Float[Array, ""]
+    error: Float[Array, ""]
+    homogeneous: bool = dataclasses.field(metadata={"static": True})
+
+    def rounding(self, w_K):
+        return self.error
+
+
+@jax.jit
+def _evaluate(objective, w_K):
+    """f, its offset, rounding and gradient: sums over rows (that of the rounding bounds the rounding of the sum)."""
+    f = objective.prepare()
+    value, gradient_K = f.value_and_gradient(w_K)
+    return value, f.offset, f.rounding(w_K), gradient_K
+
+
+@jax.jit
+def _propose(problem, state):
+    return propose(problem, state)
+
+
+@jax.jit
+def _repaired(feasible, w_K):
+    return feasible.repair(w_K)
+
+
+def _homogeneous(objective):
+    return bool(jax.eval_shape(lambda objective: objective.prepare(), objective).homogeneous)
+
+
+def _in_float64(problem, state, point):
+    """A state that float32 left, around a point known in float64."""
+    least = np.finfo(np.float32).tiny  # what has underflowed would divide by 0
+
+    def above(x_M):
+        return np.maximum(np.asarray(x_M, np.float64), least)
+
+    slack_M = above(point.weights if problem.homogeneous else state.slack_M)
+    y = problem.f.scale if problem.homogeneous else np.float64(state.y)
+    ahead = Ahead(point.weights, y, slack_M, above(state.z_M))
+    return arrive(problem, ahead, (point.loss, point.gradient, np.asarray(state.curvature_KxK, np.float64)))

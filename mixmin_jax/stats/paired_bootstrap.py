@@ -1,0 +1,106 @@
+"""Which of two models predicts the same held-out examples better: percentile intervals over resampled examples.
+
+NumPy only.  Axes: N examples, G groups of examples, S seeds, R resamples.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+
+from mixmin_jax.errors import InputError
+from mixmin_jax.stats.prediction_metrics import Metric, evaluate
+
+_MAX_ROUNDS = 100  # of drawing again what cannot be judged
+
+
+@dataclasses.dataclass(frozen=True)
+class BootstrapDifference:
+    """A difference a - b with its percentile interval.
+
+    `mean` is taken on the examples and seeds as they are; `lower` and `upper` are percentiles over resamples.
+    """
+
+    mean: float
+    lower: float
+    upper: float
+    confidence: float
+    per_seed: list[float]
+
+
+def resample_counts(
+    values_N: ArrayLike, num_resamples: int, seed: int, groups_N: ArrayLike | None = None
+) -> Int[np.ndarray, "R N"]:
+    """How often each example stands in each of R draws with replacement of as many groups as there are.
+
+    Examples of one group (a scaffold, a document) are alike and come together; by default each is its own group.
+    Draws in which all values are equal (a class is missing) cannot be judged and are drawn again.
+
+    Raises:
+        InputError: the values do not vary, or vary inside so few groups that draws hardly ever do.
+    """
+    values_N = np.asarray(values_N, np.float64)
+    _, group_N = np.unique(np.arange(len(values_N)) if groups_N is None else groups_N, return_inverse=True)
+    num_groups = int(group_N.max()) + 1
+    rng = np.random.default_rng(seed)
+    kept: list[np.ndarray] = []
+    for _ in range(_MAX_ROUNDS):
+        missing = num_resamples - sum(map(len, kept))
+        if not missing:
+            return np.concatenate(kept)
+        counts_RxG = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=missing)
+        counts_RxN = counts_RxG[:, group_N]
+        present_RxN = counts_RxN > 0
+        largest_R = np.where(present_RxN, values_N, -np.inf).max(1)
+        kept.append(counts_RxN[largest_R > np.where(present_RxN, values_N, np.inf).min(1)])
+    raise InputError(
+        f"of {len(values_N)} values in {num_groups} groups so few differ that resamples hardly ever hold two values"
+    )
+
+
+def resampled_metric(
+    scores: Mapping[str, Float[np.ndarray, "S N"]],
+    values_N: ArrayLike,
+    metric: Metric,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    groups_N: ArrayLike | None = None,
+) -> dict[str, Float[np.ndarray, "S _"]]:
+    """`metric` of every model and seed: on the examples as they are (column 0), then on R resamples, the same for all.
+
+    Raises:
+        InputError: as `resample_counts` and `prediction_metrics.evaluate`.
+    """
+    counts_RxN = resample_counts(values_N, num_resamples, seed, groups_N)
+    counts_RxN = np.concatenate([np.ones_like(counts_RxN[:1]), counts_RxN])
+    return {
+        name: np.stack([evaluate(metric, scores_N, values_N, counts_RxN) for scores_N in scores_SxN])
+        for name, scores_SxN in scores.items()
+    }
+
+
+def bootstrap_difference(
+    a_SxR: Float[np.ndarray, "S R"], b_SxR: Float[np.ndarray, "S R"], confidence: float = 0.95, seed: int = 0
+) -> BootstrapDifference:
+    """Difference of two arms' metrics, mean over seeds, with its percentile interval over examples and seeds.
+
+    Both come from one `resampled_metric`, so that a resample holds the same examples for both.  Each resample also
+    draws S seeds with replacement (the same for both), so that the interval has the randomness of training in it; from
+    a few seeds that is a rough measure, a little too small, and with one seed there is none.
+    """
+    difference_SxR = a_SxR - b_SxR
+    num_seeds, num_columns = difference_SxR.shape
+    drawn_RxS = np.random.default_rng(seed).integers(num_seeds, size=(num_columns - 1, num_seeds))
+    resampled_R = np.take_along_axis(difference_SxR[:, 1:].T, drawn_RxS, axis=1).mean(1)
+    tail = (1 - confidence) / 2
+    lower, upper = np.quantile(resampled_R, [tail, 1 - tail])
+    per_seed = difference_SxR[:, 0].tolist()
+    return BootstrapDifference(float(np.mean(per_seed)), float(lower), float(upper), confidence, per_seed)
+
+
+def interval_verdict(difference: BootstrapDifference) -> Literal["wins", "ties", "loses"]:
+    """What a does against b where higher is better: "ties" means that the interval holds 0."""
+    return "wins" if difference.lower > 0 else "loses" if difference.upper < 0 else "ties"

@@ -1,0 +1,115 @@
+"""Reads image data sets that TFDS itself writes into a temporary folder, without TensorFlow."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixmin_jax.data.images.sources import read_images
+from mixmin_jax.data.images.tfds_images import read_tfds_images
+from mixmin_jax.errors import InputError
+
+tfds = pytest.importorskip("tensorflow_datasets")
+pytest.importorskip("array_record", reason="array_record has no wheels for this system")
+
+
+def pixels(seed, shape=(4, 4, 3)):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def png(array):
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write(root, name, features, splits, keys=None):
+    folder = root / name / "1.0.0"
+    folder.mkdir(parents=True)
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=name, version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name=name
+    )
+    info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features), supervised_keys=keys)
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=4, file_format="array_record")
+    writer.initialize_splits(list(splits))
+    for split, examples in splits.items():
+        writer.add_examples({split: examples})
+    writer.close_all()
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tfds")
+    image, label = tfds.features.Image, tfds.features.ClassLabel
+
+    def examples(count, start):
+        return [{"picture": png(pixels(start + n)), "kind": n % 2} for n in range(count)]
+
+    plain = {"picture": image(shape=(None, None, 3)), "kind": label(names=["cat", "dog"])}
+    write(root, "both", plain, {"train": examples(6, 0), "test": examples(4, 100), "validation": examples(2, 200)})
+    write(root, "val", plain, {"train": examples(6, 0), "validation": examples(4, 100)})
+    write(root, "train_only", plain, {"train": examples(12, 0)})
+    write(root, "no_train", plain, {"test": examples(4, 0)})
+    sized = examples(6, 0)
+    sized[3]["picture"] = png(pixels(0, (5, 7, 3)))
+    write(root, "sizes", plain, {"train": sized, "test": examples(4, 100)})
+    broken = [{"picture": b"broken", "kind": 0}]
+    write(root, "broken", plain, {"train": examples(3, 0) + broken, "test": examples(4, 100)})
+    blind = [{"picture": png(pixels(0)), "kind": -1}]
+    write(root, "blind", plain, {"train": examples(6, 0), "test": blind})
+    two = [{"image": png(pixels(n)), "label": n % 2, "coarse": 0} for n in range(4)]
+    fine = {"image": image(shape=(None, None, 3)), "label": label(names=["a", "b"]), "coarse": label(names=["c"])}
+    write(root, "keys", fine, {"train": two, "test": two}, keys=("image", "label"))
+    write(root, "two_labels", fine, {"train": two, "test": two})
+    write(root, "text", {"body": tfds.features.Text()}, {"train": [{"body": "x"}], "test": [{"body": "x"}]})
+    return str(root)
+
+
+def test_train_and_test_come_back_in_order(data_dir):
+    images = read_tfds_images("tfds:both", data_dir=data_dir)
+    for part, start, count in ((images.train, 0, 6), (images.test, 100, 4)):
+        assert (part.images_NxHxWxC == np.stack([pixels(start + n) for n in range(count)])).all()
+        assert part.labels_N.tolist() == [n % 2 for n in range(count)]
+        assert (part.name, part.classes) == ("both", ("cat", "dog"))
+    assert (images.train.origin, images.test.origin) == ("tfds:both/1.0.0, train", "tfds:both/1.0.0, test")
+
+
+def test_validation_stands_in_for_test_and_train_is_split_without_either(data_dir):
+    images = read_tfds_images("tfds:val", data_dir=data_dir)
+    assert images.test.origin == "tfds:val/1.0.0, validation" and images.test.num_images == 4
+    images = read_tfds_images("tfds:train_only:1.0.0", data_dir=data_dir)
+    assert (images.train.num_images, images.test.num_images) == (10, 2)
+    assert "20% of each class" in images.test.origin
+
+
+def test_supervised_keys_decide_between_labels(data_dir):
+    assert read_tfds_images("tfds:keys", data_dir=data_dir).train.classes == ("a", "b")
+
+
+def test_the_spec_stands_where_others_do(data_dir, monkeypatch):
+    data_source, builder = tfds.data_source, tfds.builder
+    monkeypatch.setattr(tfds, "data_source", lambda *a, **k: data_source(*a, **{**k, "data_dir": data_dir}))
+    monkeypatch.setattr(tfds, "builder", lambda *a, **k: builder(*a, **{**k, "data_dir": data_dir}))
+    assert read_images("tfds:both").train.num_images == 6
+    assert read_images("tfds:sizes", size=3).train.images_NxHxWxC.shape == (6, 3, 3, 3)
+    assert read_images("tfds:broken", max_skipped=0.25).train.num_skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("tfds:", "expected tfds:NAME"),
+        ("tfds:both@train", "train and test are its own splits"),
+        ("tfds:cifar1O", "knows no data set 'cifar1O'.*close names: .*cifar10"),
+        ("tfds:text", "it has images none, labels none and the features body"),
+        ("tfds:two_labels", "it has images image, labels coarse, label"),
+        ("tfds:no_train", "Unknown split 'train'"),
+        ("tfds:sizes", r"train, example 0 is 4 x 4 pixels, tfds:sizes, train, example 3 is 7 x 5; give a size"),
+        ("tfds:broken", r"train: 1 of 4 images cannot be read.*example 3 \(not an image"),
+        ("tfds:blind", "test, example 0: no label"),
+    ],
+)
+def test_bad_specs_are_explained(data_dir, spec, message):
+    with pytest.raises(InputError, match=message):
+        read_tfds_images(spec, data_dir=data_dir)

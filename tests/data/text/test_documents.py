@@ -1,0 +1,211 @@
+import gzip
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mixmin_jax.data.text.documents import (
+    Corpus,
+    read_corpus,
+    split_documents,
+    take_bytes,
+)
+from mixmin_jax.errors import InputError
+
+
+def corpus(*documents, name="c"):
+    return Corpus(name, tuple(document.encode() for document in documents), "made here")
+
+
+def write_json_lines(path, texts, field="text"):
+    lines = "".join(json.dumps({field: text}, ensure_ascii=False) + "\n" for text in texts)
+    path.write_bytes(gzip.compress(lines.encode()) if path.suffix == ".gz" else lines.encode())
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------- reading
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1), zipped=st.booleans())
+def test_json_lines_give_back_what_was_written(tmp_path_factory, texts, zipped):
+    path = tmp_path_factory.mktemp("t") / ("a.b.jsonl" + ".gz" * zipped)
+    write_json_lines(path, texts)
+    kept = tuple(text.encode() for text in texts if text.strip())
+    if not kept:
+        with pytest.raises(InputError, match="empty"):
+            read_corpus(path)
+        return
+    read = read_corpus(path)
+    assert read.documents == kept
+    assert (read.name, read.num_documents, read.num_skipped) == ("a.b", len(kept), len(texts) - len(kept))
+    assert read.num_bytes == sum(map(len, kept))
+    assert b"\xff" not in b"".join(read.documents)
+
+
+def test_folder_is_read_recursively_in_sorted_order_without_hidden_files(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x.txt").write_text("third")
+    write_json_lines(tmp_path / "a.jsonl", ["first", "second"])
+    (tmp_path / "c.txt").write_bytes(b"\xef\xbb\xbffourth\r\n")
+    (tmp_path / ".hidden.txt").write_text("no")
+    read = read_corpus(tmp_path)
+    assert read.documents == (b"first", b"second", b"third", b"fourth\r\n")
+    assert read.name == tmp_path.name
+
+
+def test_blank_lines_byte_order_mark_and_another_field(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"body": "one"}\r\n\n{"body": "two\\u2028"}')
+    assert read_corpus(path, field="body").documents == (b"one", "two\u2028".encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "a"}\n{"text": "b"', "line 2: not JSON"),
+        (b'{"text": "a"}\n\n["text"]\n', "line 3: not a JSON object but list"),
+        (b'{"txt": "a"}\n', r"line 1: no field 'text'; the fields are \['txt'\]"),
+        (b'{"text": null}\n', "line 1: field 'text' is not a string but NoneType"),
+        (b'{"text": "a"}\n{"text": "\xff"}\n', "line 2: not valid UTF-8"),
+        (b'{"text": "\\ud800"}\n', "line 1: field 'text' is not valid Unicode"),
+        (b"[" * 200_000, "line 1: not JSON"),
+        (b"\n \n", "empty"),
+        (b"", "empty"),
+    ],
+)
+def test_bad_json_lines_name_file_and_line(tmp_path, content, message):
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"bad\.jsonl.*{message}"):
+        read_corpus(path)
+
+
+@settings(deadline=None)  # the machine may be busy
+@example(content=b"\x1c", ending=".txt")  # a space in text, not in bytes
+@given(content=st.binary(max_size=200), ending=st.sampled_from([".jsonl", ".jsonl.gz", ".txt"]))
+def test_any_bytes_give_documents_or_an_error_that_names_the_file(tmp_path_factory, content, ending):
+    path = tmp_path_factory.mktemp("t") / f"fuzz{ending}"
+    path.write_bytes(content)
+    try:
+        read = read_corpus(path)
+    except InputError as error:
+        assert path.name in str(error)
+    else:
+        assert all(document.decode().strip() for document in read.documents)
+
+
+def test_truncated_and_corrupt_gzip_are_named(tmp_path):
+    texts = [f"document {i} {os.urandom(50).hex()}" for i in range(200)]
+    path = write_json_lines(tmp_path / "cut.jsonl.gz", texts)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut\.jsonl\.gz: truncated gzip"):
+        read_corpus(path)
+    path.write_bytes(b"plain text")
+    with pytest.raises(InputError, match=r"cut\.jsonl\.gz: not a valid gzip"):
+        read_corpus(path)
+    path.write_bytes(whole[:100] + bytes(b ^ 0x55 for b in whole[100:200]) + whole[200:])
+    with pytest.raises(InputError, match=r"cut\.jsonl\.gz"):
+        read_corpus(path)
+
+
+def test_text_file_errors(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("eins\nzwölf".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.txt, line 2: not valid UTF-8"):
+        read_corpus(tmp_path / "latin.txt")
+    with pytest.raises(InputError, match=r"nowhere\.txt: no such file"):
+        read_corpus(tmp_path / "nowhere.txt")
+    (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(InputError, match=r"a\.csv: unsupported kind of file"):
+        read_corpus(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".txt"])
+def test_unreadable_file_is_named(tmp_path, monkeypatch, ending):
+    path = tmp_path / f"locked{ending}"
+    path.write_text("x")
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    # tests may run as root, whom no file mode keeps out
+    for owner, name in (("pathlib.Path", "open"), ("pathlib.Path", "read_bytes"), ("gzip", "open")):
+        monkeypatch.setattr(f"{owner}.{name}", refuse)
+    with pytest.raises(InputError, match=rf"locked{ending}: cannot be read \(Permission denied\)"):
+        read_corpus(path)
+
+
+# -------------------------------------------------------------------------------------------------- fingerprint
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(
+    st.lists(st.text(min_size=1, alphabet="ab"), min_size=1), st.lists(st.text(min_size=1, alphabet="ab"), min_size=1)
+)
+def test_fingerprint_tells_documents_and_their_borders_apart(first, second):
+    same = corpus(*first).fingerprint == corpus(*second, name="another").fingerprint
+    assert same == (first == second)
+
+
+def test_fingerprint_is_stable():
+    assert corpus("ab", "ü").fingerprint == "58caf923476331da83612cead6789bfb623d7c1e17bcd24c41ab6e92b25db86f"
+
+
+# --------------------------------------------------------------------------------------------- splits and budgets
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(
+    texts=st.lists(st.sampled_from("abcdefghij"), min_size=2).filter(lambda texts: len(set(texts)) > 1),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 5),
+)
+def test_split_is_a_partition_that_keeps_duplicates_together(texts, fraction, seed):
+    made = corpus(*texts)
+    fit, test = split_documents(made, fraction, seed)
+    assert sorted([*fit, *test]) == list(range(len(texts)))
+    assert list(fit) == sorted(fit) and list(test) == sorted(test)
+    assert len(fit) and len(test)
+    assert {texts[i] for i in fit}.isdisjoint(texts[i] for i in test)
+
+
+def test_split_has_the_size_asked_for_and_depends_on_seed_and_content():
+    made = corpus(*map(str, range(1000)))
+    fit, test = split_documents(made, 0.3, seed=0)
+    assert (len(fit), len(test)) == (300, 700)
+    np.testing.assert_array_equal(fit, split_documents(Corpus("other name", made.documents, "o"), 0.3, seed=0)[0])
+    assert set(fit) != set(split_documents(made, 0.3, seed=1)[0])
+    assert set(fit) != set(split_documents(corpus(*map(str, range(1, 1001))), 0.3, seed=0)[0])
+
+
+def test_split_refuses_what_cannot_be_split():
+    with pytest.raises(InputError, match=r"1 distinct document\(s\) cannot be split"):
+        split_documents(corpus("same", "same"), 0.5, 0)
+    with pytest.raises(InputError, match="fit_fraction"):
+        split_documents(corpus("a", "b"), 1.0, 0)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=30), budgets=st.tuples(st.integers(0), st.integers(0)))
+def test_take_bytes_keeps_to_the_budget_and_nests(lengths, budgets):
+    made = corpus(*("x" * length for length in lengths))
+    indices = np.arange(len(lengths))
+    small, large = (take_bytes(made, indices, budget) for budget in sorted(budgets))
+    assert set(small) <= set(large)
+    assert list(large) == sorted(large)
+    for kept, budget in ((small, min(budgets)), (large, max(budgets))):
+        assert len(kept) == 1 or sum(lengths[i] for i in kept) <= budget
+    if max(budgets) >= sum(lengths):
+        assert list(large) == list(indices)
+
+
+def test_take_bytes_samples_and_keeps_to_the_indices():
+    made = corpus(*("x" * 10 for _ in range(100)))
+    kept = take_bytes(made, np.arange(0, 100, 2), 100)
+    assert len(kept) == 10 and set(kept) <= set(range(0, 100, 2))
+    assert set(kept) != set(range(0, 20, 2))  # not simply the first ones
+    assert set(kept) != set(take_bytes(made, np.arange(0, 100, 2), 100, seed=1))

@@ -1,0 +1,123 @@
+import collections
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixmin_jax.data.text import overlap
+from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.overlap import find_overlap
+from mixmin_jax.errors import InputError
+
+SONG = "the quick brown fox jumps over the lazy dog while seven wizards quietly box up my jade figurines in liquid soap"
+
+
+def corpus(name, *documents):
+    return Corpus(name, tuple(document.encode() for document in documents), "made here")
+
+
+def numbered(prefix, count):
+    return " ".join(f"{prefix}{i}" for i in range(count))
+
+
+def test_a_copy_is_found_whatever_its_case_breaks_and_surroundings():
+    target = corpus("t", numbered("a", 40), SONG)
+    copy = numbered("x", 30) + "\n" + SONG.upper().replace(" ", ",\n") + "! " + numbered("y", 30)
+    found = find_overlap(target, [corpus("s", numbered("z", 50), copy), corpus("clean", numbered("w", 50))])
+    (match,) = found.matches
+    assert (match.target_document, match.source, match.share) == (1, "s", 1.0)
+    assert match.source_documents == found.source_documents("s") == (1,)
+    assert found.source_documents("clean") == ()
+    assert found.num_matched == {"s": 1, "clean": 0}
+    assert SONG.startswith(match.excerpt.rstrip("…")) and match.excerpt
+
+
+def test_share_is_that_of_the_target_documents_ngrams():
+    words = numbered("a", 32).split()  # 20 n-grams of 13 words
+    source = corpus("s", " ".join(words[:22]))  # 10 of them
+    assert find_overlap(corpus("t", " ".join(words)), [source], threshold=0.5).matches[0].share == 0.5
+    assert not find_overlap(corpus("t", " ".join(words)), [source], threshold=0.51).matches
+    assert find_overlap(corpus("t", " ".join(words)), [source], words=22, threshold=0.01).matches[0].share == 1 / 11
+
+
+def test_ngrams_do_not_cross_documents():
+    target = corpus("t", numbered("a", 26))
+    halves = corpus("s", numbered("a", 12), " ".join(numbered("a", 26).split()[12:24]))
+    assert not find_overlap(target, [halves], threshold=0.01).matches
+
+
+def test_short_documents_match_whole_documents_only():
+    target = corpus("t", "Yes, of course.", "...", "no")
+    assert not find_overlap(target, [corpus("s", "she said yes of course and left", "...", "")]).matches
+    (match,) = find_overlap(target, [corpus("s", "something else", "yes of course")]).matches
+    assert (match.target_document, match.source_documents) == (0, (1,))
+    assert match.excerpt == "Yes, of course"
+
+
+def test_several_source_documents_together_name_the_largest_part():
+    words = numbered("a", 52).split()  # 40 n-grams
+    parts = [" ".join(words[:22]), " ".join(words[22:52])]  # 10 and 18 of them
+    (match,) = find_overlap(corpus("t", " ".join(words)), [corpus("s", *parts)], threshold=0.6).matches
+    assert match.share == 28 / 40
+    assert match.source_documents == (1,)
+
+
+def test_worst_come_first_and_a_target_without_words_matches_nothing():
+    half = " ".join([SONG, numbered("b", 8)])
+    found = find_overlap(corpus("t", half, SONG), [corpus("s", SONG), corpus("r", SONG)], threshold=0.1)
+    assert [(match.target_document, match.source) for match in found.matches] == [
+        (1, "r"),
+        (1, "s"),
+        (0, "r"),
+        (0, "s"),
+    ]
+    assert not find_overlap(corpus("t", "?!", "--"), [corpus("s", "?!")]).matches
+
+
+def test_blocks_do_not_change_the_answer(monkeypatch):
+    rng = np.random.default_rng(0)
+    documents = [" ".join(rng.choice(list("abc"), size=rng.integers(0, 30))) for _ in range(60)]
+    target, source = corpus("t", *documents[:20]), corpus("s", *documents[15:])
+    whole = find_overlap(target, [source], words=4, threshold=0.3)
+    monkeypatch.setattr(overlap, "_BLOCK_BYTES", 40)
+    assert find_overlap(target, [source], words=4, threshold=0.3) == whole
+    assert len(whole.matches) > 5
+
+
+documents = st.lists(st.text(alphabet="ab c", max_size=25), min_size=1, max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(target=documents, source=documents, words=st.integers(1, 4), threshold=st.sampled_from([0.1, 0.5, 1.0]))
+def test_agrees_with_counting_by_hand(target, source, words, threshold):
+    def grams(document):
+        found = re.findall(r"\w+", document)
+        width = min(words, len(found))
+        return [tuple(found[i : i + width]) for i in range(len(found) - width + 1)] if found else []
+
+    holders = collections.defaultdict(set)
+    for index, document in enumerate(source):
+        for gram in grams(document):
+            holders[gram].add(index)
+    expected = {}
+    for index, document in enumerate(target):
+        own = grams(document)
+        hits = [holders[gram] for gram in own if holders.get(gram)]
+        if hits and len(hits) / len(own) >= threshold:
+            held = collections.Counter(i for hit in hits for i in hit)
+            least = min(threshold * len(own), max(held.values()))
+            expected[index] = (len(hits) / len(own), tuple(sorted(i for i, n in held.items() if n >= least)))
+    found = find_overlap(corpus("t", *target), [corpus("s", *source)], words, threshold)
+    assert {match.target_document: (match.share, match.source_documents) for match in found.matches} == expected
+
+
+def test_hashes_are_the_same_in_every_process():
+    assert overlap._WordHashes()["Word"] == int.from_bytes(bytes.fromhex("4aa4cf27d7c78e95"), "little")
+
+
+def test_bad_options_are_refused():
+    for words, threshold in ((0, 0.5), (13, 0.0), (13, 1.5)):
+        with pytest.raises(InputError, match="overlap needs"):
+            find_overlap(corpus("t", "a"), [corpus("s", "b")], words, threshold)

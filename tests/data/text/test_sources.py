@@ -1,0 +1,62 @@
+import gzip
+import json
+
+import pytest
+
+from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.sources import read_any, read_sources, refuse_identical
+from mixmin_jax.errors import InputError
+
+
+def corpus(*documents, name="c"):
+    return Corpus(name, tuple(document.encode() for document in documents), "made here")
+
+
+def test_any_path_is_read_with_its_field_and_name(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"body": "one"}))
+    read = read_any(tmp_path / "a.jsonl", name="n", field="body")
+    assert (read.name, read.documents) == ("n", (b"one",))
+
+
+def test_sources_are_the_visible_entries_of_a_folder_sorted_by_name(tmp_path):
+    (tmp_path / "code.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x = 1"}'))
+    (tmp_path / "a_folder.v2").mkdir()
+    (tmp_path / "a_folder.v2" / "one.txt").write_text("one")
+    (tmp_path / "prose.txt").write_text("prose")
+    (tmp_path / ".DS_Store").write_bytes(b"\x00")
+    (tmp_path / "sources.toml").write_text("")
+    sources = read_sources(tmp_path)
+    assert [source.name for source in sources] == ["a_folder.v2", "code", "prose"]
+    assert sources[1].documents == (b"x = 1",)
+    given_singly = read_sources(tmp_path / "prose.txt", tmp_path / "code.jsonl.gz")
+    assert [source.name for source in given_singly] == ["code", "prose"]
+
+
+def test_source_folder_errors(tmp_path):
+    with pytest.raises(InputError, match="gone: no such folder of sources"):
+        read_sources(tmp_path / "gone")
+    with pytest.raises(InputError, match="holds no sources"):
+        read_sources(tmp_path)
+    with pytest.raises(InputError, match="at least two sources, none"):
+        read_sources()
+    (tmp_path / "one.txt").write_text("one")
+    with pytest.raises(InputError, match=r"at least two sources, only .*one\.txt"):
+        read_sources(tmp_path)
+    with pytest.raises(InputError, match=r"at least two sources, only .*one\.txt"):
+        read_sources(tmp_path / "one.txt")
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "two"}))
+    with pytest.raises(InputError, match=r"two sources are named 'one': .*one\.jsonl and .*one\.txt"):
+        read_sources(tmp_path)
+    (tmp_path / "one.jsonl").unlink()
+    (tmp_path / "two").mkdir()
+    with pytest.raises(InputError, match="two: empty folder"):
+        read_sources(tmp_path)
+    (tmp_path / "two" / "copy.txt").write_text("one")
+    with pytest.raises(InputError, match=r"one .* and two .* hold the same documents"):
+        read_sources(tmp_path)
+
+
+def test_a_source_that_is_also_the_target_is_refused():
+    with pytest.raises(InputError, match=r"a .* and t .* hold the same documents"):
+        refuse_identical((corpus("x", name="a"), corpus("y", name="b"), corpus("x", name="t")))
+    refuse_identical((corpus("x", "y"), corpus("y", "x"), corpus("xy")))

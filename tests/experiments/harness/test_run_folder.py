@@ -1,0 +1,242 @@
+import dataclasses
+import errno
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.harness import folder_lock
+from experiments.harness import run_folder as run_folder_module
+from experiments.harness.interruption import Interrupted
+from experiments.harness.options import ManyModelsOptions, RunOptions
+from experiments.harness.run_folder import run_folder
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Stopped
+from mixmin_jax.training.proxies import Diverged
+
+CONFIG = {"seeds": 1, "model": {"width": 8}}
+RESULTS = ("*/metrics.json", "*/*.png", "summary.md")
+
+
+def run(out, config=CONFIG, fail=None, **options):
+    """A run that ends, or fails."""
+    with run_folder(RunOptions(out, **options), config, RESULTS):
+        if fail:
+            raise fail
+
+
+def held(out, name="config.json"):
+    return json.loads((out / name).read_text())
+
+
+def test_a_finished_run_finds_its_own_folder_again(tmp_path):
+    for _ in range(2):
+        run(tmp_path / "out")
+    assert held(tmp_path / "out") == CONFIG and held(tmp_path / "out", "status.json") == {"complete": True}
+
+
+def test_an_unfinished_run_goes_on_only_if_told_to(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--out", "a b", "--overwrite"])
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, fail=ZeroDivisionError())
+    status = held(tmp_path, "status.json")
+    assert not status["complete"] and status["how_to_go_on"].endswith("--out 'a b' --resume")
+    assert status["how_to_go_on"] in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"unfinished: add --resume"):
+        run(tmp_path)
+    run(tmp_path, resume=True)
+    run(tmp_path)
+
+
+def test_resuming_in_an_empty_folder_begins(tmp_path):
+    run(tmp_path / "new", resume=True)
+    assert held(tmp_path / "new", "status.json")["complete"]
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path):
+    run(tmp_path)
+    other = CONFIG | {"model": {"width": 16}}
+    for resume in (False, True):
+        with pytest.raises(InputError, match=r"differs in: model\.width \(8 there, 16 now\)\. .*--overwrite"):
+            run(tmp_path, other, resume=resume)
+    with pytest.raises(InputError, match=r"differs in: model\.width \(8 there, None now\)\."):
+        run(tmp_path, CONFIG | {"model": {}}, resume=True)
+    assert held(tmp_path) == CONFIG and held(tmp_path, "status.json")["complete"]
+    run(tmp_path, other, overwrite=True)
+    assert held(tmp_path) == other
+
+
+def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_path):
+    run(tmp_path)
+    for name in ("news/metrics.json", "news/loss.png", "stages/a.npz", "notes/mine.txt", "summary.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run(tmp_path, overwrite=True)
+    assert (tmp_path / "news" / "metrics.json").exists()  # the same run: nothing to replace
+    run(tmp_path, CONFIG | {"seeds": 2}, overwrite=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"config.json", "status.json", "stages/a.npz", "stages/.lock", "notes/mine.txt"}
+
+
+def test_folders_of_others_and_files_are_refused_untouched(tmp_path):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "x").touch()
+    with pytest.raises(InputError, match="not empty"):
+        run(tmp_path / "foreign")
+    assert list((tmp_path / "foreign").iterdir()) == [tmp_path / "foreign" / "x"]
+    with pytest.raises(InputError, match="is a file"):
+        run(tmp_path / "foreign" / "x")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, '{"model": ' * 100_000, b"\xff"], ids=range(5))
+def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"config\.json cannot be read \(.+\): name another") as refused:
+        run(tmp_path, resume=True)
+    assert len(str(refused.value)) < 400 and len(str(refused.value).splitlines()) == 1
+    run(tmp_path, overwrite=True)
+    assert held(tmp_path) == CONFIG
+
+
+@pytest.mark.parametrize("status", ["[]", "null", "{}", '{"complete": "no"}', "[" * 100_000, ""], ids=range(6))
+def test_a_status_that_does_not_say_complete_is_unfinished(tmp_path, status):
+    run(tmp_path)
+    (tmp_path / "status.json").write_text(status)
+    with pytest.raises(InputError, match="unfinished: add --resume"):
+        run(tmp_path)
+    run(tmp_path, resume=True)
+    assert held(tmp_path, "status.json") == {"complete": True}
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSYS, "lies on a file system without locks (Function not implemented), where"),
+        (errno.ENOTSUP, "lies on a file system without locks (Operation not supported), where"),
+        (errno.EIO, "cannot be written to (Input/output error): name another"),
+    ],
+)
+def test_a_lock_that_cannot_be_had_is_one_error_that_names_the_folder(tmp_path, monkeypatch, number, message):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(folder_lock.fcntl, "flock", flock)
+    with pytest.raises(InputError, match=re.escape(f"--out {tmp_path} {message}")):
+        run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_error(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "below", Path("/proc/runs")):
+        with pytest.raises(InputError, match=rf"--out {out} cannot be written to \(.+\): name another"):
+            run(out)
+
+
+def test_what_a_killed_run_was_writing_is_in_nobodys_way(tmp_path):
+    for name in (".config.json.123.partial", "stages/.lock"):  # killed before it had claimed the folder
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run(tmp_path)
+    for name in ("stages/.a.npz.124.partial", "news/.report.md.124.partial"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run(tmp_path)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_run_whose_other_process_was_stopped_says_how_to_go_on(tmp_path, capsys):
+    with pytest.raises(Stopped):
+        run(tmp_path, fail=Stopped("stopped after step 5 of 9; the state is saved"))
+    assert "the state is saved: incomplete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
+def test_a_run_that_diverged_is_not_told_to_do_the_same_again(tmp_path, capsys, on_nonfinite):
+    def config(on_nonfinite):
+        return CONFIG | ({"on_nonfinite": "skip"} if on_nonfinite == "skip" else {})
+
+    with pytest.raises(Diverged):
+        run(tmp_path, config(on_nonfinite), Diverged("nan at step 7"), on_nonfinite=on_nonfinite)
+    error = capsys.readouterr().err
+    assert "The same command fails at the same step again, with --resume as well. Go on with: another learn" in error
+    assert ("--on-nonfinite skip" in error) == (on_nonfinite == "stop") and len(error.splitlines()) == 1
+    status = held(tmp_path, "status.json")
+    assert not status["complete"] and error.endswith(f"{status['how_to_go_on']}\n")
+    changed = config("skip") | {"learning_rate": 0.1}
+    for advised in ({"overwrite": True}, {"out": tmp_path / "another"}):  # and nothing less
+        with pytest.raises(InputError, match="another run, which differs in"):
+            run(tmp_path, changed, resume=True, on_nonfinite="skip")
+        run(**{"out": tmp_path, "config": changed, "on_nonfinite": "skip"} | advised)
+        run(tmp_path, config(on_nonfinite), overwrite=True)
+
+
+def _hold(out, started, end):
+    with run_folder(RunOptions(out), CONFIG, RESULTS):
+        started.set()
+        end.wait(60)
+
+
+@pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
+def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
+    spawn = multiprocessing.get_context("spawn")
+    started, end = spawn.Event(), spawn.Event()
+    first = spawn.Process(target=_hold, args=(tmp_path, started, end))
+    first.start()
+    try:
+        assert started.wait(60)
+        for config, options in ((CONFIG, {"resume": True}), (CONFIG, {}), (CONFIG | {"seeds": 2}, {})):
+            with pytest.raises(InputError, match=rf"written to by another run \(process {first.pid} on "):
+                run(tmp_path, config, **options)
+        if how_it_ends is None:
+            end.set()
+        else:
+            os.kill(first.pid, how_it_ends)
+        first.join(60)
+        assert held(tmp_path, "status.json")["complete"] == (how_it_ends is None)
+        run(tmp_path, resume=True)  # a dead process holds no lock
+    finally:
+        first.kill()
+        first.join()
+        first.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_at_once_with_how_to_go_on(tmp_path, capsys, number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as stopped:
+        run_until_signal(tmp_path, number)
+    assert stopped.value.number == number and signal.getsignal(number) == before
+    error = capsys.readouterr().err
+    assert f"stopped by {number.name}: incomplete" in error and "--resume" in error
+
+
+def run_until_signal(out, number):
+    with run_folder(RunOptions(out), CONFIG, RESULTS):
+        os.kill(os.getpid(), number)
+        pytest.fail("the signal came later")
+
+
+def test_processes_compare_all_that_must_be_the_same(tmp_path, monkeypatch):
+    """Where devices or tokens differ they would compile different programs, and wait for each other."""
+    compared = []
+    monkeypatch.setattr(run_folder_module, "check_same", lambda described: compared.append(json.dumps(described)))
+    given = [{}, {"mesh_source": 2}, {"mesh_data": 2}, {"checkpoint_every": 7}, {"resume": True}]
+    for options in given:
+        with run_folder(ManyModelsOptions(tmp_path, **options), CONFIG, RESULTS):
+            pass
+    run(tmp_path / "other")
+    assert len({*compared}) == len(given) + 1
+    with run_folder(ManyModelsOptions(tmp_path, coordinator="a:1", num_processes=1, process_id=0), CONFIG, RESULTS):
+        assert compared[-1] == compared[0]
+
+
+def test_options_that_contradict_each_other_are_refused():
+    with pytest.raises(InputError, match="--resume goes on"):
+        RunOptions(resume=True, overwrite=True)
+    with pytest.raises(InputError, match="--checkpoint-every"):
+        dataclasses.replace(RunOptions(), checkpoint_every=0)

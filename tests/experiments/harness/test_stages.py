@@ -1,0 +1,190 @@
+import errno
+import io
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.harness import stages
+from experiments.harness.interruption import Interrupted, Interruption
+from experiments.harness.progress import RunProgress
+from experiments.harness.stages import fingerprint
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.checkpoint import Checkpoints
+
+MADE_BY = {"git_commit": "abc"}
+
+
+def Stages(folder, made_by=MADE_BY, told=None, **options):
+    return stages.Stages(folder, RunProgress(1.0, Console(file=told or io.StringIO())), made_by, **options)
+
+
+def counted(product):
+    calls = []
+    return calls, lambda stage: calls.append(1) or dict(product)
+
+
+PRODUCT = {"w": np.arange(3.0), "names": ["a", "b"], "nested": {"x": 1}}
+
+
+def test_a_product_is_computed_once_and_read_back_whole(tmp_path):
+    calls, compute = counted(PRODUCT)
+    first, second = Stages(tmp_path), Stages(tmp_path, {"git_commit": "later"})
+    first.run("train", {"seed": 0}, compute)
+    found = second.run("train", {"seed": 0}, compute)
+    assert len(calls) == 1
+    np.testing.assert_array_equal(found["w"], PRODUCT["w"])
+    assert found["names"] == ["a", "b"] and found["nested"] == {"x": 1} and set(found) == set(PRODUCT)
+    assert second.records == first.records  # seconds and commit are those of the computation
+    assert second.records["train"].made_by == MADE_BY
+
+
+def test_other_inputs_compute_anew(tmp_path):
+    calls, compute = counted(PRODUCT)
+    for seed in (0, 1, 1):
+        Stages(tmp_path).run("train", {"seed": seed}, compute)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:50], lambda b: b[:-30], lambda b: b"", lambda b: b"\0" * len(b)])
+def test_a_damaged_product_is_computed_again_and_told_of(tmp_path, damage):
+    folder = tmp_path / "[stages]"
+    calls, compute = counted(PRODUCT)
+    Stages(folder).run("train", {}, compute)
+    path = folder / "train.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    told = io.StringIO()
+    Stages(folder, told=told).run("train", {}, compute)
+    assert len(calls) == 2
+    warning, *_ = told.getvalue().splitlines()
+    assert re.fullmatch(rf"train: {re.escape(str(path))} cannot be read \(.+\); it is made again", warning)
+
+
+def test_nothing_is_said_of_other_settings(tmp_path):
+    calls, compute = counted(PRODUCT)
+    told = io.StringIO()
+    for seed in (0, 1):
+        Stages(tmp_path, told=told).run("train", {"seed": seed}, compute)
+    assert len(calls) == 2 and "cannot be read" not in told.getvalue()
+
+
+@pytest.mark.parametrize("where", ["open", "load"])
+def test_a_product_that_the_file_system_does_not_give_is_not_overwritten(tmp_path, monkeypatch, where):
+    calls, compute = counted(PRODUCT)
+    Stages(tmp_path).run("train", {}, compute)
+    path = tmp_path / "train.npz"
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"open": (Path, "open", fail), "load": (stages.np, "load", fail)}[where])
+        with pytest.raises(InputError, match=r"train\.npz cannot be read \(Input/output error\), and may be whole:"):
+            Stages(tmp_path).run("train", {}, compute)
+    assert len(calls) == 1 and path.read_bytes() == before
+
+
+def test_a_failing_stage_leaves_nothing(tmp_path):
+    def fail(stage):
+        raise RuntimeError("mid-way")
+
+    with pytest.raises(RuntimeError):
+        Stages(tmp_path).run("train", {}, fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def trained(stage):
+    """A training of three blocks."""
+    with stage.checkpoints() as checkpoints:
+        began, seen = checkpoints.restore(np.zeros(6)) or (0, np.zeros(6))
+        for done in range(began + 2, 7, 2):
+            seen[done - 2 : done] = done
+            stage.advance(done, 6)
+            if checkpoints.due(done, 6):
+                checkpoints.save(done, 6, seen)
+    return {"seen": seen, "began": began}
+
+
+def interrupted(folder, name="train"):
+    interruption = Interruption()
+    with interruption, pytest.raises(Interrupted):  # deferred until a block has ended
+
+        def training(stage):
+            return trained(stage._replace(advance=lambda *_: os.kill(os.getpid(), signal.SIGTERM)))
+
+        Stages(folder, interruption=interruption).run(name, {}, training)
+
+
+def test_a_signal_saves_a_training_and_its_checkpoints_go_when_the_product_is_there(tmp_path):
+    interrupted(tmp_path)
+    left = tmp_path / "train.checkpoints"
+    shutil.copytree(left, tmp_path / "copy")
+    product = Stages(tmp_path).run("train", {}, trained)
+    assert product["seen"].tolist() == [2, 2, 4, 4, 6, 6] and product["began"] == 2 and not left.exists()
+    (tmp_path / "copy").rename(left)  # as if killed after the product was written
+    Stages(tmp_path).run("train", {}, trained)
+    assert not left.exists()
+
+
+def test_a_stage_counts_the_seconds_of_earlier_attempts(tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoints, "earlier_seconds", 1000.0)
+    resumed = Stages(tmp_path)
+    resumed.run("train", {}, trained)
+    resumed.run("solve", {}, lambda stage: {})
+    assert resumed.records["train"].seconds > 1000 > resumed.records["solve"].seconds
+
+
+def test_a_product_that_cannot_be_written_names_its_file(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stages.np, "savez", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*train\.npz'"):
+        Stages(tmp_path).run("train", {}, lambda stage: {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fingerprints_do_not_depend_on_the_order_of_keys():
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1}) != fingerprint({"a": 1, "b": [3]})
+
+
+def test_inputs_that_json_cannot_hold_are_refused(tmp_path):
+    with pytest.raises(TypeError):
+        fingerprint({"weights": np.zeros(5000)})
+
+
+def test_stages_that_were_made_elsewhere_are_on_record_and_told_of_once(tmp_path):
+    def made_by(device, jax, **versions):
+        return {"git_commit": "abc", "device": device, "versions": {"python": "3", "jax": jax, **versions}}
+
+    there = made_by("1 x cpu", "1.0")
+    here = made_by("8 x [gpu]", "2.0", optax="1")  # which an earlier version did not record
+    first = Stages(tmp_path, there)
+    first.run("train", {}, lambda stage: {})
+    first.run("score", {}, lambda stage: {})
+    assert stages.made_elsewhere(first.records, there) == {}
+    told = io.StringIO()
+    second = Stages(tmp_path, here, told)
+    second.run("train", {}, lambda stage: {})
+    expected = {"stage_devices": ["1 x cpu"], "stage_versions": {"jax": ["1.0"]}}
+    assert stages.made_elsewhere(second.records, here) == expected
+    assert "warning" not in told.getvalue()  # all of them were made in one place
+    for name in ("solve", "score", "report"):
+        second.run(name, {}, lambda stage: {})
+    (warning,) = (line for line in told.getvalue().splitlines() if line.startswith("warning: "))
+    assert "were made on 1 x cpu (now 8 x [gpu]), with jax 1.0 (now 2.0): the numbers" in warning
+    expected = {"stage_devices": ["1 x cpu", "8 x [gpu]"], "stage_versions": {"jax": ["1.0", "2.0"]}}
+    assert stages.made_elsewhere(second.records, here) == expected
+
+
+def test_a_target_rests_on_its_own_stages_and_the_shared_ones(tmp_path):
+    run = Stages(tmp_path)
+    for name, target in (("train", None), ("score-news", "news"), ("score-science-news", "science-news")):
+        run.run(name, {}, lambda stage: {}, target=target)
+    assert list(run.records_of("science-news")) == ["train", "score-science-news"]

@@ -1,0 +1,374 @@
+"""MixMin and MixTraining in one run, end to end and tiny: three sources, two tasks with heads of their own."""
+
+import dataclasses
+import json
+import random
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.harness import certified_weights, language_model_stages
+from experiments.harness.command_line import parse
+from experiments.mixed_mixtraining import stages as mixed_mixtraining_stages
+from experiments.mixed_mixtraining.__main__ import main
+from experiments.mixed_mixtraining.config import PRESETS, MixedMixTraining
+from experiments.mixed_mixtraining.data import read_text
+from experiments.mixed_mixtraining.plan import ARMS, CONVENTIONAL, JOINT_ARMS, MIXTURES, describe_plan, make_plan
+from experiments.mixed_mixtraining.report import MixedMixTrainingReport, conclusion
+from experiments.mixed_mixtraining.report import main as report
+from experiments.mixtraining.text import __main__ as text_mixtraining
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.encoder import EncoderConfig
+from mixmin_jax.models.transformer import TransformerConfig
+from mixmin_jax.training.language_model import LanguageModelRun
+from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.schedule import phase_steps
+from tests.experiments.verify.verified import assert_verified
+
+LENGTH = 12
+VOCABULARIES = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
+
+
+def documents(words, count, seed):
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(words, k=30)) for _ in range(count)]
+
+
+def write_lines(path, texts):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for name in ("sources", "small_or_large"):
+        (folder / name).mkdir()
+    for seed, (name, words) in enumerate(VOCABULARIES.items()):
+        write_lines(folder / "sources" / f"{name}.jsonl", documents(words, 60, seed))
+    write_lines(folder / "sources" / "web.jsonl", documents(VOCABULARIES["digits"], 60, 9))
+    (folder / "sources" / "sources.toml").write_text('[digits]\nlicence = "CC0-1.0"\n[web]\nallowed = false\n')
+    for seed, (name, words) in enumerate({"small": list("0123"), "large": list("6789")}.items()):
+        write_lines(folder / "small_or_large" / f"{name}.jsonl", documents(words, 30, 10 + seed))
+    for seed, (name, words) in enumerate({"even": list("02468"), "odd": list("13579"), "both": list("01")}.items()):
+        write_lines(folder / f"{name}.jsonl", documents(words, 30, 20 + seed))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def smallest():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(text_mixtraining.SIZES, "nano", (EncoderConfig(8, 1, 1), EncoderConfig(8, 1, 1)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(folder, tmp_path_factory):
+    return MixedMixTraining(
+        sources=(str(folder / "sources"),),
+        task=(
+            (str(folder / "small_or_large"),),
+            tuple(str(folder / f"{name}.jsonl") for name in ("even", "odd", "both")),
+        ),
+        out=tmp_path_factory.mktemp("run") / "out",
+        labels=20,
+        test_windows=40,
+        proxy=LanguageModelRun(
+            TransformerConfig(8, 1, 1), tokens=60 * 4 * LENGTH, sequence_length=LENGTH, batch_size=4
+        ),
+        ssl_steps=20,
+        sl_steps=60,
+        batch_size=16,
+        ssl_batch_size=8,
+        learning_rate=1e-2,
+        sl_learning_rate=1e-2,
+    )
+
+
+@pytest.fixture(scope="module")
+def plan(config):
+    return make_plan(config)
+
+
+@pytest.fixture(scope="module")
+def finished(config):
+    main(config)
+    return config.out
+
+
+def load(out):
+    return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_verified_with_stages_and_data(finished):
+    held = assert_verified(finished, with_data=True)
+    assert "the weights are those of their stages" in held and "weights.json holds the weights of the metrics" in held
+    roles = [line.split(" (")[0] for line in held if line.startswith("data: ")]
+    assert len(roles) == 3 + 5 and "data: class of task 1 even" in roles
+
+
+@pytest.mark.slow
+def test_results_hold_what_readers_rely_on(finished):
+    metrics = load(finished)
+    assert {path.name for path in finished.iterdir() if path.is_file()} == {
+        "config.json", "status.json", "metrics.json", "weights.json", "report.md",
+        "accuracy.png", "weights.png", "gap.png",
+    }  # fmt: skip
+    weights = json.loads((finished / "weights.json").read_text())
+    assert weights.pop("sources") == metrics["source_notes"] and list(weights) == list(MIXTURES)
+    assert all(weights[arm] == metrics["arms"][arm]["weights"] for arm in MIXTURES)
+    assert list(metrics["arms"]) == list(ARMS) and metrics["complete"] and metrics["seeds"] == [0, 1]
+    for arm in ARMS:
+        found = metrics["arms"][arm]
+        assert len(found["accuracy_per_task"]) == 2
+        both = [task["per_seed"] for task in found["accuracy_per_task"]]
+        assert found["accuracy"]["per_seed"] == pytest.approx(np.mean(both, axis=0))
+    mixmin, natural = (metrics["arms"][arm]["accuracy"]["per_seed"] for arm in ("mixmin", "natural"))
+    assert metrics["comparisons"]["natural"]["per_seed"] == pytest.approx(np.subtract(mixmin, natural))
+    assert [task["classes"] for task in metrics["tasks"]] == [["large", "small"], ["both", "even", "odd"]]
+    text = (finished / "report.md").read_text()
+    assert text.count("\n## ") == 9 and "Is choosing the mixture worth it?" in text
+    assert "| `digits` | CC0-1.0 |  | yes |" in text and "| `web` |  |  | **no**: left out |" in text
+    assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and metrics["sources"] == sorted(VOCABULARIES)
+
+
+@pytest.mark.slow
+def test_both_heads_learn(finished):
+    first, second = load(finished)["arms"]["sl"]["accuracy_per_task"]
+    assert first["mean"] > 0.9 and second["mean"] > 0.6  # of two and of three classes
+
+
+@pytest.mark.slow
+def test_the_mixture_is_that_of_the_tasks(finished):
+    metrics = load(finished)
+    arms = metrics["arms"]
+    assert arms["mixmin"]["weights"]["digits"] > 0.95
+    assert arms["mixmin"]["proxy_loss"]["mean"] < min(arms[arm]["proxy_loss"]["mean"] for arm in ("natural", "uniform"))
+    assert metrics["mixmin"]["converged"] and metrics["mixmin"]["gap"] <= metrics["mixmin"]["tolerance"]
+    assert arms["target_text"]["epochs"] == {name: 0 for name in VOCABULARIES}
+    drawn = sum(arms["uniform"]["epochs"][name] * metrics["data"][name]["windows"] for name in VOCABULARIES)
+    assert drawn == pytest.approx(20 * 8)  # steps with self-supervision, windows in each
+
+
+@pytest.mark.slow
+def test_arms_with_self_supervision_cost_the_same(finished):
+    metrics = load(finished)
+    flops = metrics["flops"]["arms"]
+    assert len({flops[arm] for arm in JOINT_ARMS}) == 1 and flops["sl"] < flops["mixmin"]
+    assert [flops[arm] for arm in ("sl_matched", CONVENTIONAL)] == pytest.approx([flops["mixmin"]] * 2, rel=0.02)
+    assert metrics["arms"]["mixmin"]["steps"] == {"ssl": 10, "joint": 10, "sl": 50}
+    assert metrics["arms"]["sl"]["steps"] == {"ssl": 0, "joint": 0, "sl": 60}
+
+
+def test_batches_hold_what_their_arm_is_named_after(plan):
+    examples = plan.labelled(0)
+    weights = np.array([0.0, 1.0, 0.0])  # lower
+    fetch = jax.jit(plan.fetch)
+
+    def batches(arm):
+        data = jax.device_put(plan.data(arm, weights, examples, 0))
+        return [fetch(step, jax.random.key(9), *data) for step in range(20)]
+
+    mixed, own = batches("mixmin"), batches("target_text")
+    lower, target, conventional = (
+        b"".join(np.asarray(batch.ssl).tobytes() for batch in found) for found in (mixed, own, batches(CONVENTIONAL))
+    )
+    assert set(lower) <= set(b"abcdefgi \xff") and set(target) <= set(b"0123456789 \xff")
+    assert set(conventional) <= set(b"abcdefgi \xff")
+    assert mixed[0].ssl.shape == (8, LENGTH)
+    for task, found in zip(mixed[3].sl, examples, strict=True):
+        rows = {(row.tobytes(), int(label)) for row, label in zip(found.inputs, found.labels_N, strict=True)}
+        assert {(np.asarray(row).tobytes(), int(label)) for row, label in zip(*task, strict=True)} <= rows
+        assert len(task.labels) == 16
+    other = jax.device_put(plan.data("mixmin", weights, examples, 1))
+    assert (fetch(0, jax.random.key(9), *other).ssl != mixed[0].ssl).any()
+
+
+def test_the_conventional_arm_has_the_mixture_and_the_flops_of_mixmin_without_a_joint_step(plan):
+    steps, step_flops = phase_steps(plan.steps(CONVENTIONAL)), plan.step_flops
+    assert steps["joint"] == 0 and abs(plan.flops(CONVENTIONAL) - plan.flops("mixmin")) <= max(step_flops.values()) / 2
+    assert steps["ssl"] / steps["sl"] == pytest.approx(20 / 60, rel=0.05)
+    assert (np.diff(plan.steps(CONVENTIONAL).phase) >= 0).all()  # SSL first
+    data = plan.data(CONVENTIONAL, np.array([0.25, 0.75, 0.0]), plan.labelled(0), 0)
+    drawn_K = np.asarray(data[1].counts_K)
+    assert drawn_K.sum() == 8 * steps["ssl"] and drawn_K[1] == pytest.approx(3 * drawn_K[0], abs=2)
+    assert drawn_K[2:].tolist() == [0, 0]
+
+
+def test_ssl_steps_that_see_mask_tokens_cost_more_and_are_another_run(plan, config):
+    other = dataclasses.replace(plan, config=dataclasses.replace(config, ssl_sees="all_tokens"))
+    assert other.step_flops["ssl"] > 1.1 * plan.step_flops["ssl"]
+    assert [other.step_flops[phase] for phase in ("joint", "sl")] == [plan.step_flops[p] for p in ("joint", "sl")]
+    assert other.identity == plan.identity | {"ssl_sees": "all_tokens"} and "ssl_sees" not in plan.identity
+
+
+def test_weights_are_part_of_what_each_arm_with_a_mixture_is_made_from(plan, monkeypatch):
+    inputs = {}
+
+    class Stages:
+        def run(self, name, given, compute, cost):
+            inputs[name] = given
+
+    weights = {arm: np.full(3, number / 3) for number, arm in enumerate(MIXTURES)}
+    for arm in ARMS:
+        mixed_mixtraining_stages._run(plan, arm, 0, weights, (), Stages())
+    read = {arm: inputs[f"{arm}-seed0"]["weights"] for arm in ARMS}
+    assert read == dict.fromkeys(ARMS) | {arm: weights[arm].tolist() for arm in MIXTURES} | {
+        CONVENTIONAL: weights["mixmin"].tolist()
+    }
+
+
+def test_a_source_that_is_not_allowed_is_left_out_and_named(plan, config, tmp_path):
+    assert plan.names == tuple(VOCABULARIES) and len(plan.sources) == 3
+    assert [name for name, note in plan.notes.items() if not note.allowed] == ["web"]
+    assert "  web                  left out: allowed = false" in describe_plan(plan)
+    notes = tmp_path / "notes.toml"
+
+    def identity_with(text):
+        notes.write_text(text)
+        other = dataclasses.replace(config, sources_info=notes)
+        sources, tasks, _ = read_text(other)
+        return dataclasses.replace(plan, config=other, sources=sources, tasks=tasks).identity
+
+    assert identity_with("[web]\nallowed = false") == plan.identity
+    assert list(identity_with("")["data"]) == [*VOCABULARIES, "web"]
+
+
+def test_tested_documents_are_read_nowhere(plan):
+    for task in plan.tasks:
+        tested = {row.tobytes() for row in task.test.inputs}
+        read = b"\n".join(document for corpus in task.train for document in corpus.documents)
+        held = [
+            d
+            for corpus, kept in zip(task.corpora, task.train, strict=True)
+            for d in set(corpus.documents) - set(kept.documents)
+        ]
+        assert len(held) >= 25 and not any(document in read for document in held)
+        assert all(any(window in document for document in held) for window in tested)
+
+
+def forbid(*_, **__):
+    raise AssertionError("computed again")
+
+
+@pytest.mark.slow
+def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch, tmp_path):
+    before = load(finished)
+    for module, name in (
+        (language_model_stages, "train_on_mixtures"),
+        (language_model_stages, "score_documents"),
+        (certified_weights, "solve"),
+        (mixed_mixtraining_stages, "train"),
+        (mixed_mixtraining_stages, "linear_on_ngrams"),
+        (mixed_mixtraining_stages, "find_overlap"),
+    ):
+        monkeypatch.setattr(module, name, forbid)
+    main(config)
+    assert {key: value for key, value in load(finished).items() if key != "made_by"} == {
+        key: value for key, value in before.items() if key != "made_by"
+    }
+    with pytest.raises(InputError, match=r"labels \(20 there, 10 now\)"):
+        main(dataclasses.replace(config, labels=10))
+    (tmp_path / "metrics.json").write_bytes((finished / "metrics.json").read_bytes())
+    report(MixedMixTrainingReport(tmp_path))
+    assert (tmp_path / "weights.png").read_bytes() == (finished / "weights.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_says_where_and_keeps_its_parameters(config, tmp_path, capsys):
+    with pytest.raises(Diverged, match=r"sl, seed 0: .*step \d+, in the phase 'sl'"):
+        main(dataclasses.replace(config, out=tmp_path / "out", sl_learning_rate=1e30))
+    with np.load(tmp_path / "out" / "failed-sl-seed0.npz") as file:
+        assert all(np.isfinite(file[name]).all() for name in file.files)
+    assert json.loads((tmp_path / "out" / "status.json").read_text())["complete"] is False
+
+
+def compared(mean, error, word):
+    return {"mean": mean, "standard_error": error, "n": 2, "per_seed": [mean, mean], "basis": "seeds", "verdict": word}
+
+
+def made_up(comparisons, **changes):
+    """What the conclusion reads of metrics.json."""
+    level = {"mean": 0.8, "std": 0.01, "per_seed": [0.79, 0.81]}
+    found = {
+        "complete": True,
+        "demonstration": False,
+        "seeds": [0, 1],
+        "tasks": [{"classes": ["odd", "even"]}],
+        "arms": {"mixmin": {"accuracy": level, "accuracy_per_task": [level]}},
+        "comparisons": comparisons,
+        "references": [],
+        "mixmin": {"converged": True},
+        "flops": {"proxies": 1.0, "arms": {"mixmin": 2.0}},
+    }
+    return found | changes
+
+
+def test_what_speaks_against_the_mixture_comes_first():
+    others = [arm for arm in ARMS if arm != "mixmin"]
+    won = {arm: compared(0.05, 0.01, "wins") for arm in others}
+    sentences = conclusion(made_up(won))
+    assert sentences.count("? Yes: it is more accurate than") == 4 and "**" not in sentences
+    assert "Are joint steps worth it? Yes: it is more accurate than `mixmin_ssl_then_sl`" in sentences
+    assert "Choosing cost 50.0% of the FLOPs of one training" in sentences
+
+    lost = conclusion(made_up({arm: compared(-0.05, 0.01, "loses") for arm in others}))
+    assert lost.startswith("**`mixmin` is less accurate than `sl` (-5.00 ± 1.00 points)")
+    assert lost.count("? No: it is less accurate than") == 4
+
+    tied = conclusion(made_up(won | {"natural": compared(0.05, 0.04, "ties")}))
+    assert "Is choosing the mixture worth it? Not shown: it is more accurate than `uniform`" in tied
+
+    earlier = conclusion(made_up({arm: found for arm, found in won.items() if arm != CONVENTIONAL}))
+    assert earlier.count("? Yes") == 3 and "joint" not in earlier
+
+    one = conclusion(made_up({arm: compared(0.05, None, None) for arm in others}, seeds=[0]))
+    assert "One seed: nothing is known to differ" in one and "?" not in one
+
+    reference = {"task": 0, "name": "n-grams", "accuracy": {"mean": 0.81, "std": None, "per_seed": [0.81]}}
+    worse = conclusion(made_up(won, references=[reference], mixmin={"converged": False}, complete=False))
+    assert worse.startswith("**This run did not end") and "not solved to tolerance.**" in worse
+    assert "**`mixmin` is no better than n-grams on `odd` or `even` (81.0% against 80.0%).**" in worse
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
+    main(dataclasses.replace(config, out=tmp_path / "out", dry_run=True))
+    plan = capsys.readouterr().out
+    assert "large or small; 20 labelled windows of each class, 80 windows to test on" in plan
+    assert all(f"  {arm} " in plan for arm in ARMS) and set(MIXTURES) < set(ARMS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_run_is_refused_before_compute(config, folder, tmp_path):
+    lone = str(folder / "even.jsonl")
+    digits = str(folder / "sources" / "digits.jsonl")
+    for change, message in (
+        ({"task": ()}, "--sources is given without --task: the labels come from it"),
+        ({"sources": ()}, "--task is given without --sources"),
+        ({"task": ((lone,),)}, f"--task {lone} is no task"),
+        ({"task": ((lone, digits),)}, "hold the same documents"),
+        ({"batch_size": 41}, "--batch-size 41 is more than the 40 labelled windows"),
+        ({"labels": 5}, "--batch-size 16 is more than the 10"),
+        (
+            {"proxy": dataclasses.replace(config.proxy, tokens=10**6, sequence_length=400)},
+            r"0 window\(s\) of 400 bytes",
+        ),
+        ({"mix_ratio": 0.0}, "no joint step.*mixmin_ssl_then_sl is the arm without any"),
+        ({"ssl_steps": 1, "sl_steps": 1, "mix_ratio": 1.0}, "matched compute, mixmin_ssl_then_sl: .*--sl-steps"),
+        ({"sl_steps": 0}, "--sl-steps must be at least 1"),
+        ({"test_fraction": 0.0}, "--test-fraction"),
+    ):
+        with pytest.raises(InputError, match=message):
+            main(dataclasses.replace(config, out=tmp_path / "out", **change))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_complete_configurations(name):
+    assert parse(MixedMixTraining, PRESETS, ["--preset", name]) == PRESETS[name]
+
+
+def test_the_option_task_is_given_once_per_task():
+    parsed = parse(MixedMixTraining, PRESETS, ["--sources", "s", "--task", "a", "b", "--task", "c"])
+    assert parsed.task == (("a", "b"), ("c",))

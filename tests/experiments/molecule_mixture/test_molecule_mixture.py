@@ -1,0 +1,349 @@
+"""The molecule experiment end to end, tiny: part of the bundled table, two targets, two seeds."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+
+from experiments.harness import command_line, result_files, stages
+from experiments.molecule_mixture import report_files as molecule_mixture_report
+from experiments.molecule_mixture.__main__ import main
+from experiments.molecule_mixture.config import MoleculeMixture
+from experiments.molecule_mixture.data import choose_sources, choose_targets, read_molecules
+from experiments.molecule_mixture.plan import ARMS, describe_plan, make_plan
+from experiments.molecule_mixture.report import conclusion, molecule_report, molecule_summary
+from experiments.molecule_mixture.stages import TargetRows
+from mixmin_jax.data.molecules.bundled import bundled_assays
+from mixmin_jax.errors import InputError
+from mixmin_jax.training.boosted_trees import TreeRun
+from mixmin_jax.training.mlp_learner import MlpRun
+from tests.experiments.verify.verified import assert_verified, failures
+
+NUM_MOLECULES = 500
+
+
+def write_table(path, smiles, columns):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["smiles", "name", *columns])
+        for n, text in enumerate(smiles):
+            cells = ["" if np.isnan(values[n]) else f"{values[n]:g}" for values in columns.values()]
+            writer.writerow([text, f"molecule {n}", *cells])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Related assays of the first molecules, one with too few positives, and two with labels by chance."""
+    bundled, rng = bundled_assays(), np.random.default_rng(0)
+    values_NxA = bundled.values_NxA[:NUM_MOLECULES]
+    enough_A = ((values_NxA == 1).sum(0) > 60) & ((values_NxA == 0).sum(0) > 60)
+    chosen = np.flatnonzero(enough_A)[:5]
+    columns = {bundled.assays[a]: values_NxA[:, a] for a in chosen}
+    columns |= {f"chance/{c}": (rng.random(NUM_MOLECULES) < 0.4).astype(float) for c in range(2)}
+    columns["rare"] = (np.arange(NUM_MOLECULES) < 4).astype(float)
+    path = tmp_path_factory.mktemp("molecules") / "table.csv"
+    write_table(path, [*bundled.smiles[: NUM_MOLECULES - 1], "no molecule"], columns)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(table, tmp_path_factory):
+    return MoleculeMixture(
+        assays=table,
+        num_targets=2,
+        seeds=2,
+        numbers_of_sources=(2, 3, 300),
+        random_mixtures=3,
+        min_positives=10,
+        min_test_positives=5,
+        bits=128,
+        mlp=MlpRun(hidden=(8,), epochs=4, batch_size=64),
+        trees=TreeRun(rounds=3, depth=2),
+        out=tmp_path_factory.mktemp("run") / "out",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config):
+    main(config)
+    return config.out
+
+
+def load(out, target, name="metrics.json"):
+    return json.loads((out / result_files.file_name(target) / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def plan(config):
+    return make_plan(read_molecules(config))
+
+
+def test_every_target_gets_its_files(finished, plan):
+    assert len(plan.targets) == 2
+    for target in plan.targets:
+        folder = finished / target.file_name
+        assert {path.name for path in folder.iterdir()} == {
+            "weights.json", "metrics.json", "report.md", "weights.png", "scores.png", "gap.png", "fidelity.png",
+            "growth.png",
+        }  # fmt: skip
+    assert {path.name for path in finished.iterdir() if path.is_file()} == {
+        "config.json", "status.json", "summary.md", "gains.md", "gains.png", "growth.png",
+    }  # fmt: skip
+    assert json.loads((finished / "status.json").read_text()) == {"complete": True}
+
+
+def test_metrics_hold_what_readers_rely_on(finished, plan):
+    for target in plan.targets:
+        metrics = load(finished, target.name)
+        assert list(metrics["arms"]) == list(ARMS) and metrics["complete"] and metrics["seeds"] == [0, 1]
+        for name, arm in metrics["arms"].items():
+            assert 0 < arm["average_precision"]["mean"] <= 1 and len(arm["roc_auc"]["per_seed"]) == 2
+            assert sum(arm["weights"].values()) == pytest.approx(1)
+            assert (target.name in arm["weights"]) == (name in ("own", "natural_own")) or name == "mixmin_own"
+        assert all(
+            solved["converged"] and solved["gap"] <= solved["tolerance"] for solved in metrics["solved"].values()
+        )
+        assert {point["sources"] for point in metrics["growth"]} == {2, 3, len(target.sources)}
+        assert metrics["data"]["target"]["test_positives"] >= 5
+        assert metrics["data"]["unparsable"][0][:2] == [NUM_MOLECULES + 1, "no molecule"]
+        assert set(metrics["data"]["unusable_assays"]) == {"rare"} and metrics["data"]["ignored_columns"] == {
+            "name": "text"
+        }
+        assert set(metrics["overlap"]["of_target"]) == set(metrics["overlap"]["of_source"]) == set(target.sources)
+        assert {found["n"] for found in metrics["fidelity"].values()} == {2 * (len(ARMS) + 3)}
+        assert metrics["random_mixtures"] == 3
+        assert metrics["models"]["random_mixtures"] == 2 * 3
+
+
+def test_a_finished_run_is_verified_and_what_was_tampered_with_is_named(finished, plan, tmp_path):
+    held = assert_verified(finished, with_data=True)
+    assert any(line.startswith("data: assays table.csv") for line in held)
+    out = shutil.copytree(finished, tmp_path / "out")
+    path = out / plan.targets[1].file_name / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["comparisons"][0]["verdict"] = {"wins": "ties", "ties": "wins", "loses": "ties"}[
+        metrics["comparisons"][0]["verdict"]
+    ]
+    metrics["solved"]["mixmin_own"]["gap"] = 1.0
+    path.write_text(json.dumps(metrics))
+    shutil.rmtree(out / plan.targets[0].file_name)
+    found = failures(out)
+    what = " ".join(f"{what}: {why}" for what, why in found.items())
+    assert "average_precision, verdict is" in what and "mixmin_own: the gap 1 is above the goal" in what
+    assert found["targets (1) are those of one run"] == f"there is none of {plan.targets[0].name}"
+
+
+def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):
+    """Average precision and predicted loss, from the raw products, by other code."""
+    target = plan.targets[0]
+    metrics = load(finished, target.name)
+    with np.load(finished / "stages" / "arms-seed1.npz") as file:
+        test_NxM = file["array/scores_NxM"][plan.split.is_test_N]
+    per_target = test_NxM.shape[1] // 2
+    labels_N = plan.split.molecules.values_NxA[plan.split.is_test_N, target.column]
+    measured_N = np.isfinite(labels_N)
+    for arm in ("own", "natural"):
+        scores_N = test_NxM[:, ARMS.index(arm)]
+        expected = average_precision_score(labels_N[measured_N], scores_N[measured_N])
+        assert metrics["arms"][arm]["average_precision"]["per_seed"][1] == pytest.approx(expected)
+    assert per_target == plan.num_arms
+
+    with np.load(finished / "stages" / "proxies-seed0.npz") as file:
+        test_FxNxM, heldout_NxM, slopes, intercepts = (
+            file[f"array/{name}"] for name in ("test_FxNxM", "heldout_NxM", "slope_F1xM", "intercept_F1xM")
+        )
+    assert np.isnan(heldout_NxM[plan.split.is_test_N]).all() and not np.isnan(heldout_NxM[plan.train_N]).any()
+    own = np.searchsorted(plan.proxy_columns, target.column)
+    logit_FxN = slopes[-1, own] * test_FxNxM[:, measured_N, own].astype(float) + intercepts[-1, own]
+    p_N = (1 / (1 + np.exp(-logit_FxN))).mean(0)
+    y_N = labels_N[measured_N]
+    by_class = [-np.log(np.where(y_N == 1, p_N, 1 - p_N))[y_N == label].mean() for label in (0, 1)]
+    assert metrics["arms"]["own"]["predicted_loss"]["per_seed"][0] == pytest.approx(np.mean(by_class), rel=1e-5)
+
+
+def test_a_fold_is_calibrated_on_the_labels_of_the_other(finished, plan):
+    target = plan.targets[0]
+    with np.load(finished / "stages" / "proxies-seed0.npz") as file:
+        own = np.searchsorted(plan.proxy_columns, target.column)
+        heldout_N, slope = file["array/heldout_NxM"][:, own], file["array/slope_F1xM"][:, own]
+    labels_N, fold_N = plan.split.molecules.values_NxA[:, target.column], plan.split.folds(0)
+    for fold in range(2):
+        other_N = (fold_N == 1 - fold) & np.isfinite(labels_N)
+        weight_N = np.where(
+            labels_N[other_N] == 1, 1 / (labels_N[other_N] == 1).sum(), 1 / (labels_N[other_N] == 0).sum()
+        )
+        fit = LogisticRegression(C=1e8).fit(heldout_N[other_N, None], labels_N[other_N], weight_N * other_N.sum())
+        assert slope[fold] == pytest.approx(max(fit.coef_[0, 0], 0), rel=1e-2, abs=1e-6)
+
+
+def test_no_model_sees_the_molecule_that_it_is_judged_on(plan):
+    for seed in range(2):
+        fold_N = plan.split.folds(seed)
+        assert ((fold_N < 0) == plan.split.is_test_N).all() and set(fold_N) == {-1, 0, 1}
+        for scaffold in np.unique(plan.split.molecules.scaffold_N):
+            assert len(set(fold_N[plan.split.molecules.scaffold_N == scaffold])) == 1
+    assert not np.array_equal(plan.split.folds(0), plan.split.folds(1))
+
+
+@pytest.mark.slow
+def test_a_second_run_computes_nothing_and_the_report_module_writes_the_same(finished, config, monkeypatch, plan):
+    folder = finished / plan.targets[0].file_name
+    before = {path.name: path.read_bytes() for path in folder.iterdir()} | {
+        path.name: path.read_bytes() for path in finished.glob("*.png")
+    }
+    monkeypatch.setattr(stages, "_write", lambda *_: pytest.fail("a stage ran again"))
+    main(config)
+    molecule_mixture_report.main(molecule_mixture_report.MoleculeMixtureReport(finished))
+    after = {path.name: path.read_bytes() for path in folder.iterdir()} | {
+        path.name: path.read_bytes() for path in finished.glob("*.png")
+    }
+    assert before == after
+
+
+@pytest.mark.slow
+def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path):
+    """Its molecules are the target's, its labels too: nothing else can predict better."""
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    name = next(column for column in rows[0] if column not in ("smiles", "name"))
+    twin = tmp_path / "twin.csv"
+    with twin.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["smiles", "twin", "chance/0", "chance/1", "target"])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {"smiles": row["smiles"], "twin": row[name], "target": row[name]}
+                | {key: row[key] for key in ("chance/0", "chance/1")}
+            )
+    config = MoleculeMixture(
+        assays=twin, target=("target",), seeds=1, numbers_of_sources=(), random_mixtures=2, min_positives=10,
+        min_test_positives=5, bits=256, split="random", mlp=MlpRun(hidden=(16,), epochs=20, batch_size=64),
+        out=tmp_path / "out",
+    )  # fmt: skip
+    main(config)
+    metrics = load(tmp_path / "out", "target")
+    assert metrics["arms"]["mixmin"]["weights"]["twin"] > 0.8
+    precision = {arm: metrics["arms"][arm]["average_precision"]["mean"] for arm in ("mixmin", "own", "natural")}
+    assert precision["mixmin"] > precision["natural"] and precision["mixmin"] == pytest.approx(
+        precision["own"], abs=0.1
+    )
+    assert "growth" in metrics and "How many sources" not in molecule_report(metrics)
+
+
+@pytest.mark.slow
+def test_trees_go_through_the_same_stages(config, tmp_path):
+    main(dataclasses.replace(config, learner="trees", seeds=1, out=tmp_path / "out", numbers_of_sources=()))
+    assert '"learner": "trees"' in next((tmp_path / "out").glob("*/metrics.json")).read_text()
+
+
+@pytest.mark.slow
+def test_measured_values_are_predicted_by_squared_error(tmp_path):
+    bundled, rng = bundled_assays(), np.random.default_rng(0)
+    smiles = bundled.smiles[:200]
+    size_N = np.array([len(text) for text in smiles], float)
+    columns = {f"size {c}": 3 * c + 10 * size_N + rng.normal(size=200) for c in range(3)} | {
+        "noise": rng.normal(size=200)
+    }
+    write_table(tmp_path / "sizes.csv", smiles, columns)
+    config = MoleculeMixture(
+        assays=tmp_path / "sizes.csv", task="regression", target=("size 0",), seeds=1, numbers_of_sources=(),
+        random_mixtures=2, bits=64, mlp=MlpRun(hidden=(8,), epochs=4, batch_size=32), split="random",
+        out=tmp_path / "out",
+    )  # fmt: skip
+    main(config)
+    metrics = load(tmp_path / "out", "size 0")
+    assert metrics["metrics"] == ["spearman", "r_squared"] and not metrics["balance"]
+    report = (tmp_path / "out" / result_files.file_name("size 0") / "report.md").read_text()
+    assert "positive" not in report and "log-likelihood" not in report and "labels" not in report
+    assert metrics["arms"]["mixmin"]["spearman"]["mean"] > 0.3
+    weights = metrics["arms"]["mixmin"]["weights"]  # some of `noise`, which predicts the mean, shrinks the others
+    assert weights.get("size 1", 0) + weights.get("size 2", 0) > 0.6
+    values_N = read_molecules(config).values_NxA[~read_molecules(config).is_test_N, 0]
+    assert values_N.mean() == pytest.approx(0, abs=1e-5) and values_N.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_targets_are_chosen_by_their_number_of_positives_at_equal_distances(config):
+    split = read_molecules(config)
+    everything = choose_targets(dataclasses.replace(split, config=dataclasses.replace(config, num_targets=99)))
+    positives = [(split.molecules.values_NxA[:, split.names.index(name)] == 1).sum() for name in everything]
+    assert positives == sorted(positives) and "rare" not in everything
+    assert choose_targets(split) == (everything[0], everything[-1])
+    few = dataclasses.replace(split, config=dataclasses.replace(config, sources=3))
+    sources = choose_sources(few, everything[0])
+    train_positives = (split.molecules.values_NxA[~split.is_test_N] == 1).sum(0)
+    least = min(train_positives[split.names.index(name)] for name in sources)
+    others = set(split.names) - set(sources) - {everything[0]} - set(split.unusable)
+    assert len(sources) == 3 and all(train_positives[split.names.index(name)] <= least for name in others)
+
+
+def test_the_loss_of_a_balanced_target_gives_both_classes_half(plan):
+    rows = TargetRows(plan, plan.targets[0], plan.train_N)
+    assert rows.weight_T[rows.value_T == 1].sum() == pytest.approx(0.5) and rows.weight_T.sum() == pytest.approx(1)
+    assert rows.losses(np.zeros((len(rows.value_T), 1)))[0] == pytest.approx(np.log(2))
+
+
+def test_the_mixture_of_proxies_predicts_the_mean_probability(plan):
+    rows, rng = TargetRows(plan, plan.targets[0], plan.train_N), np.random.default_rng(0)
+    score_FxTxK, weights_K = 3 * rng.normal(size=(2, len(rows.value_T), 3)), np.array([0.5, 0.5, 0.0])
+    p_T = (1 / (1 + np.exp(-score_FxTxK))).mean(0) @ weights_K
+    assert rows.mixture_predictions(score_FxTxK, weights_K) == pytest.approx(np.log(p_T / (1 - p_T)))
+    sure_FxTxK = np.full((1, len(rows.value_T), 1), 2000.0)
+    assert rows.mixture_predictions(sure_FxTxK, np.ones(1)) == pytest.approx(2000)
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "../../x", "...", "stages", "summary.md", "x" * 300, "naïve", ""])
+def test_any_name_of_an_assay_becomes_one_file_name_of_its_own(name):
+    found = result_files.file_name(name)
+    assert found not in (name, "") and "/" not in found and not found.startswith(".") and len(found) < 100
+    assert found != result_files.file_name(name + "_") and result_files.file_name("TOX21_p53.2-a") == "TOX21_p53.2-a"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": ("rare",)}, "--target rare: fewer than 10 among the training molecules"),
+        ({"target": ("chance/7",)}, "is no assay of .*closest names? .*chance/"),
+        ({"target": ("name",)}, "left out of the assays .*text"),
+        ({"min_test_positives": 400}, "no assay of .* has enough data to be a target"),
+        ({"assays": None, "ignore": ("x",)}, "give --assays"),
+        ({"folds": 1}, "--folds must be at least 2"),
+        ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"sources": 1}, "--sources must be at least 2"),
+        ({"max_bytes": 1000}, "max_bytes 1000 is less than"),
+        ({"max_unparsable": 0.0}, "no molecule"),
+    ],
+)
+def test_bad_input_is_named_before_any_training(config, changes, message):
+    with pytest.raises(InputError, match=message):
+        make_plan(read_molecules(dataclasses.replace(config, **changes)))
+
+
+def test_the_plan_says_what_it_will_do_and_a_dry_run_does_no_more(config, plan, tmp_path, capsys):
+    main(dataclasses.replace(config, dry_run=True, out=tmp_path / "none"))
+    told = capsys.readouterr().out
+    assert told.strip() == describe_plan(plan) and not (tmp_path / "none").exists()
+    assert "scaffold split" in told and plan.targets[0].name in told and "FLOPs each" in told
+
+
+def test_the_command_line_knows_the_options():
+    parsed = command_line.parse(MoleculeMixture, arguments=["--target", "a", "b", "--mlp.epochs", "3", "--no-balance"])
+    assert parsed.target == ("a", "b") and parsed.mlp.epochs == 3 and not parsed.balance
+
+
+def test_the_words_follow_from_the_numbers(finished, plan):
+    metrics = load(finished, plan.targets[0].name)
+    report = molecule_report(metrics)
+    assert "decides nothing" not in report and "did not end" not in report
+    assert "**This run did not end" in molecule_report(metrics | {"complete": False})
+    worse = [c | {"verdict": "loses", "mean": -0.2, "lower": -0.3, "upper": -0.1} for c in metrics["comparisons"]]
+    told = molecule_report(metrics | {"comparisons": worse})
+    assert "**`mixmin` loses against `own` (-0.200, -0.300 to -0.100)" in told and "(`mixmin_own`) **harms**" in told
+    tied = [c | {"verdict": "ties"} for c in metrics["comparisons"]]
+    assert conclusion(metrics | {"comparisons": tied}).startswith("`mixmin` is not distinguishable from `own`,")
+    summary = molecule_summary([metrics, metrics | {"comparisons": worse}], has_growth=True)
+    assert "| `mixmin` less `natural` |" in summary and "+0.03 to +0.15" in summary and "growth.png" in summary
+    assert "did not end" not in summary and "did not end" in molecule_summary([metrics | {"complete": False}], False)

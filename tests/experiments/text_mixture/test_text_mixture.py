@@ -1,0 +1,578 @@
+"""The main job end to end, tiny: three sources, two targets, two seeds."""
+
+import dataclasses
+import errno
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.harness import certified_weights, command_line, language_model_stages, stages
+from experiments.text_mixture import __main__ as text_mixture
+from experiments.text_mixture import report_files as text_mixture_report
+from experiments.text_mixture import stages as text_mixture_stages
+from experiments.text_mixture.__main__ import main
+from experiments.text_mixture.config import PRESETS, TextMixture
+from experiments.text_mixture.data import read_text, split_target, take_care
+from experiments.text_mixture.plan import ARMS, describe_plan, make_plan
+from experiments.text_mixture.results import identity
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.transformer import TransformerConfig
+from mixmin_jax.training.language_model import LanguageModelRun
+from mixmin_jax.training.source_monitor import Divergence
+from tests.experiments.verify.verified import assert_verified, failures
+
+NOTES = """
+[digits]
+licence = "CC0-1.0"
+note = "counted | by hand"
+[web]
+licence = "unknown"
+allowed = false
+"""
+PROXY = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=40 * 2 * 16, sequence_length=16, batch_size=2)
+MODEL = LanguageModelRun(TransformerConfig(12, 1, 1), tokens=50 * 2 * 16, sequence_length=16, batch_size=2)
+
+
+def sentences(words, count, seed):
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(words, k=15)) for _ in range(count)]
+
+
+def write_lines(path, texts):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Three sources, of which `upper` holds copies of five target documents, and one that may not be used."""
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "sources").mkdir()
+    (folder / "sources" / "sources.toml").write_text(NOTES)
+    vocabularies = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
+    numbers = sentences(vocabularies["digits"], 40, 10)
+    both = sentences(vocabularies["lower"] + vocabularies["upper"], 40, 11)
+    copies = {"upper": [*both[:3], *(text.replace(" ", "\n") for text in numbers[:2])]}
+    for seed, (name, words) in enumerate(vocabularies.items()):
+        write_lines(folder / "sources" / f"{name}.jsonl", copies.get(name, []) + sentences(words, 120, seed))
+    write_lines(folder / "sources" / "web.jsonl", sentences(vocabularies["digits"], 400, 12))
+    write_lines(folder / "numbers.jsonl", numbers)
+    write_lines(folder / "both.jsonl", both)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def config(data, tmp_path_factory):
+    return TextMixture(
+        sources=(str(data / "sources"),),
+        target=(str(data / "numbers.jsonl"), str(data / "both.jsonl")),
+        out=tmp_path_factory.mktemp("run") / "out",
+        seeds=2,
+        drop_duplicates=True,
+        regmix_runs=4,  # not a multiple of the three sources
+        proxy=PROXY,
+        model=MODEL,
+        mesh_source=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(config):
+    main(config)
+    return config.out
+
+
+def load(out, target="numbers", name="metrics.json"):
+    return json.loads((out / target / name).read_text())
+
+
+def without_times(metrics):
+    return {key: value for key, value in metrics.items() if key not in ("seconds", "command", "git_commit")}
+
+
+def test_every_target_gets_its_files(finished):
+    for target in ("numbers", "both"):
+        assert {path.name for path in (finished / target).iterdir()} == {
+            "weights.json", "metrics.json", "overlap.json", "report.md", "weights.png", "loss.png", "gap.png",
+            "fidelity.png", "source_loss.png",
+        }  # fmt: skip
+    assert {path.name for path in finished.iterdir() if path.is_file()} == {
+        "config.json", "status.json", "summary.md", "summary.png",
+    }  # fmt: skip
+    assert json.loads((finished / "status.json").read_text()) == {"complete": True}
+
+
+def test_metrics_hold_what_readers_rely_on(finished):
+    metrics = load(finished)
+    assert metrics["schema_version"] == 1 and list(metrics["arms"]) == list(ARMS)
+    for arm in metrics["arms"].values():
+        level = arm["test_bits_per_byte"]
+        assert level["mean"] == pytest.approx(np.mean(level["per_seed"])) and level["std"] > 0
+        assert set(arm["weights"]) == {"digits", "lower", "upper"}
+        assert sum(arm["weights"].values()) == pytest.approx(1) and len(arm["weights_per_seed"]) == 2
+    mixmin, natural = (metrics["arms"][arm]["test_bits_per_byte"]["per_seed"] for arm in ("mixmin", "natural"))
+    paired = metrics["comparisons"]["natural"]
+    assert paired["basis"] == "seeds" and paired["per_seed"] == pytest.approx(np.subtract(mixmin, natural))
+    assert metrics["complete"] is True and metrics["seeds"] == [0, 1]
+    assert {"loss", "gap", "iterations", "converged", "method"} <= set(metrics["mixmin"])
+    assert metrics["mixmin"]["converged"] and metrics["mixmin"]["gap"] <= metrics["mixmin"]["tolerance"]
+    flops = metrics["flops"]
+    assert flops["random_mixtures"] == pytest.approx(flops["proxies"] * 4 / 3)
+    assert flops["total"] > 2 * (flops["proxies"] + flops["random_mixtures"] + len(ARMS) * flops["target"])
+    assert metrics["regmix"] == {"model": "linear", "runs": 4, "more_compute_than_mixmin": True}
+    assert metrics["fidelity"]["n"] == 2 * (len(ARMS) + 4) and "spearman" in metrics["fidelity"]
+    assert len(metrics["config"]["sources"]) == 1 and len(metrics["config"]["target"]) == 2
+    for part in ("config", "versions", "device", "command", "stage_commits"):
+        assert metrics[part]
+    assert set(metrics["data"]["sources"]["digits"]) >= {"documents", "bytes", "sha256"}
+    split = metrics["data"]["target"]
+    assert not set(split["fit_document_numbers"]) & set(split["test_document_numbers"])
+
+
+def test_the_mixture_is_that_of_the_target(finished):
+    assert load(finished)["arms"]["mixmin"]["weights"]["digits"] > 0.99
+    both = load(finished, "both")["arms"]
+    assert both["mixmin_token"]["weights"]["digits"] < 0.05
+    assert min(both["mixmin_token"]["weights"][name] for name in ("lower", "upper")) > 0.2
+    weights = load(finished, "both", "weights.json")
+    assert weights["mixmin"] == both["mixmin"]["weights"] and list(weights) == [*ARMS, "sources"]
+
+
+def test_what_does_not_depend_on_the_target_is_the_same_for_all(finished):
+    names = {path.name.removesuffix(".npz") for path in (finished / "stages").iterdir()}
+    trained = {name for name in names if name.startswith("train-") and name.endswith("seed0")}
+    assert trained == {
+        f"train-{what}-seed0"
+        for what in ("proxies", "random-mixtures-0", "random-mixtures-1", "shared-arms", "arms-numbers", "arms-both")
+    }
+    numbers, both = (load(finished, target)["random_mixtures"] for target in ("numbers", "both"))
+    assert [run["weights"] for run in numbers] == [run["weights"] for run in both]
+    assert numbers[0]["test_bits_per_byte"] != both[0]["test_bits_per_byte"]
+
+
+def test_the_reported_loss_is_nats_over_bytes(finished, config):
+    metrics = load(finished)
+    with np.load(finished / "stages" / "score-shared-arms-numbers-seed0.npz") as file:
+        nats, num_bytes = -file["array/document_DxM"], file["array/bytes_D"]
+    assert num_bytes.sum() == metrics["data"]["target"]["test_bytes"]
+    expected = nats.sum(0) / (num_bytes.sum() * np.log(2))
+    reported = [metrics["arms"][arm]["test_bits_per_byte"]["per_seed"][0] for arm in ("uniform", "natural")]
+    np.testing.assert_allclose(reported, expected, rtol=1e-12)
+
+
+def test_a_source_that_is_not_allowed_gets_nothing_and_is_named(finished):
+    metrics = load(finished)
+    three = ["digits", "lower", "upper"]
+    assert metrics["sources"] == three == list(metrics["data"]["sources"])
+    for mixture in (*metrics["arms"].values(), *metrics["random_mixtures"]):
+        assert list(mixture["weights"]) == three
+    with np.load(finished / "stages" / "train-proxies-seed0.npz") as file:
+        assert file["array/draws_MxK"].shape == (3, 3)  # no proxy of it either
+    notes = load(finished, name="weights.json")["sources"]
+    assert notes == metrics["source_notes"] and list(notes) == [*three, "web"]
+    assert notes["digits"] == {"licence": "CC0-1.0", "note": "counted | by hand", "allowed": True}
+    report = (finished / "numbers" / "report.md").read_text()
+    assert r"| `digits` | CC0-1.0 | counted \| by hand | yes |" in report
+    assert "| `web` | unknown |  | **no**: left out |" in report
+
+
+def test_identity_follows_allowed_and_not_what_is_written_about_a_source(config, tmp_path):
+    def with_notes(text):
+        (tmp_path / "notes.toml").write_text(text)
+        return plan_of(dataclasses.replace(config, sources_info=tmp_path / "notes.toml"))
+
+    same, other = with_notes("[web]\nallowed = false\n"), with_notes(NOTES + "[lower]\nallowed = true\n")
+    assert identity(same) == identity(other) == identity(plan_of(config)) and same.inputs == other.inputs
+    all_four, two = with_notes(""), with_notes(NOTES + "[lower]\nallowed = false\n")
+    assert list(identity(all_four)["data"]) == ["digits", "lower", "upper", "web"]
+    assert list(identity(two)["data"]) == ["digits", "upper"]
+    assert "  lower                left out: allowed = false" in describe_plan(two)
+
+
+def test_near_duplicates_of_the_targets_are_dropped_before_anything_is_trained(finished, config):
+    numbers, both = load(finished), load(finished, "both")
+    dropped = {"digits": 0, "lower": 0, "upper": 5}
+    for metrics, repeated in ((numbers, 2), (both, 3)):
+        assert metrics["overlap"]["dropped"] == dropped and metrics["overlap"]["target_documents_repeated"] == repeated
+        assert metrics["overlap"]["sources"] == dict.fromkeys(dropped, 0)  # looked for again in what is left
+        assert metrics["data"]["sources"]["upper"]["documents"] == 120
+        assert metrics["data"]["sources"]["upper"]["near_duplicates_dropped"] == 5
+    found = load(finished, "both", "overlap.json")
+    assert found["matches"] == [] and found["dropped"]["sources"]["upper"] == [0, 1, 2, 3, 4]
+    assert [match["source_documents"] for match in found["dropped"]["matches"]] == [[0], [1], [2]]
+    report = (finished / "both" / "report.md").read_text()
+    assert "took 5 documents out of the sources" in report and "| `upper` | 5 |" in report
+    clean, dirty = plan_of(config), plan_of(dataclasses.replace(config, drop_duplicates=False))
+    assert "without 5 near-duplicates of the target" in describe_plan(clean)
+    sha256 = {plan: plan.inputs["sources"]["upper"] for plan in (clean, dirty)}
+    assert numbers["data"]["sources"]["upper"]["sha256"] == sha256[clean] != sha256[dirty]
+    assert numbers["data"]["sources"]["upper"]["sha256_as_read"] == sha256[dirty]
+    assert identity(clean) != identity(dirty)
+
+
+def test_target_runs_are_monitored(finished):
+    metrics = load(finished)
+    monitors = metrics["monitors"]
+    assert monitors["steps"][-1] == 50 and len(monitors["steps"]) == 12 and monitors["windows"] == 100
+    assert list(monitors["arms"]) == list(ARMS)
+    for arm, runs in monitors["arms"].items():
+        for seed, run in enumerate(runs):
+            assert run["seed"] == seed and run["asked"] == pytest.approx(metrics["arms"][arm]["weights_per_seed"][seed])
+            for source, asked in run["asked"].items():
+                assert abs(run["sampled"][source] - asked) < 1 / 100
+                assert any(run["bits_per_byte"][source]) == (run["sampled"][source] > 0)
+    uniform = monitors["arms"]["uniform"][0]["bits_per_byte"]
+    assert all(losses[0] > 7 and losses[-1] < 6 for losses in uniform.values())  # 8 bits before any is learned
+    assert "Sources were sampled in the shares that were asked for" in (finished / "numbers/report.md").read_text()
+
+
+def test_what_diverges_is_said_on_stderr_and_first_in_the_report(finished, config, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    rising = Divergence(0, 1, "loss", np.log(2) * 2.0, np.log(2) * 2.5)
+
+    def divergences(monitor, weights_MxK):
+        return [rising] if weights_MxK[0, 0] == pytest.approx(1 / 3) else []  # uniform
+
+    monkeypatch.setattr(text_mixture_stages, "divergences", divergences)
+    monkeypatch.setattr(text_mixture, "write_report", lambda *_: None)  # figures take seconds
+    monkeypatch.setattr(text_mixture, "write_summary", lambda *_: None)
+    main(dataclasses.replace(config, out=out))
+    line = "`lower` in the training of `uniform`, seed 1: the training loss rises from 2.000 to 2.500 bits per byte"
+    assert f"warning: {line}" in capsys.readouterr().err
+    assert [record["seed"] for record in load(out)["monitors"]["divergences"]] == [0, 1]
+    report = text_mixture_report.text_mixture_report(load(out))
+    assert "In the training of `uniform` something diverged" in report.split("\n## ")[0] and f"- {line}" in report
+
+
+def forbid(*_, **__):
+    raise AssertionError("computed again")
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch, capsys):
+    before = load(finished)
+    for module, name in (
+        (language_model_stages, "train_on_mixtures"),
+        (language_model_stages, "score_documents"),
+        (certified_weights, "solve"),
+        (text_mixture_stages, "find_overlap"),
+        (text_mixture_stages, "fit_regmix"),
+    ):
+        monkeypatch.setattr(module, name, forbid)
+    main(config)
+    assert without_times(load(finished)) == without_times(before)
+
+
+@pytest.mark.slow
+def test_another_run_is_refused_unless_told(finished, config, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    other = dataclasses.replace(config, out=out, split_seed=1)
+    with pytest.raises(InputError, match=r"split_seed \(0 there, 1 now\)"):
+        main(other)
+    assert load(out)["data"]["target"]["split_seed"] == 0
+    trained = []
+    original = language_model_stages.train_on_mixtures
+    monkeypatch.setattr(
+        language_model_stages, "train_on_mixtures", lambda *a, **k: trained.append(k["names"]) or original(*a, **k)
+    )
+    main(dataclasses.replace(other, overwrite=True))
+    assert load(out)["data"]["target"]["split_seed"] == 1
+    assert len(trained) == 4  # the arms of two targets, two seeds; what does not depend on the split is kept
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        main(dataclasses.replace(config, out=tmp_path / "foreign"))
+
+
+@pytest.mark.slow
+def test_one_mixture_for_all_targets_is_one_more_arm(finished, config, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    together = dataclasses.replace(config, out=out, combine="worst_case", overwrite=True)
+    main(together)
+    numbers, both = load(out), load(out, "both")
+    for metrics in (numbers, both):
+        assert list(metrics["arms"]) == [*ARMS, "combined"]
+        assert metrics["combined"]["converged"] and len(metrics["gap_history"]["combined"]) == 2
+        assert metrics["arms"]["mixmin"] == load(finished, metrics["target"])["arms"]["mixmin"]
+        assert "`combined`" in (out / metrics["target"] / "report.md").read_text()
+    assert numbers["arms"]["combined"]["weights"] == both["arms"]["combined"]["weights"]
+    # neither target's own best: `numbers` wants digits only, `both` none
+    assert 0.1 < both["arms"]["combined"]["weights"]["digits"] < 0.9
+    solved = both["combined"]["targets"]
+    assert solved["numbers"]["excess"] == pytest.approx(solved["both"]["excess"], abs=1e-8)  # a worst case is shared
+    extra = plan_of(together).flops_in_all - plan_of(config).flops_in_all
+    model = plan_of(config).training_flops("target")
+    assert 2 * model < extra < 3 * model  # two seeds of one model, and its scoring
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault",
+    [KeyboardInterrupt(), pytest.param(OSError(errno.ENOSPC, "No space left on device"), marks=pytest.mark.slow)],
+)
+def test_what_is_finished_can_be_read_and_the_rest_follows(finished, config, tmp_path, monkeypatch, capsys, fault):
+    """The run stops while the second seed's arms are being written; the first seed's results are there by then."""
+    out = tmp_path / "out"
+    (out / "stages").mkdir(parents=True)
+    (out / "config.json").write_bytes((finished / "config.json").read_bytes())
+    for path in (finished / "stages").iterdir():  # as a run leaves them that got so far
+        if not path.name.startswith(("train-arms", "score-arms")) or path.name.endswith("seed0.npz"):
+            shutil.copy(path, out / "stages")
+    go_on = dataclasses.replace(config, out=out, resume=True)
+    with monkeypatch.context() as patch:
+
+        def fail(*_, **__):
+            raise fault
+
+        patch.setattr(stages.np, "savez", fail)
+        with pytest.raises(type(fault)):
+            main(go_on)
+    status = json.loads((out / "status.json").read_text())
+    assert status["complete"] is False and status["how_to_go_on"]
+    assert "incomplete" in capsys.readouterr().err
+    assert not list((out / "stages").glob("*.partial"))  # no half-written files
+    for target in ("numbers", "both"):
+        metrics = load(out, target)
+        assert metrics["complete"] is False and metrics["seeds"] == [0]
+        assert "did not end" in (out / target / "report.md").read_text()
+    main(go_on)
+    for target in ("numbers", "both"):
+        assert without_times(load(out, target)) == without_times(load(finished, target))
+
+
+@pytest.mark.slow
+def test_text_fed_from_the_host_trains_the_same_models(finished, config, tmp_path):
+    out = tmp_path / "out"
+    main(dataclasses.replace(config, out=out, seeds=1, tokens_on="host"))
+    for arm, result in load(out)["arms"].items():
+        expected = load(finished)["arms"][arm]["test_bits_per_byte"]["per_seed"][0]
+        assert result["test_bits_per_byte"]["mean"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_default_job_runs_on_installed_text_and_calls_itself_a_demonstration(config, tmp_path, capsys):
+    main(
+        TextMixture(out=tmp_path / "out", proxy=PROXY, model=MODEL, mesh_source=1, fit_bytes=60_000, test_bytes=60_000)
+    )
+    assert "demonstration" in (tmp_path / "out" / "scipy_docs" / "report.md").read_text()
+    assert len(load(tmp_path / "out", "scipy_docs")["sources"]) >= 5
+    assert "demonstration" in capsys.readouterr().out
+
+
+def test_reports_are_written_again_from_the_metrics_alone(finished, tmp_path):
+    for target in ("numbers", "both"):
+        (tmp_path / target).mkdir()
+        shutil.copy(finished / target / "metrics.json", tmp_path / target)
+    text_mixture_report.main(text_mixture_report.TextMixtureReport(tmp_path))
+    for name in ("numbers/report.md", "both/loss.png", "summary.png"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+    with pytest.raises(InputError, match="no target's metrics"):
+        text_mixture_report.main(text_mixture_report.TextMixtureReport(tmp_path / "numbers"))
+
+
+def test_a_finished_run_is_verified_with_stages_and_data(finished):
+    held = assert_verified(finished, with_data=True)
+    assert "numbers: test losses follow from the scores of documents" in held
+    assert "both: the weights are those of their stages" in held
+    assert {line.split(" (")[0] for line in held if line.startswith("data: ")} == {
+        "data: source digits", "data: source lower", "data: source upper", "data: source web", "data: target numbers",
+        "data: target both",
+    }  # fmt: skip
+
+
+def test_whatever_was_tampered_with_is_named(finished, data, tmp_path):
+    out, moved = shutil.copytree(finished, tmp_path / "out"), shutil.copytree(data, tmp_path / "data")
+    edit(out / "numbers" / "metrics.json", lambda m: m["arms"]["uniform"]["test_bits_per_byte"]["per_seed"].reverse())
+    edit(out / "both" / "metrics.json", lambda m: m["fidelity"]["token"]["arms"].update(spearman=0.999))
+    edit(out / "both" / "weights.json", lambda w: w["mixmin"].update(digits=0.5))
+    edit(out / "numbers" / "overlap.json", lambda o: o["sources"].update(digits=7))
+    edit(out / "status.json", lambda status: status.update(complete=False))
+    edit(out / "config.json", lambda config: config.update(split_seed=9))
+    edit(
+        out / "both" / "metrics.json", lambda m: m["data_sets"][0].update(place=str(moved / "sources" / "digits.jsonl"))
+    )
+    with (moved / "sources" / "digits.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "one more"}) + "\n")
+    picture = np.array(Image.open(out / "both" / "loss.png"))
+    picture[5, 5] = 0
+    Image.fromarray(picture).save(out / "both" / "loss.png")
+    summary = (out / "summary.md").read_text()
+    (out / "summary.md").write_text(summary.replace("| `uniform` | ", "| `uniform` | 1"))
+    (out / "stages" / "proxies.txt").write_text("no stage")
+    stage = out / "stages" / "train-proxies-seed0.npz"
+    stage.write_bytes(stage.read_bytes()[:-200])
+    found = failures(out)
+    digits = moved / "sources" / "digits.jsonl"
+    expected = {
+        "status.json calls the run complete": "it is not",
+        "numbers: config.json is the run's identity": "split_seed is 9, not 0",
+        "numbers: the points of the arms are at their test losses": "fidelity.points.reached",
+        "numbers: test losses follow from the scores of documents": "uniform[0] is",
+        "numbers: 5 comparisons and their verdicts follow from the test losses": "comparisons.uniform.",
+        "numbers: overlap.json holds the near-duplicates of the metrics": "sources.digits is 0, not 7",
+        "numbers: stages are those of the metrics": "train-proxies-seed0.npz cannot be read",
+        "both: weights.json holds the weights of the metrics": "mixmin.digits is 0.5",
+        "both: rank correlations follow from the points": "fidelity.token.arms.spearman is 0.999",
+        "reports and tables": "summary.md has",
+        "figures": "both/loss.png shows something else",
+        f"data: source digits ({digits}) is unchanged": "documents is 121, not 120",
+    }
+    for what, why in expected.items():
+        (line,) = [f"{name}: {reason}" for name, reason in found.items() if name.startswith(what)]
+        assert why in line
+    # the configuration fails for both targets, as do the stages; nothing else does
+    assert len(found) == len(expected) + 2
+
+
+def edit(path, change):
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
+
+
+@pytest.mark.slow
+def test_a_damaged_stage_is_made_again(finished, config, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    path = out / "stages" / "score-arms-numbers-seed0.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    main(dataclasses.replace(config, out=out))
+    assert without_times(load(out)) == without_times(load(finished))
+
+
+@pytest.mark.slow
+def test_a_cap_binds_in_every_arm(config, tmp_path):
+    out = tmp_path / "out"
+    main(dataclasses.replace(config, out=out, seeds=1, target=config.target[:1], max_epochs=0.2))
+    arms = load(out)["arms"]
+    assert max(epochs for arm in arms.values() for epochs in arm["epochs"].values()) <= 0.2
+    assert arms["mixmin"]["epochs"]["digits"] > 0.18  # as much as allowed
+    with pytest.raises(InputError, match=r"allows at most 0\.10"):
+        main(dataclasses.replace(config, out=tmp_path / "other", max_epochs=0.01))
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
+    main(dataclasses.replace(config, out=tmp_path / "out", dry_run=True, regmix_runs=64))
+    plan = capsys.readouterr().out
+    assert "134 proxies (3 sources, 64 random mixtures)" in plan and "20 target runs" in plan
+    assert "FLOPs" in plan and "1.6 k tokens" in plan and "1.28 k tokens" in plan
+    assert not (tmp_path / "out").exists()
+
+
+def plan_of(config):
+    sources, targets = read_text(config.sources, config.target)
+    sources, care = take_care(sources, targets, config.sources, config.sources_info, config.drop_duplicates)
+    return make_plan(config, sources, tuple(split_target(target, 0.5, 0, 10_000, 10_000) for target in targets), care)
+
+
+def test_lightgbm_is_chosen_from_64_runs_on_and_asked_for_before_compute(config, monkeypatch):
+    models = [plan_of(dataclasses.replace(config, regmix_runs=runs)).regmix_model for runs in (None, 63, 64)]
+    assert models == ["linear", "linear", "lightgbm"]
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(InputError, match="lightgbm is not installed"):
+        plan_of(dataclasses.replace(config, regmix_runs=64))
+
+
+def test_the_cost_of_several_targets_counts_what_they_share_once(config):
+    both, numbers = plan_of(config), plan_of(dataclasses.replace(config, target=config.target[:1]))
+    proxy, model = both.training_flops("proxy"), both.training_flops("target")
+    shared = 2 * (7 * proxy + 2 * model)  # two seeds of seven proxies and two arms
+    assert both.flops_in_all == pytest.approx(sum(both.flops_of(t)["total"] for t in both.targets) - shared)
+    assert numbers.flops_in_all == pytest.approx(numbers.flops_of(numbers.targets[0])["total"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": ()}, "--sources is given without --target"),
+        ({"combine": "weighted", "target": ("one",)}, "--combine weighted needs several targets"),
+        ({"combine": "worst_case", "method": "mirror_descent"}, "needs --method auto or interior_point"),
+        ({"max_epochs": 4.0, "method": "active_set"}, "no caps, but --max-epochs is given: use --method auto"),
+        ({"sources": ()}, "--target is given without --sources"),
+        ({"sources": ("nowhere",)}, "nowhere: no such folder"),
+        ({"target": ("{data}/sources/digits.jsonl",)}, "'digits' is the name of a source and of a target"),
+        ({"target": ("{data}/copy.jsonl",)}, "hold the same documents"),
+        ({"target": ("{data}/few.jsonl",)}, "'few' .* too small to split"),
+        ({"target": ("{data}/both.jsonl",) * 2}, "two targets are named 'both'"),
+        ({"fit_bytes": 100}, "raise --fit-bytes"),
+        ({"mesh_source": 100}, "100 .* devices"),
+        ({"proxy": dataclasses.replace(PROXY, tokens=32)}, r"random mixtures: .*raise .* --proxy\.tokens"),
+        ({"target": ("{data}/stages.jsonl",)}, "cannot be named 'stages'"),
+        (
+            {"sources_info": "{data}/wrong.toml"},
+            r"wrong\.toml: no source is called 'digit'; the closest name is 'digits'",
+        ),
+        ({"sources_info": "{data}/strict.toml"}, "at least two sources, but of 4 only 1 may be used"),
+        ({"target": ("{data}/copies.jsonl",)}, "every document of the source lower .* repeats the target"),
+    ],
+)
+def test_bad_input_is_one_error_before_compute(config, data, tmp_path, change, message):
+    write_lines(data / "few.jsonl", ["one document", "another document", "a third"])
+    shutil.copy(data / "sources" / "digits.jsonl", data / "copy.jsonl")
+    shutil.copy(data / "both.jsonl", data / "stages.jsonl")
+    (data / "wrong.toml").write_text("[digit]")
+    (data / "strict.toml").write_text("".join(f"[{name}]\nallowed = false\n" for name in ("digits", "lower", "web")))
+    write_lines(data / "copies.jsonl", sentences(["abba", "cede", "fig"], 120, 1) + sentences(["more"], 1, 0))
+    change = {
+        key: tuple(str(v).format(data=data) for v in value) if isinstance(value, tuple) else value
+        for key, value in change.items()
+    }
+    if "sources_info" in change:
+        change["sources_info"] = Path(change["sources_info"].format(data=data))
+    with pytest.raises(InputError, match=message):
+        main(dataclasses.replace(config, out=tmp_path / "out", **change))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_shorter_than_a_window_is_named(config, data, tmp_path):
+    folder = tmp_path / "sources"
+    shutil.copytree(data / "sources", folder)
+    write_lines(folder / "tiny.jsonl", ["short"])
+    with pytest.raises(InputError, match="source 'tiny' holds 7 tokens"):
+        main(dataclasses.replace(config, sources=(str(folder),), out=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": 0}, {"max_epochs": 0.0}, {"regmix_runs": 1}, {"fit_bytes": 0}, {"mesh_data": 0}, {"mesh_data": 3},
+        {"proxy": dataclasses.replace(PROXY, sequence_length=8)},
+    ],
+)  # fmt: skip
+def test_bad_combinations_of_options_are_refused(config, change):
+    with pytest.raises(InputError):
+        dataclasses.replace(config, **change)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_chosen_by_name_and_overridden_by_options(name):
+    parsed = command_line.parse(TextMixture, PRESETS, ["--preset", name, "--proxy.tokens", "123456", "--seeds", "2"])
+    assert parsed.model == PRESETS[name].model and parsed.fit_bytes == PRESETS[name].fit_bytes
+    assert parsed.proxy == dataclasses.replace(PRESETS[name].proxy, tokens=123456) and parsed.seeds == 2
+
+
+def test_unknown_options_and_presets_are_refused(capsys):
+    for arguments in (["--nonsense", "1"], ["--preset", "huge"]):
+        with pytest.raises(SystemExit) as stopped:
+            command_line.parse(TextMixture, PRESETS, arguments)
+        assert stopped.value.code == 2
+
+
+def test_the_command_prints_one_line_for_bad_input_and_explains_itself():
+    def call(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "experiments.text_mixture", *arguments], capture_output=True, text=True
+        )
+
+    bad = call("--sources", "nowhere", "--target", "nothing.txt")
+    assert bad.returncode == 2 and bad.stderr.strip() == "error: nowhere: no such folder of sources"
+    shown = call("--help").stdout
+    assert "--max-epochs" in shown and "TFDS" in shown and "demonstration" in shown and "--preset" in shown

@@ -1,0 +1,140 @@
+"""Tables of log-likelihoods: what is refused, with the file and the place in it."""
+
+import os
+import pickle
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from experiments.weights_from_file.data import Table, read_table
+from mixmin_jax import InputError
+from tests.experiments.weights_from_file.test_weights_from_file import SOURCES, write
+
+
+@pytest.fixture
+def logp_NxK():
+    return np.random.default_rng(0).normal(-5, 1, size=(200, 3))
+
+
+def assert_refused(path, *parts):
+    """One line that has the path and every part."""
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_columns_are_matched_by_name(logp_NxK):
+    table = Table(SOURCES, logp_NxK, None)
+    turned = table.reordered(("news", "code", "math"))
+    np.testing.assert_array_equal(turned.logp_NxK, logp_NxK[:, [2, 0, 1]])
+    assert turned.sources == ("news", "code", "math")
+    with pytest.raises(InputError, match="no column for the source 'web'"):
+        table.reordered((*SOURCES, "web"))
+    with pytest.raises(InputError, match="a column for 'news', which is no source"):
+        table.reordered(SOURCES[:2])
+
+
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("a,b\n1,2\n3,x\n", ["row 1, column 'b'", "'x'"]),
+        ("a,b\n1,2\n3,\n", ["row 1, column 'b'", "empty"]),
+        ("a,b\n1,1_0\n", ["row 0, column 'b'", "1_0"]),
+        ("a,b\n1,2\n3\n", ["Expected 2 columns, got 1"]),
+        ("a,a\n1,2\n", ["'a' is there 2 times"]),
+        (",a\n0,-2\n", ["column 0", "no name", "index=False"]),
+        ("-1.5,-2.5\n-1,-2\n", ["first line must name"]),
+        ("length\n4\n", ["no column of log-likelihoods"]),
+        ("a,lengths\n-1,4\n", ["`length`"]),
+        ("a, Length\n-1,4\n", ["`length`", "' Length'"]),
+        ("a, a \n-1,4\n", ["'a' is there 2 times"]),
+        ("a,length\n-1,4\n-1,0\n", ["row 1", "length must be positive"]),
+        ("a,length\n-1,nan\n", ["row 0", "length must be positive"]),
+        ("a,b\n", []),
+        ("a,b", []),
+        ("", ["the file is empty"]),
+        ("\n\n\n", []),
+        ("a,b\n1,\x00\n", []),
+    ],
+)
+def test_bad_csv(tmp_path, text, parts):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    assert_refused(path, *parts)
+
+
+@pytest.mark.parametrize(
+    "change, parts",
+    [
+        ({"sources": None}, ["no array 'sources'", "log_likelihoods"]),
+        ({"log_likelihoods": None}, ["no array 'log_likelihoods'"]),
+        ({"sources": np.array(["a", "b"])}, ["2 source names for 3 columns"]),
+        ({"sources": np.array(["a", "b", "a"])}, ["'a' is there 2 times"]),
+        ({"sources": np.array(["a", "b", ""])}, ["column 2", "no name"]),
+        ({"sources": np.arange(3)}, ["sources must be an array of strings"]),
+        ({"sources": np.array(["a", "b", None], dtype=object)}, ["sources is pickled"]),
+        ({"sources": np.array([["a", "b", "c"]])}, ["one axis"]),
+        ({"log_likelihoods": np.zeros((2, 3), complex)}, ["real numbers", "complex"]),
+        ({"log_likelihoods": np.zeros(3)}, ["two axes", "(3,)"]),
+        ({"log_likelihoods": np.zeros((0, 3))}, ["no rows"]),
+        ({"log_likelihoods": np.zeros((2, 0)), "sources": np.array([], dtype=str)}, ["no column"]),
+        ({"length": np.ones(2)}, ["unknown array 'length'", "lengths"]),
+        ({"lengths": np.ones(3)}, ["lengths have the shape (3,) for 2 rows"]),
+        ({"lengths": np.array([1.0, -1.0])}, ["row 1", "length must be positive"]),
+    ],
+)
+def test_bad_npz(tmp_path, change, parts):
+    path = tmp_path / "scores.npz"
+    arrays = {"log_likelihoods": -np.ones((2, 3)), "sources": np.array(SOURCES)} | change
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    assert_refused(path, *parts)
+
+
+class Payload:
+    def __reduce__(self):
+        return (os.mkdir, ("pickle-was-run",))
+
+
+def test_pickles_are_never_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inside = tmp_path / "inside.npz"
+    payload = np.array([Payload()] * 3, dtype=object)
+    np.savez(inside, log_likelihoods=-np.ones((2, 3)), sources=payload)
+    bare = tmp_path / "bare.npz"
+    bare.write_bytes(pickle.dumps(Payload()))
+    for path in (inside, bare):
+        assert_refused(path, "pickle")
+    assert not (tmp_path / "pickle-was-run").exists()
+
+
+@pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
+def test_damaged_files_are_refused_or_read_never_a_traceback(tmp_path, logp_NxK, kind):
+    whole = write(tmp_path / f"whole{kind}", logp_NxK[:20]).read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for trial in range(60):
+        damaged = bytearray(whole[: rng.integers(1, len(whole))] if trial % 2 else whole)
+        for _ in range(trial % 3 + (trial % 2 == 0)):
+            damaged[rng.integers(len(damaged))] = rng.integers(256)
+        path = tmp_path / f"damaged{kind}"
+        path.write_bytes(damaged)
+        try:
+            read_table(path)
+        except InputError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert refused >= 10
+
+
+def test_a_parquet_column_of_text_and_a_pandas_index(tmp_path, logp_NxK):
+    path = tmp_path / "scores.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"a": [-1.0, -2.0], "id": ["x", "y"]}), path)
+    assert_refused(path, "column 'id' must hold numbers; got string")
+    columns = dict(zip(SOURCES, logp_NxK.T, strict=True)) | {"__index_level_0__": np.arange(200)}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    assert read_table(path).sources == SOURCES

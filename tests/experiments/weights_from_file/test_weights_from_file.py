@@ -1,0 +1,456 @@
+import csv
+import json
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import types
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from experiments.harness import folder_lock
+from experiments.harness.command_line import run
+from experiments.harness.folder_lock import LOCK, claimed_folder
+from experiments.harness.options import RunOptions
+from experiments.harness.run_folder import run_folder
+from experiments.weights_from_file import __main__ as weights_from_file
+from mixmin_jax import NotConverged, cross_entropy, solve, weighted_sum, worst_case
+from mixmin_jax.errors import InputError
+
+SOURCES = ("code", "math", "news")
+
+
+@pytest.fixture
+def logp_NxK():
+    """Examples drawn from 0.7 of source 0 and 0.3 of source 1: source 2 is never the best."""
+    rng = np.random.default_rng(0)
+    origin_N = rng.choice(3, size=200, p=[0.7, 0.3, 0.0])
+    return -5 + 2.0 * (origin_N[:, None] == np.arange(3)) + 0.3 * rng.normal(size=(200, 3))
+
+
+def write(path, logp_NxK, sources=SOURCES, length_N=None):
+    columns = dict(zip(sources, np.asarray(logp_NxK).T, strict=True))
+    if path.suffix == ".npz":
+        np.savez(path, log_likelihoods=logp_NxK, sources=sources, **({} if length_N is None else {"lengths": length_N}))
+        return path
+    columns |= {} if length_N is None else {"length": length_N}
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    else:
+        with path.open("w", newline="") as file:
+            rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+            csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys):
+    """Run the command on one file or several: exit status, stdout, stderr and the two results (None if absent)."""
+
+    def call(path, *options, out=tmp_path / "out"):
+        paths = map(str, path if isinstance(path, list) else [path])
+        arguments = ["weights_from_file", "--log-likelihoods", *paths, "--out", str(out), *options]
+        monkeypatch.setattr(sys, "argv", arguments)
+        status = 0
+        try:
+            run(weights_from_file.Config, weights_from_file.main)
+        except SystemExit as stopped:
+            status = stopped.code
+        printed = capsys.readouterr()
+        results = [
+            json.loads((out / name).read_text()) if (out / name).exists() else None
+            for name in ("weights.json", "metrics.json")
+        ]
+        return types.SimpleNamespace(
+            status=status, stdout=printed.out, stderr=printed.err, weights=results[0], metrics=results[1]
+        )
+
+    return call
+
+
+def assert_refused(done, path, *parts):
+    """One line `error: PATH ...` that has every part, exit status 2, nothing written."""
+    assert done.status == 2, done
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    for part in (str(path), *parts):
+        assert part in done.stderr
+    assert done.weights is None and done.metrics is None
+
+
+@pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
+@pytest.mark.parametrize("has_lengths", [False, True])
+def test_all_kinds_of_file_give_the_weights_of_solve(tmp_path, cli, logp_NxK, kind, has_lengths):
+    length_N = np.arange(1, 201) if has_lengths else None
+    done = cli(write(tmp_path / f"scores{kind}", logp_NxK, length_N=length_N))
+    assert done.status == 0, done.stderr
+    expected = solve(cross_entropy(logp_NxK))
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
+    assert tuple(done.weights["mixmin"]) == SOURCES
+    per_token = 200 / length_N.sum() if has_lengths else 1
+    assert math.isclose(done.metrics["mixmin"]["loss"], float(expected.loss) * per_token, rel_tol=1e-8)
+    uniform = -np.log(np.exp(logp_NxK).mean(1)).mean() * per_token
+    assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform, rel_tol=1e-9)
+    assert done.metrics["unit"] == ("nats per token" if has_lengths else "nats per example")
+    assert done.metrics["mixmin"]["converged"] and 0 <= done.metrics["mixmin"]["gap"] < 1e-8 * per_token
+
+
+def test_what_is_printed(tmp_path, cli, logp_NxK):
+    done = cli(write(tmp_path / "scores.npz", logp_NxK))
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for name, weight in done.weights["mixmin"].items():
+        assert [name, f"{weight:.4f}"] in [line[:2] for line in lines]
+    assert f"loss of uniform       {done.metrics['arms']['uniform']['loss']:.6f}" in done.stdout
+    assert done.metrics["mixmin"]["status"] in done.stdout
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "interior_point",
+        pytest.param("projected_gradient", marks=pytest.mark.slow),
+        pytest.param("mirror_descent", marks=pytest.mark.slow),
+    ],
+)
+def test_methods_agree(tmp_path, cli, logp_NxK, method):
+    done = cli(write(tmp_path / "scores.npz", logp_NxK), "--method", method, "--tolerance", "1e-6")
+    assert done.metrics["mixmin"]["method"] == method
+    # a gap of 1e-6 leaves weights about its root away
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), solve(cross_entropy(logp_NxK)).weights, atol=5e-3)
+
+
+def test_caps_and_prior(tmp_path, cli, logp_NxK):
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    capped = cli(path, "--upper-bounds", "code=0.5", "math=0.2").weights["mixmin"]
+    assert capped["code"] <= 0.5 and capped["math"] <= 0.2
+    assert math.isclose(sum(capped.values()), 1, abs_tol=1e-9)
+    prior = ["--prior", "code=0.2", "math=0.2", "news=0.6", "--prior-strength", "1000"]
+    close = cli(path, *prior, "--overwrite").weights["mixmin"]
+    np.testing.assert_allclose(list(close.values()), [0.2, 0.2, 0.6], atol=0.01)
+
+
+def test_a_source_may_exclude_examples_and_there_may_be_one_source(tmp_path, cli, logp_NxK):
+    logp_NxK[3, 1] = -np.inf
+    done = cli(write(tmp_path / "scores.csv", logp_NxK))
+    assert done.status == 0 and done.metrics["loss_alone"]["math"] is None
+    single = cli(write(tmp_path / "one.csv", logp_NxK[:, :1], sources=("code",)), out=tmp_path / "one")
+    assert single.weights == {"mixmin": {"code": 1.0}}
+
+
+def test_spaces_around_names_are_dropped(tmp_path, cli, logp_NxK):
+    for kind in (".csv", ".parquet", ".npz"):
+        done = cli(write(tmp_path / f"scores{kind}", logp_NxK, sources=(" code", "math ", "news")), "--overwrite")
+        assert tuple(done.weights["mixmin"]) == SOURCES
+
+
+def test_names_with_commas_quotes_and_equals_signs(tmp_path, cli, logp_NxK):
+    names = ('a,"b"', "x=y", "ä b")
+    for kind in (".csv", ".parquet", ".npz"):
+        path = write(tmp_path / f"scores{kind}", logp_NxK, sources=names)
+        done = cli(path, "--upper-bounds", "x=y=0.1", "--overwrite")
+        assert tuple(done.weights["mixmin"]) == names and done.weights["mixmin"]["x=y"] <= 0.1
+
+
+def test_results_are_refused_unless_overwritten(tmp_path, cli, logp_NxK):
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    first = cli(path)
+    again = cli(path, "--upper-bounds", "code=0.1")
+    assert again.status == 2 and "already holds results" in again.stderr and again.weights == first.weights
+    assert cli(path, "--upper-bounds", "code=0.1", "--overwrite").weights["mixmin"]["code"] <= 0.1
+    assert sorted(os.listdir(tmp_path / "out")) == ["metrics.json", "weights.json"]  # no partial file stays
+
+
+def _hold(out, started, end):
+    with claimed_folder(out, weights_from_file.RESULTS, overwrite=False):
+        started.set()
+        end.wait(60)
+
+
+@pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
+def test_a_second_run_is_refused_while_the_first_lives(tmp_path, cli, logp_NxK, how_it_ends):
+    path, out = write(tmp_path / "scores.npz", logp_NxK), tmp_path / "out"
+    spawn = multiprocessing.get_context("spawn")
+    started, end = spawn.Event(), spawn.Event()
+    first = spawn.Process(target=_hold, args=(out, started, end))
+    first.start()
+    try:
+        assert started.wait(60)
+        for options in ((), ("--overwrite",)):
+            assert_refused(cli(path, *options), out, f"written to by another run (process {first.pid} on ")
+        if how_it_ends is None:
+            end.set()
+        else:
+            os.kill(first.pid, how_it_ends)
+        first.join(60)
+        assert (out / LOCK).exists() == (how_it_ends is not None)
+        assert cli(path).status == 0  # a dead process holds no lock
+        assert sorted(os.listdir(out)) == ["metrics.json", "weights.json"]
+    finally:
+        first.kill()
+        first.join()
+        first.close()
+
+
+def test_experiments_with_stages_and_without_keep_each_other_out(tmp_path, cli, logp_NxK):
+    path, out = write(tmp_path / "scores.npz", logp_NxK), tmp_path / "out"
+    with run_folder(RunOptions(out), {}, ()):
+        assert_refused(cli(path), out, "written to by another run")
+    with (
+        claimed_folder(out, (), overwrite=False),
+        pytest.raises(InputError, match="written to by another run"),
+        run_folder(RunOptions(out, resume=True), {}, ()),
+    ):
+        pytest.fail("it was let in")
+    with run_folder(RunOptions(out, resume=True), {}, ()):
+        pass
+
+
+def test_a_lock_that_was_removed_before_it_was_had_is_none(tmp_path, monkeypatch):
+    """As when its holder ends between another run's opening of the file and its locking it."""
+    flock, path = folder_lock.fcntl.flock, tmp_path / LOCK
+
+    def late(file, kind):
+        if path.exists():
+            path.unlink()
+            path.touch()
+            monkeypatch.setattr(folder_lock.fcntl, "flock", flock)
+        flock(file, kind)
+
+    monkeypatch.setattr(folder_lock.fcntl, "flock", late)
+    with claimed_folder(tmp_path, (), overwrite=False):
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+    assert not path.exists()
+
+
+def test_weights_that_did_not_converge_are_not_written(tmp_path, cli, logp_NxK, monkeypatch):
+    solution = solve(cross_entropy(logp_NxK), method="mirror_descent", tolerance=1e-300, throw=False)
+
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    assert cli(path).weights is not None
+
+    def fail(*_, throw=True, **__):
+        if throw:
+            raise NotConverged(solution)
+
+    monkeypatch.setattr(weights_from_file, "solve", fail)
+    done = cli(path, "--overwrite")  # which removes what an earlier run has left there
+    assert done.status == 1 and "no weights were written" in done.stderr
+    assert done.weights is None and done.metrics is None
+    assert solution.status in done.stdout
+
+
+def test_a_run_that_is_stopped_leaves_earlier_results(tmp_path, cli, logp_NxK, monkeypatch):
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    first = cli(path)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+
+    def stopped(*_, throw=True, **__):
+        if throw:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights_from_file, "solve", stopped)
+    assert first.status == 0 and cli(path, "--overwrite").status == 130
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
+@pytest.mark.parametrize(
+    "bad, parts",
+    [(np.nan, ["NaN", "row 7", "math"]), (np.inf, ["+inf", "row 7", "math"])],
+)
+def test_bad_values_are_named_by_row_and_source(tmp_path, cli, logp_NxK, kind, bad, parts):
+    logp_NxK[7, 1] = bad
+    path = write(tmp_path / f"scores{kind}", logp_NxK)
+    assert_refused(cli(path), path, *parts)
+
+
+def test_a_row_that_no_source_explains_is_named(tmp_path, cli, logp_NxK):
+    logp_NxK[5] = -np.inf
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    assert_refused(cli(path), path, "row 5")
+
+
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, cli):
+    path = tmp_path / "scores.csv"
+    path.write_text("a,b\n1,2\n3,x\n")
+    assert_refused(cli(path), path, "row 1, column 'b'", "'x'")
+
+
+@pytest.mark.parametrize(
+    "options, parts",
+    [
+        (["--tolerance", "-1"], ["tolerance must be"]),
+        (["--upper-bounds", "mth=0.5"], ["'mth'", "closest name is 'math'"]),
+        (["--upper-bounds", "math"], ["expected NAME=VALUE"]),
+        (["--upper-bounds", "math=much"], ["expected NAME=VALUE"]),
+        (["--upper-bounds", "math=0.1", "math=0.2"], ["'math' is there twice"]),
+        (["--upper-bounds", "code=0.5", "math=0.2", "news=0.13"], ["0.83"]),
+        (["--upper-bounds", "code=nan"], []),
+        (["--prior", "code=1", "--prior-strength", "1"], ["'math' is missing"]),
+        (["--prior", "code=0.5", "math=0.5", "news=0"], ["go together"]),
+        (["--prior-strength", "1"], ["go together"]),
+        (["--prior", "code=0.5", "math=0.5", "news=0.5", "--prior-strength", "1"], []),
+        (["--prior", "code=1.5", "math=-0.5", "news=0", "--prior-strength", "1"], []),
+    ],
+)
+def test_bad_options(tmp_path, cli, logp_NxK, options, parts):
+    assert_refused(cli(write(tmp_path / "scores.npz", logp_NxK), *options), "", *parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_not_there_or_of_another_kind(tmp_path, cli, logp_NxK):
+    assert_refused(cli(tmp_path / "none.npz"), tmp_path / "none.npz", "no such file")
+    (tmp_path / "folder.csv").mkdir()
+    assert_refused(cli(tmp_path / "folder.csv"), tmp_path / "folder.csv", "no such file")
+    (tmp_path / "scores.pkl").write_bytes(b"1")
+    assert_refused(cli(tmp_path / "scores.pkl"), "scores.pkl", ".npz, .csv, .parquet")
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    done = cli(path, out=path)
+    assert done.status == 2 and "is a file" in done.stderr
+
+
+def test_help_and_unknown_options(tmp_path, cli):
+    done = cli(tmp_path / "none.npz", "--help")
+    assert done.status == 0 and "nats per token" in done.stdout and "--upper-bounds" in done.stdout
+    assert cli(tmp_path / "none.npz", "--tolerence", "1").status == 2
+
+
+# Several files.
+
+OTHERS = ("news", "code", "math")  # the same sources in another order
+
+
+@pytest.fixture
+def other_NxK(logp_NxK):
+    """Another target, mostly of source 2, in the order of SOURCES."""
+    rng = np.random.default_rng(1)
+    origin_N = rng.choice(3, size=120, p=[0.1, 0.1, 0.8])
+    return -7 + 2.0 * (origin_N[:, None] == np.arange(3)) + 0.3 * rng.normal(size=(120, 3))
+
+
+@pytest.fixture
+def files(tmp_path, logp_NxK, other_NxK):
+    return [
+        write(tmp_path / "one.npz", logp_NxK),
+        write(tmp_path / "two.csv", other_NxK[:, [2, 0, 1]], sources=OTHERS),
+    ]
+
+
+def test_a_weighted_sum_of_files(cli, files, logp_NxK, other_NxK):
+    done = cli(files, "--combine", "weighted", "--target-weights", "1", "3")
+    assert done.status == 0, done.stderr
+    expected = solve(weighted_sum([cross_entropy(logp_NxK), cross_entropy(other_NxK)], [1, 3]))
+    assert tuple(done.weights["mixmin"]) == SOURCES and list(done.weights) == ["mixmin"]
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
+    records = done.metrics["targets"]
+    assert [record["file"] for record in records] == done.metrics["config"]["log_likelihoods"] == list(map(str, files))
+    assert [record["price"] for record in records] == [1, 3]
+    np.testing.assert_allclose([record["loss"] for record in records], expected.targets.losses, rtol=1e-9)
+    uniform = [-np.log(np.exp(logp).mean(1)).mean() for logp in (logp_NxK, other_NxK)]
+    np.testing.assert_allclose([record["loss_uniform"] for record in records], uniform)
+    assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform[0] + 3 * uniform[1], rel_tol=1e-9)
+    assert [record["data"]["num_examples"] for record in records] == [200, 120]
+    assert math.isclose(records[1]["loss_alone"]["code"], -other_NxK[:, 0].mean(), rel_tol=1e-9)
+    equal = cli(files, "--combine", "weighted", "--overwrite")
+    assert [record["price"] for record in equal.metrics["targets"]] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("relative_to", [None, "none", "best", "uniform"])
+def test_the_worst_case_of_files(cli, files, logp_NxK, other_NxK, relative_to):
+    done = cli(files, "--combine", "worst_case", *([] if relative_to is None else ["--relative-to", relative_to]))
+    assert done.status == 0, done.stderr
+    given = {"uniform": np.full(3, 1 / 3), "best": "best"}.get(relative_to)
+    expected = solve(worst_case([cross_entropy(logp_NxK), cross_entropy(other_NxK)], given))
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
+    records = done.metrics["targets"]
+    assert math.isclose(max(record["excess"] for record in records), done.metrics["mixmin"]["loss"], abs_tol=1e-9)
+    np.testing.assert_allclose([record["reference"] for record in records], expected.targets.references, atol=1e-9)
+    np.testing.assert_allclose([record["price"] for record in records], expected.targets.prices, atol=1e-6)
+    uniform = max(record["loss_uniform"] - record["reference"] for record in records)
+    assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform, abs_tol=1e-12)
+    assert uniform >= done.metrics["mixmin"]["loss"]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for t, record in enumerate(records, 1):
+        (line,) = [line for line in lines if line[:1] == [str(t)]]
+        assert f"{record['loss']:.4f}" == line[1] and f"{record['price']:.4f}" == line[-1]
+        assert (f"{record['excess']:.4f}" == line[-2]) == (relative_to in ("best", "uniform"))
+
+
+def test_files_with_lengths_are_in_nats_per_token(tmp_path, cli, logp_NxK, other_NxK):
+    lengths = np.arange(1, 201), np.arange(1, 121)
+    rows = zip((logp_NxK, other_NxK), lengths, strict=True)
+    files = [write(tmp_path / f"{t}.npz", logp, length_N=length) for t, (logp, length) in enumerate(rows)]
+    done = cli(files, "--combine", "weighted", "--upper-bounds", "news=0.2")
+    assert done.metrics["unit"] == "nats per token" and done.weights["mixmin"]["news"] <= 0.2
+    assert [record["example_weight"] for record in done.metrics["targets"]] == [1 / n.sum() for n in lengths]
+    bare = write(tmp_path / "bare.npz", logp_NxK)
+    assert_refused(cli([*files, bare], "--combine", "weighted", out=tmp_path / "no"), bare, "no lengths")
+
+
+def test_sources_that_differ_between_files_are_named(tmp_path, cli, files, other_NxK):
+    fewer = write(tmp_path / "fewer.npz", other_NxK[:, :2], sources=SOURCES[:2])
+    assert_refused(cli([files[0], fewer], "--combine", "weighted"), fewer, "'news'", str(files[0]))
+    more = write(tmp_path / "more.npz", other_NxK[:, [0, 1, 2, 2]], sources=(*SOURCES, "web"))
+    assert_refused(cli([files[0], more], "--combine", "weighted"), more, "'web'", str(files[0]))
+    bad = write(tmp_path / "bad.npz", np.where(np.arange(3) == 1, np.nan, other_NxK))
+    assert_refused(cli([files[0], bad], "--combine", "weighted"), bad, "NaN", "math")
+
+
+@pytest.mark.parametrize(
+    "options, parts",
+    [
+        ([], ["2 files need --combine weighted or --combine worst_case"]),
+        (["--combine", "weighted", "--relative-to", "best"], ["--relative-to goes with --combine worst_case"]),
+        (["--combine", "worst_case", "--target-weights", "1", "2"], ["--target-weights goes with --combine weighted"]),
+        (["--combine", "weighted", "--target-weights", "1"], ["1 numbers for 2 files"]),
+        (["--combine", "weighted", "--target-weights", "1", "-1"], ["--target-weights", "target 1 has -1"]),
+        (["--combine", "worst_case", "--method", "mirror_descent"], ["use 'interior_point'"]),
+    ],
+)
+def test_bad_options_for_several_files(tmp_path, cli, files, options, parts):
+    assert_refused(cli(files, *options), "", *parts)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [["--combine", "weighted"], ["--relative-to", "best"], ["--target-weights", "1"]])
+def test_one_file_takes_no_options_for_several(cli, files, options):
+    assert_refused(cli(files[0], *options), "", options[0], "is for several files")
+
+
+def test_no_file_at_all(cli):
+    assert_refused(cli([]), "", "at least one file")
+
+
+def test_a_source_that_is_not_allowed_is_as_if_it_had_no_column(tmp_path, cli, logp_NxK):
+    notes = tmp_path / "notes.toml"
+    notes.write_text('[code]\nlicence = "?"\nallowed = false\n[news]\nnote = "daily"\n')
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    done = cli(path, "--sources-info", str(notes))
+    assert done.status == 0, done.stderr
+    expected = solve(cross_entropy(logp_NxK[:, 1:]))
+    assert list(done.weights["mixmin"]) == ["math", "news"]
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-12)
+    assert (
+        done.weights["sources"]
+        == done.metrics["source_notes"]
+        == {
+            "code": {"licence": "?", "note": None, "allowed": False},
+            "math": {"licence": None, "note": None, "allowed": True},
+            "news": {"licence": None, "note": "daily", "allowed": True},
+        }
+    )
+    assert done.metrics["arms"]["uniform"]["weights"] == {"math": 0.5, "news": 0.5}
+    assert done.metrics["config"]["sources_info"] == str(notes)
+    assert f"left out (allowed = false in {notes}): code" in done.stdout
+
+
+def test_wrong_notes_are_refused_before_anything_is_written(tmp_path, cli, logp_NxK):
+    notes, path = tmp_path / "notes.toml", write(tmp_path / "scores.csv", logp_NxK)
+    notes.write_text("[maths]")
+    assert_refused(cli(path, "--sources-info", str(notes)), notes, "'maths'", "'math'")
+    notes.write_text("[math]\nallowed = false")
+    refused = cli(path, "--sources-info", str(notes), "--upper-bounds", "math=0.2")
+    assert_refused(refused, "--upper-bounds math=0.2", "'math' is left out")
