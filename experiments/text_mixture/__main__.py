@@ -29,7 +29,7 @@ from experiments.text_mixture.results import build_metrics, identity
 from experiments.text_mixture.stages import SOLVED_ARMS, SeedResult, overlap_stage, run_seed
 
 DISTRIBUTIONS = (
-    *("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "lightgbm", "matplotlib"),
+    *("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "scikit-learn", "matplotlib"),
 )
 RESULTS = (  # patterns of the files that a run writes
     *(f"*/{name}" for name in ("metrics.json", "weights.json", "overlap.json", "report.md", "*.png")),
