@@ -22,6 +22,8 @@ from experiments.harness.result_files import replacing
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 
+FORMAT = 2  # of stages and config.json; those of 1, which did not say so, are refused
+
 Product = dict[str, Any]  # NumPy arrays, and anything else that JSON can hold
 
 
@@ -81,7 +83,7 @@ class Stages:
         product that is damaged (cut off, changed) is reported and made again; one that the file system does not give
         raises InputError.
         """
-        stamp, path = fingerprint(inputs), self._folder / f"{name}.npz"
+        stamp, path = fingerprint([FORMAT, inputs]), self._folder / f"{name}.npz"
         found = _read(path, stamp, self._progress.tell) if is_first() else None
         saved, opened = self._folder / f"{name}.checkpoints", list[Checkpoints]()
         if any_process(found is not None):

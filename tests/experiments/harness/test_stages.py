@@ -51,6 +51,14 @@ def test_other_inputs_compute_anew(tmp_path):
     assert len(calls) == 2
 
 
+def test_a_product_that_an_earlier_version_made_is_made_again(tmp_path, monkeypatch):
+    calls, compute = counted(PRODUCT)
+    for version in (1, stages.FORMAT):
+        monkeypatch.setattr(stages, "FORMAT", version)
+        Stages(tmp_path).run("train", {"seed": 0}, compute)
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:50], lambda b: b[:-30], lambda b: b"", lambda b: b"\0" * len(b)])
 def test_a_damaged_product_is_computed_again_and_told_of(tmp_path, damage):
     folder = tmp_path / "[stages]"
