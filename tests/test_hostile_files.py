@@ -32,7 +32,7 @@ from PIL import Image
 
 from experiments.harness import stages
 from experiments.harness.result_files import read_metrics
-from experiments.regmix_published.__main__ import read_runs
+from experiments.regmix_published.data import read_runs
 from experiments.weights_from_file.data import LENGTH, read_table
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.molecules.assay_tables import read_assays

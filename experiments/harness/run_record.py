@@ -13,13 +13,13 @@ def run_fields(
     options: RunOptions,
     records: Mapping[str, StageRecord],
     made_by: Mapping[str, Any],
-    data_sets: Sequence[Mapping[str, Any]],
+    data_sets: Sequence[DataSet],
 ) -> dict[str, Any]:
     """The fields of a `schema.RunRecord` that come from the run itself, by name."""
     elsewhere = made_elsewhere(records, made_by)
     return {
         "made_by": typed(dict(made_by), MadeBy, "the record of the run"),
-        "data_sets": tuple(typed(dict(found), DataSet, "the record of a data set") for found in data_sets),
+        "data_sets": tuple(data_sets),
         "seconds": {name: record.seconds for name, record in records.items()},
         "stage_commits": tuple(sorted({str(record.made_by["git_commit"]) for record in records.values()})),
         "stage_devices": tuple(elsewhere.get("stage_devices", ())),
