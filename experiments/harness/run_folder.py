@@ -18,6 +18,7 @@ from experiments.harness.provenance import command_words
 from experiments.harness.result_files import PARTIAL, write_json
 from experiments.harness.stages import FORMAT, Stages
 from experiments.reporting.json_files import read_json
+from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
@@ -32,7 +33,7 @@ class RunFolder:
     options: RunOptions
     interruption: Interruption
 
-    def stages(self, progress: RunProgress, made_by: Mapping[str, Any]) -> Stages:
+    def stages(self, progress: RunProgress, made_by: MadeBy) -> Stages:
         every = self.options.checkpoint_every
         return Stages(
             self.options.out / STAGES, progress, made_by, checkpoint_every=every, interruption=self.interruption

@@ -26,8 +26,7 @@ from experiments.regmix_published.results import (
     rank_correlations,
     with_few_runs,
 )
-from experiments.reporting.json_files import to_builtins, typed
-from experiments.reporting.schema import MadeBy
+from experiments.reporting.json_files import to_builtins
 from mixmin_jax.errors import InputError
 
 FILE_KINDS = ("mixture", "pile_loss")
@@ -70,7 +69,7 @@ def main(config: Config) -> None:
     if not all(2 <= size <= len(train.losses_RxD) for size in config.subset_runs) or config.subset_repeats < 1:
         raise InputError(f"--subset-runs must lie between 2 and {len(train.losses_RxD)}, --subset-repeats from 1 on")
     with claimed_folder(config.out, ("metrics.json", "report.md", "report.html"), config.overwrite):
-        made_by = typed(provenance("mixmin_jax", "numpy", "scipy", "scikit-learn"), MadeBy, "the record of the run")
+        made_by = provenance("mixmin_jax", "numpy", "scipy", "scikit-learn")
         started = time.perf_counter()
         spearman = {model: rank_correlations(train, tests, model) for model in MODELS}
         few = with_few_runs(train, tests["1m"], config.subset_runs, config.subset_repeats)
