@@ -11,54 +11,50 @@ from filelock import FileLock, Timeout, lock_descriptor
 
 from mixmin_jax.errors import InputError
 
-LOCK, RUN_LOCK = ".lock", "stages/.lock"  # of an experiment without stages, and of one with
-_PATIENCE = 0.2  # seconds: longer than another run takes to look whether a lock is held
+LOCK = ".lock"
+_PATIENCE = 0.2  # seconds: longer than another run takes to look whether the lock is held
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
 def claimed_folder(out: Path, names: Iterable[str], overwrite: bool) -> Iterator[None]:
-    """Make the folder `out` and hold it while an experiment without stages works; the lock does not stay.
+    """Make the folder `out`, and hold it while an experiment without stages works.
 
     Raises InputError for a folder that holds one of the result files `names`, unless told to `overwrite`, and for one
     that another run is writing to.
     """
     names = tuple(names)
     _refuse_results(out, names, overwrite)
-    with writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-    with locked(out, LOCK, remove=True):
+    with locked(out):
         _refuse_results(out, names, overwrite)  # once more: a run may have ended between the two
         yield
 
 
 @contextlib.contextmanager
-def locked(out: Path, name: str, *, remove: bool = False) -> Iterator[None]:
-    """Hold a lock of the folder `out`; it goes when the process does, however that ends.
+def locked(out: Path) -> Iterator[None]:
+    """Make the folder `out`, and hold its lock; it goes when the process does, however that ends.
 
-    The file stays, unless it is to be removed and the process has time to.
+    Its file is removed where the process has time to.
+
+    Raises InputError for a folder that another run holds, that cannot be written to, or whose file system has no locks.
     """
-    path = out / name
-    lock = FileLock(path, timeout=_PATIENCE, fallback_to_soft=False, on_acquired=_write_holder)
-    with writable(out), _refused(out, path):
-        held = lock.acquire()
+    path = out / LOCK
+    with writable(out), _refused(out):
+        out.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path, timeout=_PATIENCE, fallback_to_soft=False, on_acquired=_write_holder).acquire()
     with held:
         try:
-            for other in {LOCK, RUN_LOCK} - {name}:  # after the own is had: of two that do so one sees the other
-                refuse_if_locked(out, other)
             yield
         finally:
-            if remove:
-                with contextlib.suppress(OSError):
-                    path.unlink()  # before it is let go of, so that nobody else's is removed
+            with contextlib.suppress(OSError):
+                path.unlink()  # before it is let go of, so that nobody else's is removed
 
 
-def refuse_if_locked(out: Path, name: str) -> None:
-    """Raise what `locked` does, as far as the folder has that lock; nothing is written."""
-    path = out / name
-    with contextlib.suppress(OSError), path.open("r+b") as file, _refused(out, path):
+def refuse_if_locked(out: Path) -> None:
+    """Raise what `locked` does for a folder that another run holds; nothing is written."""
+    with contextlib.suppress(OSError), (out / LOCK).open("r+b") as file, _refused(out):
         if not lock_descriptor(file.fileno(), blocking=False):
-            raise Timeout(str(path))
+            raise Timeout(file.name)
 
 
 @contextlib.contextmanager
@@ -71,11 +67,12 @@ def writable(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _refused(out: Path, path: Path) -> Iterator[None]:
+def _refused(out: Path) -> Iterator[None]:
     """A lock that another run holds, or that a file system does not know, becomes an InputError."""
     try:
         yield
     except Timeout:
+        path = out / LOCK
         holder = path.read_text(errors="replace") if path.exists() else "which has just ended"
         raise InputError(
             f"--out {out} is being written to by another run ({holder}): wait for it, or name another"

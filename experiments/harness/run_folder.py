@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.folder_lock import LOCK, RUN_LOCK, locked, refuse_if_locked, writable
+from experiments.harness.folder_lock import LOCK, locked, refuse_if_locked
 from experiments.harness.interruption import Interrupted, Interruption
 from experiments.harness.options import RunOptions
 from experiments.harness.processes import check_same, is_first, several, together
@@ -85,11 +85,9 @@ def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]
     try:
         _check_claim(options, new)
     except InputError:
-        refuse_if_locked(out, RUN_LOCK)  # of what a live run holds this is the reason, and --resume no way out
+        refuse_if_locked(out)  # of what a live run holds this is the reason, and --resume no way out
         raise
-    with writable(out):
-        (out / STAGES).mkdir(parents=True, exist_ok=True)
-    with locked(out, RUN_LOCK):
+    with locked(out):
         differs = _check_claim(options, new)  # once more: a run may have ended between the two
         if differs:
             _remove(out, results)
@@ -135,7 +133,7 @@ def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
     if not path.exists():
-        if out.is_dir() and any(_content(out)) and not options.overwrite:
+        if out.is_dir() and _content(out) and not options.overwrite:
             raise InputError(
                 f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
             )
@@ -156,13 +154,9 @@ def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
     return bool(differences)
 
 
-def _content(out: Path) -> Iterator[Path]:
+def _content(out: Path) -> list[Path]:
     """What lies in the folder, but for what a run leaves there before it claims it."""
-    for path in out.iterdir():
-        if path.name == STAGES:
-            yield from (inside for inside in path.iterdir() if inside.name != LOCK)
-        elif path.name != LOCK and not path.name.endswith(PARTIAL):
-            yield path
+    return [path for path in out.iterdir() if path.name != LOCK and not path.name.endswith(PARTIAL)]
 
 
 def _remove(out: Path, results: Sequence[str]) -> None:

@@ -96,7 +96,7 @@ def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_pat
     assert (tmp_path / "news" / "metrics.json").exists()  # the same run: nothing to replace
     run(tmp_path, CONFIG | {"seeds": 2}, overwrite=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"config.json", "status.json", "stages/a.npz", "stages/.lock", "notes/mine.txt"}
+    assert left == {"config.json", "status.json", "stages/a.npz", "notes/mine.txt"}
 
 
 def test_folders_of_others_and_files_are_refused_untouched(tmp_path):
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_error(tmp_path):
 
 
 def test_what_a_killed_run_was_writing_is_in_nobodys_way(tmp_path):
-    for name in (".config.json.123.partial", "stages/.lock"):  # killed before it had claimed the folder
+    for name in (".config.json.123.partial", ".lock"):  # killed before it had claimed the folder
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     run(tmp_path)
