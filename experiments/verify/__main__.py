@@ -79,13 +79,13 @@ def verify(folder: Path, paths: Sequence[Path], with_data: bool) -> Iterator[Fin
     if not results:
         return
     by_target = results[0].question.by_target
-    checks = [("", files.status, files.status(results[0])), ("", files.targets, files.targets(results))]
+    checks = [("", "status", files.status(results[0])), ("", "targets", files.targets(results))]
     for result in results:
         place = f"{result.folder.name}: " if by_target else ""
-        checks += [(place, check, check(result)) for check in CHECKS]
-    checks += [("", files.reports, files.reports(results)), ("", data.unchanged, data.unchanged(results, with_data))]
-    for place, check, findings in checks:
-        yield from (found._replace(what=place + found.what) for found in attempted(check.__name__, findings))
+        checks += [(place, check.__name__, check(result)) for check in CHECKS]
+    checks += [("", "reports", files.reports(results)), ("", "data", data.unchanged(results, with_data))]
+    for place, name, findings in checks:
+        yield from (found._replace(what=place + found.what) for found in attempted(name, findings))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,9 @@
 """Whether the data of a run are still the same, by the records in its result files."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-import numpy as np
-from scipy.special import logsumexp
 
 from experiments.harness.data_sets import Loaded, path_of, read_again
-from experiments.verify.earlier_results import data_sets_of
 from experiments.verify.findings import Finding, Result, differences, judged, skipped
-from experiments.weights_from_file.data import read_targets
 from mixmin_jax.errors import InputError
 
 
@@ -24,7 +18,7 @@ def unchanged(results: Sequence[Result], required: bool) -> Iterator[Finding]:
         yield skipped("data", "the run did not record where they are")
     loaded: Loaded = {}
     for record in records.values():
-        what, path = f"data: {record['role']} {record['name']} ({record['place']}) is unchanged", path_of(record)
+        what, path = f"data: {record.role} {record.name} ({record.place}) is unchanged", path_of(record)
         if path is None and not required:
             yield skipped(what, "it comes with a package or from TFDS; --data reads it again")
         elif path is not None and not path.exists() and not required:
@@ -35,11 +29,11 @@ def unchanged(results: Sequence[Result], required: bool) -> Iterator[Finding]:
             except (InputError, OSError, ImportError) as error:
                 yield Finding("FAILED", what, str(error))
                 continue
-            counts = {key: count for key, count in record["counts"].items() if key in now["counts"]}
-            wrong = [*differences({key: now["counts"][key] for key in counts}, counts, exact=True)]
-            wrong += [f"{now['bytes']} bytes, not {record['bytes']}"] * (record["bytes"] not in (None, now["bytes"]))
-            # earlier versions kept the first digits
-            wrong += [f"sha256 is {now['sha256']:.16}..., not {record['sha256']:.16}..."] * (
-                not now["sha256"].startswith(record["sha256"])
+            counts = {key: count for key, count in record.counts.items() if key in now.counts}
+            wrong = [*differences({key: now.counts[key] for key in counts}, counts, exact=True)]
+            wrong += [f"{now.bytes} bytes, not {record.bytes}"] * (record.bytes not in (None, now.bytes))
+            # some results hold the first digits alone
+            wrong += [f"sha256 is {now.sha256:.16}..., not {record.sha256:.16}..."] * (
+                not now.sha256.startswith(record.sha256)
             )
             yield judged(what, wrong)

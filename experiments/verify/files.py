@@ -46,6 +46,7 @@ def identity(result: Result) -> Iterator[Finding]:
     """config.json is the identity in the record."""
     if (result.run / CONFIG).exists():
         held = read_json(result.run / CONFIG)
+        held.pop("format", None)
         yield judged(f"{CONFIG} is the run's identity", differences(held, result.metrics.identity, exact=True))
 
 
@@ -70,8 +71,8 @@ def stages(result: Result) -> Iterator[Finding]:
         except Exception as error:  # NumPy raises half a dozen kinds on a damaged file
             wrong.append(f"{name}.npz cannot be read ({type(error).__name__})")
             continue
-        made_at = str(record["made_by"]["git_commit"])
-        wrong += [f"{name}.npz was made by another run"] * (record["seconds"] != seconds)
+        made_at = str(record.made_by.git_commit)
+        wrong += [f"{name}.npz was made by another run"] * (record.seconds != seconds)
         wrong += [f"{name}.npz is of the commit {made_at}, which the record does not name"] * (
             made_at not in result.metrics.stage_commits
         )
@@ -159,5 +160,3 @@ def _first_difference(lies: bytes, written: bytes) -> str:
             first = max(place - 20, 0)
             return f"has {pair[0][first : first + 50]!r} in line {number}, not {pair[1][first : first + 50]!r}"
     return f"has {len(a)} lines, not {len(b)}"
-
-

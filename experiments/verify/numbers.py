@@ -65,7 +65,7 @@ def weights(result: Result) -> Iterator[Finding]:
 
 def _is_mixture(path: str, part: Any) -> bool:
     name = path.split(".")[-1].split("[")[0]
-    return isinstance(part, Mapping) and (name == "weights" or path.endswith("]") and name == "weights_per_seed")
+    return isinstance(part, Mapping) and (name == "weights" or (path.endswith("]") and name == "weights_per_seed"))
 
 
 def certificates(result: Result) -> Iterator[Finding]:
@@ -80,7 +80,9 @@ def certificates(result: Result) -> Iterator[Finding]:
         if len(solved.gap_history) == len(result.metrics.seeds) > 0:
             last = dict(zip(result.metrics.seeds, (gaps[-1] for gaps in solved.gap_history), strict=True))
             wrong += differences(solved.gap, last[solved.seed], f"{path}, gap of seed {solved.seed}")
-            wrong += differences(solved.gap, max(gap for gap in last.values() if gap is not None), f"{path}, largest gap")
+            wrong += differences(
+                solved.gap, max(gap for gap in last.values() if gap is not None), f"{path}, largest gap"
+            )
     if found:
         yield judged(f"the certificates of {plural(len(found), 'solved mixture')} hold", wrong)
 
