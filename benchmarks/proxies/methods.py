@@ -1,7 +1,6 @@
 """The ways to train M models that are timed against each other, each a call without arguments.
 
-One after the other compiled anew runs in a process of its own: it empties JAX's caches before every model, and those of
-the other methods must stay full.
+`compiled_anew` runs in a process of its own: it empties JAX's caches, and those of the other methods must stay full.
 """
 
 import contextlib
@@ -72,7 +71,11 @@ def make_method(name: str, case: Case, data: Any, child: Executor) -> Method | s
         return Method(_counted(lambda: one_by_one(case.train_one, data, case.num_models)), case.flops(data))
     if name == "compiled_anew":
         counts = itertools.chain([1], itertools.repeat(case.num_models))  # the first call has nothing to warm up
-        call = Call(lambda: _from(child, case, data, next(counts)), lambda answer: answer.seconds, _pid(child))
+        call = Call(
+            lambda: _from(child, case, data, next(counts)),
+            lambda answer: answer.seconds,
+            child.submit(os.getpid).result(),
+        )
         return Method(call, case.flops(data), compiles_always=True)
     if not isinstance(case, MoleculeCase):
         return "every source has examples of its own anyway" if name == "own_molecules" else "trees do not model text"
@@ -86,14 +89,10 @@ def one_by_one(train: Callable[[Any, int], Outputs], data: Any, num_models: int)
     return np.concatenate([train(data, m) for m in range(num_models)], axis=1)
 
 
-def _pid(child: Executor) -> int:
-    return child.submit(os.getpid).result()
-
-
 def _from(child: Executor, case: Case, data: Any, num_models: int) -> Answer:
     try:
         return child.submit(train_anew, case, data, num_models).result()
-    except (BrokenProcessPool, jax.errors.JaxRuntimeError) as error:  # no memory beside this process, say
+    except (BrokenProcessPool, jax.errors.JaxRuntimeError) as error:  # for example: no memory beside this process
         raise Stopped(f"its process failed: {error}"[:300]) from error
 
 

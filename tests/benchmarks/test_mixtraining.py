@@ -6,11 +6,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from benchmarks.mixtraining.blocks import Program, split_blocks, training_call
 
 from benchmarks import machine
 from benchmarks.mixtraining import __main__ as mixtraining
 from benchmarks.mixtraining import cases as mixtraining_cases
-from benchmarks.mixtraining.blocks import Program, split_blocks, training_call
 from benchmarks.mixtraining.cases import (
     BASELINE,
     KINDS,

@@ -1,0 +1,84 @@
+"""Times every way to train the models of a case side by side, and compares what they give."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.proxies.cases import Case
+from benchmarks.proxies.methods import ONE_PROGRAM, SAME_MODELS, Answer, Method, make_method, other_process
+from benchmarks.proxies.records import CaseRecord, Result, Settings
+from benchmarks.timing import Call, Stopped, Timing, ratio, side_by_side
+
+
+def measure(case: Case, settings: Settings) -> CaseRecord:
+    """The record of one case: every method in turns. Raises `Stopped` if one program gave no answer."""
+    jax.clear_caches()  # so that every first call compiles
+    data = case.data()
+    print(f"{case.name}: {case.what}", flush=True)
+    with other_process() as child:
+        made = {name: make_method(name, case, data, child) for name in (ONE_PROGRAM, *settings.against)}
+        methods = {name: method for name, method in made.items() if isinstance(method, Method)}
+        absent = {name: reason for name, reason in made.items() if isinstance(reason, str)}
+        for name, reason in absent.items():
+            print(f"{name}: left out: {reason}", flush=True)
+        programs: dict[str, list[int]] = {name: [] for name in methods}
+        calls = {name: _recorded(method.call, programs[name]) for name, method in methods.items()}
+        timings = side_by_side(calls, settings.repeats, settings.budget)
+    return CaseRecord(
+        name=case.name,
+        what=case.what,
+        num_models=case.num_models,
+        sizes=dataclasses.asdict(case),
+        nothing_learned=case.nothing_learned(data),
+        results=results(case, data, methods, timings, programs),
+        absent=absent,
+        stopped={name: str(stop) for name, stop in timings.items() if isinstance(stop, Stopped)},
+    )
+
+
+def _recorded(call: Call[Answer], programs: list[int]) -> Call[Answer]:
+    """The same call, which notes how many programs were compiled in it."""
+
+    def run() -> Answer:
+        answer = call.run()
+        programs.append(answer.programs)
+        return answer
+
+    return dataclasses.replace(call, run=run)
+
+
+def results(
+    case: Case,
+    data: Any,
+    methods: Mapping[str, Method],
+    timings: Mapping[str, Timing[Answer] | Stopped],
+    programs: Mapping[str, Sequence[int]],
+) -> dict[str, Result]:
+    """By method: time, what was compiled, and what the models are worth. Raises `Stopped` if one program gave none."""
+    base = timings[ONE_PROGRAM]
+    if isinstance(base, Stopped):
+        raise base
+    found: dict[str, Result] = {}
+    for name, timing in timings.items():
+        if isinstance(timing, Stopped):
+            continue
+        method, (first, *later) = methods[name], programs[name]
+        difference = float(np.abs(timing.last.outputs - base.last.outputs).max()) if name in SAME_MODELS else None
+        found[name] = Result(
+            seconds=timing.seconds,
+            median_seconds=timing.median,
+            first_seconds=None if method.compiles_always else timing.first,
+            compile_seconds=timing.compilation if first and not method.compiles_always else None,
+            memory_bytes=timing.memory,
+            memory_of_first_call=timing.memory_of_first,
+            programs=(first, max(later)),
+            times=ratio(timing, base),
+            flops=method.flops,
+            flops_per_second=method.flops and method.flops / timing.median,
+            quality=case.quality(data, timing.last.outputs),
+            difference=difference,
+        )
+    return found
