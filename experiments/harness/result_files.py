@@ -2,14 +2,18 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from experiments.harness.processes import is_first
+from experiments.reporting.figures import figure_png
+from experiments.reporting.json_files import Record, dumps, read_json, typed
+from experiments.reporting.render import Report, page, report
 from mixmin_jax.errors import InputError
 
 SUMMARY_FILES = ("summary.md", "summary.png", "gains.md", "gains.png", "growth.png")  # of a run with several targets
@@ -38,23 +42,23 @@ def file_name(name: str) -> str:
     return plain if plain == name and not taken else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def read_metrics(results: Path) -> dict[Path, dict[str, Any]]:
-    """metrics.json of every target in a run's folder, by the target's folder.  Raises InputError if there is none."""
-    paths = sorted(results.glob("*/metrics.json"))
-    if not paths:
-        raise InputError(f"{results}: no target's metrics.json in it")
-    return {path.parent: read_json(path) for path in paths}
+def read_result(path: Path, record: type[Record]) -> Record:
+    """A result file as its record.  Raises InputError, naming file and entry, for anything else."""
+    return typed(read_json(path), record, str(path))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.  Raises InputError, naming it, if it cannot be read or holds something else."""
+def write_report(folder: Path, report: Report) -> None:
+    """report.md, report.html and the figures as PNG files.
+
+    Raises RuntimeError for a report that cannot be rendered; what else is in the folder stays as it is.
+    """
     try:
-        record = json.loads(path.read_bytes().decode())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path} holds no JSON object but {type(record).__name__}")
-    return record
+        files = {name: figure_png(figure) for name, figure in report.figures.items()}
+        files |= {"report.md": report.markdown.encode(), "report.html": page(report).encode()}
+    except Exception as error:
+        raise RuntimeError(f"{folder}: the report cannot be rendered, metrics.json is whole ({error})") from error
+    for name, content in files.items():
+        write_bytes(folder / name, content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,9 +89,19 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write strict JSON (no NaN or Infinity) as `write_text` does."""
-    write_text(path, json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+def write_index(
+    folder: Path, title: str, verdicts: Mapping[str, str], summary: str, figures: Mapping[str, Figure]
+) -> None:
+    """index.html over the targets of a run, {their folder: verdict}; summary.md and the figures as PNG files."""
+    for name, figure in figures.items():
+        write_bytes(folder / name, figure_png(figure))
+    write_text(folder / "summary.md", summary + "\n")
+    write_text(folder / "index.html", page(report("index", title, figures, verdicts=verdicts, summary=summary)))
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write a record as compact, strict JSON, as `write_text` does."""
+    write_text(path, dumps(record))
 
 
 def file_fingerprint(path: Path) -> dict[str, Any]:

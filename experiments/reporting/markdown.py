@@ -1,8 +1,10 @@
-"""Numbers, names and quotations as Markdown: what every report needs."""
+"""Numbers, names and quotations as Markdown: what every report needs, and what templates know as filters."""
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+
+from experiments.reporting.schema import Certificate, Note
+from mixmin_jax.stats.comparison import Difference, RankCorrelation, Summary
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -11,22 +13,22 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def spread(summary: Mapping[str, Any]) -> str:
-    """`mean ± std` of a `comparison.summary`; the mean alone where one value has no spread."""
-    return f"{summary['mean']:.3f}" + (f" ± {summary['std']:.3f}" if summary["std"] is not None else "")
+def mean_std(summary: Summary) -> str:
+    """`2.735 ± 0.029`: mean and standard deviation over seeds; the mean alone for one seed."""
+    return f"{summary.mean:.3f}" + (f" ± {summary.std:.3f}" if summary.std is not None else "")
 
 
-def plus_minus(difference: Mapping[str, Any], signed: bool = False) -> str:
-    """`mean ± standard error` of a `comparison.Difference`; its size alone unless `signed`."""
-    mean = f"{difference['mean']:+.4f}" if signed else f"{abs(difference['mean']):.4f}"
-    error = difference["standard_error"]
+def plus_minus(difference: Difference, signed: bool = False) -> str:
+    """`0.1198 ± 0.0094`: size of a difference and its standard error; with its sign if `signed`."""
+    mean = f"{difference.mean:+.4f}" if signed else f"{abs(difference.mean):.4f}"
+    error = difference.standard_error
     return mean + (f" ± {error:.4f}" if error is not None else " (error unknown)")
 
 
-def percent_spread(summary: Mapping[str, Any]) -> str:
-    """`49.9 ± 0.3%`: a `comparison.summary` of shares; the mean alone where one value has no spread."""
-    spread = f" ± {100 * summary['std']:.1f}" if summary["std"] is not None else ""
-    return f"{100 * summary['mean']:.1f}{spread}%"
+def percent_mean_std(summary: Summary) -> str:
+    """`49.9 ± 0.3%`: mean and standard deviation of shares; the mean alone for one seed."""
+    std = f" ± {100 * summary.std:.1f}" if summary.std is not None else ""
+    return f"{100 * summary.mean:.1f}{std}%"
 
 
 def percent(share: float) -> str:
@@ -41,28 +43,29 @@ def number_range(values: Iterable[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def points(difference: Mapping[str, Any]) -> str:
-    """`+0.68 ± 0.21`: a `comparison.Difference` of shares, in percentage points, with its standard error."""
-    error = difference["standard_error"]
-    return f"{100 * difference['mean']:+.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
+def points(difference: Difference) -> str:
+    """`+0.68 ± 0.21`: a difference of shares, in percentage points, with its standard error."""
+    error = difference.standard_error
+    return f"{100 * difference.mean:+.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
 
 
-def certificate_header(unit: str) -> list[str]:
-    """The header over `certificate_cells`; `unit` is that of the loss."""
-    return [f"loss, {unit}", "gap", "tolerance", "iterations", "converged", "method", "seed"]
-
-
-def certificate_cells(solved: Mapping[str, Any]) -> list[str]:
-    """Solved weights in a table under `certificate_header`."""
-    return [
-        f"{solved['loss']:.6f}",
-        f"{solved['gap']:.1e}",
-        f"{solved['tolerance']:.0e}",
-        str(solved["iterations"]),
-        "yes" if solved["converged"] else "**no**",
-        solved["method"].replace("_", " "),
-        str(solved["seed"]),
+def certificates(solved: Mapping[str, Certificate], unit: str) -> str:
+    """A table of solved weights by arm; `unit` is that of the loss."""
+    header = ["weights", f"loss, {unit}", "gap", "tolerance", "iterations", "converged", "method", "seed"]
+    rows = [
+        [
+            code(arm),
+            f"{found.loss:.6f}",
+            f"{found.gap:.1e}",
+            f"{found.tolerance:.0e}",
+            str(found.iterations),
+            "yes" if found.converged else "**no**",
+            found.method.replace("_", " "),
+            str(found.seed),
+        ]
+        for arm, found in solved.items()
     ]
+    return table(header, rows)
 
 
 def spearman(value: float | None) -> str:
@@ -70,9 +73,9 @@ def spearman(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
 
 
-def correlation(result: Mapping[str, Any]) -> str:
-    """A `comparison.RankCorrelation` with its n."""
-    return f"{spearman(result['spearman'])} (n = {result['n']})"
+def correlation(found: RankCorrelation) -> str:
+    """`0.80 (n = 42)`: a rank correlation with its n."""
+    return f"{spearman(found.spearman)} (n = {found.n})"
 
 
 def si_count(value: int | float) -> str:
@@ -126,48 +129,11 @@ def plain(text: str) -> str:
     return "".join("\\" + char if char in "\\`*_[]|~$" else char for char in escaped)
 
 
-def source_notes(notes: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table of what `sources.toml` says: {source: {"licence", "note", "allowed"}}."""
+def source_notes(notes: Mapping[str, Note]) -> str:
+    """A table of what `sources.toml` says of each source."""
+    allowed = {True: "yes", False: "**no**: left out"}
     rows = [
-        [code(name), plain(found["licence"] or ""), plain(found["note"] or ""), _ALLOWED[found["allowed"]]]
+        [code(name), plain(found.licence or ""), plain(found.note or ""), allowed[found.allowed]]
         for name, found in notes.items()
     ]
     return table(["source", "licence", "note", "allowed"], rows)
-
-
-_ALLOWED = {True: "yes", False: "**no**: left out"}
-
-
-def seed_noise(num_seeds: int, chance: float) -> str:
-    """How far a verdict can be trusted; `chance` is `comparison.chance_of_false_verdict(num_seeds)`."""
-    if num_seeds == 1:
-        return "One seed: how far another training of the same arm would differ is not known."
-    return (
-        f"With {num_seeds} seeds two standard errors are crossed by chance in {chance:.0%} of the comparisons of equal "
-        "arms."
-    )
-
-
-def skipped_steps(metrics: Mapping[str, Any]) -> list[str]:
-    """A caveat on steps that trainings skipped; none where they stop instead, or where nobody counted."""
-    if "skipped_steps" not in metrics:
-        return []
-    counts = [
-        f"{count} of {code(model)} ({plain(stage)})"
-        for stage, models in metrics["skipped_steps"].items()
-        for model, count in models.items()
-    ]
-    return [
-        "Steps whose loss or gradient was not finite were skipped"
-        + (f": {', '.join(counts)}. These models saw less than the others." if counts else "; there were none.")
-    ]
-
-
-def provenance(made_by: Mapping[str, Any], time: str) -> str:
-    """Command, device, commit and versions, as `experiments.harness.provenance` records them, and the time taken."""
-    versions = ", ".join(f"{name} {version}" for name, version in made_by["versions"].items())
-    return (
-        f"    {made_by['command']}\n\n"
-        f"Device: {made_by['device']}. Commit: {made_by['git_commit'] or 'unknown'}. Versions: {versions}. "
-        f"Time: {time}. `metrics.json` holds every number above, the configuration and the hashes of the data."
-    )

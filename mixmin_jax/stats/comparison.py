@@ -6,7 +6,7 @@ Quantities that cannot be computed (a spread of one value, a correlation of cons
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,19 @@ RANDOM_MIXTURE = "random_mixture"  # the label of points that are no arm
 
 
 @dataclasses.dataclass(frozen=True)
+class Summary:
+    """One number per seed, their mean, and their standard deviation (S - 1 in the denominator; None for one seed)."""
+
+    mean: float
+    std: float | None
+    per_seed: tuple[float, ...]
+
+    def derived(self) -> "Summary":
+        """The same from `per_seed` alone."""
+        return summary(self.per_seed)
+
+
+@dataclasses.dataclass(frozen=True)
 class Difference:
     """Mean difference of two arms, a - b, with its standard error.
 
@@ -30,7 +43,7 @@ class Difference:
     mean: float
     standard_error: float | None  # None where one seed says nothing about noise
     n: int
-    per_seed: list[float]
+    per_seed: tuple[float, ...]
     basis: Literal["seeds", "documents"]
 
 
@@ -44,7 +57,7 @@ class CostShare:
     mean: float | None
     std: float | None
     num_reached: int
-    per_seed: list[float | None]
+    per_seed: tuple[float | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +68,11 @@ class RankCorrelation:
     n: int
 
 
-def summary(values_S: ArrayLike) -> dict[str, Any]:
-    """`mean`, `std` (with S - 1 in the denominator; None for one value) and the values themselves, `per_seed`."""
+def summary(values_S: ArrayLike) -> Summary:
+    """Mean and standard deviation of one number per seed.  Raises InputError unless all are finite."""
     values_S = _vector(values_S, "values")
     std = float(values_S.std(ddof=1)) if len(values_S) > 1 else None
-    return {"mean": float(values_S.mean()), "std": std, "per_seed": values_S.tolist()}
+    return Summary(float(values_S.mean()), std, tuple(values_S.tolist()))
 
 
 def paired_difference(a_S: ArrayLike, b_S: ArrayLike) -> Difference:
@@ -71,7 +84,7 @@ def paired_difference(a_S: ArrayLike, b_S: ArrayLike) -> Difference:
     _same_length(a_S, b_S)
     d_S = a_S - b_S
     error = float(d_S.std(ddof=1) / math.sqrt(len(d_S))) if len(d_S) > 1 else None
-    return Difference(float(d_S.mean()), error, len(d_S), d_S.tolist(), "seeds")
+    return Difference(float(d_S.mean()), error, len(d_S), tuple(d_S.tolist()), "seeds")
 
 
 def paired_bootstrap_over_documents(
@@ -96,7 +109,7 @@ def paired_bootstrap_over_documents(
         # one draw at a time: num_samples x N indices may not fit
         draws = (rng.integers(len(bits_N), size=len(bits_N)) for _ in range(num_samples))
         error = float(np.std([bits_N[draw].sum() / bytes_N[draw].sum() for draw in draws], ddof=1))
-    return Difference(mean, error, len(bits_N), [mean], "documents")
+    return Difference(mean, error, len(bits_N), (mean,), "documents")
 
 
 def verdict(
@@ -160,8 +173,9 @@ def share_of_cost(
         raise InputError("what the baseline cost must be above 0")
     costs = [cost_to_reach(*curve, level) for curve, level in zip(curves, baseline_score_S, strict=True)]
     shares = [None if c is None else float(c / b) for c, b in zip(costs, baseline_cost_S, strict=True)]
-    reached = summary(found) if (found := [share for share in shares if share is not None]) else {}
-    return CostShare(reached.get("mean"), reached.get("std"), len(found), shares)
+    found = [share for share in shares if share is not None]
+    mean, std = (summary(found).mean, summary(found).std) if found else (None, None)
+    return CostShare(mean, std, len(found), tuple(shares))
 
 
 def stratified_spearman(predicted_P: ArrayLike, reached_P: ArrayLike, stratum_P: Iterable[Any]) -> RankCorrelation:
@@ -187,28 +201,56 @@ def stratified_spearman(predicted_P: ArrayLike, reached_P: ArrayLike, stratum_P:
     return RankCorrelation(float(np.clip(r_P @ q_P / scale, -1, 1)), len(r_P))
 
 
-def fidelity(points: Iterable[Mapping[str, Any]], rows: Iterable[str] = ("document", "token")) -> dict[str, Any]:
-    """How well the mixtures of proxies ranked the losses that training reached: the `fidelity` part of metrics.json.
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One trained model: what its mixture of proxies predicted, by kind of rows, and the loss that it reached."""
 
-    A point holds `seed`, `label` (an arm, or RANDOM_MIXTURE), `size` (of the trained model), `reached` and, per entry
-    of `rows`, `predicted_<row>`.  Ranks are taken inside each seed and size.  Returns {row: {"all", "arms",
-    "random_mixtures"}}, each a correlation and its n, with the points; those of the first row over all points stand at
-    the top as `spearman` and `n`.
-    """
-    every, rows = [dict(point) for point in points], tuple(rows)
+    seed: int
+    label: str  # an arm, or RANDOM_MIXTURE
+    size: str  # of the trained model
+    reached: float
+    predicted: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class RowFidelity:
+    """How well predictions from one kind of rows ranked what training reached."""
+
+    all: RankCorrelation
+    arms: RankCorrelation
+    random_mixtures: RankCorrelation
+
+
+@dataclasses.dataclass(frozen=True)
+class Fidelity:
+    """How well the mixtures of proxies ranked the losses that training reached, by kind of rows, with the points."""
+
+    rows: dict[str, RowFidelity]
+    points: tuple[Point, ...]
+
+    def derived(self) -> "Fidelity":
+        """The same from `points` alone."""
+        return fidelity(self.points)
+
+
+def fidelity(points: Sequence[Point]) -> Fidelity:
+    """Rank correlations of predicted and reached losses; ranks are taken inside each seed and model size."""
     groups = {
-        "all": every,
-        "arms": [point for point in every if point["label"] != RANDOM_MIXTURE],
-        "random_mixtures": [point for point in every if point["label"] == RANDOM_MIXTURE],
+        "all": list(points),
+        "arms": [point for point in points if point.label != RANDOM_MIXTURE],
+        "random_mixtures": [point for point in points if point.label == RANDOM_MIXTURE],
     }
 
-    def correlation(members: list[dict[str, Any]], row: str) -> dict[str, Any]:
-        predicted_P, reached_P = ([p[key] for p in members] for key in (f"predicted_{row}", "reached"))
-        strata_P = [(p["seed"], p["size"]) for p in members]
-        return dataclasses.asdict(stratified_spearman(predicted_P, reached_P, strata_P))
+    def correlation(members: list[Point], row: str) -> RankCorrelation:
+        return stratified_spearman(
+            [point.predicted[row] for point in members],
+            [point.reached for point in members],
+            [(point.seed, point.size) for point in members],
+        )
 
-    by_row = {row: {name: correlation(members, row) for name, members in groups.items()} for row in rows}
-    return by_row[rows[0]]["all"] | by_row | {"points": every}
+    kinds = points[0].predicted if points else ()
+    rows = {row: RowFidelity(**{name: correlation(group, row) for name, group in groups.items()}) for row in kinds}
+    return Fidelity(rows, tuple(points))
 
 
 def _centred_ranks(values_P: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:

@@ -1,0 +1,90 @@
+"""Typed records as JSON and back: strict, compact (one record a line), and refused where the types do not fit."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from mixmin_jax.errors import InputError
+
+LINE = 120  # characters: a container whose JSON is shorter stands on one line, which is what fits a screen
+
+Record = TypeVar("Record")
+
+
+def to_builtins(record: Any) -> Any:
+    """A dataclass, or a container of such, as the mappings, lists and numbers that JSON holds; paths as text.
+
+    Raises TypeError for what JSON does not know, arrays included.
+    """
+    return msgspec.to_builtins(record, str_keys=True, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def dumps(value: Any) -> str:
+    """Strict JSON (no NaN, no Infinity); a list or an object of plain values stands on one line, whatever its length.
+
+    Raises ValueError for numbers that JSON does not know.
+    """
+    return _dumps(to_builtins(value), "") + "\n"
+
+
+def _dumps(value: Any, indent: str) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    parts = list(value.values() if isinstance(value, dict) else value) if isinstance(value, dict | list) else []
+    if len(text) <= LINE or not any(isinstance(part, dict | list) for part in parts):
+        return text
+    inner = indent + " "
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(key, ensure_ascii=False)}: {_dumps(part, inner)}" for key, part in value.items()]
+    else:
+        lines = [_dumps(part, inner) for part in parts]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{closing}"
+
+
+def read_json(path: Path) -> Any:
+    """What a file of strict JSON holds.  Raises InputError, naming the file, if it cannot be read."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    try:
+        return json.loads(path.read_bytes().decode(), parse_constant=refuse)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
+
+
+def typed(value: Any, record: type[Record], where: str) -> Record:
+    """`value`, as `read_json` gives it, as a record.
+
+    Raises InputError, naming `where` and the entry, for what is missing, of another type, or unknown.
+    """
+    try:
+        found = msgspec.convert(value, record)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where} holds no {record.__name__}: {error}") from error
+    if unknown := next(_unknown(value, to_builtins(found)), None):
+        raise InputError(f"{where} holds no {record.__name__}: nothing is called {unknown}")
+    return found
+
+
+def _unknown(value: Any, known: Any, path: str = "$") -> Any:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key not in known:
+                yield f"{path}.{key}"
+            else:
+                yield from _unknown(part, known[key], f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, (part, other) in enumerate(zip(value, known, strict=True)):
+            yield from _unknown(part, other, f"{path}[{number}]")
