@@ -1,35 +1,54 @@
 """Result files: typed records that are written as JSON, read back, and turned into reports."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-import msgspec
+from benchmarks.timing import Timing
+from experiments.harness.provenance import provenance
+from experiments.harness.result_files import read_result, write_bytes, write_json
+from experiments.reporting.json_files import typed
+from experiments.reporting.schema import MadeBy
 
-from experiments.harness.result_files import read_json, write_bytes, write_text
-from mixmin_jax.errors import InputError
 
+class Ratio(NamedTuple):
+    """How many times longer one call takes than another."""
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Record:
-    """What every result file begins with. The benchmarks' own records say what their fields mean."""
+    median: float  # of the medians
+    lowest: float  # the shortest time of the slower over the longest of the faster
+    highest: float
 
-    schema: Literal[2] = 2
-    summary: str = ""  # the last line that the benchmark prints
-    versions: dict[str, str]
-    device: str
-    git_commit: str | None
-    command: str
+    def cells(self) -> list[str]:
+        """Three cells of a table."""
+        return [f"{value:.2f}" for value in self]
+
+    def __str__(self) -> str:
+        median, lowest, highest = self.cells()
+        return f"{median} ({lowest} to {highest})"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Times:
-    """How long something took, in seconds."""
+    """How long something took in the rounds of `timing.side_by_side`."""
 
-    seconds: tuple[float, ...]  # a call in each round, without the first call of all
     median_seconds: float
+    min_seconds: float
+    max_seconds: float
+    rounds: int
+
+    @property
+    def spread(self) -> tuple[float, float, float]:
+        """Median, shortest and longest, in seconds."""
+        return self.median_seconds, self.min_seconds, self.max_seconds
+
+    def over(self, faster: "Times") -> Ratio:
+        """These times over those of something else from the same rounds."""
+        return Ratio(
+            self.median_seconds / faster.median_seconds,
+            self.min_seconds / faster.max_seconds,
+            self.max_seconds / faster.min_seconds,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,44 +61,56 @@ class CallTimes(Times):
     memory_of_first_call: bool  # then compilation counts as well
 
 
+def times(timing: Timing[Any], parts: float = 1) -> dict[str, Any]:
+    """The fields of `Times`: those of a call, or of one of the equal parts that it consists of."""
+    seconds = timing.median, min(timing.seconds), max(timing.seconds)
+    names = "median_seconds", "min_seconds", "max_seconds"
+    return {name: value / parts for name, value in zip(names, seconds, strict=True)} | {"rounds": len(timing.seconds)}
+
+
+def call_times(timing: Timing[Any], compiled: bool) -> dict[str, Any]:
+    """The fields of `CallTimes`."""
+    return times(timing) | {
+        "first_seconds": timing.first,
+        "compile_seconds": timing.compilation if compiled else None,
+        "memory_bytes": timing.memory,
+        "memory_of_first_call": timing.memory_of_first,
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """What every result file begins with."""
+
+    schema: Literal[2] = 2
+    summary: str = ""  # the last line that the benchmark prints
+    made_by: MadeBy
+
+
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 Report = Callable[[AnyRecord], Mapping[str, str | bytes]]  # files by suffix: {".md": ..., ".png": ...}
 
 
-def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
-    """The record in a JSON file. Raises InputError, naming the file, if it holds something else."""
-    try:
-        return msgspec.convert(read_json(path), kind)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path} is no result of this benchmark: {error}") from error
+def made_by(*distributions: str) -> MadeBy:
+    """Where the numbers of this run come from; also printed."""
+    found = typed(provenance(*distributions), MadeBy, "provenance")
+    print(f"{found.device}; commit {found.git_commit}")
+    return found
 
 
-def write_record(stem: Path, record: AnyRecord, report: Report[AnyRecord]) -> None:
-    """Write STEM.json and its report beside it; print what was written, and the summary last."""
+def write_record(stem: Path, record: Record, report: Report) -> None:
+    """Write STEM.json and its report beside it; print the report, and the summary last."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    write_text(stem.with_suffix(".json"), dumps(msgspec.to_builtins(record)) + "\n")
-    write_report(stem.with_suffix(".json"), type(record), report)
+    path = stem.with_suffix(".json")
+    write_json(path, record)
+    print("", report(record).get(".md", ""), sep="\n")
+    write_report(path, type(record), report)
     print(record.summary)
 
 
 def write_report(path: Path, kind: type[AnyRecord], report: Report[AnyRecord]) -> None:
-    """Write the report of a result file beside it."""
-    files = report(read_record(path, kind))
+    """Write the report of a result file beside it. Raises InputError for a file of something else."""
+    files = report(read_result(path, kind))
     for suffix, content in files.items():
         write_bytes(path.with_suffix(suffix), content if isinstance(content, bytes) else content.encode())
-    print(f"\n{', '.join([str(path), *files])}")
-
-
-def dumps(value: Any, indent: str = "") -> str:
-    """Strict JSON with one innermost record a line."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    if not any(isinstance(item, dict) for item in inner):
-        return json.dumps(value, allow_nan=False, ensure_ascii=False)
-    names = (
-        [f"{json.dumps(name, ensure_ascii=False)}: " for name in value]
-        if isinstance(value, dict)
-        else [""] * len(inner)
-    )
-    lines = [f"{indent} {name}{dumps(item, indent + ' ')}" for name, item in zip(names, inner, strict=True)]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return "\n".join([opening, ",\n".join(lines), f"{indent}{closing}"])
+    print(", ".join([str(path), *files]))

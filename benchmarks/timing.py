@@ -54,36 +54,6 @@ class Timing(Generic[T]):
         """What happens once: the first call less the median."""
         return max(0.0, self.first - self.median)
 
-    def over(self, parts: float) -> "Timing[T]":
-        """The times of one of the equal parts that a call consists of."""
-        return dataclasses.replace(self, seconds=tuple(seconds / parts for seconds in self.seconds))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ratio:
-    """How many times longer one call takes than another."""
-
-    median: float  # of the medians
-    lowest: float  # the shortest time of the slower over the longest of the faster
-    highest: float
-
-    def __str__(self) -> str:
-        median, lowest, highest = self.cells()
-        return f"{median} ({lowest} to {highest})"
-
-    def cells(self) -> list[str]:
-        """Three cells of a table."""
-        return [f"{value:.2f}" for value in (self.median, self.lowest, self.highest)]
-
-
-def ratio(slower: Timing, faster: Timing) -> Ratio:
-    """The times of one call over those of another from the same rounds."""
-    return Ratio(
-        median=slower.median / faster.median,
-        lowest=min(slower.seconds) / max(faster.seconds),
-        highest=max(slower.seconds) / min(faster.seconds),
-    )
-
 
 def side_by_side(calls: Mapping[K, Call[T]], repeats: int, budget: float) -> dict[K, Timing[T] | Stopped]:
     """Time every call `repeats` times, in rounds.

@@ -17,13 +17,12 @@ from collections.abc import Mapping
 import jax
 
 from benchmarks.mixtraining.cases import BATCH_SIZES, MODELS, SSL_MASK, ModelName, chosen, sized
-from benchmarks.mixtraining.measure import measure, pipeline_records, step_records, switch_record
+from benchmarks.mixtraining.measure import measure, pipeline_records, step_records, switch_records
 from benchmarks.mixtraining.records import MixTrainingRecord, Settings
 from benchmarks.mixtraining.report import report, summary
 from benchmarks.options import Options
-from benchmarks.records import write_record, write_report
+from benchmarks.records import made_by, write_record, write_report
 from experiments.harness.command_line import run
-from experiments.harness.provenance import provenance
 from mixmin_jax.models.vision_transformer import VisionConfig
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -71,20 +70,19 @@ def main(config: Config, models: Mapping[ModelName, VisionConfig] = MODELS) -> N
     """Measure, print, write."""
     if config.report:
         return write_report(config.report, MixTrainingRecord, report)
-    made_by = provenance(*DISTRIBUTIONS)
+    origin = made_by(*DISTRIBUTIONS)
     accelerator = jax.default_backend() != "cpu"
     settings = config.settings(accelerator)
     model = sized(models[settings.model], config.quick, settings.bfloat16)
-    print(f"{made_by['device']}; commit {made_by['git_commit']}")
     kinds, pipelines = chosen(config.quick)
     flops, timings, compile_seconds = measure(model, kinds, pipelines, settings)
     record = MixTrainingRecord(
-        **made_by,
+        made_by=origin,
         settings=settings,
         model=model,
         ssl_mask=SSL_MASK,
         steps=step_records(kinds, flops, timings, settings),
-        switch=switch_record(kinds, timings, settings.steps),
+        switch=switch_records(kinds, timings, settings.steps),
         pipelines=pipeline_records(pipelines, flops, timings, settings.steps),
         compile_seconds=compile_seconds,
     )

@@ -7,7 +7,6 @@ from typing import Literal
 import jax
 
 from benchmarks.mixtraining.cases import (
-    BASELINE,
     SSL_MASK,
     VISIBLE,
     Kind,
@@ -18,20 +17,14 @@ from benchmarks.mixtraining.cases import (
     random_data,
 )
 from benchmarks.mixtraining.methods import Program, compile_steps, split_blocks, training_call
-from benchmarks.mixtraining.records import (
-    CompileSeconds,
-    PhaseRecord,
-    PipelineRecord,
-    Settings,
-    StepRecord,
-    SwitchRecord,
-)
-from benchmarks.timing import Call, Stopped, Timing, ratio, side_by_side
+from benchmarks.mixtraining.records import PhaseRecord, PipelineRecord, Settings, StepRecord
+from benchmarks.records import times
+from benchmarks.timing import Call, Stopped, Timing, side_by_side
 from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import OptimizerSettings, init_state, make_step
 from mixmin_jax.training.proxies import Diverged
-from mixmin_jax.training.schedule import PHASES, Phase, phase_steps, plan_steps, total_flops
+from mixmin_jax.training.schedule import Phase, phase_steps, plan_steps, total_flops
 
 Place = Literal["alone", "switch", "pipeline"]
 Timings = Mapping[tuple[Place, str], Timing[int]]
@@ -39,7 +32,7 @@ Timings = Mapping[tuple[Place, str], Timing[int]]
 
 def measure(
     model: VisionConfig, kinds: Mapping[str, Kind], pipelines: Mapping[str, Pipeline], settings: Settings
-) -> tuple[dict[str, float], Timings, CompileSeconds]:
+) -> tuple[dict[str, float], Timings, dict[str, dict[str, float]]]:
     """FLOPs by kind of step, times of blocks and runs, and compile times. Raises Diverged as `checked` does."""
     data_key, key = jax.random.split(jax.random.key(0))
     data = jax.jit(random_data, static_argnums=(0, 1))(model, settings.batch_size * settings.steps, data_key)
@@ -65,10 +58,10 @@ def measure(
     for name, pipeline in pipelines.items():
         blocks = split_blocks(pipeline.schedule.plan(settings.steps), settings.steps)
         calls["pipeline", name] = training_call(switch[pipeline.variant], new_state(key), blocks, data)
-    compile_seconds = CompileSeconds(
-        alone={name: made.seconds for name, made in alone.items()},
-        switch={kind_of("joint", variant): made.seconds for variant, made in switch.items()},
-    )
+    compile_seconds = {
+        "alone": {name: made.seconds for name, made in alone.items()},
+        "switch": {kind_of("joint", variant): made.seconds for variant, made in switch.items()},
+    }
     flops = {name: made.flops for name, made in alone.items()}
     return flops, checked(side_by_side(calls, settings.repeats, settings.budget)), compile_seconds
 
@@ -85,66 +78,39 @@ def step_records(
     kinds: Mapping[str, Kind], flops: Mapping[str, float], timings: Timings, settings: Settings
 ) -> dict[str, StepRecord]:
     """Time, FLOPs and throughput of each kind of step alone."""
-    step = {name: timings["alone", name].over(settings.steps) for name in kinds}
+    images = settings.batch_size * settings.steps
     return {
         name: StepRecord(
-            seconds=step[name].seconds,
-            median_seconds=step[name].median,
+            **times(timings["alone", name], settings.steps),
             phase=kind.phase,
             flops=flops[name],
-            images_per_second=settings.batch_size * settings.steps / timings["alone", name].median,
+            images_per_second=images / timings["alone", name].median,
         )
         for name, kind in kinds.items()
     }
 
 
-def switch_record(kinds: Mapping[str, Kind], timings: Timings, steps: int) -> SwitchRecord:
-    """By phase: the time of a step inside the switch and alone; and how SL compares with SSL in both."""
-    names = {kinds[name].phase: name for place, name in timings if place == "switch"}
-    switch = {phase: timings["switch", names[phase]] for phase in PHASES}
-    alone = {phase: timings["alone", names[phase]] for phase in PHASES}
-    return SwitchRecord(
-        phases={
-            phase: PhaseRecord(
-                seconds=timing.over(steps).seconds,
-                median_seconds=timing.over(steps).median,
-                kind=names[phase],
-                switch_over_alone=ratio(timing, alone[phase]),
-            )
-            for phase, timing in switch.items()
-        },
-        sl_over_ssl=ratio(switch["sl"], switch["ssl"]),
-        sl_over_ssl_alone=ratio(alone["sl"], alone["ssl"]),
-    )
+def switch_records(kinds: Mapping[str, Kind], timings: Timings, steps: int) -> dict[Phase, PhaseRecord]:
+    """By phase: the time of a step inside the switch."""
+    found = {kinds[name].phase: (name, timing) for (place, name), timing in timings.items() if place == "switch"}
+    return {phase: PhaseRecord(**times(timing, steps), kind=name) for phase, (name, timing) in found.items()}
 
 
 def pipeline_records(
     pipelines: Mapping[str, Pipeline], flops: Mapping[str, float], timings: Timings, steps: int
 ) -> dict[str, PipelineRecord]:
-    """Per epoch of each objective: time, FLOPs, and the baseline's time and FLOPs over these."""
-
-    def flops_of(pipeline: Pipeline) -> float:
-        plan = pipeline.schedule.plan(steps)
-        of_phase = {phase: flops[kind_of(phase, pipeline.variant)] for phase, n in phase_steps(plan).items() if n}
-        return total_flops(plan, of_phase) / pipeline.schedule.sl_epochs
-
+    """Per epoch of each objective: time and FLOPs."""
     records: dict[str, PipelineRecord] = {}
     for name, pipeline in pipelines.items():
-        whole, epochs = timings["pipeline", name], float(pipeline.schedule.sl_epochs)
-        taken = {phase: number for phase, number in phase_steps(pipeline.schedule.plan(steps)).items() if number}
-        of_steps = sum(
-            number * timings["alone", kind_of(phase, pipeline.variant)].median / steps
-            for phase, number in taken.items()
-        )
+        plan, epochs = pipeline.schedule.plan(steps), float(pipeline.schedule.sl_epochs)
+        taken = {phase: number for phase, number in phase_steps(plan).items() if number}
+        kind = {phase: kind_of(phase, pipeline.variant) for phase in taken}
+        of_steps = sum(number * timings["alone", kind[phase]].median / steps for phase, number in taken.items())
         records[name] = PipelineRecord(
-            seconds=whole.over(epochs).seconds,
-            median_seconds=whole.over(epochs).median,
+            **times(timings["pipeline", name], epochs),
             mix_ratio=pipeline.schedule.mix_ratio,
             epochs={phase: number / steps for phase, number in taken.items()},
-            flops=flops_of(pipeline),
+            flops=total_flops(plan, {phase: flops[kind[phase]] for phase in taken}) / epochs,
             seconds_of_steps=of_steps / epochs,
-            whole_over_steps=whole.median / of_steps,
-            speed_up=ratio(timings["pipeline", BASELINE], whole),
-            flops_speed_up=flops_of(pipelines[BASELINE]) / flops_of(pipeline),
         )
     return records

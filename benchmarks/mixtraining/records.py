@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from benchmarks.mixtraining.cases import ModelName
-from benchmarks.records import Record, Times
-from benchmarks.timing import Ratio
+from benchmarks.mixtraining.cases import BASELINE, ModelName
+from benchmarks.records import Ratio, Record, Times
 from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.schedule import Phase
 
@@ -33,14 +32,6 @@ class PhaseRecord(Times):
     """A step in the program that holds all phases."""
 
     kind: str
-    switch_over_alone: Ratio
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SwitchRecord:
-    phases: dict[Phase, PhaseRecord]
-    sl_over_ssl: Ratio
-    sl_over_ssl_alone: Ratio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,15 +42,6 @@ class PipelineRecord(Times):
     epochs: dict[Phase, float]  # of the whole run
     flops: float
     seconds_of_steps: float  # the sum of the median times of its steps alone
-    whole_over_steps: float  # the measured time over that sum
-    speed_up: Ratio  # the baseline's time over this pipeline's
-    flops_speed_up: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CompileSeconds:
-    alone: dict[str, float]  # by kind of step
-    switch: dict[str, float]  # by kind of joint step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +49,17 @@ class MixTrainingRecord(Record):
     settings: Settings
     model: VisionConfig
     ssl_mask: float  # share of the patches that SSL steps hide
-    steps: dict[str, StepRecord]
-    switch: SwitchRecord
+    steps: dict[str, StepRecord]  # by kind
+    switch: dict[Phase, PhaseRecord]
     pipelines: dict[str, PipelineRecord]
-    compile_seconds: CompileSeconds
+    compile_seconds: dict[str, dict[str, float]]  # "alone" by kind of step, "switch" by kind of joint step
+
+    @property
+    def switch_over_alone(self) -> dict[Phase, Ratio]:
+        """What a step costs inside the switch."""
+        return {phase: found.over(self.steps[found.kind]) for phase, found in self.switch.items()}
+
+    @property
+    def speed_up(self) -> dict[str, Ratio]:
+        """By pipeline: the baseline's time over its own."""
+        return {name: self.pipelines[BASELINE].over(pipeline) for name, pipeline in self.pipelines.items()}

@@ -19,7 +19,7 @@ The same steps inside the program that holds all phases:
 
 {switch_table}
 
-An SL step takes {switch.sl_over_ssl} times an SSL step inside the switch, {switch.sl_over_ssl_alone} times alone.
+An SL step takes {sl_over_ssl} times an SSL step inside the switch, {sl_over_ssl_alone} times alone.
 
 Pipelines, per epoch of each objective (`sl`: per supervised epoch):
 
@@ -35,9 +35,10 @@ def report(record: MixTrainingRecord) -> dict[str, str | bytes]:
         precision="bfloat16" if record.model.encoder.bfloat16 else "float32",
         images=md.plural(record.settings.batch_size, "image"),
         steps=md.plural(record.settings.steps, "step"),
-        device=record.device,
+        device=record.made_by.device,
         ssl_mask=md.percent(record.ssl_mask),
-        switch=record.switch,
+        sl_over_ssl=record.switch["sl"].over(record.switch["ssl"]),
+        sl_over_ssl_alone=record.steps["sl"].over(record.steps["ssl"]),
         step_table=_step_table(record),
         switch_table=_switch_table(record),
         pipeline_table=_pipeline_table(record),
@@ -47,8 +48,8 @@ def report(record: MixTrainingRecord) -> dict[str, str | bytes]:
 
 def summary(record: MixTrainingRecord) -> str:
     """In one line: MixTraining's speed-up, and what the switch costs."""
-    speed_up = ", ".join(f"{name} {pipeline.speed_up}" for name, pipeline in record.pipelines.items())
-    overhead = ", ".join(f"{phase} {found.switch_over_alone}" for phase, found in record.switch.phases.items())
+    speed_up = ", ".join(f"{name} {ratio}" for name, ratio in record.speed_up.items())
+    overhead = ", ".join(f"{phase} {ratio}" for phase, ratio in record.switch_over_alone.items())
     return (
         f"mixtraining: speed-up in time over {BASELINE} (the paper: up to {PAPER_SPEED_UP}): {speed_up};"
         f" time in the switch over alone: {overhead}"
@@ -77,25 +78,26 @@ def _switch_table(record: MixTrainingRecord) -> str:
             md.code(found.kind),
             time_cells(record.steps[found.kind])[0],
             *time_cells(found),
-            *found.switch_over_alone.cells(),
+            *record.switch_over_alone[phase].cells(),
         ]
-        for found in record.switch.phases.values()
+        for phase, found in record.switch.items()
     ]
     header = ["step", "ms alone", "ms in switch", "min", "max", "switch / alone", "lowest", "highest"]
     return aligned_table(header, rows)
 
 
 def _pipeline_table(record: MixTrainingRecord) -> str:
+    base = record.pipelines[BASELINE]
     rows = [
         [
             md.code(name),
             " + ".join(f"{number:g} {phase}" for phase, number in pipeline.epochs.items()),
             *time_cells(pipeline),
             f"{1e3 * pipeline.seconds_of_steps:.2f}",
-            f"{pipeline.whole_over_steps:.3f}",
+            f"{pipeline.median_seconds / pipeline.seconds_of_steps:.3f}",
             f"{pipeline.flops / 1e9:.2f}",
-            *pipeline.speed_up.cells(),
-            f"{pipeline.flops_speed_up:.2f}",
+            *record.speed_up[name].cells(),
+            f"{base.flops / pipeline.flops:.2f}",
         ]
         for name, pipeline in record.pipelines.items()
     ]

@@ -20,9 +20,9 @@ from benchmarks.proxies.measure import measure
 from benchmarks.proxies.methods import RIVALS, WHAT, Rival
 from benchmarks.proxies.records import ProxiesRecord, Settings
 from benchmarks.proxies.report import report, summary
-from benchmarks.records import write_record, write_report
+from benchmarks.records import made_by, write_record, write_report
 from experiments.harness.command_line import run
-from experiments.harness.provenance import cpu_cores, provenance
+from experiments.harness.provenance import cpu_cores
 from experiments.text_mixture.config import DEMO_PROXY
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
@@ -79,12 +79,21 @@ class Config(Options):
 
     def settings(self, accelerator: bool) -> Settings:
         """The options, with their defaults on a CPU or an accelerator."""
-        sizes = {"molecules": 6000, "bits": 2048, "assays": 32, "sources": 6, "repeats": 3, "budget": 100.0}
-        sizes["tokens"] = DEMO_PROXY.tokens if accelerator else 12_800
-        if self.quick:
-            sizes = {"molecules": 1000, "bits": 512, "assays": 4, "sources": 2, "repeats": 2, "budget": 3.0}
-            sizes["tokens"] = 5120
-        return self.fill(Settings(self.cases, self.against, labelled=0.3, epochs=MlpRun().epochs, **sizes))
+        return self.fill(
+            Settings(
+                self.cases,
+                self.against,
+                molecules=1000 if self.quick else 6000,
+                bits=512 if self.quick else 2048,
+                assays=4 if self.quick else 32,
+                labelled=0.3,
+                epochs=MlpRun().epochs,
+                sources=2 if self.quick else 6,
+                tokens=5120 if self.quick else DEMO_PROXY.tokens if accelerator else 12_800,
+                repeats=2 if self.quick else 3,
+                budget=3.0 if self.quick else 100.0,
+            )
+        )
 
     def chosen(self, settings: Settings) -> list[Case]:
         """The cases in their sizes."""
@@ -107,12 +116,11 @@ def main(config: Config) -> None:
     if config.report:
         return write_report(config.report, ProxiesRecord, report)
     split_cpu(min(cpu_cores(), 8))  # as the experiments do
-    made_by = provenance(*DISTRIBUTIONS)
+    origin = made_by(*DISTRIBUTIONS)
     accelerator = jax.default_backend() != "cpu"
     settings = config.settings(accelerator)
-    print(f"{made_by['device']}; commit {made_by['git_commit']}")
     cases = tuple(measure(case, settings) for case in config.chosen(settings))
-    record = ProxiesRecord(**made_by, settings=settings, methods=WHAT, cases=cases)
+    record = ProxiesRecord(made_by=origin, settings=settings, methods=WHAT, cases=cases)
     record = dataclasses.replace(record, summary=summary(record))
     write_record(config.stem("proxies", config.is_whole(accelerator)), record, report)
 

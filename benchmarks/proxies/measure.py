@@ -10,13 +10,14 @@ import numpy as np
 from benchmarks.proxies.cases import Case
 from benchmarks.proxies.methods import ONE_PROGRAM, SAME_MODELS, Answer, Method, make_method, other_process
 from benchmarks.proxies.records import CaseRecord, Result, Settings
-from benchmarks.timing import Call, Stopped, Timing, ratio, side_by_side
+from benchmarks.records import call_times
+from benchmarks.timing import Call, Stopped, Timing, side_by_side
 
 
 def measure(case: Case, settings: Settings) -> CaseRecord:
     """The record of one case: every method in turns. Raises `Stopped` if one program gave no answer."""
     jax.clear_caches()  # so that every first call compiles
-    data = case.data()
+    data: Any = case.data()
     print(f"{case.name}: {case.what}", flush=True)
     with other_process() as child:
         made = {name: make_method(name, case, data, child) for name in (ONE_PROGRAM, *settings.against)}
@@ -67,17 +68,13 @@ def results(
             continue
         method, (first, *later) = methods[name], programs[name]
         difference = float(np.abs(timing.last.outputs - base.last.outputs).max()) if name in SAME_MODELS else None
+        seconds = call_times(timing, compiled=first > 0 and not method.compiles_always)
+        if method.compiles_always:  # its first call trains one model only
+            seconds["first_seconds"] = None
         found[name] = Result(
-            seconds=timing.seconds,
-            median_seconds=timing.median,
-            first_seconds=None if method.compiles_always else timing.first,
-            compile_seconds=timing.compilation if first and not method.compiles_always else None,
-            memory_bytes=timing.memory,
-            memory_of_first_call=timing.memory_of_first,
+            **seconds,
             programs=(first, max(later)),
-            times=ratio(timing, base),
             flops=method.flops,
-            flops_per_second=method.flops and method.flops / timing.median,
             quality=case.quality(data, timing.last.outputs),
             difference=difference,
         )

@@ -6,7 +6,6 @@ from typing import Any
 from benchmarks.proxies.cases import CaseName
 from benchmarks.proxies.methods import Rival
 from benchmarks.records import CallTimes, Record
-from benchmarks.timing import Ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +30,7 @@ class Result(CallTimes):
     """A way to train all models of a case, with molecules scored by all of them."""
 
     programs: tuple[int, int]  # that XLA compiled in the first call, and at most in a later one
-    times: Ratio  # the time over that of one program
     flops: float | None  # matrix products for molecules, XLA's count for text; padding does not count
-    flops_per_second: float | None
     quality: dict[str, float]  # see `Case.quality`; means over the models
     difference: float | None  # the largest from one program in a score or loss; None for methods with other models
 

@@ -17,7 +17,7 @@ Seconds are those of all models, without the first call; `/ one` is the time ove
 
 def report(record: ProxiesRecord) -> dict[str, str | bytes]:
     """The report's file by its suffix: Markdown whose columns also line up on a screen."""
-    parts = [f"Training one proxy per source, all in one program and otherwise. {record.device}."]
+    parts = [f"Training one proxy per source, all in one program and otherwise. {record.made_by.device}."]
     for case in record.cases:
         parts += [f"**{case.name}**: {case.what}.", _table(case)]
         missing = [f"{md.code(name)} is left out: {reason}." for name, reason in case.absent.items()]
@@ -30,33 +30,36 @@ def report(record: ProxiesRecord) -> dict[str, str | bytes]:
 
 def summary(record: ProxiesRecord) -> str:
     """In one line: how many times as long the rivals take."""
-    parts = [
-        f"{case.name}, {case.num_models} models in one program {case.results[ONE_PROGRAM].median_seconds:.3g} s, times"
-        f" as long: {', '.join(f'{name} {found.times}' for name, found in case.results.items() if name != ONE_PROGRAM)}"
-        for case in record.cases
-    ]
-    return f"proxies on {record.device}: {'; '.join(parts)}"
+    parts = []
+    for case in record.cases:
+        one = case.results[ONE_PROGRAM]
+        rivals = [f"{name} {found.over(one)}" for name, found in case.results.items() if name != ONE_PROGRAM]
+        parts.append(
+            f"{case.name}, {case.num_models} models in one program {one.median_seconds:.3g} s, times as long:"
+            f" {', '.join(rivals)}"
+        )
+    return f"proxies on {record.made_by.device}: {'; '.join(parts)}"
 
 
 def _table(case: CaseRecord) -> str:
     header = ["method", "s", "min", "max", "/ one", "lowest", "highest", "compile s", "programs", "GFLOP", "GFLOP/s"]
     header += ["MB", *(_SHORT[measure] for measure in case.nothing_learned), "differs"]
-    rows = [_row(name, found) for name, found in case.results.items()]
+    rows = [_row(name, found, case.results[ONE_PROGRAM]) for name, found in case.results.items()]
     rows.append(["nothing learned", *[""] * 11, *_quality_cells(case.nothing_learned), ""])
     return aligned_table(header, rows, _FIRST, _REST)
 
 
-def _row(name: str, found: Result) -> list[str]:
+def _row(name: str, found: Result, one: Result) -> list[str]:
     memory = "" if found.memory_bytes is None else f"{found.memory_bytes / 1e6:.0f}"
     first, later = found.programs
     return [
         md.code(name),
         *time_cells(found, 1, ".3f"),
-        *found.times.cells(),
+        *found.over(one).cells(),
         or_blank(found.compile_seconds, ".2f"),
         f"{first} + {later}" if first else "",
         or_blank(found.flops and found.flops / 1e9, ".3g"),
-        or_blank(found.flops_per_second and found.flops_per_second / 1e9, ".3g"),
+        or_blank(found.flops and found.flops / found.median_seconds / 1e9, ".3g"),
         f"{memory}{' (1st)' * bool(memory and found.memory_of_first_call)}",
         *_quality_cells(found.quality),
         or_blank(found.difference, ".0e"),

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from benchmarks.options import Options
-from benchmarks.records import write_record, write_report
+from benchmarks.records import made_by, write_record, write_report
 from benchmarks.solver.cases import CASES, Case
 from benchmarks.solver.measure import measure
 from benchmarks.solver.methods import OURS, TOLERANCE
@@ -22,7 +22,6 @@ from benchmarks.solver.report import case_table, report, summary
 from benchmarks.solver.rivals import RIVALS
 from benchmarks.solver.streaming import File, Repeated, measure_streaming
 from experiments.harness.command_line import run
-from experiments.harness.provenance import provenance
 from mixmin_jax.errors import InputError
 
 BANK: dict[str, Case | File | Repeated] = {**CASES, "streaming": File(), "streaming-blocks": Repeated()}
@@ -73,7 +72,6 @@ def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> N
     """Measure, print, write."""
     if config.report:
         return write_report(config.report, SolverRecord, report)
-    made_by, settings = provenance(*DISTRIBUTIONS), config.settings()
     chosen = [bank[name] for name in _chosen(config.cases, bank, "--cases", "all")]
     if config.quick:
         chosen = [case for case in chosen if isinstance(case, Case) and case.quick]
@@ -82,12 +80,13 @@ def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> N
     rivals = _chosen(config.against, RIVALS, "--against", "none")
     methods = [*OURS, *(method for name in rivals for method in RIVALS[name])]
     described = {method.name: MethodRecord(method.what, method.absent()) for method in methods}
-    print(f"{made_by['device']}; commit {made_by['git_commit']}")
+    origin = made_by(*DISTRIBUTIONS)
     for name, method in described.items():
         print(f"{name}: {f'absent: {method.absent}' if method.absent else method.what}")
     present = [method for method in methods if not described[method.name].absent]
 
-    measured, streamed, software = [], [], {}
+    settings, software = config.settings(), dict[str, str]()
+    measured, streamed = [], []
     for case in chosen:
         if isinstance(case, Case):
             case_record, of_case = measure(case, present, settings)
@@ -99,7 +98,7 @@ def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> N
             print(f"\n{streamed[-1]}", flush=True)
     lines = [summary(measured)] * bool(measured) + [str(one) for one in streamed]
     record = SolverRecord(
-        **made_by,
+        made_by=origin,
         summary=f"solver: {'; '.join(lines)}",
         tolerance=TOLERANCE,
         settings=settings,

@@ -1,6 +1,6 @@
 """Times every method on a case side by side, and judges the weights that it returns."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -8,11 +8,12 @@ import jax
 import numpy as np
 
 from benchmarks.machine import Rates, newton_floor, rate_calls, rates
+from benchmarks.records import call_times
 from benchmarks.solver.cases import Case, Data
 from benchmarks.solver.gap import judge
-from benchmarks.solver.methods import OURS, TOLERANCE, Answer, Method
-from benchmarks.solver.records import CaseRecord, Result, Settings, TimesFaster
-from benchmarks.timing import Call, Stopped, Timing, ratio, side_by_side
+from benchmarks.solver.methods import TOLERANCE, Answer, Method
+from benchmarks.solver.records import CaseRecord, Result, Settings
+from benchmarks.timing import Call, Stopped, Timing, side_by_side
 
 
 def measure(case: Case, methods: Sequence[Method], settings: Settings) -> tuple[CaseRecord, dict[str, str]]:
@@ -42,12 +43,10 @@ def measure(case: Case, methods: Sequence[Method], settings: Settings) -> tuple[
             software |= {method.name: session.software} if session.software else {}
         timings = side_by_side(calls, settings.repeats, settings.budget)
     machine = {where: rates({name: timings[where, name] for name in probes[where]}, case.n, case.k) for where in probes}
-    timed: dict[str, Timing[Answer]] = {}
     results: dict[str, Result] = {}
     for method in methods:
         timing = timings.get(method.name)
         if isinstance(timing, Timing):
-            timed[method.name] = timing
             rate = machine["default" if method.on_default_device and "default" in machine else "cpu"]
             results[method.name] = _result(case, data, method, timing, rate)
         elif timing:
@@ -62,7 +61,6 @@ def measure(case: Case, methods: Sequence[Method], settings: Settings) -> tuple[
         rates=machine,
         results=results,
         unmeasured=unmeasured,
-        times_faster=_times_faster(timed, results),
     )
     return record, software
 
@@ -74,12 +72,7 @@ def _result(case: Case, data: Data, method: Method, timing: Timing[Answer], rate
     if method.newton and answer.iterations:
         floor = newton_floor(answer.iterations, case.n, case.k, rate)
     return Result(
-        seconds=timing.seconds,
-        median_seconds=timing.median,
-        first_seconds=timing.first,
-        compile_seconds=timing.compilation if method.compiled else None,
-        memory_bytes=timing.memory,
-        memory_of_first_call=timing.memory_of_first,
+        **call_times(timing, method.compiled),
         iterations=answer.iterations,
         relative_gap=judged.gap if np.isfinite(judged.gap) else None,
         reached=judged.gap <= TOLERANCE,
@@ -88,17 +81,3 @@ def _result(case: Case, data: Data, method: Method, timing: Timing[Answer], rate
         time_over_floor=None if floor is None else timing.median / floor,
         note=answer.note,
     )
-
-
-def _times_faster(timed: Mapping[str, Timing[Any]], results: Mapping[str, Result]) -> dict[str, TimesFaster]:
-    own_names = {method.name for method in OURS}
-    default = OURS[0].name
-    return {
-        name: TimesFaster(
-            **vars(ratio(timing, timed[default])),
-            equal_gap=results[name].reached and results[default].reached,
-            lost=(gap := results[name].relative_gap) is None or gap > 1,
-        )
-        for name, timing in timed.items()
-        if name not in own_names and default in timed
-    }

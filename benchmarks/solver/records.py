@@ -3,8 +3,7 @@
 import dataclasses
 
 from benchmarks.machine import Rates
-from benchmarks.records import CallTimes, Record
-from benchmarks.timing import Ratio
+from benchmarks.records import CallTimes, Record, Times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +33,6 @@ class Result(CallTimes):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TimesFaster(Ratio):
-    """A rival's time over that of our default method."""
-
-    equal_gap: bool  # both reached the tolerance; a rival that stops short of it is favored
-    lost: bool  # the rival's weights are worthless: no finite gap, or one above 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class CaseRecord:
     name: str
     what: str
@@ -52,7 +43,6 @@ class CaseRecord:
     rates: dict[str, Rates]  # of the CPU, and of the default device if that is another
     results: dict[str, Result]  # by method
     unmeasured: dict[str, str]  # by method: why it has no time on this case
-    times_faster: dict[str, TimesFaster]  # by rival
 
     @property
     def work(self) -> int:
@@ -70,23 +60,19 @@ class StreamedRecord:
     k: int
     seed: int
     row_bytes: int
-    plain_pass_seconds: tuple[float, ...]
-    solve_seconds: tuple[float, ...]
-    first_solve_seconds: float
-    passes: int
-    seconds_per_pass: float
-    pass_over_plain: Ratio
-    memory_bytes: int | None
-    memory_of_first_call: bool
+    plain_pass: Times
+    solve: CallTimes
+    passes: int  # of the solve
     relative_gap: float
     weights_differ_from_memory: float  # the largest difference from the weights that a solve in memory finds
 
     def __str__(self) -> str:
-        memory = "" if self.memory_bytes is None else f", {self.memory_bytes / 1e6:.0f} MB of memory"
+        seconds, memory = self.solve.median_seconds / self.passes, self.solve.memory_bytes
         return (
             f"{self.name} {self.n:.0e} x {self.k} ({self.row_bytes / 1e6:.0f} MB): {self.passes} passes of"
-            f" {self.seconds_per_pass:.2g} s, {self.pass_over_plain.median:.2g} times reading + exp{memory}, gap"
-            f" {self.relative_gap:.0e}, weights within {self.weights_differ_from_memory:.0e} of those found in memory"
+            f" {seconds:.2g} s, {seconds / self.plain_pass.median_seconds:.2g} times reading + exp,"
+            f" {'unknown' if memory is None else f'{memory / 1e6:.0f}'} MB of memory, gap {self.relative_gap:.0e},"
+            f" weights within {self.weights_differ_from_memory:.0e} of those found in memory"
         )
 
 

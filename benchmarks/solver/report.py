@@ -1,10 +1,11 @@
 """What the benchmark of solvers says: a table per case on the screen, a table over all, a figure, and one line."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from benchmarks.solver.methods import OURS, TOLERANCE
-from benchmarks.solver.records import CaseRecord, Result, SolverRecord, TimesFaster
+from benchmarks.solver.records import CaseRecord, Result, SolverRecord
 from benchmarks.tables import aligned_table, or_blank
 from experiments.reporting import markdown as md
 from experiments.reporting.figures import figure_png, gap_time_figure
@@ -12,6 +13,7 @@ from experiments.reporting.figures import figure_png, gap_time_figure
 LARGE = 1e9  # multiply-adds (N K^2): time over floor is judged from here on, where products outweigh fixed costs
 WITHIN = 3.0  # time over floor that counts as near the machine's limit
 _DEFAULT = OURS[0].name
+_OWN = {method.name for method in OURS}
 _NAMES = {"reference": "the published loop"}
 
 
@@ -20,7 +22,7 @@ def report(record: SolverRecord) -> dict[str, str | bytes]:
     if not record.cases:
         return {}
     points = {
-        case.name: {name: (result.seconds, result.relative_gap) for name, result in case.results.items()}
+        case.name: {name: (result.spread, result.relative_gap) for name, result in case.results.items()}
         for case in record.cases
     }
     return {
@@ -39,10 +41,9 @@ def case_table(case: CaseRecord) -> str:
 
 
 def _row(name: str, result: Result) -> list[str]:
-    spread = result.median_seconds, min(result.seconds), max(result.seconds)
     return [
         name,
-        *(_digits(1e3 * seconds) for seconds in spread),
+        *(_digits(1e3 * seconds) for seconds in result.spread),
         or_blank(result.compile_seconds, ".1f", "-"),
         or_blank(result.iterations, "d", "-"),
         or_blank(result.relative_gap, ".0e", "none"),
@@ -61,14 +62,26 @@ def _two_digits(value: float) -> str:
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
-def _span(numbers: Iterable[float]) -> str:
-    """'3.1 to 45'; '3.1' where both ends read the same."""
-    values = list(numbers)
-    return " to ".join(dict.fromkeys([_two_digits(min(values)), _two_digits(max(values))]))
+class TimesFaster(NamedTuple):
+    """A rival's time over that of our default method."""
+
+    median: float
+    equal_gap: bool  # both reached the tolerance; a rival that stops short of it is favored
+    lost: bool  # the rival's weights are worthless: no finite gap, or one above 1
 
 
-def _rivals(cases: Sequence[CaseRecord]) -> list[str]:
-    return list(dict.fromkeys(name for case in cases for name in case.times_faster))
+def times_faster(case: CaseRecord) -> dict[str, TimesFaster]:
+    """By rival; empty where our default method has no time."""
+    own = case.results.get(_DEFAULT)
+    return {
+        name: TimesFaster(
+            found.over(own).median,
+            found.reached and own.reached,
+            found.relative_gap is None or found.relative_gap > 1,
+        )
+        for name, found in case.results.items()
+        if own and name not in _OWN
+    }
 
 
 def markdown_table(cases: Sequence[CaseRecord]) -> str:
@@ -89,40 +102,33 @@ def markdown_table(cases: Sequence[CaseRecord]) -> str:
         gap, floor = or_blank(result.relative_gap, ".0e", "none"), or_blank(result.time_over_floor, ".1f", "-")
         return [f"{_digits(1e3 * result.median_seconds)} ms", gap, floor]
 
-    rivals = _rivals(cases)
+    faster = [times_faster(case) for case in cases]
+    rivals = list(dict.fromkeys(name for of_case in faster for name in of_case))
     header = ["case", md.code(_DEFAULT), "gap", "over floor", *(_NAMES.get(rival, rival) for rival in rivals)]
     rows = [
-        [md.code(case.name), *own(case.results.get(_DEFAULT)), *(times(case.times_faster.get(name)) for name in rivals)]
-        for case in cases
+        [md.code(case.name), *own(case.results.get(_DEFAULT)), *(times(of_case.get(name)) for name in rivals)]
+        for case, of_case in zip(cases, faster, strict=True)
     ]
     return md.table(header, rows)
 
 
 def summary(cases: Sequence[CaseRecord]) -> str:
-    """In one line: what our default method reached, how it compares with each rival, and how far the floor is."""
-    own = [(case, case.results.get(_DEFAULT)) for case in cases]
-    missed = [case.name for case, result in own if not (result and result.reached)]
-    where = f"in {len(cases) - len(missed)} (not in {', '.join(missed)})" if missed else "in all"
-    parts = [f"{len(cases)} case{'s' * (len(cases) != 1)}", f"{_DEFAULT} reaches gap {TOLERANCE:g} {where}"]
-    if rivals := _rivals(cases):
-        found = {rival: [case.times_faster[rival] for case in cases if rival in case.times_faster] for rival in rivals}
-        against = ", ".join(_against(rival, ratios) for rival, ratios in found.items())
-        parts.append(f"times faster at equal gap [than a rival that stops short of it]: {against}")
-    over = [(case.work, result.time_over_floor) for case, result in own if result and result.time_over_floor]
-    if over:
-        parts.append(f"time over floor {_span(ratio for _, ratio in over)}")
+    """In one line: in how many cases our default method reached the gap, and the ranges of the table's columns."""
+    own = [(case.work, result) for case in cases if (result := case.results.get(_DEFAULT))]
+    reached = sum(result.reached for _, result in own)
+    parts = [f"{_DEFAULT} reaches gap {TOLERANCE:g} in {reached} of {len(cases)}"]
+    found: dict[str, list[float]] = {}
+    for rival, ratio in (pair for case in cases for pair in times_faster(case).items()):
+        found.setdefault(_NAMES.get(rival, rival), []).extend([ratio.median] * ratio.equal_gap)
+    spans = [f"{rival} {_span(medians)}" for rival, medians in found.items() if medians]
+    parts += [f"times faster at equal gap: {', '.join(spans)}"] * bool(spans)
+    over = [(work, result.time_over_floor) for work, result in own if result.time_over_floor]
     if large := [ratio for work, ratio in over if work >= LARGE]:
         verdict = "within" if max(large) <= WITHIN else "not within"
-        parts[-1] += f", where N K^2 >= {LARGE:.0e}: {_span(large)}, {verdict} {WITHIN:g}"
+        parts.append(f"time over floor where N K^2 >= {LARGE:.0e}: {_span(large)}, {verdict} {WITHIN:g}")
     return "; ".join(parts)
 
 
-def _against(rival: str, ratios: Sequence[TimesFaster]) -> str:
-    """'mixsqp (default) 12 to 40 [8.1]', and in how many cases the rival has no answer."""
-    equal = [ratio.median for ratio in ratios if ratio.equal_gap]
-    short = [ratio.median for ratio in ratios if not ratio.equal_gap and not ratio.lost]
-    lost = sum(ratio.lost for ratio in ratios)
-    text = _NAMES.get(rival, rival)
-    text += f" {_span(equal)}" if equal else ""
-    text += f" [{_span(short)}]" if short else ""
-    return text + (f" ({lost} diverged)" if lost else "")
+def _span(values: Sequence[float]) -> str:
+    """'3.1 to 45'; '3.1' where both ends read the same."""
+    return " to ".join(dict.fromkeys([_two_digits(min(values)), _two_digits(max(values))]))

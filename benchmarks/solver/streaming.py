@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.records import CallTimes, Times, call_times, times
 from benchmarks.solver.cases import tokens
 from benchmarks.solver.gap import judge
 from benchmarks.solver.methods import TOLERANCE
 from benchmarks.solver.records import Settings, StreamedRecord
-from benchmarks.timing import Call, Stopped, ratio, side_by_side
+from benchmarks.timing import Call, Stopped, side_by_side
 from mixmin_jax import Solution, cross_entropy, solve, stream_cross_entropy
 
 _BLOCK = 125_000  # rows: 8 MB of eight float64 columns
@@ -112,7 +113,6 @@ def measure_streaming(case: File | Repeated, settings: Settings) -> StreamedReco
         assert not isinstance(plain_time, Stopped) and not isinstance(time, Stopped)
         solution = time.last
         logp_NxK = case.in_memory(rows)
-    passes = solution.iterations + 1
     in_memory = solve(cross_entropy(logp_NxK), tolerance=TOLERANCE)
     return StreamedRecord(
         name=case.name,
@@ -121,14 +121,9 @@ def measure_streaming(case: File | Repeated, settings: Settings) -> StreamedReco
         k=case.k,
         seed=case.seed,
         row_bytes=8 * case.n * case.k,
-        plain_pass_seconds=plain_time.seconds,
-        solve_seconds=time.seconds,
-        first_solve_seconds=time.first,
-        passes=passes,
-        seconds_per_pass=time.median / passes,
-        pass_over_plain=ratio(time.over(passes), plain_time),
-        memory_bytes=time.memory,
-        memory_of_first_call=time.memory_of_first,
+        plain_pass=Times(**times(plain_time)),
+        solve=CallTimes(**call_times(time, compiled=True)),
+        passes=solution.iterations + 1,
         relative_gap=judge(logp_NxK, None, solution.weights).gap,
         weights_differ_from_memory=float(np.abs(solution.weights - in_memory.weights).max()),
     )
