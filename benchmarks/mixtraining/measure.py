@@ -24,7 +24,7 @@ from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import OptimizerSettings, init_state, make_step
 from mixmin_jax.training.proxies import Diverged
-from mixmin_jax.training.schedule import Phase, phase_steps, plan_steps, total_flops
+from mixmin_jax.training.schedule import PHASES, Phase, phase_steps, plan_steps, total_flops
 
 Place = Literal["alone", "switch", "pipeline"]
 Timings = Mapping[tuple[Place, str], Timing[int]]
@@ -92,8 +92,8 @@ def step_records(
 
 def switch_records(kinds: Mapping[str, Kind], timings: Timings, steps: int) -> dict[Phase, PhaseRecord]:
     """By phase: the time of a step inside the switch."""
-    found = {kinds[name].phase: (name, timing) for (place, name), timing in timings.items() if place == "switch"}
-    return {phase: PhaseRecord(**times(timing, steps), kind=name) for phase, (name, timing) in found.items()}
+    names = {kinds[name].phase: name for place, name in timings if place == "switch"}
+    return {phase: PhaseRecord(**times(timings["switch", names[phase]], steps), kind=names[phase]) for phase in PHASES}
 
 
 def pipeline_records(
