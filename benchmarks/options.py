@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from benchmarks.machine import device_slug
 from mixmin_jax.errors import InputError
@@ -10,7 +10,15 @@ from mixmin_jax.errors import InputError
 PUBLISHED = Path("benchmarks/results")
 TRIALS = Path("runs/benchmarks")
 
-Settings = TypeVar("Settings", bound=Any)
+Settings = TypeVar("Settings", bound="Rounds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounds:
+    """How often calls are timed; see the options of these names."""
+
+    repeats: int
+    budget: float  # seconds
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,8 +57,8 @@ class Config(Options):
         model: ModelName = self.model or ("tiny" if accelerator else "micro")
         batch_size, steps = BATCH_SIZES[model], 48 if accelerator else 8
         if self.quick:
-            return self.fill(Settings(model, batch_size // 4, self.bfloat16, steps // 4, 3, 5.0))
-        return self.fill(Settings(model, batch_size, self.bfloat16, steps, 7, 120.0))
+            return self.fill(Settings(3, 5.0, model, batch_size // 4, self.bfloat16, steps // 4))
+        return self.fill(Settings(7, 120.0, model, batch_size, self.bfloat16, steps))
 
     def is_whole(self, accelerator: bool) -> bool:
         """Whether everything that is measured has its usual size."""

@@ -3,19 +3,18 @@
 import dataclasses
 
 from benchmarks.mixtraining.cases import BASELINE, ModelName
+from benchmarks.options import Rounds
 from benchmarks.records import Ratio, Record, Times
 from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.schedule import Phase
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Rounds):
     model: ModelName
     batch_size: int
     bfloat16: bool
     steps: int  # of a block, which is an epoch
-    repeats: int
-    budget: float  # seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

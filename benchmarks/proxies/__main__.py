@@ -14,11 +14,11 @@ import dataclasses
 
 import jax
 
-from benchmarks.options import Options
+from benchmarks.options import Options, Rounds
 from benchmarks.proxies.cases import Case, CaseName, MoleculeCase, TextCase
 from benchmarks.proxies.measure import measure
 from benchmarks.proxies.methods import RIVALS, WHAT, Rival
-from benchmarks.proxies.records import ProxiesRecord, Settings
+from benchmarks.proxies.records import ProxiesRecord
 from benchmarks.proxies.report import report, summary
 from benchmarks.records import made_by, write_record, write_report
 from experiments.harness.command_line import run
@@ -77,38 +77,27 @@ class Config(Options):
         if not self.cases:
             raise InputError("--cases names nothing to train: give molecules, text or both")
 
-    def settings(self, accelerator: bool) -> Settings:
-        """The options, with their defaults on a CPU or an accelerator."""
-        return self.fill(
-            Settings(
-                self.cases,
-                self.against,
-                molecules=1000 if self.quick else 6000,
-                bits=512 if self.quick else 2048,
-                assays=4 if self.quick else 32,
-                labelled=0.3,
-                epochs=MlpRun().epochs,
-                sources=2 if self.quick else 6,
-                tokens=5120 if self.quick else DEMO_PROXY.tokens if accelerator else 12_800,
-                repeats=2 if self.quick else 3,
-                budget=3.0 if self.quick else 100.0,
-            )
+    def chosen(self, accelerator: bool) -> list[Case]:
+        """The cases in their sizes, with the defaults on a CPU or an accelerator."""
+        molecules = MoleculeCase(
+            molecules=self.molecules or (1000 if self.quick else 6000),
+            bits=self.bits or (512 if self.quick else 2048),
+            assays=self.assays or (4 if self.quick else 32),
+            labelled=self.labelled or 0.3,
+            run=MlpRun(epochs=self.epochs or MlpRun().epochs),
         )
-
-    def chosen(self, settings: Settings) -> list[Case]:
-        """The cases in their sizes."""
-        molecules, bits, assays, labelled = settings.molecules, settings.bits, settings.assays, settings.labelled
-        model = QUICK_PROXY if self.quick else DEMO_PROXY
+        tokens = self.tokens or (5120 if self.quick else DEMO_PROXY.tokens if accelerator else 12_800)
+        model = dataclasses.replace(QUICK_PROXY if self.quick else DEMO_PROXY, tokens=tokens)
         cases: dict[CaseName, Case] = {
-            "molecules": MoleculeCase(molecules, bits, assays, labelled, MlpRun(epochs=settings.epochs)),
-            "text": TextCase(settings.sources, dataclasses.replace(model, tokens=settings.tokens)),
+            "molecules": molecules,
+            "text": TextCase(self.sources or (2 if self.quick else 6), model),
         }
         return [cases[name] for name in dict.fromkeys(self.cases)]
 
     def is_whole(self, accelerator: bool) -> bool:
-        """Whether everything that is measured has its usual size."""
-        usual = Config(quick=self.quick, repeats=self.repeats, budget=self.budget)
-        return self.settings(accelerator) == usual.settings(accelerator)
+        """Whether all cases have their usual sizes and rivals."""
+        usual = Config(quick=self.quick)
+        return self.chosen(accelerator) == usual.chosen(accelerator) and self.against == usual.against
 
 
 def main(config: Config) -> None:
@@ -118,9 +107,9 @@ def main(config: Config) -> None:
     split_cpu(min(cpu_cores(), 8))  # as the experiments do
     origin = made_by(*DISTRIBUTIONS)
     accelerator = jax.default_backend() != "cpu"
-    settings = config.settings(accelerator)
-    cases = tuple(measure(case, settings) for case in config.chosen(settings))
-    record = ProxiesRecord(made_by=origin, settings=settings, methods=WHAT, cases=cases)
+    rounds = config.fill(Rounds(2, 3.0) if config.quick else Rounds(3, 100.0))
+    cases = tuple(measure(case, config.against, rounds) for case in config.chosen(accelerator))
+    record = ProxiesRecord(made_by=origin, settings=rounds, methods=WHAT, cases=cases)
     record = dataclasses.replace(record, summary=summary(record))
     write_record(config.stem("proxies", config.is_whole(accelerator)), record, report)
 

@@ -7,56 +7,41 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.options import Rounds
 from benchmarks.proxies.cases import Case
-from benchmarks.proxies.methods import ONE_PROGRAM, SAME_MODELS, Answer, Method, make_method, other_process
-from benchmarks.proxies.records import CaseRecord, Result, Settings
+from benchmarks.proxies.methods import ONE_PROGRAM, SAME_MODELS, Answer, Method, Rival, make_method, other_process
+from benchmarks.proxies.records import CaseRecord, Result
 from benchmarks.records import call_times
-from benchmarks.timing import Call, Stopped, Timing, side_by_side
+from benchmarks.timing import Stopped, Timing, side_by_side
 
 
-def measure(case: Case, settings: Settings) -> CaseRecord:
+def measure(case: Case, against: Sequence[Rival], rounds: Rounds) -> CaseRecord:
     """The record of one case: every method in turns. Raises `Stopped` if one program gave no answer."""
     jax.clear_caches()  # so that every first call compiles
     data: Any = case.data()
     print(f"{case.name}: {case.what}", flush=True)
     with other_process() as child:
-        made = {name: make_method(name, case, data, child) for name in (ONE_PROGRAM, *settings.against)}
+        made = {name: make_method(name, case, data, child) for name in (ONE_PROGRAM, *against)}
         methods = {name: method for name, method in made.items() if isinstance(method, Method)}
         absent = {name: reason for name, reason in made.items() if isinstance(reason, str)}
         for name, reason in absent.items():
             print(f"{name}: left out: {reason}", flush=True)
-        programs: dict[str, list[int]] = {name: [] for name in methods}
-        calls = {name: _recorded(method.call, programs[name]) for name, method in methods.items()}
-        timings = side_by_side(calls, settings.repeats, settings.budget)
+        calls = {name: method.call for name, method in methods.items()}
+        timings = side_by_side(calls, rounds.repeats, rounds.budget)
     return CaseRecord(
         name=case.name,
         what=case.what,
         num_models=case.num_models,
         sizes=dataclasses.asdict(case),
         nothing_learned=case.nothing_learned(data),
-        results=results(case, data, methods, timings, programs),
+        results=results(case, data, methods, timings),
         absent=absent,
         stopped={name: str(stop) for name, stop in timings.items() if isinstance(stop, Stopped)},
     )
 
 
-def _recorded(call: Call[Answer], programs: list[int]) -> Call[Answer]:
-    """The same call, which notes how many programs were compiled in it."""
-
-    def run() -> Answer:
-        answer = call.run()
-        programs.append(answer.programs)
-        return answer
-
-    return dataclasses.replace(call, run=run)
-
-
 def results(
-    case: Case,
-    data: Any,
-    methods: Mapping[str, Method],
-    timings: Mapping[str, Timing[Answer] | Stopped],
-    programs: Mapping[str, Sequence[int]],
+    case: Case, data: Any, methods: Mapping[str, Method], timings: Mapping[str, Timing[Answer] | Stopped]
 ) -> dict[str, Result]:
     """By method: time, what was compiled, and what the models are worth. Raises `Stopped` if one program gave none."""
     base = timings[ONE_PROGRAM]
@@ -66,7 +51,7 @@ def results(
     for name, timing in timings.items():
         if isinstance(timing, Stopped):
             continue
-        method, (first, *later) = methods[name], programs[name]
+        method, (first, *later) = methods[name], timing.last.programs
         difference = float(np.abs(timing.last.outputs - base.last.outputs).max()) if name in SAME_MODELS else None
         seconds = call_times(timing, compiled=first > 0 and not method.compiles_always)
         if method.compiles_always:  # its first call trains one model only

@@ -3,26 +3,9 @@
 import dataclasses
 from typing import Any
 
+from benchmarks.options import Rounds
 from benchmarks.proxies.cases import CaseName
-from benchmarks.proxies.methods import Rival
 from benchmarks.records import CallTimes, Record
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The options of the same names, with their defaults."""
-
-    cases: tuple[CaseName, ...]
-    against: tuple[Rival, ...]
-    molecules: int
-    bits: int
-    assays: int
-    labelled: float
-    epochs: int
-    sources: int
-    tokens: int
-    repeats: int
-    budget: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +32,6 @@ class CaseRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProxiesRecord(Record):
-    settings: Settings
+    settings: Rounds
     methods: dict[str, str]  # what they are
     cases: tuple[CaseRecord, ...]

@@ -58,16 +58,11 @@ class Method:
 
 
 @contextmanager
-def first_order(method: str, data: Data, limit: float) -> Iterator[Session]:
-    """`solve` by a first-order method, whose iterations are bounded."""
-    most = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
-    yield _session(data, method=method, tolerance=TOLERANCE, max_iterations=most)
-
-
-@contextmanager
 def on_cpu(method: str, data: Data, limit: float) -> Iterator[Session]:
-    """`solve` by one of its other methods."""
-    yield _session(data, method=method, tolerance=TOLERANCE)
+    """`solve` by one of its methods; first-order methods have bounded iterations."""
+    most = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
+    first_order = method in ("projected_gradient", "mirror_descent")
+    yield _session(data, method=method, tolerance=TOLERANCE, max_iterations=most if first_order else None)
 
 
 @contextmanager
@@ -130,13 +125,13 @@ OURS = (
     Method(
         "projected_gradient",
         f"mixmin_jax.solve(method='projected_gradient'), {_MOST}",
-        functools.partial(first_order, "projected_gradient"),
+        functools.partial(on_cpu, "projected_gradient"),
         compiled=True,
     ),
     Method(
         "mirror_descent",
         f"mixmin_jax.solve(method='mirror_descent'), {_MOST}",
-        functools.partial(first_order, "mirror_descent"),
+        functools.partial(on_cpu, "mirror_descent"),
         compiled=True,
     ),
 )

@@ -3,13 +3,12 @@
 import dataclasses
 
 from benchmarks.machine import Rates
+from benchmarks.options import Rounds
 from benchmarks.records import CallTimes, Record, Times
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    repeats: int
-    budget: float  # seconds
+class Settings(Rounds):
     limit: float  # seconds
 
 

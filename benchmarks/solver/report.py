@@ -117,11 +117,15 @@ def summary(cases: Sequence[CaseRecord]) -> str:
     own = [(case.work, result) for case in cases if (result := case.results.get(_DEFAULT))]
     reached = sum(result.reached for _, result in own)
     parts = [f"{_DEFAULT} reaches gap {TOLERANCE:g} in {reached} of {len(cases)}"]
-    found: dict[str, list[float]] = {}
+    found: dict[str, dict[str, list[float]]] = {}  # by rival and by the form in which its range is shown
     for rival, ratio in (pair for case in cases for pair in times_faster(case).items()):
-        found.setdefault(_NAMES.get(rival, rival), []).extend([ratio.median] * ratio.equal_gap)
-    spans = [f"{rival} {_span(medians)}" for rival, medians in found.items() if medians]
-    parts += [f"times faster at equal gap: {', '.join(spans)}"] * bool(spans)
+        form = "(diverged {})" if ratio.lost else "{}" if ratio.equal_gap else "[{}]"
+        found.setdefault(_NAMES.get(rival, rival), {}).setdefault(form, []).append(ratio.median)
+    spans = [
+        " ".join([rival, *(form.format(_span(medians)) for form, medians in forms.items())])
+        for rival, forms in found.items()
+    ]
+    parts += [f"times faster at equal gap [than a rival that stops short of it]: {', '.join(spans)}"] * bool(spans)
     over = [(work, result.time_over_floor) for work, result in own if result.time_over_floor]
     if large := [ratio for work, ratio in over if work >= LARGE]:
         verdict = "within" if max(large) <= WITHIN else "not within"

@@ -8,21 +8,8 @@ import pytest
 
 from benchmarks import machine
 from benchmarks.mixtraining import __main__ as mixtraining
-from benchmarks.mixtraining import cases as mixtraining_cases
+from benchmarks.mixtraining import cases
 from benchmarks.mixtraining import measure as mixtraining_measure
-from benchmarks.mixtraining.cases import (
-    BASELINE,
-    KINDS,
-    MODELS,
-    PIPELINES,
-    SSL_MASK,
-    TWO_PASSES,
-    VISIBLE,
-    epoch_fetch,
-    kind_of,
-    random_data,
-    sized,
-)
 from benchmarks.mixtraining.measure import checked, pipeline_records, step_records, switch_records
 from benchmarks.mixtraining.methods import Program, split_blocks, training_call
 from benchmarks.mixtraining.records import MixTrainingRecord, Settings
@@ -57,8 +44,8 @@ def made_up():
     seconds = {"ssl": 1.0, "sl": 3.0, "joint_visible_0.5": 2.0, "joint_two_passes": 4.0}
     alone = {("alone", name): timing(2 * value, 2 * value, 3 * value) for name, value in seconds.items()}
     switch = {("switch", name): timing(2.2 * seconds[name]) for name in ("ssl", "sl", "joint_visible_0.5")}
-    pipelines = {("pipeline", name): timing(40.0, 44.0, 60.0) for name in PIPELINES}
-    return {**alone, **switch, **pipelines, ("pipeline", BASELINE): timing(32.0, 40.0, 33.0)}
+    pipelines = {("pipeline", name): timing(40.0, 44.0, 60.0) for name in cases.PIPELINES}
+    return {**alone, **switch, **pipelines, ("pipeline", cases.BASELINE): timing(32.0, 40.0, 33.0)}
 
 
 FLOPS = {"ssl": 10.0, "sl": 40.0, "joint_visible_0.5": 20.0, "joint_two_passes": 50.0}
@@ -66,7 +53,7 @@ FLOPS = {"ssl": 10.0, "sl": 40.0, "joint_visible_0.5": 20.0, "joint_two_passes":
 
 def test_pipelines_spend_whole_blocks_on_the_epochs_they_promise():
     epochs = {}
-    for name, pipeline in PIPELINES.items():
+    for name, pipeline in cases.PIPELINES.items():
         plan = pipeline.schedule.plan(3)
         blocks = split_blocks(plan, 3)
         assert all(len(set(block.phase)) == 1 for block in blocks)  # one phase a block
@@ -82,22 +69,25 @@ def test_pipelines_spend_whole_blocks_on_the_epochs_they_promise():
         "sl": [0, 0, 4],
     }
     with pytest.raises(ValueError, match="12 steps is not whole blocks of 5"):
-        split_blocks(PIPELINES["sl"].schedule.plan(3), 5)
+        split_blocks(cases.PIPELINES["sl"].schedule.plan(3), 5)
 
 
 def test_every_phase_of_a_pipeline_has_its_kind_of_step():
-    assert kind_of("ssl", TWO_PASSES) == "ssl" and kind_of("joint", TWO_PASSES) == "joint_two_passes"
+    assert (
+        cases.kind_of("ssl", cases.TWO_PASSES) == "ssl"
+        and cases.kind_of("joint", cases.TWO_PASSES) == "joint_two_passes"
+    )
     for phase in ("ssl", "joint", "sl"):
-        for pipeline in PIPELINES.values():
-            kind = KINDS[kind_of(phase, pipeline.variant)]
+        for pipeline in cases.PIPELINES.values():
+            kind = cases.KINDS[cases.kind_of(phase, pipeline.variant)]
             assert kind.phase == phase and (phase != "joint" or kind.variant == pipeline.variant)
 
 
 def test_data_repeat_and_an_epoch_shows_every_image_once():
     @functools.partial(jax.jit, compiler_options=UNOPTIMISED)
     def epoch(key):
-        order_key, images_NxSxSxC, labels_N = random_data(MODEL, 8, key)
-        batches = [epoch_fetch(4)(step, key, order_key, images_NxSxSxC, jax.numpy.arange(8)) for step in (0, 1)]
+        order_key, images_NxSxSxC, labels_N = cases.random_data(MODEL, 8, key)
+        batches = [cases.epoch_fetch(4)(step, key, order_key, images_NxSxSxC, jax.numpy.arange(8)) for step in (0, 1)]
         return images_NxSxSxC, labels_N, [task for batch in batches for task in batch.sl]
 
     images_NxSxSxC, labels_N, tasks = epoch(jax.random.key(3))
@@ -109,12 +99,12 @@ def test_data_repeat_and_an_epoch_shows_every_image_once():
 
 
 def test_kinds_cost_what_they_encode():
-    learner, optimizer = image_learner(MODEL, SSL_MASK), OptimizerSettings()
+    learner, optimizer = image_learner(MODEL, cases.SSL_MASK), OptimizerSettings()
     arguments = jax.eval_shape(
         lambda: (
             init_state(learner, optimizer, jax.random.key(0)),
-            jax.tree.map(lambda values: values[0], PIPELINES["sl"].schedule.plan(1)),
-            *random_data(MODEL, BATCH * STEPS, jax.random.key(0)),
+            jax.tree.map(lambda values: values[0], cases.PIPELINES["sl"].schedule.plan(1)),
+            *cases.random_data(MODEL, BATCH * STEPS, jax.random.key(0)),
         )
     )
 
@@ -122,7 +112,7 @@ def test_kinds_cost_what_they_encode():
         return Batch((Labelled(images_NxSxSxC[:BATCH], labels_N[:BATCH]),))
 
     def flops(name):
-        kind = KINDS[name]
+        kind = cases.KINDS[name]
         step = make_step(learner, optimizer, fetch=first_images, only=kind.phase, **kind.variant.arguments(MODEL))
         return count_flops(jax.jit(step).lower(*arguments))
 
@@ -158,8 +148,8 @@ def test_times_of_steps_that_did_nothing_are_refused():
 @pytest.fixture
 def record():
     """What `made_up` times come to."""
-    settings = Settings("micro", 6, False, 2, 7, 1.0)
-    kinds, times = {name: KINDS[name] for name in FLOPS}, made_up() | {("alone", "unused"): timing(9.0)}
+    settings = Settings(7, 1.0, "micro", 6, False, 2)
+    kinds, times = {name: cases.KINDS[name] for name in FLOPS}, made_up() | {("alone", "unused"): timing(9.0)}
     return MixTrainingRecord(
         made_by=MADE_BY,
         settings=settings,
@@ -167,7 +157,7 @@ def record():
         ssl_mask=0.75,
         steps=step_records(kinds, FLOPS, times, settings),
         switch=switch_records(kinds, times, steps=2),
-        pipelines=pipeline_records(PIPELINES, FLOPS, times, steps=2),
+        pipelines=pipeline_records(cases.PIPELINES, FLOPS, times, steps=2),
         compile_seconds={},
     )
 
@@ -183,8 +173,8 @@ def test_step_and_switch_records(record):
 
 
 def test_pipeline_records(record):
-    base, mixed = record.pipelines[BASELINE], record.pipelines["mixtraining_0.5"]
-    assert record.speed_up[BASELINE].median == 1
+    base, mixed = record.pipelines[cases.BASELINE], record.pipelines["mixtraining_0.5"]
+    assert record.speed_up[cases.BASELINE].median == 1
     # four epochs of two steps each of SSL and of SL; joint steps stand for both
     assert base.median_seconds == 33 / 4 and base.flops == 2 * (10 + 40) and base.seconds_of_steps == 2 * 4
     assert mixed.epochs == {"ssl": 2, "joint": 2, "sl": 2} and mixed.mix_ratio == 0.5
@@ -196,7 +186,7 @@ def test_pipeline_records(record):
 
 def test_wording(record):
     times = "0.75 (0.53 to 1.00)"
-    mixed = ", ".join(f"{name} {times}" for name in PIPELINES if name != BASELINE)
+    mixed = ", ".join(f"{name} {times}" for name in cases.PIPELINES if name != cases.BASELINE)
     assert summary(record) == (
         f"mixtraining: speed-up in time over ssl_then_sl (the paper: up to 1.29): ssl_then_sl 1.00 (0.80 to 1.25),"
         f" {mixed}; time in the switch over alone: ssl 1.10 (0.73 to 1.10), joint 1.10 (0.73 to 1.10), sl 1.10 (0.73 to"
@@ -211,7 +201,9 @@ def test_wording(record):
     rows = cells(text)
     assert ["`sl`", "3000.00", "3000.00", "4500.00", "0.00", "2", "1.00", "1.00"] in rows
     assert ["`ssl`", "1000.00", "1100.00", "1100.00", "1100.00", "1.10", "0.73", "1.10"] in rows
-    base, pipeline = (next(row for row in rows if row[0] == f"`{name}`") for name in (BASELINE, "mixtraining_0.5"))
+    base, pipeline = (
+        next(row for row in rows if row[0] == f"`{name}`") for name in (cases.BASELINE, "mixtraining_0.5")
+    )
     assert base[5:] == ["8000.00", "1.031", "0.00", "1.00", "0.80", "1.25", "1.00"]
     assert pipeline[1:7] == ["2 ssl + 2 joint + 2 sl", "11000.00", "10000.00", "15000.00", "6000.00", "1.833"]
     assert pipeline[8:] == ["0.75", "0.53", "1.00", "1.43"]
@@ -246,7 +238,7 @@ def linear_learner(config, mask_ratio, mask_tokens=False):
 
 @pytest.mark.slow
 def test_quick_run_writes_its_record(tmp_path, capsys, monkeypatch):
-    for module in (mixtraining_measure, mixtraining_cases):
+    for module in (mixtraining_measure, cases):
         monkeypatch.setattr(module, "image_learner", linear_learner)
     config = mixtraining.Config(quick=True, model="micro", batch_size=BATCH, steps=STEPS, repeats=2, out=tmp_path / "r")
     mixtraining.main(config, {"micro": MODEL})
@@ -258,10 +250,12 @@ def test_quick_run_writes_its_record(tmp_path, capsys, monkeypatch):
     assert path.with_suffix(".md").read_text() == report(record)[".md"]
     assert list(record.steps) == ["ssl", "sl", "joint_visible_0.5"]
     assert list(record.switch) == ["ssl", "joint", "sl"]
-    assert list(record.pipelines) == [name for name, pipeline in PIPELINES.items() if pipeline.variant == VISIBLE]
-    learner, fetch = linear_learner(MODEL, SSL_MASK), epoch_fetch(BATCH)
-    data = jax.eval_shape(lambda: random_data(MODEL, BATCH * STEPS, jax.random.key(0)))
-    flops = step_flops(learner, fetch, data, OptimizerSettings(), **VISIBLE.arguments(MODEL))
+    assert list(record.pipelines) == [
+        name for name, pipeline in cases.PIPELINES.items() if pipeline.variant == cases.VISIBLE
+    ]
+    learner, fetch = linear_learner(MODEL, cases.SSL_MASK), cases.epoch_fetch(BATCH)
+    data = jax.eval_shape(lambda: cases.random_data(MODEL, BATCH * STEPS, jax.random.key(0)))
+    flops = step_flops(learner, fetch, data, OptimizerSettings(), **cases.VISIBLE.arguments(MODEL))
     for step in record.steps.values():
         assert step.rounds == 2 and step.min_seconds > 0
         assert step.flops == pytest.approx(flops[step.phase], rel=1e-2)  # a scan counts its steps too
@@ -275,10 +269,10 @@ def test_the_usual_sizes_are_the_whole():
 
 
 def test_settings():
-    assert mixtraining.Config().settings(accelerator=False) == Settings("micro", 128, False, 8, 7, 120.0)
-    assert mixtraining.Config().settings(accelerator=True) == Settings("tiny", 256, False, 48, 7, 120.0)
+    assert mixtraining.Config().settings(accelerator=False) == Settings(7, 120.0, "micro", 128, False, 8)
+    assert mixtraining.Config().settings(accelerator=True) == Settings(7, 120.0, "tiny", 256, False, 48)
     config = parse(mixtraining.Config, arguments=["--quick", "--model", "tiny", "--bfloat16", "--steps", "3"])
-    assert config.settings(accelerator=False) == Settings("tiny", 64, True, 3, 3, 5.0)
-    quick, whole = (sized(MODELS["tiny"], quick, quick) for quick in (True, False))
+    assert config.settings(accelerator=False) == Settings(3, 5.0, "tiny", 64, True, 3)
+    quick, whole = (cases.sized(cases.MODELS["tiny"], quick, quick) for quick in (True, False))
     assert quick.encoder.depth == 6 and quick.encoder.bfloat16 and quick.decoder.bfloat16
-    assert whole == MODELS["tiny"]
+    assert whole == cases.MODELS["tiny"]

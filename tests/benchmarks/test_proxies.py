@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import machine
+from benchmarks.options import Rounds
 from benchmarks.proxies import __main__ as proxies
 from benchmarks.proxies import cases as proxies_cases
 from benchmarks.proxies import methods as proxies_methods
@@ -31,7 +32,6 @@ from mixmin_jax.training.proxies import TrainedModels
 from tests.benchmarks.made_up import MADE_BY, cells, columns_line_up, timing
 
 MOLECULES = MoleculeCase(150, 32, 3, 0.5, MlpRun((4,), epochs=6, batch_size=32), TreeRun(rounds=3, depth=2))
-SETTINGS = proxies.Config(quick=True, repeats=1, budget=1.0).settings(accelerator=False)
 TEXT = TextCase(2, LanguageModelRun(TransformerConfig(8, 1, 2), tokens=128, sequence_length=8))
 
 
@@ -98,7 +98,7 @@ def test_another_process_compiles_anew_for_every_model(molecules, together_NxM):
         first, later = method.call.run(), method.call.run()
         assert method.call.pid != os.getpid()
     assert len(found) == 0 and method.compiles_always
-    assert later.programs == 2 * first.programs > 0
+    assert later.programs == (first.programs[0], 2 * first.programs[0]) and first.programs[0] > 0
     assert method.call.own_seconds(later) > 0
     assert first.outputs.shape == (150, 1)  # one model
     np.testing.assert_allclose(later.outputs, together_NxM[:, :2], rtol=1e-4, atol=1e-5)
@@ -147,8 +147,7 @@ def test_text_models_are_the_same_alone(trained):
 
 
 def test_text_record(trained):
-    settings = dataclasses.replace(SETTINGS, against=("one_after_another", "own_molecules", "xgboost"))
-    record = measure(TEXT, settings)
+    record = measure(TEXT, ("one_after_another", "own_molecules", "xgboost"), Rounds(1, 1.0))
     assert list(record.results) == [ONE_PROGRAM, "one_after_another"]
     assert list(record.absent) == ["own_molecules", "xgboost"] and not record.stopped
     one, after = record.results.values()
@@ -172,12 +171,18 @@ def test_what_cannot_be_trained_says_why(molecules, monkeypatch):
 
 
 def test_a_process_that_fails_does_not_cost_the_other_times():
-    class Broken:
-        def submit(self, *_):
-            raise proxies_methods.BrokenProcessPool("killed")
+    class Breaking:
+        def submit(self, task, *_):
+            if task is not os.getpid:
+                raise proxies_methods.BrokenProcessPool("killed")
+            return self
 
+        def result(self):
+            return 7
+
+    method = make_method("compiled_anew", TEXT, TEXT.data(), Breaking())
     with pytest.raises(Stopped, match="its process failed: killed"):
-        proxies_methods._from(Broken(), TEXT, None, 1)
+        method.call.run()
 
 
 def made_up(molecules):
@@ -187,24 +192,23 @@ def made_up(molecules):
     methods["compiled_anew"] = Method(Call(lambda: None), 4e9, compiles_always=True)
     methods["xgboost"] = Method(Call(lambda: None), None)
     timings = {
-        ONE_PROGRAM: timing(1.0, 2.0, 2.5, last=Answer(scores_NxM, 0)),
-        "one_after_another": timing(3.0, 3.0, 4.0, last=Answer(scores_NxM + 1e-3, 0)),
-        "compiled_anew": timing(8.0, last=Answer(scores_NxM, 0)),
-        "xgboost": timing(1.0, last=Answer(scores_NxM + 1, 0)),
+        ONE_PROGRAM: timing(1.0, 2.0, 2.5, last=Answer(scores_NxM, (5, 0, 0))),
+        "one_after_another": timing(3.0, 3.0, 4.0, last=Answer(scores_NxM + 1e-3, (4, 0, 1))),
+        "compiled_anew": timing(8.0, last=Answer(scores_NxM, (9, 9))),
+        "xgboost": timing(1.0, last=Answer(scores_NxM + 1, (0, 0))),
         "one_device": Stopped("no memory"),
     }
-    programs = {ONE_PROGRAM: [5, 0, 0], "one_after_another": [4, 0, 1], "compiled_anew": [9, 9], "xgboost": [0, 0]}
     case = CaseRecord(
         name="molecules",
         what="some molecules",
         num_models=3,
         sizes={},
         nothing_learned=MOLECULES.nothing_learned(molecules),
-        results=results(MOLECULES, molecules, methods, timings, programs | {"one_device": []}),
+        results=results(MOLECULES, molecules, methods, timings),
         absent={"own_molecules": "so"},
         stopped={"one_device": "no memory"},
     )
-    return ProxiesRecord(made_by=MADE_BY, settings=SETTINGS, methods=proxies_methods.WHAT, cases=(case,))
+    return ProxiesRecord(made_by=MADE_BY, settings=Rounds(1, 1.0), methods=proxies_methods.WHAT, cases=(case,))
 
 
 def test_results(molecules):
@@ -218,7 +222,7 @@ def test_results(molecules):
     assert trees.flops is trees.compile_seconds is trees.difference is None
     assert one.quality["log_loss"] == pytest.approx(np.log(2))
     with pytest.raises(Stopped, match="gone"):
-        results(MOLECULES, molecules, {}, {ONE_PROGRAM: Stopped("gone")}, {})
+        results(MOLECULES, molecules, {}, {ONE_PROGRAM: Stopped("gone")})
 
 
 def test_wording(molecules):
@@ -255,7 +259,7 @@ def test_quick_run_writes_its_record(tmp_path, capsys):
     path = tmp_path / f"r/proxies-{machine.device_slug()}-quick.json"
     record = read_result(path, ProxiesRecord)
     assert record.summary == printed[-1] and record.made_by.device in printed[0]
-    assert record.made_by.versions["jax"] and record.made_by.command and record.settings.assays == 2
+    assert record.made_by.versions["jax"] and record.made_by.command and record.cases[0].sizes["assays"] == 2
     assert path.with_suffix(".md").read_text() == report(record)[".md"]
     (case,) = record.cases
     assert list(case.results) == [ONE_PROGRAM, *config.against] and not case.absent
@@ -274,12 +278,11 @@ def test_the_usual_sizes_are_the_whole():
 
 
 def test_settings():
-    whole = proxies.Config().settings(accelerator=False)
-    assert (whole.molecules, whole.bits, whole.assays, whole.tokens) == (6000, 2048, 32, 12_800)
-    assert proxies.Config().settings(accelerator=True).tokens == 102_400
+    molecules, text = proxies.Config().chosen(accelerator=False)
+    assert (molecules.molecules, molecules.bits, molecules.assays, text.run.tokens) == (6000, 2048, 32, 12_800)
+    assert proxies.Config(cases=("text",)).chosen(accelerator=True)[0].run.tokens == 102_400
     options = ["--quick", "--assays", "3", "--cases", "text", "molecules", "--against", "xgboost"]
-    config = parse(proxies.Config, arguments=options)
-    text, molecules = config.chosen(config.settings(accelerator=False))
+    text, molecules = parse(proxies.Config, arguments=options).chosen(accelerator=False)
     assert isinstance(text, TextCase) and text.run.tokens == 5120 and text.run.model.width == 32
     assert (molecules.assays, molecules.molecules, molecules.run.epochs) == (3, 1000, 10)
 

@@ -1,13 +1,12 @@
 """What all benchmarks share: options, result files, and reports that follow from these."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
 from benchmarks import machine
 from benchmarks.mixtraining import __main__ as mixtraining
-from benchmarks.options import PUBLISHED, Options
+from benchmarks.options import PUBLISHED, Options, Rounds
 from benchmarks.proxies import __main__ as proxies
 from benchmarks.records import CallTimes, Times, call_times, times
 from benchmarks.solver import __main__ as solver
@@ -59,12 +58,7 @@ def test_settings_must_be_positive(name, options):
 
 
 def test_options_take_the_place_of_defaults():
-    @dataclasses.dataclass(frozen=True)
-    class Settings:
-        repeats: int
-        budget: float
-
-    assert Options(repeats=2).fill(Settings(7, 1.5)) == Settings(2, 1.5)
+    assert Options(repeats=2).fill(Rounds(7, 1.5)) == Rounds(2, 1.5)
 
 
 def test_files_are_named_after_what_was_measured():

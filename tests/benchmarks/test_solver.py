@@ -207,7 +207,10 @@ def test_a_case_is_judged_by_weights_alone(monkeypatch):
     assert faster == {"equal": (3.0, True, False), "short": (0.5, False, False), "lost": (0.5, False, True)}
     floor = machine.newton_floor(3, *logp_NxK.shape, record.rates["cpu"])
     assert results["solve"].time_over_floor == pytest.approx(2 / floor)
-    assert summary([record]) == "solve reaches gap 1e-09 in 1 of 1; times faster at equal gap: equal 3"
+    assert summary([record]) == (
+        "solve reaches gap 1e-09 in 1 of 1; times faster at equal gap [than a rival that stops short of it]: equal 3,"
+        " short [0.5], lost (diverged 0.5)"
+    )
     (_, _, row) = cells(markdown_table([record]))
     assert row[:2] == ["`disjoint`", "2000 ms"] and row[4:] == ["3", "[0.5]", "diverged"]
     assert case_table(record).splitlines()[-2:] == [f"{name}: {why}" for name, why in record.unmeasured.items()]
@@ -308,13 +311,9 @@ def test_figure_has_a_panel_per_case_and_names_every_method():
     assert figure_png(figure) == figure_png(gap_time_figure(points, 1e-9, columns=2))
 
 
-def test_every_method_has_a_look_of_its_own():
+def test_every_method_has_a_name_and_a_look_of_its_own():
     names = [method.name for method in (*OURS, *(method for rivals in RIVALS.values() for method in rivals))]
+    assert len(names) == len(set(names)) and OURS[0].name == "solve"
     figure = gap_time_figure({"case": {name: ([1e-3], 1e-12) for name in names}}, 1e-9)
     handles = figure.legends[0].legend_handles[:-1]
     assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == len(names)
-
-
-def test_our_methods_and_rivals_have_names_of_their_own():
-    names = [method.name for method in OURS] + [method.name for rivals in RIVALS.values() for method in rivals]
-    assert len(names) == len(set(names)) and OURS[0].name == "solve"
