@@ -3,6 +3,7 @@
 Axes: N images, S image side, C channels, B batch.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -23,8 +24,8 @@ MODELS: Mapping[ModelName, VisionConfig] = {
     "tiny": VisionConfig(32, 4, 3, (CLASSES,), TINY, TINY_DECODER),
 }
 BATCH_SIZES: Mapping[ModelName, int] = {"micro": 128, "tiny": 256}
-SSL_MASK = 0.75  # of SSL steps, and of the SSL pass of a joint step in two passes
-EPOCHS = 4  # of each objective in a pipeline: every mix ratio below then makes whole epochs
+SSL_MASK = 0.75  # share of hidden patches in SSL steps and in the SSL pass of two: that of masked autoencoders
+EPOCHS = 4  # of each objective in a pipeline: the least with whole epochs at every mix ratio below
 
 
 class Variant(NamedTuple):
@@ -86,8 +87,22 @@ def kind_of(phase: Phase, variant: Variant) -> str:
     )
 
 
+def sized(model: VisionConfig, quick: bool, bfloat16: bool) -> VisionConfig:
+    """The model in the type to compute in; a quick run halves the depth of its encoder."""
+    depth = max(1, model.encoder.depth // 2) if quick else model.encoder.depth
+    encoder = dataclasses.replace(model.encoder, depth=depth, bfloat16=bfloat16)
+    return dataclasses.replace(model, encoder=encoder, decoder=dataclasses.replace(model.decoder, bfloat16=bfloat16))
+
+
+def chosen(quick: bool) -> tuple[dict[str, Kind], dict[str, Pipeline]]:
+    """The kinds of step and the pipelines to measure; a quick run takes those that share one program."""
+    kinds = {name: kind for name, kind in KINDS.items() if not quick or kind.variant == VISIBLE}
+    pipelines = {name: pipeline for name, pipeline in PIPELINES.items() if not quick or pipeline.variant == VISIBLE}
+    return kinds, pipelines
+
+
 def random_data(config: VisionConfig, num_images: int, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(key of the order, images_NxSxSxC in uint8, labels_N): noise, as no step's time depends on its images."""
+    """(key of the order, images_NxSxSxC in uint8, labels_N): noise, because no step's time depends on it."""
     order_key, image_key, label_key = jax.random.split(key, 3)
     shape = num_images, config.image_size, config.image_size, config.channels
     images_NxSxSxC = jax.random.bits(image_key, shape, jnp.uint8)
