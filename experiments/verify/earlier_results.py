@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mixmin_jax.data.files import list_folder
 from mixmin_jax.data.images.folders import FOLDER_PREFIX
-from mixmin_jax.data.text.documents import listing, stem
+from mixmin_jax.data.text.documents import stem
 from mixmin_jax.data.text.sources import SOURCE_NOTES
-from mixmin_jax.data.tfds import TFDS_PREFIX, default_name
+from mixmin_jax.data.text.tfds_text import default_name
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 
 Metrics = Mapping[str, Any]
 
@@ -93,7 +95,7 @@ def _place(name: str, specs: list[str]) -> str:
     """Which of the paths and data sets, or of the files in a single folder, is the corpus `name`."""
     entries = [Path(spec) for spec in specs]
     if len(specs) == 1 and entries[0].is_dir():
-        entries = [path for path in listing(entries[0]) if path.name != SOURCE_NOTES]
+        entries = [path for path in list_folder(entries[0]) if path.name != SOURCE_NOTES]
     names = {default_name(spec): spec for spec in specs if spec.startswith(TFDS_PREFIX)}
     names |= {stem(path): str(path) for path in entries if not str(path).startswith(TFDS_PREFIX)}
     return names.get(name, f"{specs[0]}/{name}" if specs else name)
