@@ -1,11 +1,12 @@
-"""What this machine can do: its name in file names, and its matrix and memory rates, as a floor for times.
+"""The machine: its name in file names, and its rates of products and of reading, which give a floor for times.
 
 Axes: N rows, K columns.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,11 @@ import numpy as np
 from benchmarks.timing import Call, Stopped, Timing
 from experiments.harness.provenance import cpu_cores
 
-READ_BYTES = 2**28  # far more than caches hold
+READ_BYTES = 2**28  # bytes of the array that is read: far more than caches hold
 
 
-class Rates(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Rates:
     """The better of JAX and NumPy, from the medians of one run."""
 
     multiply_adds: float  # per second, counted as N K^2 for a float64 product A' A of an N x K matrix

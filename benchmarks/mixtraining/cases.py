@@ -3,6 +3,7 @@
 Axes: N images, S image side, C channels, B batch.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.images.augmentation import crop_and_flip
 from mixmin_jax.models.vision_transformer import TINY, TINY_DECODER, VisionConfig
 from mixmin_jax.training.learners import image_learner
-from mixmin_jax.training.mixtraining import Batch, Fetch, Labelled
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
 from mixmin_jax.training.schedule import Phase, Schedule
 
 ModelName = Literal["micro", "tiny"]
@@ -23,8 +24,8 @@ MODELS: Mapping[ModelName, VisionConfig] = {
     "tiny": VisionConfig(32, 4, 3, (CLASSES,), TINY, TINY_DECODER),
 }
 BATCH_SIZES: Mapping[ModelName, int] = {"micro": 128, "tiny": 256}
-SSL_MASK = 0.75  # of SSL steps, and of the SSL pass of a joint step in two passes
-EPOCHS = 4  # of each objective in a pipeline: every mix ratio below then makes whole epochs
+SSL_MASK = 0.75  # share of hidden patches in SSL steps and in the SSL pass of two: that of masked autoencoders
+EPOCHS = 4  # of each objective in a pipeline: the least with whole epochs at every mix ratio below
 
 
 class Variant(NamedTuple):
@@ -86,8 +87,22 @@ def kind_of(phase: Phase, variant: Variant) -> str:
     )
 
 
+def sized(model: VisionConfig, quick: bool, bfloat16: bool) -> VisionConfig:
+    """The model in the type to compute in; a quick run halves the depth of its encoder."""
+    depth = max(1, model.encoder.depth // 2) if quick else model.encoder.depth
+    encoder = dataclasses.replace(model.encoder, depth=depth, bfloat16=bfloat16)
+    return dataclasses.replace(model, encoder=encoder, decoder=dataclasses.replace(model.decoder, bfloat16=bfloat16))
+
+
+def chosen(quick: bool) -> tuple[dict[str, Kind], dict[str, Pipeline]]:
+    """The kinds of step and the pipelines to measure; a quick run takes those that share one program."""
+    kinds = {name: kind for name, kind in KINDS.items() if not quick or kind.variant == VISIBLE}
+    pipelines = {name: pipeline for name, pipeline in PIPELINES.items() if not quick or pipeline.variant == VISIBLE}
+    return kinds, pipelines
+
+
 def random_data(config: VisionConfig, num_images: int, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(key of the order, images_NxSxSxC in uint8, labels_N): noise, as no step's time depends on its images."""
+    """(key of the order, images_NxSxSxC in uint8, labels_N): noise, because no step's time depends on it."""
     order_key, image_key, label_key = jax.random.split(key, 3)
     shape = num_images, config.image_size, config.image_size, config.channels
     images_NxSxSxC = jax.random.bits(image_key, shape, jnp.uint8)
@@ -101,6 +116,6 @@ def epoch_fetch(batch_size: int) -> Fetch:
         step: jax.Array, key: jax.Array, order_key: jax.Array, images_NxSxSxC: jax.Array, labels_N: jax.Array
     ) -> Batch:
         rows_B = batch_rows(step, batch_size, len(labels_N), order_key)
-        return Batch((Labelled(crop_and_flip(key, images_NxSxSxC[rows_B], 4, True), labels_N[rows_B]),))
+        return Batch((Labeled(crop_and_flip(key, images_NxSxSxC[rows_B], 4, True), labels_N[rows_B]),))
 
     return fetch

@@ -5,7 +5,7 @@ M models (A or K).
 """
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jax import block_until_ready, random
@@ -24,54 +24,13 @@ from mixmin_jax.training.mlp_learner import MlpLearner, MlpRun
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.weighted_examples import WeightedExamples, mixture_examples
 
-BITS_SET = 50  # in a molecule, of 2048: about what ECFP4 sets
-POSITIVE = 0.15  # share of an assay's molecules
-TEST_PART = 5  # one molecule in so many is held out
-FAINT = 1e-30  # a weight that makes a molecule visited, but is lost in float32 beside any other
+BITS_SET = 50  # bits of a molecule, of 2048: about what ECFP4 sets
+POSITIVE = 0.15  # share of an assay's molecules, about that of ToxCast
+TEST_PART = 5  # one molecule in five is held out
+FAINT = 1e-30  # weight of molecules to visit without learning from them: float32 loses it beside any other weight
 
+CaseName = Literal["molecules", "text"]
 Outputs = Float[np.ndarray, "X M"]  # of M models: scores of N molecules, or losses of T steps
-
-
-class Case(Protocol):
-    """M models to train; each way to train them gives `Outputs`, which are what the model's parameters make them."""
-
-    name: ClassVar[str]
-
-    @property
-    def num_models(self) -> int: ...
-
-    @property
-    def what(self) -> str:
-        """The case in words, for the report."""
-        ...
-
-    def data(self) -> Any:
-        """What to train on: the same in every call."""
-        ...
-
-    def mesh(self, present: int) -> Mesh:
-        """The devices, of `present`, that the experiments spread this many models over."""
-        ...
-
-    def train_all(self, data: Any, mesh: Mesh) -> Outputs:
-        """All models in one program."""
-        ...
-
-    def train_one(self, data: Any, m: int) -> Outputs:
-        """Model m alone, on the first device: up to rounding column m of `train_all`."""
-        ...
-
-    def flops(self, data: Any) -> float:
-        """Of `train_all` without what pads it."""
-        ...
-
-    def quality(self, data: Any, outputs: Outputs) -> dict[str, float]:
-        """How good the models are, means over them."""
-        ...
-
-    def nothing_learned(self, data: Any) -> dict[str, float]:
-        """The `quality` of models that ignore their input."""
-        ...
 
 
 class MoleculeData(NamedTuple):
@@ -85,7 +44,7 @@ class MoleculeData(NamedTuple):
 class MoleculeCase:
     """Perceptrons on fingerprints, one per assay, that predict its labels."""
 
-    name: ClassVar[str] = "molecules"
+    name: ClassVar[CaseName] = "molecules"
     molecules: int
     bits: int
     assays: int
@@ -100,6 +59,7 @@ class MoleculeCase:
 
     @property
     def what(self) -> str:
+        """The case in words, for the report."""
         hidden = " and ".join(map(str, self.run.hidden)) or "no"
         return (
             f"{self.assays} assays on {self.molecules} molecules of {self.bits} bits, each labelling"
@@ -136,13 +96,18 @@ class MoleculeCase:
         return MoleculeData(features_NxD, values_NxA, is_train_N, examples)
 
     def mesh(self, present: int) -> Mesh:
+        """The devices, of `present`, that the experiment spreads this many models over."""
         return make_mesh(present)
 
     def train_all(self, data: MoleculeData, mesh: Mesh) -> Outputs:
+        """All models in one program."""
         return MlpLearner(self.run, mesh=mesh)(data.features_NxD, data.examples, self.seed)
 
     def train_one(self, data: MoleculeData, m: int) -> Outputs:
-        """Visits what `train_all` visits, in the same order: molecules of other assays have a faint weight."""
+        """Model m alone, on the first device: up to rounding column m of `train_all`.
+
+        It visits the same molecules in the same order: those of other assays have a faint weight.
+        """
         visited_N = data.examples.weight_MxN.any(0)
         alone = data.examples.rows(slice(m, m + 1))
         faint_1xN = np.where(visited_N, np.float32(FAINT), np.float32(0))[None]
@@ -150,11 +115,11 @@ class MoleculeCase:
         return MlpLearner(self.run)(data.features_NxD, alone, self.seed)
 
     def train_one_on_own(self, data: MoleculeData, m: int) -> Outputs:
-        """Visits the molecules of assay m only, in batches of `own_run`."""
+        """Model m on the molecules of assay m only, in batches of `own_run`."""
         return MlpLearner(self.own_run(data))(data.features_NxD, data.examples.rows(slice(m, m + 1)), self.seed)
 
     def own_run(self, data: MoleculeData) -> MlpRun:
-        """Batches hold as many of the assay's molecules as those of `train_all` on average: as many steps."""
+        """Batches as large as an assay's average part of a batch of `train_all`, so that steps are as many."""
         own, visited = int((data.examples.weight_MxN[0] > 0).sum()), int(data.examples.weight_MxN.any(0).sum())
         return dataclasses.replace(self.run, batch_size=max(1, round(self.run.batch_size * own / visited)))
 
@@ -162,6 +127,7 @@ class MoleculeCase:
         return TreeLearner(self.trees)(data.features_NxD, data.examples, self.seed)
 
     def flops(self, data: MoleculeData) -> float:
+        """Of `train_all` without padding."""
         visited = int(data.examples.weight_MxN.any(0).sum())
         return mlp_learner.training_flops(self.run, visited, self.bits, self.assays)
 
@@ -181,12 +147,13 @@ class MoleculeCase:
         return {"log_loss": float(np.mean(losses)), "average_precision": float(np.mean(precisions))}
 
     def nothing_learned(self, data: MoleculeData) -> dict[str, float]:
+        """The quality of scores that ignore the molecule."""
         mean_A = np.nanmean(data.values_NxA[data.is_train_N], axis=0, dtype=np.float64)
         return self.quality(data, np.broadcast_to(np.log(mean_A / (1 - mean_A)), data.values_NxA.shape))
 
 
 def _scores(common_NxC: np.ndarray, assays: int, rng: np.random.Generator) -> np.ndarray:
-    """What an assay answers to, N x A: one common bit in eight, a few pairs, and noise of half their spread."""
+    """What an assay responds to, N x A: one common bit in eight, a few pairs, and noise of half their deviation."""
     num_common = common_NxC.shape[1]
     pair_PxTwo = rng.integers(0, num_common, (num_common, 2))
     pair_NxP = common_NxC[:, pair_PxTwo[:, 0]] * common_NxC[:, pair_PxTwo[:, 1]]
@@ -198,9 +165,12 @@ def _scores(common_NxC: np.ndarray, assays: int, rng: np.random.Generator) -> np
 
 @dataclasses.dataclass(frozen=True)
 class TextCase:
-    """Transformers on bytes, one per source: MixMin's proxies as the text experiment trains them."""
+    """Transformers on bytes, one per source: MixMin's proxies as the text experiment trains them.
 
-    name: ClassVar[str] = "text"
+    Its methods do for text what those of `MoleculeCase` do.
+    """
+
+    name: ClassVar[CaseName] = "text"
     sources: int
     run: LanguageModelRun = DEMO_PROXY
     seed: int = 0
@@ -252,3 +222,6 @@ class TextCase:
 
     def nothing_learned(self, data: TokenStore) -> dict[str, float]:
         return {"loss": float(np.log(256))}
+
+
+Case = MoleculeCase | TextCase

@@ -1,12 +1,10 @@
 """The ways to train M models that are timed against each other, each a call without arguments.
 
-One after the other compiled anew runs in a process of its own: it empties JAX's caches before every model, and those of
-the other methods must stay full.
+`compiled_anew` runs in a process of its own: it empties JAX's caches, and those of the other methods must stay full.
 """
 
 import contextlib
 import dataclasses
-import itertools
 import multiprocessing
 import os
 import time
@@ -47,7 +45,7 @@ class Answer(NamedTuple):
     """What one call gave."""
 
     outputs: Outputs
-    programs: int  # that XLA compiled during the call
+    programs: tuple[int, ...]  # that XLA compiled during this call and those before it
     seconds: float | None = None  # taken inside, where the call outside would count the transport
 
 
@@ -71,9 +69,7 @@ def make_method(name: str, case: Case, data: Any, child: Executor) -> Method | s
     if name == "one_after_another":
         return Method(_counted(lambda: one_by_one(case.train_one, data, case.num_models)), case.flops(data))
     if name == "compiled_anew":
-        counts = itertools.chain([1], itertools.repeat(case.num_models))  # the first call has nothing to warm up
-        call = Call(lambda: _from(child, case, data, next(counts)), lambda answer: answer.seconds, _pid(child))
-        return Method(call, case.flops(data), compiles_always=True)
+        return Method(_anew(case, data, child), case.flops(data), compiles_always=True)
     if not isinstance(case, MoleculeCase):
         return "every source has examples of its own anyway" if name == "own_molecules" else "trees do not model text"
     if name == "own_molecules":
@@ -86,15 +82,19 @@ def one_by_one(train: Callable[[Any, int], Outputs], data: Any, num_models: int)
     return np.concatenate([train(data, m) for m in range(num_models)], axis=1)
 
 
-def _pid(child: Executor) -> int:
-    return child.submit(os.getpid).result()
+def _anew(case: Case, data: Any, child: Executor) -> Call[Answer]:
+    """The first call trains one model only: it has nothing to warm up."""
+    programs: list[int] = []
 
+    def run() -> Answer:
+        try:
+            answer = child.submit(train_anew, case, data, case.num_models if programs else 1).result()
+        except (BrokenProcessPool, jax.errors.JaxRuntimeError) as error:  # for example: no memory beside this process
+            raise Stopped(f"its process failed: {error}"[:300]) from error
+        programs.extend(answer.programs)
+        return answer._replace(programs=tuple(programs))
 
-def _from(child: Executor, case: Case, data: Any, num_models: int) -> Answer:
-    try:
-        return child.submit(train_anew, case, data, num_models).result()
-    except (BrokenProcessPool, jax.errors.JaxRuntimeError) as error:  # no memory beside this process, say
-        raise Stopped(f"its process failed: {error}"[:300]) from error
+    return Call(run, lambda answer: answer.seconds, child.submit(os.getpid).result())
 
 
 def _no_xgboost() -> str | None:
@@ -106,10 +106,13 @@ def _no_xgboost() -> str | None:
 
 
 def _counted(train: Callable[[], Outputs]) -> Call[Answer]:
+    programs: list[int] = []
+
     def run() -> Answer:
         with compilations() as seconds:
             outputs = train()
-        return Answer(outputs, len(seconds))
+        programs.append(len(seconds))
+        return Answer(outputs, tuple(programs))
 
     return Call(run)
 
@@ -154,4 +157,4 @@ def train_anew(case: Case, data: Any, num_models: int) -> Answer:
     start = time.perf_counter()
     with compilations() as seconds:
         outputs = one_by_one(train, data, num_models)
-    return Answer(outputs, len(seconds), time.perf_counter() - start)
+    return Answer(outputs, (len(seconds),), time.perf_counter() - start)

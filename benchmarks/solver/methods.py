@@ -1,7 +1,7 @@
-"""What the benchmark of solvers runs: methods as objects, and our own ones.
+"""What the benchmark of solvers runs: the interface of methods, and our own ones.
 
-A method is opened once per case and then called again and again. Every call goes the whole way that a user's goes, from
-the NumPy matrix of log-likelihoods to weights on the host.
+A method is opened once per case and then called repeatedly. Every call does all that a user's call does, from the NumPy
+matrix of log-likelihoods to weights on the host.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -18,16 +18,16 @@ from jax.sharding import Mesh
 from benchmarks.solver.cases import Data
 from mixmin_jax import cross_entropy, solve
 
-TOLERANCE = 1e-9  # relative gap that methods are asked for, and at which they are compared
-FIRST_ORDER_RATE = 3e7  # iterations x N x K per second of the limit that our first-order methods may take
+TOLERANCE = 1e-9  # relative gap that methods are asked for and compared at: far below what weights are worth
+FIRST_ORDER_RATE = 3e7  # iterations x N x K in a second: about what one core does, so that they keep to the limit
 
 
 class Answer(NamedTuple):
-    """What a call returns; no method's own certificate counts here."""
+    """What a call returns. A method's own certificate is not used."""
 
     weights: np.ndarray
     iterations: int | None = None
-    seconds: float | None = None  # by the method's own clock, where the one outside would count more than the work
+    seconds: float | None = None  # by the method's own clock, for work in a child process
     note: str = ""
 
 
@@ -57,39 +57,28 @@ class Method:
     newton: bool = False  # whether its iterations are Newton steps, for which the floor holds
 
 
-def ours(method: str) -> Callable[[Data, float], AbstractContextManager[Session]]:
-    """`solve` with one of its methods."""
-
-    @contextmanager
-    def session(data: Data, limit: float) -> Iterator[Session]:
-        most = None  # the default
-        if method in ("projected_gradient", "mirror_descent"):
-            most = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
-
-        def call() -> Answer:
-            objective = cross_entropy(data.logp_NxK, data.v_N)
-            solution = solve(objective, method=method, tolerance=TOLERANCE, max_iterations=most, throw=False)
-            note = "" if solution.converged else f"stopped at {solution.iterations} iterations"
-            return Answer(solution.weights, solution.iterations, note=note)
-
-        yield Session(call)
-
-    return session
+@contextmanager
+def on_cpu(method: str, data: Data, limit: float) -> Iterator[Session]:
+    """`solve` by one of its methods; first-order methods have bounded iterations."""
+    most = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
+    first_order = method in ("projected_gradient", "mirror_descent")
+    yield _session(data, method=method, tolerance=TOLERANCE, max_iterations=most if first_order else None)
 
 
 @contextmanager
 def on_default_devices(precision: Literal["float64", "float32"], data: Data, limit: float) -> Iterator[Session]:
-    """`solve` over a mesh of all default devices."""
+    """`solve` over a mesh of all default devices; float32 has a tolerance of its own."""
     mesh = Mesh(np.array(jax.devices()), ("rows",))
-    tolerance = TOLERANCE if precision == "float64" else None  # that of its own
+    yield _session(data, mesh=mesh, precision=precision, tolerance=TOLERANCE if precision == "float64" else None)
 
+
+def _session(data: Data, **options: Any) -> Session:
     def call() -> Answer:
-        objective = cross_entropy(data.logp_NxK, data.v_N)
-        solution = solve(objective, mesh=mesh, precision=precision, tolerance=tolerance, throw=False)
+        solution = solve(cross_entropy(data.logp_NxK, data.v_N), throw=False, **options)
         note = "" if solution.converged else f"stopped at {solution.iterations} iterations"
         return Answer(solution.weights, solution.iterations, note=note)
 
-    yield Session(call)
+    return Session(call)
 
 
 def _no_accelerator() -> str | None:
@@ -105,14 +94,14 @@ OURS = (
     Method(
         "solve",
         "mixmin_jax.solve as it is, on the CPU: the active set from N K^2 = 4e6 on, else the interior point",
-        ours("auto"),
+        functools.partial(on_cpu, "auto"),
         compiled=True,
         newton=True,
     ),
     Method(
         "interior_point",
         "mixmin_jax.solve(method='interior_point')",
-        ours("interior_point"),
+        functools.partial(on_cpu, "interior_point"),
         compiled=True,
         newton=True,
     ),
@@ -136,13 +125,13 @@ OURS = (
     Method(
         "projected_gradient",
         f"mixmin_jax.solve(method='projected_gradient'), {_MOST}",
-        ours("projected_gradient"),
+        functools.partial(on_cpu, "projected_gradient"),
         compiled=True,
     ),
     Method(
         "mirror_descent",
         f"mixmin_jax.solve(method='mirror_descent'), {_MOST}",
-        ours("mirror_descent"),
+        functools.partial(on_cpu, "mirror_descent"),
         compiled=True,
     ),
 )

@@ -2,11 +2,10 @@
 
 import functools
 import os
-import selectors
 import shutil
 import subprocess
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,14 +66,18 @@ def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Sess
         )
 
         def reply(seconds: float) -> str:
-            line = _line(process, seconds)
-            if line is None:
-                if process.poll() is None:
-                    process.kill()
-                    raise Stopped(f"over the limit of {seconds:g} s")
-                errors.seek(0)
-                raise Stopped(f"R ended: {errors.read().decode(errors='replace').strip()[-200:]}")
-            return line
+            assert process.stdout
+            timer = threading.Timer(seconds, process.kill)
+            timer.start()
+            line = process.stdout.readline().decode()
+            over = not timer.is_alive()
+            timer.cancel()
+            if line.endswith("\n"):
+                return line
+            process.wait()
+            errors.seek(0)
+            tail = errors.read().decode(errors="replace").strip()[-200:]
+            raise Stopped(f"over the limit of {seconds:g} s" if over else f"R ended: {tail}")
 
         def call() -> Answer:
             assert process.stdin
@@ -95,20 +98,3 @@ def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Sess
         finally:
             process.kill()
             process.communicate()
-
-
-def _line(process: subprocess.Popen[bytes], seconds: float) -> str | None:
-    """The next line of a process's output; None if it ends, or takes longer."""
-    assert process.stdout
-    end, received = time.monotonic() + seconds, b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while not received.endswith(b"\n"):
-            if not selector.select(max(0.0, end - time.monotonic())):
-                return None
-            more = os.read(process.stdout.fileno(), 65_536)
-            if not more:
-                process.wait()
-                return None
-            received += more
-    return received.decode()

@@ -1,23 +1,25 @@
-"""Rows that are streamed: what a solve costs beside reading them and taking their exponentials.
+"""Streamed rows: what a solve costs beside reading them and taking their exponentials.
 
 Axes: N rows, K columns; B rows of a block.
 """
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.records import CallTimes, Times, call_times, times
 from benchmarks.solver.cases import tokens
 from benchmarks.solver.gap import judge
 from benchmarks.solver.methods import TOLERANCE
-from benchmarks.timing import Call, Stopped, ratio, side_by_side
+from benchmarks.solver.records import Settings, StreamedRecord
+from benchmarks.timing import Call, Stopped, side_by_side
 from mixmin_jax import Solution, cross_entropy, solve, stream_cross_entropy
 
-_BLOCK = 125_000  # rows
+_BLOCK = 125_000  # rows: 8 MB of eight float64 columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Repeated:
-    """Blocks that are made for every pass: a few distinct ones over and over, whose optimum is theirs."""
+    """Blocks from an iterator: a few distinct ones, repeated equally often, whose optimum is that of all rows."""
 
     name: str = "streaming-blocks"
     n: int = 100_000_000
@@ -67,7 +69,7 @@ class Repeated:
         """What `stream_cross_entropy` is given."""
         rng, (rounds, left) = np.random.default_rng(self.seed), divmod(self.n, self.distinct)
         block_rows = min(_BLOCK, rounds)
-        assert left == 0 and rounds % block_rows == 0, "whole blocks, each as often as the others"
+        assert left == 0 and rounds % block_rows == 0, "whole blocks, equally often"
         blocks = [tokens(rng, block_rows, self.k) for _ in range(self.distinct)]
 
         def iterate() -> Iterator[np.ndarray]:
@@ -86,11 +88,11 @@ class Repeated:
         return np.concatenate([next(made) for _ in range(self.distinct)])
 
 
-def measure_streaming(case: File | Repeated, repeats: int, budget: float) -> dict[str, Any]:
-    """The record of one case: seconds per pass of a streamed solve, and of one plain pass, in turns; and memory.
+def measure_streaming(case: File | Repeated, settings: Settings) -> StreamedRecord:
+    """Seconds per pass of a streamed solve, and of one plain pass, in turns; and memory.
 
     A plain pass reads block by block with NumPy, on one core, and takes exp of every number less its row's largest. A
-    solve makes one pass more than it has iterations. What it finds is compared with a solve in memory.
+    solve makes one pass more than it has iterations. Its weights are compared with those of a solve in memory.
     """
     with tempfile.TemporaryDirectory() as folder:
         rows = case.rows(Path(folder))
@@ -106,37 +108,22 @@ def measure_streaming(case: File | Repeated, repeats: int, budget: float) -> dic
             return solve(stream_cross_entropy(rows), tolerance=TOLERANCE)
 
         calls: dict[str, Call[Any]] = {"plain": Call(plain), "streamed": Call(streamed)}
-        timings = side_by_side(calls, repeats, max(budget, 1e-9))
+        timings = side_by_side(calls, settings.repeats, settings.budget)
         plain_time, time = timings["plain"], timings["streamed"]
         assert not isinstance(plain_time, Stopped) and not isinstance(time, Stopped)
         solution = time.last
         logp_NxK = case.in_memory(rows)
-    passes = solution.iterations + 1
     in_memory = solve(cross_entropy(logp_NxK), tolerance=TOLERANCE)
-    return {
-        "name": case.name,
-        "what": case.what,
-        **dataclasses.asdict(case),
-        "row_bytes": 8 * case.n * case.k,
-        "plain_pass_seconds": list(plain_time.seconds),
-        "solve_seconds": list(time.seconds),
-        "first_solve_seconds": time.first,
-        "passes": passes,
-        "seconds_per_pass": time.median / passes,
-        "pass_over_plain": {name: value / passes for name, value in ratio(time, plain_time)._asdict().items()},
-        "memory_bytes": time.memory,
-        "memory_of_first_call": time.memory_of_first,
-        "relative_gap": judge(logp_NxK, None, solution.weights).gap,
-        "weights_differ_from_memory": float(np.abs(solution.weights - in_memory.weights).max()),
-    }
-
-
-def describe_streaming(record: Mapping[str, Any]) -> str:
-    """One line."""
-    memory = "" if record["memory_bytes"] is None else f", {record['memory_bytes'] / 1e6:.0f} MB of memory"
-    return (
-        f"{record['name']} {record['n']:.0e} x {record['k']} ({record['row_bytes'] / 1e6:.0f} MB): "
-        f"{record['passes']} passes of {record['seconds_per_pass']:.2g} s, {record['pass_over_plain']['median']:.2g} "
-        f"times reading + exp{memory}, gap {record['relative_gap']:.0e}, weights within "
-        f"{record['weights_differ_from_memory']:.0e} of those found in memory"
+    return StreamedRecord(
+        name=case.name,
+        what=case.what,
+        n=case.n,
+        k=case.k,
+        seed=case.seed,
+        row_bytes=8 * case.n * case.k,
+        plain_pass=Times(**times(plain_time)),
+        solve=CallTimes(**call_times(time, compiled=True)),
+        passes=solution.iterations + 1,
+        relative_gap=judge(logp_NxK, None, solution.weights).gap,
+        weights_differ_from_memory=float(np.abs(solution.weights - in_memory.weights).max()),
     )

@@ -25,7 +25,7 @@ from mixmin_jax.data.molecules.assay_tables import AssayTable
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
 from mixmin_jax.data.text.sources import read_any
-from mixmin_jax.data.tfds import TFDS_PREFIX
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 
 Loaded = dict[tuple[str, ...], Any]  # what `read_again` has read
 

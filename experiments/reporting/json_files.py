@@ -40,8 +40,8 @@ def dumps(value: Any) -> str:
 
 def _dumps(value: Any, indent: str) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    parts = list(value.values() if isinstance(value, dict) else value) if isinstance(value, dict | list) else []
-    if len(text) <= LINE or not any(isinstance(part, dict | list) for part in parts):
+    parts = list(value.values() if isinstance(value, dict) else value) if isinstance(value, dict | list | tuple) else []
+    if len(text) <= LINE or not any(isinstance(part, dict | list | tuple) for part in parts):
         return text
     inner = indent + " "
     if isinstance(value, dict):

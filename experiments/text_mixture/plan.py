@@ -18,8 +18,9 @@ from mixmin_jax.data.mixing import max_draws
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.regmix import MIN_RUNS_FOR_TREES, RegmixModel
-from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, random_mixtures, uniform_weights
+from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, uniform_weights
 from mixmin_jax.training.language_model import LanguageModelRun, num_parameters
 from mixmin_jax.training.proxies import MAX_DEVICE_TOKENS
 

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 
 from benchmarks import machine
+from benchmarks.options import Rounds
 from benchmarks.proxies import __main__ as proxies
 from benchmarks.proxies import cases as proxies_cases
 from benchmarks.proxies import methods as proxies_methods
 from benchmarks.proxies.cases import MoleculeCase, TextCase
+from benchmarks.proxies.measure import measure, results
 from benchmarks.proxies.methods import ONE_PROGRAM, Answer, Method, compilations, make_method, other_process
+from benchmarks.proxies.records import CaseRecord, ProxiesRecord
 from benchmarks.proxies.report import report, summary
-from benchmarks.timing import Call, Stopped, Timing
+from benchmarks.timing import Call, Stopped
 from experiments.harness.command_line import parse
+from experiments.harness.result_files import read_result
+from experiments.reporting.json_files import dumps, typed
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.boosted_trees import TreeRun
@@ -24,6 +29,7 @@ from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.mlp_learner import MlpRun
 from mixmin_jax.training.proxies import TrainedModels
+from tests.benchmarks.made_up import MADE_BY, cells, columns_line_up, timing
 
 MOLECULES = MoleculeCase(150, 32, 3, 0.5, MlpRun((4,), epochs=6, batch_size=32), TreeRun(rounds=3, depth=2))
 TEXT = TextCase(2, LanguageModelRun(TransformerConfig(8, 1, 2), tokens=128, sequence_length=8))
@@ -42,10 +48,6 @@ def unoptimised():
 @pytest.fixture(scope="module")
 def molecules():
     return MOLECULES.data()
-
-
-def timing(*seconds, outputs, first=9.0, inner=None):
-    return Timing(first, seconds, 2_000_000, False, Answer(outputs, 0, inner))
 
 
 def test_made_up_molecules(molecules):
@@ -96,7 +98,7 @@ def test_another_process_compiles_anew_for_every_model(molecules, together_NxM):
         first, later = method.call.run(), method.call.run()
         assert method.call.pid != os.getpid()
     assert len(found) == 0 and method.compiles_always
-    assert later.programs == 2 * first.programs > 0
+    assert later.programs == (first.programs[0], 2 * first.programs[0]) and first.programs[0] > 0
     assert method.call.own_seconds(later) > 0
     assert first.outputs.shape == (150, 1)  # one model
     np.testing.assert_allclose(later.outputs, together_NxM[:, :2], rtol=1e-4, atol=1e-5)
@@ -114,30 +116,45 @@ def test_models_of_their_own_molecules_take_as_many_steps_and_compile_once(molec
     assert MOLECULES.own_flops(molecules) < 0.8 * MOLECULES.flops(molecules)
 
 
-def test_text_models_are_the_same_alone():
+def test_text_models_learn():
     data = TEXT.data()
     assert (data.windows_K >= TEXT.run.num_windows).all()  # no window comes twice
-    together_TxM = TEXT.train_all(data, TEXT.mesh(2))
-    np.testing.assert_allclose(TEXT.train_one(data, 1), together_TxM[:, 1:], rtol=1e-4)
-    assert together_TxM.shape == (TEXT.run.num_steps, 2) and np.abs(np.diff(together_TxM[-1])) > 1e-3
-    assert TEXT.quality(data, together_TxM)["loss"] < TEXT.nothing_learned(data)["loss"] + 0.5
+    loss_Tx1 = TEXT.train_one(data, 0)
+    assert loss_Tx1.shape == (TEXT.run.num_steps, 1)
+    assert TEXT.quality(data, loss_Tx1)["loss"] < TEXT.nothing_learned(data)["loss"] + 0.5
 
 
-def test_text_record(monkeypatch):
-    """With the number of a model's source for its loss."""
+@pytest.fixture
+def trained(monkeypatch):
+    """The arguments of trainings of text models, whose losses are the numbers of their sources."""
+    seen = []
 
     def train(run, store, weights_MxK, key, *, mesh):
+        seen.append((run, store, key, weights_MxK.tolist()))
         return TrainedModels({}, (weights_MxK @ [0.0, 1.0])[None], weights_MxK, np.zeros(len(weights_MxK), int))
 
     monkeypatch.setattr(proxies_cases, "train_on_mixtures", train)
-    record = proxies.measure(TEXT, ("one_after_another", "own_molecules", "xgboost"), repeats=1, budget=1.0)
-    assert list(record["methods"]) == [ONE_PROGRAM, "one_after_another"]
-    assert list(record["absent"]) == ["own_molecules", "xgboost"]
-    one, after = record["methods"].values()
-    assert after["difference"] == 0 and one["quality"] == {"loss": 0.5}  # of sources 0 and 1
-    assert one["flops"] == after["flops"] == 2 * TextCase(1, TEXT.run).flops(None) > 0
-    assert record["num_models"] == 2 and record["sizes"]["run"]["tokens"] == 128
-    json.dumps(record)
+    return seen
+
+
+def test_text_models_are_the_same_alone(trained):
+    """`tests/training/test_proxies.py` shows that rows of weights are trained alike, whatever stands beside them."""
+    data = TEXT.data()
+    together_TxM, alone_Tx1 = TEXT.train_all(data, TEXT.mesh(2)), TEXT.train_one(data, 1)
+    np.testing.assert_array_equal(alone_Tx1, together_TxM[:, 1:])
+    (*of_all, weights_MxK), (*of_one, weights_1xK) = trained
+    assert of_all == of_one and weights_MxK == [[1, 0], [0, 1]] and weights_1xK == weights_MxK[1:]
+
+
+def test_text_record(trained):
+    record = measure(TEXT, ("one_after_another", "own_molecules", "xgboost"), Rounds(1, 1.0))
+    assert list(record.results) == [ONE_PROGRAM, "one_after_another"]
+    assert list(record.absent) == ["own_molecules", "xgboost"] and not record.stopped
+    one, after = record.results.values()
+    assert after.difference == 0 and one.quality == {"loss": 0.5}  # of sources 0 and 1
+    assert one.flops == after.flops == 2 * TextCase(1, TEXT.run).flops(None) > 0
+    assert record.num_models == 2 and record.sizes["run"]["tokens"] == 128
+    assert typed(json.loads(dumps(record)), CaseRecord, "a case") == record
 
 
 def test_what_cannot_be_trained_says_why(molecules, monkeypatch):
@@ -154,79 +171,73 @@ def test_what_cannot_be_trained_says_why(molecules, monkeypatch):
 
 
 def test_a_process_that_fails_does_not_cost_the_other_times():
-    class Broken:
-        def submit(self, *_):
-            raise proxies_methods.BrokenProcessPool("killed")
+    class Breaking:
+        def submit(self, task, *_):
+            if task is not os.getpid:
+                raise proxies_methods.BrokenProcessPool("killed")
+            return self
 
+        def result(self):
+            return 7
+
+    method = make_method("compiled_anew", TEXT, TEXT.data(), Breaking())
     with pytest.raises(Stopped, match="its process failed: killed"):
-        proxies_methods._from(Broken(), TEXT, None, 1)
+        method.call.run()
 
 
 def made_up(molecules):
     """Records of made-up times: one program 2 s, one after the other 3 s, other models 1 s, one that failed."""
     scores_NxM = np.zeros((150, 3), np.float32)
-    call = Call(lambda: None)
-    methods = {
-        ONE_PROGRAM: Method(call, 4e9),
-        "one_after_another": Method(call, 4e9),
-        "compiled_anew": Method(call, 4e9, compiles_always=True),
-        "xgboost": Method(call, None),
-        "one_device": Method(call, 4e9),
-    }
+    methods = {name: Method(Call(lambda: None), 4e9) for name in (ONE_PROGRAM, "one_after_another", "one_device")}
+    methods["compiled_anew"] = Method(Call(lambda: None), 4e9, compiles_always=True)
+    methods["xgboost"] = Method(Call(lambda: None), None)
     timings = {
-        ONE_PROGRAM: timing(1.0, 2.0, 2.5, outputs=scores_NxM),
-        "one_after_another": timing(3.0, 3.0, 4.0, outputs=scores_NxM + 1e-3),
-        "compiled_anew": timing(8.0, outputs=scores_NxM),
-        "xgboost": timing(1.0, outputs=scores_NxM + 1),
+        ONE_PROGRAM: timing(1.0, 2.0, 2.5, last=Answer(scores_NxM, (5, 0, 0))),
+        "one_after_another": timing(3.0, 3.0, 4.0, last=Answer(scores_NxM + 1e-3, (4, 0, 1))),
+        "compiled_anew": timing(8.0, last=Answer(scores_NxM, (9, 9))),
+        "xgboost": timing(1.0, last=Answer(scores_NxM + 1, (0, 0))),
         "one_device": Stopped("no memory"),
     }
-    programs = {ONE_PROGRAM: [5, 0, 0], "one_after_another": [4, 0, 1], "compiled_anew": [9, 9], "xgboost": [0, 0]}
-    found = proxies.records(MOLECULES, molecules, methods, timings, programs | {"one_device": []})
-    case = {
-        "name": "molecules",
-        "what": "some molecules",
-        "num_models": 3,
-        "nothing_learned": MOLECULES.nothing_learned(molecules),
-        "methods": found,
-        "absent": {"own_molecules": "so"},
-    }
-    return {"device": "1 x toy", "methods": proxies_methods.WHAT, "cases": [case]}
+    case = CaseRecord(
+        name="molecules",
+        what="some molecules",
+        num_models=3,
+        sizes={},
+        nothing_learned=MOLECULES.nothing_learned(molecules),
+        results=results(MOLECULES, molecules, methods, timings),
+        absent={"own_molecules": "so"},
+        stopped={"one_device": "no memory"},
+    )
+    return ProxiesRecord(made_by=MADE_BY, settings=Rounds(1, 1.0), methods=proxies_methods.WHAT, cases=(case,))
 
 
-def test_records(molecules):
-    found = made_up(molecules)["cases"][0]["methods"]
-    one, after, anew, trees = (found[name] for name in (ONE_PROGRAM, "one_after_another", "compiled_anew", "xgboost"))
-    assert one["times"]["median"] == 1 and one["difference"] is None
-    assert one["compile_seconds"] == 7 and one["flops_per_second"] == 2e9
-    assert after["times"] == pytest.approx({"median": 1.5, "lowest": 1.2, "highest": 4.0})
-    assert after["programs"] == [4, 1] and after["difference"] == pytest.approx(1e-3)
-    assert anew["compile_seconds"] is anew["first_seconds"] is None and anew["programs"] == [9, 9]
-    assert trees["flops"] is trees["flops_per_second"] is trees["compile_seconds"] is trees["difference"] is None
-    assert one["quality"]["log_loss"] == pytest.approx(np.log(2))
-    assert found["one_device"] == {"status": "stopped", "reason": "no memory"}
+def test_results(molecules):
+    found = made_up(molecules).cases[0].results
+    one, after, anew, trees = found.values()
+    assert list(found) == [ONE_PROGRAM, "one_after_another", "compiled_anew", "xgboost"]  # not the one that failed
+    assert one.difference is None and one.compile_seconds == 7
+    assert after.over(one) == pytest.approx((1.5, 1.2, 4.0))
+    assert after.programs == (4, 1) and after.difference == pytest.approx(1e-3)
+    assert anew.compile_seconds is anew.first_seconds is None and anew.programs == (9, 9)
+    assert trees.flops is trees.compile_seconds is trees.difference is None
+    assert one.quality["log_loss"] == pytest.approx(np.log(2))
     with pytest.raises(Stopped, match="gone"):
-        proxies.records(MOLECULES, molecules, {}, {ONE_PROGRAM: Stopped("gone")}, {})
+        results(MOLECULES, molecules, {}, {ONE_PROGRAM: Stopped("gone")})
 
 
 def test_wording(molecules):
     record = made_up(molecules)
-    text = report(record)
+    text = report(record)[".md"]
     assert "`own_molecules` is left out: so. `one_device` has no time: no memory." in text
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-    after = next(row for row in rows if row[0] == "`one_after_another`")
-    assert after[:11] == [
-        *("`one_after_another`", "3.000", "3.000", "4.000", "1.50", "1.20", "4.00", "6.00", "4 + 1", "4", "1.33")
-    ]
-    assert after[11:13] == ["2", "0.694"] and after[-1] == "1e-03"
-    nothing = f"{record['cases'][0]['nothing_learned']['log_loss']:.3f}"
-    assert rows[-1][0] == "nothing learned" and nothing in rows[-1]
-    lines = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
-    assert len({len(line) for line in lines}) == 1  # the columns line up
-    share = record["cases"][0]["nothing_learned"]["average_precision"]  # of positives, as constant scores have
+    rows = {row[0]: row[1:] for row in cells(text)}
+    after = rows["`one_after_another`"]
+    assert after[:10] == ["3.000", "3.000", "4.000", "1.50", "1.20", "4.00", "6.00", "4 + 1", "4", "1.33"]
+    assert after[10:12] == ["2", "0.694"] and after[-1] == "1e-03"
+    assert f"{record.cases[0].nothing_learned['log_loss']:.3f}" in rows["nothing learned"]
+    assert columns_line_up(text)
     assert summary(record) == (
-        "proxies on 1 x toy: molecules, 3 models in one program 2 s, one_after_another 1.50 (1.20 to 4.00) times as"
-        " long, compiled_anew 4.00 (3.20 to 8.00) times as long, xgboost 0.50 (0.40 to 1.00) times as long with log"
-        f" loss {1.3133 - share:.3f} against 0.693 and AP {share:.3f} against {share:.3f}"
+        "proxies on 1 x toy: molecules, 3 models in one program 2 s, times as long: one_after_another 1.50 (1.20 to"
+        " 4.00), compiled_anew 4.00 (3.20 to 8.00), xgboost 0.50 (0.40 to 1.00)"
     )
 
 
@@ -235,7 +246,7 @@ def test_quick_run_writes_its_record(tmp_path, capsys):
     config = proxies.Config(
         quick=True,
         cases=("molecules",),
-        against=("one_device", "one_after_another", "own_molecules", "xgboost"),
+        against=("one_device", "own_molecules", "xgboost"),
         molecules=150,
         bits=16,
         assays=2,
@@ -246,44 +257,34 @@ def test_quick_run_writes_its_record(tmp_path, capsys):
     proxies.main(config)
     printed = capsys.readouterr().out.splitlines()
     path = tmp_path / f"r/proxies-{machine.device_slug()}-quick.json"
-    record = json.loads(path.read_text())
-    assert record["schema"] == 1 and record["summary"] == printed[-1] and record["device"] in printed[0]
-    assert record["versions"]["jax"] and record["command"] and record["settings"]["assays"] == 2
-    assert path.with_suffix(".md").read_text() == report(record) + "\n"
-    (case,) = record["cases"]
-    assert list(case["methods"]) == [ONE_PROGRAM, *config.against] and not case["absent"]
-    for name, found in case["methods"].items():
-        assert found["status"] == "measured" and min(found["seconds"]) > 0, name
-        assert set(found["quality"]) == {"log_loss", "average_precision"}
-        first, later = found["programs"]
+    record = read_result(path, ProxiesRecord)
+    assert record.summary == printed[-1] and record.made_by.device in printed[0]
+    assert record.made_by.versions["jax"] and record.made_by.command and record.cases[0].sizes["assays"] == 2
+    assert path.with_suffix(".md").read_text() == report(record)[".md"]
+    (case,) = record.cases
+    assert list(case.results) == [ONE_PROGRAM, *config.against] and not case.absent
+    for name, found in case.results.items():
+        assert found.min_seconds > 0 and set(found.quality) == {"log_loss", "average_precision"}, name
+        first, later = found.programs
         assert later == 0 and (first > 0) == (name != "xgboost")
-        same = name in ("one_device", "one_after_another")
-        assert (found["difference"] is not None) == same and (not same or found["difference"] < 1e-4)
-    assert case["methods"]["xgboost"]["quality"] != case["methods"][ONE_PROGRAM]["quality"]
+        assert found.difference < 1e-4 if name == "one_device" else found.difference is None
+    assert case.results["xgboost"].quality != case.results[ONE_PROGRAM].quality
 
 
-def test_files_are_named_after_what_was_measured():
-    name = f"proxies-{machine.device_slug()}"
-    assert proxies.Config(repeats=2, assays=32).name(accelerator=False) == name
-    assert proxies.Config(tokens=12_800).name(accelerator=True) == f"{name}-part"
-    assert proxies.Config(against=("xgboost",)).name(accelerator=False) == f"{name}-part"
-    assert proxies.Config(quick=True, cases=("text",)).name(accelerator=False) == f"{name}-quick"
+def test_the_usual_sizes_are_the_whole():
+    assert proxies.Config(repeats=2, assays=32).is_whole(accelerator=False)
+    assert not proxies.Config(tokens=12_800).is_whole(accelerator=True)
+    assert not proxies.Config(against=("xgboost",)).is_whole(accelerator=False)
 
 
 def test_settings():
-    whole = proxies.Config().settings(accelerator=False)
-    assert (whole["molecules"], whole["bits"], whole["assays"], whole["tokens"]) == (6000, 2048, 32, 12_800)
-    assert proxies.Config().settings(accelerator=True)["tokens"] == 102_400
+    molecules, text = proxies.Config().chosen(accelerator=False)
+    assert (molecules.molecules, molecules.bits, molecules.assays, text.run.tokens) == (6000, 2048, 32, 12_800)
+    assert proxies.Config(cases=("text",)).chosen(accelerator=True)[0].run.tokens == 102_400
     options = ["--quick", "--assays", "3", "--cases", "text", "molecules", "--against", "xgboost"]
     text, molecules = parse(proxies.Config, arguments=options).chosen(accelerator=False)
     assert isinstance(text, TextCase) and text.run.tokens == 5120 and text.run.model.width == 32
     assert (molecules.assays, molecules.molecules, molecules.run.epochs) == (3, 1000, 10)
-
-
-@pytest.mark.parametrize("option", ["molecules", "labelled", "tokens", "budget"])
-def test_settings_must_be_positive(option):
-    with pytest.raises(InputError, match=f"--{option} must be above 0; got 0"):
-        proxies.Config(**{option: 0})
 
 
 def test_settings_that_make_no_sense():

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -11,18 +10,23 @@ import numpy as np
 import pytest
 
 from benchmarks import machine
+from benchmarks.records import call_times
 from benchmarks.solver import __main__ as solver
 from benchmarks.solver import mixsqp
 from benchmarks.solver.cases import CASES, Case, classifiers, documents
 from benchmarks.solver.gap import judge
+from benchmarks.solver.measure import measure
 from benchmarks.solver.methods import OURS, Answer, Method, Session
-from benchmarks.solver.report import summary
+from benchmarks.solver.records import CaseRecord, Result, Settings, SolverRecord
+from benchmarks.solver.report import case_table, markdown_table, summary, times_faster
 from benchmarks.solver.rivals import RIVALS
 from benchmarks.solver.streaming import File, Repeated, measure_streaming
-from benchmarks.timing import Call, Stopped, Timing, memory_growth, ratio, side_by_side
+from benchmarks.timing import Call, Stopped, memory_growth, side_by_side
 from experiments.harness.command_line import parse
+from experiments.harness.result_files import read_result
 from experiments.reporting.figures import figure_png, gap_time_figure
 from mixmin_jax.errors import InputError
+from tests.benchmarks.made_up import cells, timing
 
 N, K = 200, 5
 TINY = Case("tiny", "classifiers", N, K, classifiers)
@@ -125,12 +129,6 @@ def test_quick_calls_fill_a_turn_and_its_median_counts_without_the_first():
     assert timing.seconds == (0.001,) and not times
 
 
-def test_ratios_keep_the_spread():
-    slow, fast = Timing(9, (4.0, 6.0, 8.0), 0, False, None), Timing(1, (1.0, 2.0, 3.0), 0, False, None)
-    assert ratio(slow, fast) == (3.0, 4 / 3, 8.0)
-    assert slow.compilation == 3 and fast.compilation == 0
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_memory_is_that_of_the_peak():
     def passing():
@@ -150,12 +148,8 @@ def test_floor_is_product_and_pass_per_step():
     rates = machine.Rates(multiply_adds=90.0, bytes_read=480.0)
     assert machine.newton_floor(2, 10, 3, rates) == pytest.approx(2 * (10 * 9 / 90 + 10 * 3 * 8 / 480))
     times = {"product, JAX": 2.0, "product, NumPy": 1.0, "read, JAX": 0.5, "read, NumPy": 4.0}
-    timings = {name: Timing(0, (seconds,), None, False, None) for name, seconds in times.items()}
-    assert machine.rates(timings, 10, 3) == (90.0, machine.READ_BYTES / 0.5)
-
-
-def test_slug_names_the_cpu():
-    assert machine.device_slug() == f"cpu-{machine.cpu_cores()}-cores"
+    timings = {name: timing(seconds) for name, seconds in times.items()}
+    assert machine.rates(timings, 10, 3) == machine.Rates(90.0, machine.READ_BYTES / 0.5)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -202,32 +196,38 @@ def test_a_case_is_judged_by_weights_alone(monkeypatch):
         method("large", shares_K, most_cells=29),
         stops("slow", "over the limit of 9 s"),
     ]
-    record = solver.measure(case, methods, repeats=2, budget=60.0, limit=9.0)
-    results, faster = record["results"], record["times_faster"]
-    assert [name for name, result in results.items() if result.get("reached")] == ["solve", "equal"]
-    assert results["short"]["relative_gap"] == pytest.approx(0.25) and results["lost"]["relative_gap"] is None
-    assert results["large"]["status"] == "not run" and "run up to 29" in results["large"]["reason"]
-    assert results["slow"] == {"status": "stopped", "reason": "over the limit of 9 s"}
-    assert faster["equal"] == {"median": 3.0, "lowest": 3.0, "highest": 3.0, "equal_gap": True, "lost": False}
-    assert faster["short"]["median"] == 0.5 and not faster["short"]["equal_gap"]
-    assert faster["lost"]["lost"] and set(faster) == {"equal", "short", "lost"}
-    rates = machine.Rates(**record["rates"]["cpu"])
-    floor = machine.newton_floor(3, *logp_NxK.shape, rates)
-    assert results["solve"]["time_over_floor"] == pytest.approx(2 / floor)
-    line = summary([record])
-    assert "solve reaches gap 1e-09 in all" in line
-    assert "equal 3, short [0.5], lost (1 diverged)" in line
+    record, software = measure(case, methods, Settings(repeats=2, budget=60.0, limit=9.0))
+    results, faster = record.results, times_faster(record)
+    assert not software and [name for name, result in results.items() if result.reached] == ["solve", "equal"]
+    assert results["short"].relative_gap == pytest.approx(0.25) and results["lost"].relative_gap is None
+    assert record.unmeasured == {
+        "large": "not run: over the limit: N K = 30, run up to 29",
+        "slow": "stopped: over the limit of 9 s",
+    }
+    assert faster == {"equal": (3.0, True, False), "short": (0.5, False, False), "lost": (0.5, False, True)}
+    floor = machine.newton_floor(3, *logp_NxK.shape, record.rates["cpu"])
+    assert results["solve"].time_over_floor == pytest.approx(2 / floor)
+    assert summary([record]) == (
+        "solve reaches gap 1e-09 in 1 of 1; times faster at equal gap [than a rival that stops short of it]: equal 3,"
+        " short [0.5], lost (diverged 0.5)"
+    )
+    (_, _, row) = cells(markdown_table([record]))
+    assert row[:2] == ["`disjoint`", "2000 ms"] and row[4:] == ["3", "[0.5]", "diverged"]
+    assert case_table(record).splitlines()[-2:] == [f"{name}: {why}" for name, why in record.unmeasured.items()]
+    without = dataclasses.replace(record, results={"equal": results["equal"]})
+    assert times_faster(without) == {} and cells(markdown_table([without]))[2] == ["`disjoint`", "-", "-", "-"]
 
 
 def test_summary_judges_the_floor_where_products_are_large():
-    def case(n, k, over, reached=True):
-        result = {"status": "measured", "reached": reached, "time_over_floor": over}
-        return {"name": f"{n}x{k}", "n": n, "k": k, "results": {"solve": result}, "times_faster": {}}
+    def case(n, k, over):
+        solved = dict.fromkeys(field.name for field in dataclasses.fields(Result)) | call_times(timing(1.0), True)
+        result = Result(**solved | {"reached": False, "time_over_floor": over})
+        unused = dict.fromkeys(("name", "what", "seed", "example_weights", "rates", "unmeasured"))
+        return CaseRecord(**unused, n=n, k=k, results={"solve": result})
 
     line = summary([case(1000, 10, 20.0), case(100_000, 100, 2.5)])
-    assert line.endswith("time over floor 2.5 to 20, where N K^2 >= 1e+09: 2.5, within 3")
-    line = summary([case(5000, 500, 4.0, reached=False)])
-    assert "in 0 (not in 5000x500)" in line and line.endswith("not within 3")
+    assert line == "solve reaches gap 1e-09 in 0 of 2; time over floor where N K^2 >= 1e+09: 2.5, within 3"
+    assert summary([case(5000, 500, 4.0)]).endswith("4, not within 3")
 
 
 @pytest.mark.slow
@@ -239,32 +239,31 @@ def test_quick_run_writes_its_results(tmp_path, capsys, monkeypatch):
     config = solver.Config(quick=True, against="scipy,cvxpy", out=tmp_path / "results")
     solver.main(config, {"tiny": TINY, "large": CASES["classifiers-20000x100"], "streaming": File()})
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1].startswith("solver: 1 case; solve reaches gap 1e-09 in all; times faster")
+    assert printed[-1].startswith("solver: solve reaches gap 1e-09 in 1 of 1; times faster at equal gap")
     assert "cvxpy: absent: the Python package is missing" in printed
-    name = f"solver-{machine.device_slug()}-quick"
-    assert (tmp_path / f"results/{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "`solve`" in (tmp_path / f"results/{name}.md").read_text()
-    record = json.loads((tmp_path / f"results/{name}.json").read_text())
-    assert record["schema"] == 1 and record["summary"] == printed[-1]
-    assert record["versions"]["jax"] and record["command"] and record["device"]
-    (case,) = record["cases"]
-    assert (case["name"], case["n"], case["k"], case["seed"]) == ("tiny", N, K, 0)
-    assert set(case["results"]) == {"solve", "interior_point", "projected_gradient", "mirror_descent", "scipy"}
-    for result in case["results"].values():
-        assert 1 <= len(result["seconds"]) <= 3
-        assert result["memory_bytes"] is None or result["memory_bytes"] >= 0
-    assert case["results"]["solve"]["reached"] and case["results"]["solve"]["compile_seconds"] > 0
-    assert case["results"]["solve"]["time_over_floor"] > 0
-    assert record["methods"]["cvxpy"]["absent"] == "the Python package is missing"
+    path = tmp_path / f"results/solver-{machine.device_slug()}-quick.json"
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "`solve`" in path.with_suffix(".md").read_text()
+    record = read_result(path, SolverRecord)
+    assert record.summary == printed[-1] and record.made_by.device in printed[0]
+    assert record.made_by.versions["jax"] and record.made_by.command
+    (case,) = record.cases
+    assert (case.name, case.n, case.k, case.seed) == ("tiny", N, K, 0)
+    assert set(case.results) == {"solve", "interior_point", "projected_gradient", "mirror_descent", "scipy"}
+    for result in case.results.values():
+        assert 1 <= result.rounds <= 3 and (result.memory_bytes is None or result.memory_bytes >= 0)
+    own = case.results["solve"]
+    assert own.reached and own.compile_seconds > 0 and own.time_over_floor > 0
+    assert record.methods["cvxpy"].absent == "the Python package is missing"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [File(n=3000, k=4), Repeated(n=3000, k=4, distinct=3)], ids=["file", "blocks"])
 def test_streamed_rows_are_compared_with_rows_in_memory(case):
-    record = measure_streaming(case, repeats=1, budget=5.0)
-    assert record["relative_gap"] <= 1e-9 and record["weights_differ_from_memory"] < 1e-6
-    assert record["row_bytes"] == 3000 * 4 * 8 and record["passes"] > 1
-    assert record["seconds_per_pass"] == pytest.approx(record["solve_seconds"][0] / record["passes"])
+    record = measure_streaming(case, Settings(repeats=1, budget=5.0, limit=1.0))
+    assert record.relative_gap <= 1e-9 and record.weights_differ_from_memory < 1e-6
+    assert record.row_bytes == 3000 * 4 * 8 and record.passes > 1
+    assert f"{record.passes} passes of {record.solve.median_seconds / record.passes:.2g} s" in str(record)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +271,6 @@ def test_streamed_rows_are_compared_with_rows_in_memory(case):
     [
         ("against", "mixsqp,cvxpi", r"--against 'cvxpi' is not known; choose among mixsqp, .*, or none"),
         ("cases", "text", r"--cases 'text' is not known; choose among text-2000x7, .*, or all"),
-        ("repeats", 0, "--repeats must be above 0; got 0"),
     ],
 )
 def test_unknown_choices_are_named(option, value, message):
@@ -289,10 +287,10 @@ def test_repeated_blocks_have_as_many_rows_as_they_say():
 
 def test_command_line():
     config = parse(solver.Config, arguments=["--quick", "--against", "mixsqp,em", "--cases", "streaming"])
-    assert config.quick and config.settings() == {"repeats": 3, "budget": 0.5, "limit": 10.0}
+    assert config.quick and config.settings() == Settings(repeats=3, budget=0.5, limit=10.0)
     with pytest.raises(InputError, match="--quick leaves out streaming"):
         solver.main(config)
-    assert solver.Config(repeats=2).settings()["repeats"] == 2
+    assert solver.Config(repeats=2).settings() == Settings(2, 10.0, 120.0)
 
 
 def test_figure_has_a_panel_per_case_and_names_every_method():
@@ -313,13 +311,9 @@ def test_figure_has_a_panel_per_case_and_names_every_method():
     assert figure_png(figure) == figure_png(gap_time_figure(points, 1e-9, columns=2))
 
 
-def test_every_method_has_a_look_of_its_own():
+def test_every_method_has_a_name_and_a_look_of_its_own():
     names = [method.name for method in (*OURS, *(method for rivals in RIVALS.values() for method in rivals))]
+    assert len(names) == len(set(names)) and OURS[0].name == "solve"
     figure = gap_time_figure({"case": {name: ([1e-3], 1e-12) for name in names}}, 1e-9)
     handles = figure.legends[0].legend_handles[:-1]
     assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == len(names)
-
-
-def test_our_methods_and_rivals_have_names_of_their_own():
-    names = [method.name for method in OURS] + [method.name for rivals in RIVALS.values() for method in rivals]
-    assert len(names) == len(set(names)) and OURS[0].name == "solve"

@@ -50,5 +50,5 @@ def test_nothing_is_said_of_cpus(tmp_path, monkeypatch):
 
 
 def test_the_flag_is_on_the_page_of_devices():
-    page = Path(__file__).parents[3] / "mixmin_jax" / "training" / "DEVICES.md"
+    page = Path(__file__).parents[3] / "docs" / "devices.md"
     assert f"export XLA_FLAGS={FLAG}=true" in page.read_text()

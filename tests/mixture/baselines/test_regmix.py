@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.baselines.random_search import candidate_mixtures
 from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
-from mixmin_jax.mixture.baselines.rules import candidate_mixtures
 
 SLOPE_K = np.array([3.0, 1.0, 2.0, 5.0])
 

@@ -1,4 +1,4 @@
-"""Compiled blocks of steps, as `mixtraining.train` runs them, ready to be timed."""
+"""What is timed: compiled blocks of steps, as `mixtraining.train` runs them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def split_blocks(plan: StepPlan, block_steps: int) -> list[StepPlan]:
 def training_call(program: Program, state: MixState, blocks: Sequence[StepPlan], data: tuple[PyTree, ...]) -> Call[int]:
     """A call that trains on the blocks and waits for each one's losses; the next call trains on from there.
 
-    Its result is `MixState.failed_at`: from 0 on, steps did nothing and their time says nothing.
+    Its result is `MixState.failed_at`. From 0 on, steps did nothing, and their time is void.
     """
     held = [state]
 
