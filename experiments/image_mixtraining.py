@@ -1,4 +1,4 @@
-"""The command `python -m experiments.image_mixtraining`; see `experiments.mixtraining.images`."""
+"""More accuracy for less compute on images? See `experiments.mixtraining.images`."""
 
 from experiments.harness.command_line import run
 from experiments.mixtraining.images.__main__ import PRESETS, ImageMixTraining, main

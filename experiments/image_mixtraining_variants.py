@@ -1,4 +1,4 @@
-"""The command `python -m experiments.image_mixtraining_variants`; see `experiments.mixtraining.images.variants`."""
+"""Which part of MixTraining on images matters? See `experiments.mixtraining.images.variants`."""
 
 from experiments.harness.command_line import run
 from experiments.mixtraining.images.variants import VARIANT_PRESETS, ImageMixTrainingVariants, main

@@ -43,12 +43,20 @@ def result_files(folder: Path) -> list[Path]:
     paths = own or sorted(folder.glob("*/metrics.json"))
     if not paths:
         raise InputError(f"{folder}: no result; there is no {' or '.join(RESULT_FILES)} in it or in a folder of it")
-    by_target = [question_of(path).by_target for path in paths]
+    by_target = [found.by_target for path in paths if (found := _known(path))]
     if own and any(by_target):
         raise InputError(f"{folder} is one target of a run: name the run's folder, {folder.resolve().parent}")
     if not own and not all(by_target):
         raise InputError(f"{folder} is no run's folder but holds some: name {', '.join(str(p.parent) for p in paths)}")
     return paths
+
+
+def _known(path: Path) -> Question | None:
+    """What `question_of` returns; None for a file that it refuses, of which whoever reads it will hear."""
+    try:
+        return question_of(path)
+    except InputError:
+        return None
 
 
 def read_results(folder: Path) -> tuple[Question, Results]:

@@ -1,4 +1,4 @@
-"""The command `python -m experiments.text_mixtraining`; see `experiments.mixtraining.text`."""
+"""More accuracy for less compute on text? See `experiments.mixtraining.text`."""
 
 from experiments.harness.command_line import run
 from experiments.mixtraining.text.__main__ import PRESETS, TextMixTraining, main

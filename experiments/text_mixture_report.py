@@ -1,4 +1,4 @@
-"""The command `python -m experiments.text_mixture_report`; see `experiments.text_mixture.report_files`."""
+"""Write the reports of `experiments.text_mixture` again; see `experiments.text_mixture.report_files`."""
 
 from experiments.harness.command_line import run
 from experiments.text_mixture.report_files import TextMixtureReport, main

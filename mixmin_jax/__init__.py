@@ -1,4 +1,7 @@
-"""Training-data mixtures by convex optimisation (MixMin), and SSL and SL in one compiled loop (MixTraining)."""
+"""Training-data mixtures by convex optimization (MixMin), and SSL and SL in one compiled loop (MixTraining)."""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from mixmin_jax.errors import InputError as InputError
 from mixmin_jax.mixture.inference.bootstrap import Bootstrap as Bootstrap
@@ -8,14 +11,25 @@ from mixmin_jax.mixture.inference.leave_one_out import LeaveOneOut as LeaveOneOu
 from mixmin_jax.mixture.inference.leave_one_out import leave_one_out as leave_one_out
 from mixmin_jax.mixture.objective import cross_entropy as cross_entropy
 from mixmin_jax.mixture.objective import squared_error as squared_error
+from mixmin_jax.mixture.scale.sharding import on_every_process as on_every_process
 from mixmin_jax.mixture.scale.streaming import stream_cross_entropy as stream_cross_entropy
 from mixmin_jax.mixture.scale.streaming import stream_squared_error as stream_squared_error
 from mixmin_jax.mixture.solution import NotConverged as NotConverged
 from mixmin_jax.mixture.solution import Solution as Solution
 from mixmin_jax.mixture.solution import TargetLosses as TargetLosses
+from mixmin_jax.mixture.solution import TracedSolution as TracedSolution
 from mixmin_jax.mixture.solve import solve as solve
 from mixmin_jax.mixture.targets import weighted_sum as weighted_sum
 from mixmin_jax.mixture.targets import worst_case as worst_case
 from mixmin_jax.mixture.traced import solve_traced as solve_traced
-from mixmin_jax.training import mixtraining as mixtraining
-from mixmin_jax.training import schedule as schedule
+
+if TYPE_CHECKING:
+    from mixmin_jax.training import mixtraining as mixtraining
+    from mixmin_jax.training import schedule as schedule
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import the modules of MixTraining on first use: they need Orbax and Optax, which take 0.4 s to import."""
+        if name in ("mixtraining", "schedule"):
+            return importlib.import_module(f"mixmin_jax.training.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,7 +32,8 @@ from PIL import Image
 
 from experiments.harness import stages
 from experiments.harness.result_files import read_metrics
-from experiments.regmix_published.__main__ import read_runs
+from experiments.regmix_published.data import read_runs
+from experiments.reporting.schema import MadeBy
 from experiments.weights_from_file.data import LENGTH, read_table
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.molecules.assay_tables import read_assays
@@ -358,7 +359,7 @@ PRODUCT = {"scores": ARRAY_2x3, "params/w": np.arange(4, dtype=np.int32), "loss"
 def stage_file():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.npz"
-        stages._write(path, "stamp", {"seconds": 1.0, "made_by": {}}, PRODUCT)
+        stages._write(path, "stamp", stages.StageRecord(1.0, MadeBy("python", "cpu", None, {}), {}), PRODUCT)
         return path.read_bytes()
 
 

@@ -14,7 +14,7 @@ from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.images.augmentation import crop_and_flip
 from mixmin_jax.models.vision_transformer import TINY, TINY_DECODER, VisionConfig
 from mixmin_jax.training.learners import image_learner
-from mixmin_jax.training.mixtraining import Batch, Fetch, Labelled
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
 from mixmin_jax.training.schedule import Phase, Schedule
 
 ModelName = Literal["micro", "tiny"]
@@ -116,6 +116,6 @@ def epoch_fetch(batch_size: int) -> Fetch:
         step: jax.Array, key: jax.Array, order_key: jax.Array, images_NxSxSxC: jax.Array, labels_N: jax.Array
     ) -> Batch:
         rows_B = batch_rows(step, batch_size, len(labels_N), order_key)
-        return Batch((Labelled(crop_and_flip(key, images_NxSxSxC[rows_B], 4, True), labels_N[rows_B]),))
+        return Batch((Labeled(crop_and_flip(key, images_NxSxSxC[rows_B], 4, True), labels_N[rows_B]),))
 
     return fetch

@@ -50,12 +50,9 @@ def run(
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (InputError, OSError) as error:
+    except (InputError, OSError, Diverged) as error:
         print(f"error: {error}", file=sys.stderr)
-        _exit(2)
-    except Diverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        _exit(1)
+        _exit(1 if isinstance(error, Diverged) else 2)
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise

@@ -25,5 +25,5 @@ def how_to_be_deterministic() -> str:
     return (
         f"note: {jax.devices()[0].device_kind} need not compute the same bits each time, so that a run that is resumed"
         f" may end with other numbers than one that is not; with XLA_FLAGS={FLAG}=true it does, more slowly (see"
-        " mixmin_jax/training/DEVICES.md)"
+        " docs/devices.md)"
     )

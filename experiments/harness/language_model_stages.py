@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 
 from experiments.harness.stages import Product, Running, Stages
 from mixmin_jax.data.text.tokens import TokenStore
-from mixmin_jax.training.language_model import LanguageModelRun, scoring_flops_per_row
-from mixmin_jax.training.language_model import training_flops as count_training_flops
+from mixmin_jax.training import language_model
+from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.mesh import gathered
 from mixmin_jax.training.nonfinite import OnNonfinite
 from mixmin_jax.training.proxies import train_on_mixtures
@@ -35,10 +35,8 @@ class Models:
     monitor: SourceMonitor | None = None
 
 
-@functools.lru_cache
-def training_flops(run: LanguageModelRun) -> float:
-    """One model."""
-    return count_training_flops(run)
+training_flops = functools.lru_cache(language_model.training_flops)  # counting lowers a program
+_row_flops = functools.lru_cache(language_model.scoring_flops_per_row)
 
 
 def scoring_flops(run: LanguageModelRun, documents: Sequence[bytes]) -> float:
@@ -69,9 +67,9 @@ def train_models(
         "run": dataclasses.asdict(run),
         "weights": weights_MxK.tolist(),
         "max_epochs": max_epochs,
-        **({"on_nonfinite": on_nonfinite} if on_nonfinite != "stop" else {}),
+        "on_nonfinite": on_nonfinite,
+        "monitor_sources": monitor_sources,
     }
-    inputs |= {"monitor_sources": True} if monitor_sources else {}
 
     def compute(stage: Running) -> Product:
         with stage.checkpoints() as checkpoints:
@@ -98,9 +96,8 @@ def train_models(
 
     product = stages.run(name, inputs, compute, cost=len(weights_MxK) * training_flops(run), target=target)
     leaves = {key.removeprefix("params/"): leaf for key, leaf in product.items() if key.startswith("params/")}
-    monitor = (
-        SourceMonitor(*(product[f"monitor/{name}"] for name in SourceMonitor._fields)) if monitor_sources else None
-    )
+    seen = [product[f"monitor/{name}"] for name in SourceMonitor._fields] if monitor_sources else []
+    monitor = SourceMonitor(*seen) if seen else None
     return Models(run, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"], monitor)
 
 
@@ -135,8 +132,3 @@ def score_models(
         cost=num_models * scoring_flops(models.run, documents),
         target=target,
     )
-
-
-@functools.lru_cache
-def _row_flops(run: LanguageModelRun) -> float:
-    return scoring_flops_per_row(run)

@@ -6,18 +6,18 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from experiments.harness.determinism import is_deterministic, on_gpu
+from experiments.reporting.schema import MadeBy
 
 
-def versions(*distributions: str) -> dict[str, str]:
-    """Versions of Python and of the installed `distributions`."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in distributions}
+def provenance(*distributions: str) -> MadeBy:
+    """Where numbers come from; to be called at the start, so that it is the commit of the code which runs."""
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in distributions}
+    return MadeBy(shlex.join(command_words()), device(), git_commit(), versions)
 
 
 def _version(distribution: str) -> str:
@@ -25,16 +25,6 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"  # an optional extra, or a checkout that is run in place
-
-
-def provenance(*distributions: str) -> dict[str, Any]:
-    """All of the above, for a result file; taken at the start, so that it is that of the code which runs."""
-    return {"versions": versions(*distributions), "device": device(), "git_commit": git_commit(), "command": command()}
-
-
-def made_by(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record of `provenance` in a result file: at its top, or under `made_by`."""
-    return metrics.get("made_by", metrics)
 
 
 def device() -> str:
@@ -67,13 +57,8 @@ def git_commit() -> str | None:
         return None
 
 
-def command() -> str:
-    """The command line as a user would type it."""
-    return shlex.join(command_words())
-
-
 def command_words() -> list[str]:
-    """The same, in words."""
+    """The command line as a user would type it, in words."""
     module = main_module()
     return ["python", *(("-m", module) if module else (Path(sys.argv[0]).name,)), *sys.argv[1:]]
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,10 @@ from experiments.harness.processes import is_first
 from experiments.reporting.figures import figure_png
 from experiments.reporting.json_files import Record, dumps, read_json, typed
 from experiments.reporting.render import Report, page, report
-from mixmin_jax.errors import InputError
 
 SUMMARY_FILES = ("summary.md", "summary.png", "gains.md", "gains.png", "growth.png")  # of a run with several targets
 
 PARTIAL = ".partial"  # end of the name of a file that is being written
-
-
-def claim_folder(out: Path, names: Iterable[str], overwrite: bool) -> None:
-    """Make the folder `out`; refuse one that already holds one of the files `names`, unless told to `overwrite`."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; name a folder")
-    held = [name for name in names if (out / name).exists()]
-    if held and not overwrite:
-        raise InputError(f"--out {out} already holds results ({', '.join(held)}): name another, or add --overwrite")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def file_name(name: str) -> str:

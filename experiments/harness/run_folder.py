@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, that no other process writes to it, whether it is finished, and how to go on."""
 
 import contextlib
+import dataclasses
 import json
 import shlex
 import sys
@@ -8,14 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.folder_lock import LOCK, RUN_LOCK, locked, refuse_if_locked, writable
+from experiments.harness.folder_lock import LOCK, locked, refuse_if_locked
 from experiments.harness.interruption import Interrupted, Interruption
 from experiments.harness.options import RunOptions
 from experiments.harness.processes import check_same, is_first, several, together
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import command_words
-from experiments.harness.result_files import PARTIAL, read_json, write_json
-from experiments.harness.stages import Stages
+from experiments.harness.result_files import PARTIAL, write_json
+from experiments.harness.stages import FORMAT, Stages
+from experiments.reporting.json_files import read_json
+from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
@@ -23,19 +26,17 @@ from mixmin_jax.training.proxies import Diverged
 STAGES, CONFIG, STATUS = "stages", "config.json", "status.json"
 
 
+@dataclasses.dataclass(frozen=True)
 class RunFolder:
     """A claimed folder: `folder.stages(...)` keeps products there and stops in order when told to."""
 
-    def __init__(self, options: RunOptions, interruption: Interruption) -> None:
-        self.path, self._options, self._interruption = options.out, options, interruption
+    options: RunOptions
+    interruption: Interruption
 
-    def stages(self, progress: RunProgress, made_by: Mapping[str, Any]) -> Stages:
+    def stages(self, progress: RunProgress, made_by: MadeBy) -> Stages:
+        every = self.options.checkpoint_every
         return Stages(
-            self.path / STAGES,
-            progress,
-            made_by,
-            checkpoint_every=self._options.checkpoint_every,
-            interruption=self._interruption,
+            self.options.out / STAGES, progress, made_by, checkpoint_every=every, interruption=self.interruption
         )
 
 
@@ -84,18 +85,31 @@ def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]
     try:
         _check_claim(options, new)
     except InputError:
-        refuse_if_locked(out, RUN_LOCK)  # of what a live run holds this is the reason, and --resume no way out
+        refuse_if_locked(out)  # of what a live run holds this is the reason, and --resume no way out
         raise
-    with writable(out):
-        (out / STAGES).mkdir(parents=True, exist_ok=True)
-    with locked(out, RUN_LOCK):
+    with locked(out):
         differs = _check_claim(options, new)  # once more: a run may have ended between the two
         if differs:
             _remove(out, results)
-        _remove_partial(out)
-        write_json(out / CONFIG, dict(new))
+        for left in [*out.rglob(f".*{PARTIAL}")]:  # by a process that was killed while it wrote a file
+            left.unlink(missing_ok=True)
+        write_json(out / CONFIG, {"format": FORMAT, **new})
         _write_status(out, complete=False)
         yield
+
+
+def identity_of(out: Path) -> dict[str, Any]:
+    """What `config.json` in the folder of a run says: all that its numbers follow from.
+
+    Raises InputError, naming the file, if it cannot be read, or if another version began the run.
+    """
+    path = out / CONFIG
+    held = read_json(path)
+    if not isinstance(held, dict):
+        raise InputError(f"{path} cannot be read (it holds no JSON object but {type(held).__name__})")
+    if held.pop("format", 1) != FORMAT:
+        raise InputError(f"{path} is of a run that another version began, with stages that this one cannot use")
+    return held
 
 
 def how_to_go_on() -> str:
@@ -118,42 +132,31 @@ def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
     out, path = options.out, options.out / CONFIG
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
-    if options.overwrite and not path.exists():
-        return False
     if not path.exists():
-        if out.is_dir() and any(_content(out)):
+        if out.is_dir() and _content(out) and not options.overwrite:
             raise InputError(
                 f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
             )
         return False
     try:
-        held = json.loads(path.read_text())
-        if not isinstance(held, dict):
-            raise ValueError(f"it holds no JSON object but {type(held).__name__}")
-        differences = sorted(_differences(held, new))
-    except (ValueError, RecursionError) as error:
+        differences = _differences(identity_of(out), new)
+    except InputError as error:
         if options.overwrite:
             return True
-        raise InputError(f"{path} cannot be read ({error}): name another --out, or add --overwrite") from error
-    if differences:
-        if options.overwrite:
-            return True
+        raise InputError(f"{error}: name another --out, or add --overwrite") from error
+    if differences and not options.overwrite:
         raise InputError(
             f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
             " Name another --out, or add --overwrite to replace them"
         )
     if not (options.resume or options.overwrite or _is_complete(out)):
         raise InputError(f"--out {out} holds this run, unfinished: add --resume to go on with it, or name another")
-    return False
+    return bool(differences)
 
 
-def _content(out: Path) -> Iterator[Path]:
+def _content(out: Path) -> list[Path]:
     """What lies in the folder, but for what a run leaves there before it claims it."""
-    for path in out.iterdir():
-        if path.name == STAGES:
-            yield from (inside for inside in path.iterdir() if inside.name != LOCK)
-        elif path.name != LOCK and not path.name.endswith(PARTIAL):
-            yield path
+    return [path for path in out.iterdir() if path.name != LOCK and not path.name.endswith(PARTIAL)]
 
 
 def _remove(out: Path, results: Sequence[str]) -> None:
@@ -165,15 +168,9 @@ def _remove(out: Path, results: Sequence[str]) -> None:
                 path.parent.rmdir()
 
 
-def _remove_partial(out: Path) -> None:
-    """Remove what a process left that was killed while it wrote a file."""
-    for path in [*out.rglob(f".*{PARTIAL}")]:
-        path.unlink(missing_ok=True)
-
-
 def _is_complete(out: Path) -> bool:
     try:
-        return read_json(out / STATUS).get("complete") is True
+        return bool(read_json(out / STATUS) == {"complete": True})
     except InputError:
         return False
 

@@ -4,27 +4,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.harness.options import RunOptions
-from experiments.harness.stages import StageRecord, made_elsewhere, skipped_steps
+from experiments.harness.stages import StageRecord, made_elsewhere
 from experiments.reporting.json_files import typed
 from experiments.reporting.schema import Certificate, DataSet, MadeBy
 
 
 def run_fields(
-    options: RunOptions,
-    records: Mapping[str, StageRecord],
-    made_by: Mapping[str, Any],
-    data_sets: Sequence[Mapping[str, Any]],
+    options: RunOptions, records: Mapping[str, StageRecord], made_by: MadeBy, data_sets: Sequence[DataSet]
 ) -> dict[str, Any]:
     """The fields of a `schema.RunRecord` that come from the run itself, by name."""
-    elsewhere = made_elsewhere(records, made_by)
+    devices, versions = made_elsewhere(records, made_by)
+    skipped = {name: record.skipped for name, record in records.items() if record.skipped}
     return {
-        "made_by": typed(dict(made_by), MadeBy, "the record of the run"),
-        "data_sets": tuple(typed(dict(found), DataSet, "the record of a data set") for found in data_sets),
+        "made_by": made_by,
+        "data_sets": tuple(data_sets),
         "seconds": {name: record.seconds for name, record in records.items()},
-        "stage_commits": tuple(sorted({str(record.made_by["git_commit"]) for record in records.values()})),
-        "stage_devices": tuple(elsewhere.get("stage_devices", ())),
-        "stage_versions": {name: tuple(found) for name, found in elsewhere.get("stage_versions", {}).items()},
-        "skipped_steps": skipped_steps(options, records).get("skipped_steps"),
+        "stage_commits": tuple(sorted({str(record.made_by.git_commit) for record in records.values()})),
+        "stage_devices": tuple(devices),
+        "stage_versions": {name: tuple(found) for name, found in versions.items()},
+        "skipped_steps": None if options.on_nonfinite == "stop" else skipped,
     }
 
 

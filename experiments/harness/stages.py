@@ -1,6 +1,7 @@
 """Stages of a run: each writes its product once and finds it again, so that a second run does nothing twice."""
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -19,19 +20,27 @@ from experiments.harness.options import RunOptions
 from experiments.harness.processes import any_process, is_first
 from experiments.harness.progress import OnFraction, RunProgress
 from experiments.harness.result_files import replacing
+from experiments.reporting.json_files import to_builtins, typed
+from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
+
+FORMAT = 2  # of stages and config.json; those of 1, which did not say so, are refused
 
 Product = dict[str, Any]  # NumPy arrays, and anything else that JSON can hold
 
 
-class StageRecord(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class StageRecord:
     """How a product came about, whether in this run or in an earlier one."""
 
-    seconds: float  # those of attempts that were interrupted, up to the checkpoint that was gone on from, included
-    made_by: dict[str, Any]  # commit and versions of the code that computed it
-    target: str | None  # None for stages that all targets share
+    seconds: float  # with those of interrupted attempts, up to the checkpoint that the last one started from
+    made_by: MadeBy
     skipped: dict[str, int]  # {model: steps that its training skipped}, of those with any
+    target: str | None = None  # None for stages that all targets share
+
+
+Found = tuple[Product, StageRecord]
 
 
 class Running(NamedTuple):
@@ -56,12 +65,12 @@ class Stages:
         self,
         folder: Path,
         progress: RunProgress,
-        made_by: Mapping[str, Any],
+        made_by: MadeBy,
         *,
         checkpoint_every: int = RunOptions.checkpoint_every,
         interruption: Interruption | None = None,
     ) -> None:
-        self._folder, self._progress, self._made_by = folder, progress, dict(made_by)
+        self._folder, self._progress, self._made_by = folder, progress, made_by
         self._checkpoint_every, self._interruption = checkpoint_every, interruption or Interruption()
         self._computes, self._warned = False, False
         self.records: dict[str, StageRecord] = {}
@@ -81,7 +90,7 @@ class Stages:
         product that is damaged (cut off, changed) is reported and made again; one that the file system does not give
         raises InputError.
         """
-        stamp, path = fingerprint(inputs), self._folder / f"{name}.npz"
+        stamp, path = fingerprint([FORMAT, inputs]), self._folder / f"{name}.npz"
         found = _read(path, stamp, self._progress.tell) if is_first() else None
         saved, opened = self._folder / f"{name}.checkpoints", list[Checkpoints]()
         if any_process(found is not None):
@@ -99,8 +108,7 @@ class Stages:
 
             with self._progress.stage(name, cost, earlier) as advance:
                 product = compute(Running(advance, lambda: self._checkpoints(saved, stamp, opened), skipped.update))
-            seconds = time.perf_counter() - started + earlier()
-            record = {"seconds": seconds, "made_by": self._made_by, "skipped": skipped}
+            record = StageRecord(time.perf_counter() - started + earlier(), self._made_by, skipped)
             if is_first():
                 _write(path, stamp, record, product)
             if any_process(False) or not is_first():  # all wait for the first to have written
@@ -109,7 +117,7 @@ class Stages:
             shutil.rmtree(saved, ignore_errors=True)
         if any_process(self._interruption.requested()):
             self._stop()
-        self.records[name] = StageRecord(record["seconds"], record["made_by"], target, record.get("skipped", {}))
+        self.records[name] = dataclasses.replace(record, target=target)
         self._warn_of_other_places()
         return product
 
@@ -133,14 +141,13 @@ class Stages:
 
     def _warn_of_other_places(self) -> None:
         """Say, once, that this run computes stages and has found others that were made elsewhere."""
-        elsewhere = made_elsewhere(self.records, self._made_by)
-        if self._warned or not (self._computes and elsewhere):
+        devices, versions = made_elsewhere(self.records, self._made_by)
+        if self._warned or not (self._computes and (devices or versions)):
             return
         self._warned = True
-        named = {"on": (elsewhere.get("stage_devices", ()), self._made_by.get("device"))}
-        for name, versions in elsewhere.get("stage_versions", {}).items():
-            named[f"with {name}"] = versions, self._made_by["versions"][name]
-        found = [f"{what} {' and '.join(theirs)} (now {now})" for what, (theirs, now) in named.items() if theirs]
+        found = [f"on {' and '.join(devices)} (now {self._made_by.device})"] if devices else []
+        for name, theirs in versions.items():
+            found.append(f"with {name} {' and '.join(theirs)} (now {self._made_by.versions[name]})")
         self._progress.tell(
             f"warning: stages that were found were made {', '.join(found)}: the numbers of this run need not be, to the"
             " bit, those of a run in one place"
@@ -150,36 +157,22 @@ class Stages:
         self._interruption.check()
         raise Interrupted(signal.SIGTERM)  # another process was told to
 
-    def commits(self) -> list[str]:
-        """Where the code of all stages so far stood."""
-        return sorted({str(record.made_by["git_commit"]) for record in self.records.values()})
-
     def records_of(self, target: str) -> dict[str, StageRecord]:
         """The stages that one target's results rest on."""
         return {name: record for name, record in self.records.items() if record.target in (None, target)}
 
 
-def skipped_steps(options: RunOptions, records: Mapping[str, StageRecord]) -> dict[str, Any]:
-    """For metrics.json, where trainings skip steps: how many, as {stage: {model: count}}, of those with any."""
-    if options.on_nonfinite == "stop":
-        return {}
-    return {"skipped_steps": {name: record.skipped for name, record in records.items() if record.skipped}}
+def made_elsewhere(records: Mapping[str, StageRecord], here: MadeBy) -> tuple[list[str], dict[str, list[str]]]:
+    """All devices that stages were made on, and all versions that they were made with, by distribution.
 
-
-def made_elsewhere(records: Mapping[str, StageRecord], made_by: Mapping[str, Any]) -> dict[str, Any]:
-    """For metrics.json, where stages were made on other devices than `made_by`, or with other versions: all of theirs.
-
-    `stage_devices` is a list, `stage_versions` {distribution: its versions}, of those with any other.
+    Each is empty, or without a distribution, where nothing differs from `here`, where this run computes.
     """
-    devices = {record.made_by["device"] for record in records.values() if "device" in record.made_by}
-    held: dict[str, set[str]] = {}
-    for record in records.values():
-        for name, version in record.made_by.get("versions", {}).items():
-            held.setdefault(name, set()).add(version)
-    here = made_by.get("versions", {})
-    versions = {name: sorted(held[name]) for name in sorted(held) if name in here and held[name] != {here[name]}}
-    return ({"stage_devices": sorted(devices)} if devices - {made_by.get("device")} else {}) | (
-        {"stage_versions": versions} if versions else {}
+    made_by = [record.made_by for record in records.values()]
+    devices = {made.device for made in made_by}
+    versions = {name: {made.versions.get(name, here.versions[name]) for made in made_by} for name in here.versions}
+    return (
+        sorted(devices) if devices - {here.device} else [],
+        {name: sorted(found) for name, found in versions.items() if found - {here.versions[name]}},
     )
 
 
@@ -188,15 +181,11 @@ def fingerprint(inputs: Any) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def _read(
-    path: Path, stamp: str, warn: Callable[[str], None] = lambda line: None
-) -> tuple[Product, dict[str, Any]] | None:
+def _read(path: Path, stamp: str, warn: Callable[[str], None] = lambda line: None) -> Found | None:
     """The product and its record; None if there is none, if it is of other inputs, or, with a line, damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            if str(file["stamp"]) != stamp:
-                return None
-            return _product(file)
+            return _found(file) if str(file["stamp"]) == stamp else None
     except FileNotFoundError:
         return None
     except Exception as error:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
@@ -211,21 +200,21 @@ def _read(
         return None
 
 
-def read_stage(path: Path) -> tuple[Product, dict[str, Any]]:
+def read_stage(path: Path) -> Found:
     """The product in a stage's file and its record, whatever it was made from; damage raises what NumPy does."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        return _product(file)
+        return _found(file)
 
 
-def _product(file: Any) -> tuple[Product, dict[str, Any]]:
+def _found(file: Any) -> Found:
     arrays = {key.removeprefix("array/"): file[key] for key in file.files if key.startswith("array/")}
     record = json.loads(str(file["record"]))
-    if sorted(arrays) != record.pop("arrays", sorted(arrays)):
+    if sorted(arrays) != record.pop("arrays"):
         raise ValueError("the archive's directory is damaged: arrays are missing")
-    return json.loads(str(file["values"])) | arrays, record
+    return json.loads(str(file["values"])) | arrays, typed(record, StageRecord, "the stage's file")
 
 
-def _read_from_first(path: Path, stamp: str) -> tuple[Product, dict[str, Any]]:
+def _read_from_first(path: Path, stamp: str) -> Found:
     """What the first process has written."""
     found = _read(path, stamp)
     if found is None:
@@ -233,10 +222,10 @@ def _read_from_first(path: Path, stamp: str) -> tuple[Product, dict[str, Any]]:
     return found
 
 
-def _write(path: Path, stamp: str, record: dict[str, Any], product: Product) -> None:
+def _write(path: Path, stamp: str, record: StageRecord, product: Product) -> None:
     arrays: dict[str, Any] = {f"array/{key}": value for key, value in product.items() if isinstance(value, np.ndarray)}
-    values = {key: value for key, value in product.items() if not isinstance(value, np.ndarray)}
-    record = record | {"arrays": sorted(key for key in product if key not in values)}
+    values = {key: value for key, value in product.items() if f"array/{key}" not in arrays}
+    described = to_builtins(record) | {"arrays": sorted(product.keys() - values.keys())}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, stamp=stamp, record=json.dumps(record), values=json.dumps(values), **arrays)
+        np.savez(file, stamp=stamp, record=json.dumps(described), values=json.dumps(values), **arrays)

@@ -20,13 +20,13 @@ from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.mixing import MixingPlan, draw, gather_windows
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
-from mixmin_jax.data.text.labelled_windows import balanced_windows, split_corpus, without_shared
+from mixmin_jax.data.text.labeled_windows import balanced_windows, drop_shared_documents, split_corpus
 from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
 from mixmin_jax.data.text.sources import read_sources, refuse_identical
 from mixmin_jax.data.text.tokens import TokenStore, build_store
-from mixmin_jax.data.tfds import TFDS_PREFIX
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 from mixmin_jax.errors import InputError
-from mixmin_jax.training.mixtraining import Batch, Fetch, Labelled
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
 
 DEMO_CLASSES = ("docstrings", "reference")  # of the installed sources; the third class is the installed target
 
@@ -78,7 +78,7 @@ def read_text(config: MixedMixTraining) -> tuple[tuple[Corpus, ...], tuple[Task,
 
 
 def _task(corpora: tuple[Corpus, ...], config: MixedMixTraining) -> Task:
-    kept, num_shared = without_shared(corpora)
+    kept, num_shared = drop_shared_documents(corpora)
     parts = (split_corpus(corpus, 1 - config.test_fraction, config.split_seed) for corpus in kept)
     train, test = zip(*parts, strict=True)
     windows = balanced_windows(test, config.length, config.test_windows, config.split_seed, min_windows=MIN_WINDOWS)
@@ -127,7 +127,7 @@ def mixed_fetch(batch_size: int, ssl_batch_size: int, length: int) -> Fetch:
         plan: MixingPlan,
         tokens: jax.Array,
         starts_K: jax.Array,
-        tasks: tuple[Labelled, ...],
+        tasks: tuple[Labeled, ...],
     ) -> Batch:
         del key
         source_B, window_B = draw(plan, step * ssl_batch_size + jnp.arange(ssl_batch_size))
@@ -135,7 +135,7 @@ def mixed_fetch(batch_size: int, ssl_batch_size: int, length: int) -> Fetch:
         sl = []
         for number, task in enumerate(tasks):
             rows_B = batch_rows(step, batch_size, len(task.labels), jax.random.fold_in(data_key, number))
-            sl.append(Labelled(task.inputs[rows_B], task.labels[rows_B]))
+            sl.append(Labeled(task.inputs[rows_B], task.labels[rows_B]))
         return Batch(sl=tuple(sl), ssl=ssl_BxL)
 
     return fetch

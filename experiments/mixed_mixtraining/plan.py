@@ -37,7 +37,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.learners import text_learner
-from mixmin_jax.training.mixtraining import Fetch, Labelled, Learner, step_flops
+from mixmin_jax.training.mixtraining import Fetch, Labeled, Learner, step_flops
 from mixmin_jax.training.schedule import SL, Phase, StepPlan, matched, phase_steps, total_flops
 
 MIXTURES = ("natural", "uniform", "mixmin")  # arms with a mixture of their own, that self-supervision reads
@@ -111,7 +111,7 @@ class Plan:
             weights = np.append(np.zeros(len(weights_K)), 1.0)
         order_key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
         draws = plan_draws(order_key, weights, store.windows_K, self.num_draws(arm))
-        tasks = tuple(Labelled(task.inputs, jnp.asarray(task.labels_N)) for task in examples)
+        tasks = tuple(Labeled(task.inputs, jnp.asarray(task.labels_N)) for task in examples)
         return data_key, draws, *device_store(store), tasks
 
     def num_draws(self, arm: str) -> int:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from experiments.molecule_mixture.config import MoleculeMixture
-from mixmin_jax.data.molecules.assay_tables import AssayTable, closest, read_assays
+from mixmin_jax.data.molecules.assay_tables import AssayTable, read_assays
 from mixmin_jax.data.molecules.bundled import BUNDLED_TARGET, bundled_assays
 from mixmin_jax.data.molecules.cleaning import Molecules, clean_molecules
 from mixmin_jax.data.molecules.splits import make_folds, split_molecules
-from mixmin_jax.errors import InputError
+from mixmin_jax.errors import InputError, closest_names
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def choose_targets(split: Split) -> tuple[str, ...]:
     for name in named:
         if name not in split.names:
             why = split.table.ignored.get(name)
-            known = f"it was left out of the assays ({why})" if why else closest(name, split.names)
+            known = f"it was left out of the assays ({why})" if why else closest_names(name, split.names)
             raise InputError(f"--target {name} is no assay of {split.table.origin}: {known}")
         if reason := split.unfit_as_target(name):
             raise InputError(

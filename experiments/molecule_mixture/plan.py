@@ -17,7 +17,8 @@ from experiments.harness.result_files import file_name
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
 from experiments.reporting.markdown import plural, si_count
-from mixmin_jax.mixture.baselines.rules import natural_weights, random_mixtures, uniform_weights
+from mixmin_jax.mixture.baselines.random_search import random_mixtures
+from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
 from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
 from mixmin_jax.training.mlp_learner import MlpLearner, models_at_once
 from mixmin_jax.training.weighted_examples import Learner, Loss

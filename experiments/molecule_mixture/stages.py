@@ -15,7 +15,7 @@ from experiments.harness.devices import own_rows, solver_mesh
 from experiments.harness.stages import Product, Running, Stages, fingerprint
 from experiments.molecule_mixture.plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target
 from mixmin_jax.data.molecules.cleaning import morgan_fingerprints, rdkit_version
-from mixmin_jax.mixture.baselines.rules import best_random_mixture
+from mixmin_jax.mixture.baselines.random_search import best_random_mixture
 from mixmin_jax.mixture.objective import Objective, cross_entropy, squared_error
 from mixmin_jax.training.calibration import Calibration, calibrate
 from mixmin_jax.training.weighted_examples import WeightedExamples, mixture_examples

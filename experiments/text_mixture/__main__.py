@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.harness.command_line import run
-from experiments.harness.data_sets import Record
 from experiments.harness.devices import see_devices
 from experiments.harness.processes import together
 from experiments.harness.progress import RunProgress
@@ -20,6 +19,7 @@ from experiments.harness.result_files import write_json
 from experiments.harness.run_folder import RunFolder, run_folder
 from experiments.harness.stages import Product, Stages
 from experiments.reporting import markdown as md
+from experiments.reporting.schema import DataSet
 from experiments.text_mixture.config import PRESETS, TextMixture
 from experiments.text_mixture.data import Target, data_sets, read_text, split_target, take_care
 from experiments.text_mixture.plan import Plan, describe_plan, make_plan
@@ -29,7 +29,7 @@ from experiments.text_mixture.results import build_metrics, identity
 from experiments.text_mixture.stages import SOLVED_ARMS, SeedResult, overlap_stage, run_seed
 
 DISTRIBUTIONS = (
-    *("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "lightgbm", "matplotlib"),
+    *("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "scikit-learn", "matplotlib"),
 )
 RESULTS = (  # patterns of the files that a run writes
     *(f"*/{name}" for name in ("metrics.json", "weights.json", "overlap.json", "report.md", "*.png")),
@@ -60,7 +60,7 @@ def main(config: TextMixture) -> None:
             print(md.weights(arm, metrics["arms"][arm]["weights"]))
 
 
-def run_plan(plan: Plan, folder: RunFolder, data_sets: Sequence[Record]) -> list[dict[str, Any]]:
+def run_plan(plan: Plan, folder: RunFolder, data_sets: Sequence[DataSet]) -> list[dict[str, Any]]:
     """Run every stage; what a finished seed shows is written before the next begins, with the records of the data."""
     made_by = provenance(*DISTRIBUTIONS)
     stages = folder.stages(RunProgress(plan.flops_in_all), made_by)

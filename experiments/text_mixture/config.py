@@ -47,7 +47,7 @@ class TextMixture(ManyModelsOptions):
     """No source is repeated more than this many times in a target run (a cap on its weight, in every arm)."""
     regmix_runs: int | None = None
     """Random mixtures for random_search and regmix; by default as many as sources (the compute of MixMin's proxies).
-    From 64 on regmix fits LightGBM, below that a linear model."""
+    From 64 on regmix fits boosted trees, below that a linear model."""
     combine: Literal["weighted", "worst_case"] | None = None
     """With several targets, one more arm, `combined`: a single mixture for all of them, which minimises the mean of
     their losses (weighted) or the largest excess over what each target's own best mixture gives it (worst_case)."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.harness.data_sets import Record, text_record
+from experiments.harness.data_sets import text_record
+from experiments.reporting.schema import DataSet
 from mixmin_jax.data.text.deduplication import Deduplicated, drop_overlap
 from mixmin_jax.data.text.documents import Corpus, split_documents, take_bytes
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
@@ -95,7 +96,7 @@ def read_text(
     return read
 
 
-def data_sets(sources: Sequence[Corpus], targets: Sequence[Corpus], field: str | None) -> list[Record]:
+def data_sets(sources: Sequence[Corpus], targets: Sequence[Corpus], field: str | None) -> list[DataSet]:
     """Records of what `read_text` gave; `field` is None for the built-in demonstration."""
     return [
         *(text_record("source", corpus, field) for corpus in sources),

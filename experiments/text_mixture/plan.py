@@ -18,8 +18,9 @@ from mixmin_jax.data.mixing import max_draws
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.baselines.regmix import LIGHTGBM_MIN_RUNS, require_lightgbm
-from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, random_mixtures, uniform_weights
+from mixmin_jax.mixture.baselines.random_search import random_mixtures
+from mixmin_jax.mixture.baselines.regmix import MIN_RUNS_FOR_TREES, RegmixModel
+from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, uniform_weights
 from mixmin_jax.training.language_model import LanguageModelRun, num_parameters
 from mixmin_jax.training.proxies import MAX_DEVICE_TOKENS
 
@@ -54,8 +55,8 @@ class Plan:
         return self.config.regmix_runs or len(self.names)
 
     @property
-    def regmix_model(self) -> Literal["linear", "lightgbm"]:
-        return "lightgbm" if self.num_random >= LIGHTGBM_MIN_RUNS else "linear"
+    def regmix_model(self) -> RegmixModel:
+        return "boosted_trees" if self.num_random >= MIN_RUNS_FOR_TREES else "linear"
 
     @property
     def tokens_on(self) -> str:
@@ -142,8 +143,6 @@ def make_plan(
     if plan.tokens_on == "device" and len(store.tokens) > MAX_DEVICE_TOKENS:
         raise InputError(f"{len(store.tokens)} tokens are too many for --tokens-on device: use host, or auto")
     whole_mesh(config)  # refuses what is not there
-    if plan.regmix_model == "lightgbm":
-        require_lightgbm()
     bounds_K = plan.upper_bounds_K
     if bounds_K is not None and bounds_K.sum() < 1:
         raise InputError(

@@ -329,7 +329,7 @@ def _cost(metrics: Metrics) -> str:
         if regmix["more_compute_than_mixmin"]
         else f"`regmix` was fitted on {regmix['runs']} runs, with no more compute than `mixmin`."
     )
-    model = "LightGBM, as published" if regmix["model"] == "lightgbm" else regmix["model"]
+    model = "boosted trees with the published settings" if regmix["model"] == "boosted_trees" else regmix["model"]
     cost = md.share_of(flops["proxies"] / flops["target"], "the FLOPs of one target run")
     return f"Finding the weights costs **{cost}**. {more} Its regression is {model}.\n\n" + md.table(
         ["stage", "FLOPs", "share of one target run"], rows

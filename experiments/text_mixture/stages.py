@@ -19,8 +19,8 @@ from experiments.text_mixture.data import NGRAM_SHARE, NGRAM_WORDS, Target
 from experiments.text_mixture.plan import COMBINED, OWN_ARMS, SHARED_ARMS, Plan, Role
 from experiments.text_mixture.report import divergence_in_words
 from mixmin_jax.data.text.overlap import Match, find_overlap
+from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures
 from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
-from mixmin_jax.mixture.baselines.rules import best_random_mixture, candidate_mixtures
 from mixmin_jax.mixture.objective import CrossEntropy, Objective, cross_entropy
 from mixmin_jax.mixture.solution import TargetLosses
 from mixmin_jax.mixture.targets import WorstCase, weighted_sum, worst_case

@@ -1,30 +1,24 @@
 """Whether the data of a run are still the same, by the records in its result files."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-import numpy as np
-from scipy.special import logsumexp
 
 from experiments.harness.data_sets import Loaded, path_of, read_again
-from experiments.verify.earlier_results import data_sets_of
 from experiments.verify.findings import Finding, Result, differences, judged, skipped
-from experiments.weights_from_file.data import read_targets
 from mixmin_jax.errors import InputError
 
 
-def data(results: Sequence[Result], required: bool) -> Iterator[Finding]:
+def unchanged(results: Sequence[Result], required: bool) -> Iterator[Finding]:
     """A line for each data set: read again, it has the counts, bytes and hash on record.
 
     Data that do not lie where the run found them are not checked; with `required` they fail.  Data that come with an
     installed package or from TFDS are read again only with `required`.
     """
-    records = {str(sorted(record.items())): record for result in results for record in data_sets_of(result.metrics)}
+    records = {record.sha256 + record.role: record for result in results for record in result.metrics.data_sets}
     if not records:
-        yield skipped("data", "an earlier version did not record where they are")
+        yield skipped("data", "the run did not record where they are")
     loaded: Loaded = {}
     for record in records.values():
-        what, path = f"data: {record['role']} {record['name']} ({record['place']}) is unchanged", path_of(record)
+        what, path = f"data: {record.role} {record.name} ({record.place}) is unchanged", path_of(record)
         if path is None and not required:
             yield skipped(what, "it comes with a package or from TFDS; --data reads it again")
         elif path is not None and not path.exists() and not required:
@@ -35,29 +29,11 @@ def data(results: Sequence[Result], required: bool) -> Iterator[Finding]:
             except (InputError, OSError, ImportError) as error:
                 yield Finding("FAILED", what, str(error))
                 continue
-            counts = {key: count for key, count in record["counts"].items() if key in now["counts"]}
-            wrong = [*differences({key: now["counts"][key] for key in counts}, counts, exact=True)]
-            wrong += [f"{now['bytes']} bytes, not {record['bytes']}"] * (record["bytes"] not in (None, now["bytes"]))
-            # earlier versions kept the first digits
-            wrong += [f"sha256 is {now['sha256']:.16}..., not {record['sha256']:.16}..."] * (
-                not now["sha256"].startswith(record["sha256"])
+            counts = {key: count for key, count in record.counts.items() if key in now.counts}
+            wrong = [*differences({key: now.counts[key] for key in counts}, counts, exact=True)]
+            wrong += [f"{now.bytes} bytes, not {record.bytes}"] * (record.bytes not in (None, now.bytes))
+            # some results hold the first digits alone
+            wrong += [f"sha256 is {now.sha256:.16}..., not {record.sha256:.16}..."] * (
+                not now.sha256.startswith(record.sha256)
             )
             yield judged(what, wrong)
-
-
-def losses_on_file(result: Result) -> Iterator[Finding]:
-    """The losses of the weights, computed again from the files of log-likelihoods where those are there."""
-    metrics, what = result.metrics, "losses follow from the files of log-likelihoods"
-    given = metrics["config"]["log_likelihoods"]
-    paths = tuple(map(Path, given if isinstance(given, list) else [given]))
-    if missing := [path for path in paths if not path.exists()]:
-        yield skipped(what, f"there is no {missing[0]} here")
-        return
-    targets = read_targets(paths)
-    weights_K = np.array([metrics["arms"]["mixmin"]["weights"].get(name, 0.0) for name in targets[0].table.sources])
-    stated = [record["loss"] for record in metrics.get("targets", [])] or [metrics["mixmin"]["loss"]]
-    found = [
-        float(-target.example_weight * logsumexp(target.table.logp_NxK, axis=1, b=weights_K).sum())
-        for target in targets
-    ]
-    yield judged(what, differences(stated, found, "loss"))

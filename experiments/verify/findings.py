@@ -1,11 +1,11 @@
 """What `experiments.verify` says of a result: findings, and how stated and recomputed values are set side by side."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-Metrics = Mapping[str, Any]
+from experiments.harness.question import Question
 
 SHOWN = 3  # problems that a finding names; the others are counted
 RELATIVE, ABSOLUTE = 1e-9, 1e-12  # rounding between one version of NumPy and another
@@ -27,10 +27,8 @@ class Result(NamedTuple):
 
     run: Path  # the run's folder
     folder: Path  # where the file lies: the same, or a target's folder in it
-    metrics: Metrics
-
-
-Check = Callable[[Result], Iterator[Finding]]
+    question: Question
+    metrics: Any  # a record of the question's
 
 
 def judged(what: str, wrong: Iterable[str]) -> Finding:

@@ -23,7 +23,7 @@ from scipy.special import logsumexp
 
 from experiments.harness.result_files import file_fingerprint
 from mixmin_jax import cross_entropy
-from mixmin_jax.data.text.documents import refuse_odd_name
+from mixmin_jax.data.files import refuse_odd_name
 from mixmin_jax.errors import InputError
 
 LENGTH = "length"

@@ -1,8 +1,8 @@
-"""Which rows of a data set make up a training step's batch: a pure function of the step, nothing stored.
+"""The rows of each training step's batch, as a pure function of the step: nothing is stored.
 
-An epoch is a fresh random order of the N rows, of which it takes as many whole batches as there are. So an epoch of the
-data is an epoch of a schedule that counts steps, no batch crosses a border, no row comes twice in an epoch, and the
-N mod B rows that an epoch leaves out are others each time.
+Each epoch has a new random order of the N rows and takes floor(N / B) whole batches from it. So epochs of the data are
+epochs of the schedule, no batch crosses the end of an epoch, and no row comes twice in one. Each epoch leaves out
+N mod B rows, other ones each time.
 
 Axes: B batch.
 """
@@ -16,7 +16,7 @@ from mixmin_jax.errors import InputError
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """floor(N / B). Raises InputError for a batch larger than the data or smaller than one row."""
+    """floor(N / B). Raises InputError if the batch is larger than the data or smaller than one row."""
     if not 0 < num_examples <= MAX_DRAWS:
         raise InputError(f"a data set to train on must have between 1 and {MAX_DRAWS} rows, not {num_examples}")
     if not 0 < batch_size <= num_examples:
@@ -29,12 +29,18 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
 def batch_rows(
     step: Integer[Array, ""] | int, batch_size: int, num_examples: int, key: Key[Array, ""]
 ) -> Int32[Array, " B"]:
-    """Rows of the batch of step 0, 1, ..., which may be traced; `key` is that of the whole run.
+    """The rows of one step's batch.
 
-    Step t is batch t mod S of epoch t // S, with S = `steps_per_epoch`; an epoch's order is that of
-    `mixing.shuffled_index` under fold_in(key, epoch).
+    With S = `steps_per_epoch`, step t is batch t mod S of epoch t // S. The order of an epoch is that of
+    `mixing.shuffled_index` with fold_in(key, epoch).
 
-    Raises InputError as `steps_per_epoch` does.
+    Args:
+        step: 0, 1, ...; may be traced.
+        batch_size, num_examples: B and N.
+        key: of the whole run.
+
+    Raises:
+        InputError: as in `steps_per_epoch`.
     """
     steps = steps_per_epoch(num_examples, batch_size)
     words = jax.random.bits(jax.random.fold_in(key, step // steps), (4,), jnp.uint32)

@@ -1,10 +1,13 @@
-"""Which window each training example is: a pure function of (plan, example number), the same on host and device.
+"""The window of each training example, as a pure function of (plan, example number), the same on host and device.
 
-A run draws `num_draws` examples.  Each source's share is fixed beforehand, exactly (`apportion`); a random bijection of
-the example numbers then decides which example comes from which source, and a bijection per source and epoch in which
-order its windows come.  Nothing is stored, so a place in the data is one integer, the order does not depend on the
-batch size or on how the run is cut into blocks, a source of weight 0 is never drawn, no window comes twice before all
-of its source came once, and nothing ends when the smallest source does.
+A run draws `num_draws` examples:
+1. `apportion` fixes the number of draws from each source beforehand, exactly.
+2. A random bijection of the example numbers decides the source of each example.
+3. One bijection per source and epoch decides the order of the source's windows.
+
+So a position in the data is one integer. The order does not depend on the batch size or on blocks. A source of weight
+0 is never drawn. No window comes twice before all windows of its source came once. A run does not end when the smallest
+source is used up.
 
 Axes: K sources, and any leading axes of the example numbers.
 """
@@ -18,15 +21,21 @@ from jaxtyping import Array, Float, Integer, UInt32
 
 from mixmin_jax.errors import InputError
 
-MAX_DRAWS = 2**30  # the bijection below works on uint32 with room for its padding
+MAX_DRAWS = 2**30  # examples; the bijection pads them to at most twice as many, which must fit in uint32
 
 
 def apportion(
     weights_K: Float[np.ndarray, " K"], num_draws: int, max_draws_K: np.ndarray | None = None
 ) -> Integer[np.ndarray, " K"]:
-    """Whole numbers of draws nearest to weights * num_draws (largest remainder) that sum to num_draws exactly.
+    """Whole numbers of draws near weights * num_draws that sum to num_draws (largest remainder method).
 
-    A weight of 0 gives 0 draws; `max_draws_K` is never exceeded.  Raises InputError if the caps leave no room.
+    Args:
+        weights_K: not all 0; their scale does not matter. A weight of 0 gives 0 draws.
+        num_draws: the total.
+        max_draws_K: caps on the draws from each source.
+
+    Raises:
+        InputError: the caps allow fewer draws than `num_draws`.
     """
     weights_K = np.asarray(weights_K, np.float64)
     quota_K = weights_K / weights_K.sum() * num_draws
@@ -38,7 +47,7 @@ def apportion(
             " allow more epochs or a shorter run"
         )
     counts_K = np.minimum(np.floor(quota_K + 1e-9).astype(np.int64), limit_K)
-    while (missing := num_draws - counts_K.sum()) > 0:  # more than one pass only where a cap binds
+    while (missing := num_draws - counts_K.sum()) > 0:  # more than one pass only if a cap binds
         remainder_K = np.where(counts_K < limit_K, quota_K - counts_K, -np.inf)
         order = np.argsort(-remainder_K, kind="stable")[: min(missing, int((counts_K < limit_K).sum()))]
         counts_K[order] += 1
@@ -48,11 +57,15 @@ def apportion(
 def shuffled_index(
     index: Integer[Array, "..."], size: Integer[Array, "..."], words: UInt32[Array, "... 4"]
 ) -> UInt32[Array, "..."]:
-    """A pseudo-random bijection of {0, ..., size - 1}: where `index` goes in the shuffle that `words` names.
+    """A pseudo-random bijection of {0, ..., size - 1}: the new place of `index`.
 
-    Four Feistel rounds on the smallest even number of bits that holds `size`, walked along its cycle until the value
-    is inside again (format-preserving encryption, Black & Rogaway 2002, section 4: "cycle walking").  Elementwise:
-    index, size and words may differ from element to element; 1 <= size <= 2^30, and index counts modulo size.
+    Four Feistel rounds permute the smallest even number of bits that holds `size`; they are repeated until the value
+    is below `size` (Black and Rogaway 2002, section 4: "cycle walking"). All arguments may differ between elements.
+
+    Args:
+        index: taken modulo `size`.
+        size: 1 to 2^30.
+        words: the key; each key names one shuffle.
     """
     size = jnp.asarray(size, jnp.uint32)
     bits = 32 - jax.lax.clz(jnp.maximum(size, 2) - 1)
@@ -65,7 +78,9 @@ def shuffled_index(
             left, right = right, left ^ (_mix(right ^ words[..., r]) & mask)
         return (left << half) | right
 
-    start = permute(jnp.asarray(index, jnp.uint32) % size)  # from outside, a walk might never come in
+    start = permute(
+        jnp.asarray(index, jnp.uint32) % size
+    )  # starting at size or above, a cycle might never come below size
     return jax.lax.while_loop(
         lambda x: jnp.any(x >= size),
         lambda x: jnp.where(x >= size, permute(x), x),
@@ -74,19 +89,19 @@ def shuffled_index(
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """The 32-bit finaliser of MurmurHash3: every input bit reaches every output bit."""
+    """The 32-bit finalizer of MurmurHash3: every input bit affects every output bit."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
 
 
 def max_draws(windows_K: np.ndarray, max_epochs: float) -> np.ndarray:
-    """Windows that each source may give when none is repeated more than `max_epochs` times."""
+    """Most draws from each source if no window may be repeated more than `max_epochs` times."""
     return np.floor(max_epochs * windows_K + 1e-9).astype(np.int64)
 
 
 class MixingPlan(NamedTuple):
-    """The draws of one run: a pytree of small arrays (vmap over plans trains many mixtures at once)."""
+    """The draws of one run, as a pytree of small arrays. A vmap over plans trains many mixtures at once."""
 
     counts_K: Integer[Array, " K"]  # draws from each source over the whole run
     windows_K: Integer[Array, " K"]  # windows that each source has
@@ -96,7 +111,7 @@ class MixingPlan(NamedTuple):
 def make_plan(
     key: jax.Array, weights_K: np.ndarray, windows_K: np.ndarray, num_draws: int, max_epochs: float | None = None
 ) -> MixingPlan:
-    """Fix a run's draws.  `max_epochs`: no source gives more than this many times its windows."""
+    """Fix the draws of a run. No source gives more than `max_epochs` times its windows."""
     if not 0 < num_draws <= MAX_DRAWS:
         raise InputError(f"a run must draw between 1 and {MAX_DRAWS} windows, not {num_draws}")
     counts_K = apportion(weights_K, num_draws, None if max_epochs is None else max_draws(windows_K, max_epochs))
@@ -106,7 +121,7 @@ def make_plan(
 
 
 def draw(plan: MixingPlan, example: Integer[Array, "..."]) -> tuple[Integer[Array, "..."], Integer[Array, "..."]]:
-    """(source, window) of the given example numbers, each in [0, num_draws)."""
+    """The source and the window of example numbers in [0, num_draws)."""
     ends_K = jnp.cumsum(plan.counts_K)
     place = shuffled_index(example, ends_K[-1], plan.words).astype(jnp.int32)
     source = jnp.searchsorted(ends_K, place, side="right").astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets without TensorFlow: finding a data set's builder, and opening a split of it."""
+"""TensorFlow Datasets without TensorFlow: find the builder of a data set and open one of its splits."""
 
 import contextlib
 import difflib
@@ -16,12 +16,17 @@ _FORMAT = "array_record"  # random access; TFDS's default format needs TensorFlo
 
 
 def find_builder(spec: str, dataset: str, data_dir: str | None = None) -> Any:
-    """The builder of TFDS's `dataset`, which may have a config and version (`paws_x_wiki/en`, `cifar10:3.0.2`).
+    """The builder of a data set in TFDS.
 
-    `spec` is what the user wrote, for messages. Raises InputError for an unknown data set (with the closest names),
-    config or version.
+    Args:
+        spec: what the user wrote, for messages.
+        dataset: the name, with an optional config and version (`paws_x_wiki/en`, `cifar10:3.0.2`).
+        data_dir: folder of prepared data sets; None: that of TFDS.
+
+    Raises:
+        InputError: an unknown data set (with the closest names), config or version.
     """
-    import tensorflow_datasets as tfds  # here, because it takes half a second that most runs need not pay
+    import tensorflow_datasets as tfds  # here: the import takes half a second
 
     try:
         return tfds.builder(dataset, data_dir=data_dir, file_format=_FORMAT)
@@ -29,18 +34,24 @@ def find_builder(spec: str, dataset: str, data_dir: str | None = None) -> Any:
         close = difflib.get_close_matches(dataset, tfds.list_builders(with_community_datasets=False), n=5)
         hint = f"; close names: {', '.join(close)}" if close else ""
         raise InputError(f"{spec}: TFDS knows no data set {dataset!r}, and none is prepared on disk{hint}") from error
-    except Exception as error:  # configs, versions and broken folders each raise their own kind
+    except Exception as error:  # of many kinds: configs, versions, broken folders
         raise InputError(f"{spec}: {_first_line(error)}") from error
 
 
 def open_split(
     spec: str, builder: Any, dataset: str, split: str, data_dir: str | None = None, decoders: Any = None
 ) -> Sequence[Any]:
-    """The examples of a split, by random access; `decoders` as in TFDS.
+    """The examples of a split, with random access. A data set that is not in `data_dir` is downloaded and prepared.
 
-    A data set that is not in `data_dir` (default: TFDS's, `~/tensorflow_datasets` or `TFDS_DATA_DIR`) is downloaded
-    and prepared. Raises InputError for an unknown split, a data set prepared in another file format, and one that is
-    neither prepared nor can be fetched (at once where there is no network).
+    Args:
+        spec, dataset, data_dir: as in `find_builder`.
+        builder: that of the data set.
+        split: name of the split.
+        decoders: as in TFDS.
+
+    Raises:
+        InputError: an unknown split, a data set prepared in another file format, or one that is not prepared and
+            cannot be downloaded (immediately if there is no network).
     """
     import tensorflow_datasets as tfds
 
@@ -58,15 +69,15 @@ def open_split(
         )
     except InputError:
         raise
-    except Exception as error:  # whatever a download, an extraction or a data set's own code may raise
+    except Exception as error:  # of many kinds: downloads, archives, the data set's own code
         hint = "" if is_prepared else f"; {_how_to_prepare(builder)}"
         raise InputError(f"{spec}: cannot be read ({_first_line(error)}){hint}") from error
 
 
 def _check_network(spec: str, builder: Any) -> None:
-    """An InputError at once where no download can succeed; TFDS itself would retry for minutes."""
+    """Raise InputError immediately if no download can succeed; TFDS would retry for minutes."""
     hosts = _hosts(builder)
-    if not hosts or urllib.request.getproxies():  # nothing to look up, or a proxy looks it up
+    if not hosts or urllib.request.getproxies():  # nothing to look up, or a proxy does it
         return
     for host in hosts:
         with contextlib.suppress(OSError):

@@ -64,7 +64,7 @@ def gap(
 def _linear_gap(w_K, gradient_K, feasible):
     if feasible.plain:
         return w_K @ (gradient_K - gradient_K.min())
-    u_K = feasible.minimise_linear(gradient_K)
+    u_K = feasible.minimize_linear(gradient_K)
     # As sum (w - u) = 0 a shift changes nothing; one by the price of the last source bought avoids cancellation.
     price = jnp.max(jnp.where(u_K > feasible.lower_K, gradient_K, -jnp.inf))
     price = jnp.where(jnp.isfinite(price), price, gradient_K.min())

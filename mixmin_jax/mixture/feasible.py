@@ -139,7 +139,7 @@ class FeasibleSet:
         room_G, left_G = self.groups.sums(room_K), jnp.maximum(self.groups.cap_G - self.groups.sums(w_K), 0)
         return room_K * self.groups.spread(jnp.minimum(1, left_G / jnp.where(room_G > 0, room_G, 1)), 1.0)
 
-    def minimise_linear(self, cost_K: Float[Array, " K"]) -> Float[Array, " K"]:
+    def minimize_linear(self, cost_K: Float[Array, " K"]) -> Float[Array, " K"]:
         """argmin over u in C of cost . u. Greedy, and exact: floors first, then room by ascending cost."""
         order_K = jnp.argsort(cost_K)
         if self.plain:

@@ -11,10 +11,10 @@ from jax.sharding import Mesh
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import checked_iterations, checked_tolerance, is_traced, list_names
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, take, usable
-from mixmin_jax.mixture.methods.registry import METHODS, attempts, check_method
 from mixmin_jax.mixture.methods.worst_case import WORST_CASE
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.problem import Problem, iterate
+from mixmin_jax.mixture.registry import METHODS, attempts, check_method
 from mixmin_jax.mixture.scale.float32 import solve_in_float32
 from mixmin_jax.mixture.scale.float64 import float32_on, float64_on_cpu
 from mixmin_jax.mixture.scale.memory import too_large
@@ -158,14 +158,14 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
             objective = objective.pooled(functools.partial(exchange, mesh))
         objective = objective.anonymous()  # names are no part of what is compiled
         if device is None:
-            placed = objective if mesh is None else objective.spread(mesh, np.float64)
+            placed = objective if mesh is None else objective.shard_rows(mesh, np.float64)
             limits = np.float64(tolerance), np.int64(max_iterations)
             if isinstance(placed, WorstCase):
                 placed = placed.with_references(lambda part: _least(part, feasible, tolerance, method))
             found = _run(placed, feasible, penalty, *limits, method, length)
             return _unpacked(found, feasible.num_sources, length)
         with float32_on(device):
-            placed = objective.rounded(np.float32) if mesh is None else objective.spread(mesh, np.float32)
+            placed = objective.rounded(np.float32) if mesh is None else objective.shard_rows(mesh, np.float32)
         found = solve_in_float32(
             objective,
             feasible,

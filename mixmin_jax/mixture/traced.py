@@ -42,9 +42,9 @@ def solve_traced(
     configuration: the gap refers to the data as rounded to that. Nothing raises when the tolerance is missed or traced
     bounds leave no weights: read `.converged`.
 
-    Args: as for `solve`. Traced values are not validated; caps, if weights shall be differentiated, must be above 0,
-      and with a prior every source must be allowed a weight. tolerance is 1e-9 in float64 and 1e-5 in float32 unless
-      given.
+    Arguments are those of `solve`. Traced values are not validated. Caps must be above 0 if weights are differentiated,
+    and with a prior every source must be allowed a weight. The tolerance is 1e-9 in float64 and 1e-5 in float32 by
+    default.
     """
     if isinstance(objective, WorstCase):
         raise InputError("solve_traced cannot take a worst_case; use solve, or a weighted_sum of its targets")

@@ -103,7 +103,7 @@ class ImageEncoder(nn.Module):
             kernel_init=nn.initializers.xavier_uniform(),
             name="patch_embedding",
         )
-        return TokenEncoder(cfg.encoder, cfg.tokens, name="tokens")(embed(normalise(patches)), view, mask_tokens)
+        return TokenEncoder(cfg.encoder, cfg.tokens, name="tokens")(embed(normalize(patches)), view, mask_tokens)
 
 
 def image_decoder(config: VisionConfig) -> TokenDecoder:
@@ -131,7 +131,7 @@ def images_of(config: VisionConfig, patches_BxLxP: Num[Array, "B L P"]) -> Num[A
     return patches_BxLxP.reshape(-1, g, g, p, p, c).swapaxes(2, 3).reshape(-1, size, size, c)
 
 
-def normalise(pixels: Num[Array, "..."]) -> Float[Array, "..."]:
+def normalize(pixels: Num[Array, "..."]) -> Float[Array, "..."]:
     """uint8 0..255 -> float32 [-1, 1]; floats as they are, in float32.  Raises InputError for other types."""
     if pixels.dtype == jnp.uint8:
         return pixels.astype(jnp.float32) / 127.5 - 1
@@ -168,14 +168,14 @@ def reconstruct(
     return _replace_hidden(config, images_BxSxSxC, view, predicted * spread + mean)
 
 
-def grey_out(config: VisionConfig, images_BxSxSxC: Num[Array, "B S S C"], view: View) -> Num[Array, "B S S C"]:
+def gray_out(config: VisionConfig, images_BxSxSxC: Num[Array, "B S S C"], view: View) -> Num[Array, "B S S C"]:
     """Images with the hidden patches in grey (0 in the model's units), in the type and units of `images`."""
     return _replace_hidden(config, images_BxSxSxC, view, jnp.zeros((*view.hidden_BxH.shape, config.patch_values)))
 
 
 def _statistics(patches_BxHxP: Array) -> tuple[Array, Array, Array]:
     """Mean and standard deviation of each patch in the model's units, and the patch."""
-    x = normalise(patches_BxHxP)
+    x = normalize(patches_BxHxP)
     return x.mean(axis=-1, keepdims=True), jnp.sqrt(x.var(axis=-1, keepdims=True) + 1e-6), x
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from mixmin_jax.errors import InputError
 
+Values = ArrayLike | tuple[float, ...]  # NumPy's own type knows no tuples
 RANDOM_MIXTURE = "random_mixture"  # the label of points that are no arm
 
 
@@ -68,14 +69,14 @@ class RankCorrelation:
     n: int
 
 
-def summary(values_S: ArrayLike) -> Summary:
+def summary(values_S: Values) -> Summary:
     """Mean and standard deviation of one number per seed.  Raises InputError unless all are finite."""
     values_S = _vector(values_S, "values")
     std = float(values_S.std(ddof=1)) if len(values_S) > 1 else None
     return Summary(float(values_S.mean()), std, tuple(values_S.tolist()))
 
 
-def paired_difference(a_S: ArrayLike, b_S: ArrayLike) -> Difference:
+def paired_difference(a_S: Values, b_S: Values) -> Difference:
     """Mean over seeds of `a_s - b_s`; its standard error is `std(a - b) / sqrt(S)`, with S - 1 in the variance.
 
     Seed s of both arms must share what a seed determines (split, proxies, initialisation), so that this cancels.
@@ -88,7 +89,7 @@ def paired_difference(a_S: ArrayLike, b_S: ArrayLike) -> Difference:
 
 
 def paired_bootstrap_over_documents(
-    nats_a_N: ArrayLike, nats_b_N: ArrayLike, bytes_N: ArrayLike, num_samples: int = 2000, seed: int = 0
+    nats_a_N: Values, nats_b_N: Values, bytes_N: Values, num_samples: int = 2000, seed: int = 0
 ) -> Difference:
     """Difference in bits per byte of two trained models on the same N test documents.
 
@@ -134,7 +135,7 @@ def chance_of_false_verdict(num_seeds: int, num_standard_errors: float = 2) -> f
     return float(2 * scipy.stats.t.sf(num_standard_errors, num_seeds - 1)) if num_seeds > 1 else 1.0
 
 
-def cost_to_reach(cost_C: ArrayLike, score_C: ArrayLike, level: float) -> float | None:
+def cost_to_reach(cost_C: Values, score_C: Values, level: float) -> float | None:
     """The cost from which on a score (higher is better) stays at `level` or above until its curve ends.
 
     Between checkpoints the score is taken as linear in the cost.  A lucky checkpoint with worse ones after it does not
@@ -158,7 +159,7 @@ def cost_to_reach(cost_C: ArrayLike, score_C: ArrayLike, level: float) -> float 
 
 
 def share_of_cost(
-    curves: Sequence[tuple[ArrayLike, ArrayLike]], baseline_cost_S: ArrayLike, baseline_score_S: ArrayLike
+    curves: Sequence[tuple[Values, Values]], baseline_cost_S: Values, baseline_score_S: Values
 ) -> CostShare:
     """`cost_to_reach` the baseline's score of the same seed, divided by the baseline's cost.
 
@@ -178,7 +179,7 @@ def share_of_cost(
     return CostShare(mean, std, len(found), tuple(shares))
 
 
-def stratified_spearman(predicted_P: ArrayLike, reached_P: ArrayLike, stratum_P: Iterable[Any]) -> RankCorrelation:
+def stratified_spearman(predicted_P: Values, reached_P: Values, stratum_P: Iterable[Any]) -> RankCorrelation:
     """Spearman's correlation inside strata (seed x model size, say), pooled.
 
         sum_h sum_(p in h) r_p q_p / sqrt(sum r^2 sum q^2),   r, q: ranks inside stratum h less their mean
@@ -257,7 +258,7 @@ def _centred_ranks(values_P: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]
     return scipy.stats.rankdata(values_P) - (len(values_P) + 1) / 2
 
 
-def _vector(values: ArrayLike, name: str) -> Float[np.ndarray, " _"]:
+def _vector(values: Values, name: str) -> Float[np.ndarray, " _"]:
     vector = np.asarray(values, np.float64)
     if vector.ndim != 1 or not len(vector) or not np.isfinite(vector).all():
         raise InputError(f"{name} must be a vector of at least one finite number; got {values!r:.80}")

@@ -40,7 +40,7 @@ PARTS = ("encoder", "ssl", "sl")  # of the parameters: "ssl" is the decoder, "sl
 PADDING = len(PHASES)  # phase of the rows that fill a block: nothing is computed and nothing changes
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """Rows of one supervised task."""
 
     inputs: PyTree  # every leaf has a leading axis of B rows
@@ -50,7 +50,7 @@ class Labelled(NamedTuple):
 class Batch(NamedTuple):
     """What one step sees."""
 
-    sl: tuple[Labelled, ...]  # one per supervised task; may be empty where every step is SSL
+    sl: tuple[Labeled, ...]  # one per supervised task; may be empty where every step is SSL
     ssl: PyTree | None = None  # inputs of self-supervision; None: those of `sl`, the rows of all tasks
 
 

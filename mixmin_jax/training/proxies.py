@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from mixmin_jax.data.host_batches import sharded_blocks
 from mixmin_jax.data.mixing import MixingPlan, draw, gather_windows, make_plan
+from mixmin_jax.data.text.host_batches import sharded_blocks
 from mixmin_jax.data.text.tokens import TokenStore
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints

@@ -17,7 +17,7 @@ from benchmarks.mixtraining.report import report, summary
 from experiments.harness.command_line import parse
 from experiments.harness.result_files import read_result
 from mixmin_jax.models.encoder import EncoderConfig
-from mixmin_jax.models.vision_transformer import VisionConfig, normalise
+from mixmin_jax.models.vision_transformer import VisionConfig, normalize
 from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import (
@@ -221,7 +221,7 @@ def linear_learner(config, mask_ratio, mask_tokens=False):
         return {part: jax.random.normal(part_key, shapes[part]) / 10 for part, part_key in keys}
 
     def encode(params, images, view):
-        return (normalise(images)[:, :view] if view else normalise(images)).mean(1).reshape(-1, values) @ params[
+        return (normalize(images)[:, :view] if view else normalize(images)).mean(1).reshape(-1, values) @ params[
             "encoder"
         ]
 
@@ -230,7 +230,7 @@ def linear_learner(config, mask_ratio, mask_tokens=False):
         hide=lambda key, images: rows,
         encode=encode,
         ssl_loss=lambda params, x, images, view: (
-            (x @ params["ssl"] - normalise(images)[:, -1].reshape(-1, values)) ** 2
+            (x @ params["ssl"] - normalize(images)[:, -1].reshape(-1, values)) ** 2
         ).mean(),
         sl_logits=lambda params, x, task: x @ params["sl"],
     )

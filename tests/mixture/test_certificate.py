@@ -51,7 +51,7 @@ def test_gap_is_the_largest_gain_of_the_linearisation(constraint):
         return gradient_K @ (w_K - u_K) + (prior.value(w_K) - prior.value(u_K) if prior else 0)
 
     if prior is None:
-        best_K = feasible.minimise_linear(gradient_K)
+        best_K = feasible.minimize_linear(gradient_K)
     else:
         best_K = feasible.project_kl(jnp.log(prior.q_K) - gradient_K / prior.strength)[0]
     bound = gap(w_K, gradient_K, feasible, prior)

@@ -11,8 +11,8 @@ from mixmin_jax.mixture.feasible import FeasibleSet
 
 pytestmark = pytest.mark.usefixtures("x64")
 K = 7
-minimise_linear, repair, project, project_kl = map(
-    jax.jit, (FeasibleSet.minimise_linear, FeasibleSet.repair, FeasibleSet.project, FeasibleSet.project_kl)
+minimize_linear, repair, project, project_kl = map(
+    jax.jit, (FeasibleSet.minimize_linear, FeasibleSet.repair, FeasibleSet.project, FeasibleSet.project_kl)
 )
 
 
@@ -60,7 +60,7 @@ SEEDS = range(14)
 def test_linear_programme_against_scipy(seed):
     bounds, feasible = feasible_bounds(seed)
     cost_K = np.random.default_rng([seed, 1]).normal(size=K)
-    u_K = np.asarray(minimise_linear(feasible, jnp.asarray(cost_K)))
+    u_K = np.asarray(minimize_linear(feasible, jnp.asarray(cost_K)))
     assert_inside(u_K, bounds)
     np.testing.assert_allclose(cost_K @ u_K, best_vertex_value(cost_K, bounds), atol=1e-9)
 

@@ -13,10 +13,10 @@ from mixmin_jax.models.vision_transformer import (
     TINY,
     ImageEncoder,
     VisionConfig,
-    grey_out,
+    gray_out,
     image_decoder,
     images_of,
-    normalise,
+    normalize,
     patch_loss,
     patches_of,
     reconstruct,
@@ -147,7 +147,7 @@ def test_features_have_no_gradient_to_hidden_pixels(params):
         features = encode_with(CONFIG, params, images, VIEW)
         return (features * jax.random.normal(jax.random.key(3), features.shape)).sum()
 
-    sizes, hidden = patch_sizes(jit(jax.grad(weighted_sum))(normalise(IMAGES)))
+    sizes, hidden = patch_sizes(jit(jax.grad(weighted_sum))(normalize(IMAGES)))
     assert (sizes[hidden] == 0).all()
     assert (sizes[~hidden] > 0).all()
 
@@ -222,10 +222,10 @@ def test_patches_are_cut_row_by_row_and_put_together_again():
 
 
 def test_bytes_become_minus_one_to_one_and_floats_stay():
-    np.testing.assert_allclose(normalise(jnp.array([0, 255], jnp.uint8)), [-1, 1])
-    np.testing.assert_array_equal(normalise(jnp.array([0.25, 3.0])), [0.25, 3.0])
+    np.testing.assert_allclose(normalize(jnp.array([0, 255], jnp.uint8)), [-1, 1])
+    np.testing.assert_array_equal(normalize(jnp.array([0.25, 3.0])), [0.25, 3.0])
     with pytest.raises(InputError, match="uint8"):
-        normalise(jnp.array([1]))
+        normalize(jnp.array([1]))
 
 
 pixel_loss = jit(lambda predicted, images: patch_loss(CONFIG, predicted, images, VIEW))
@@ -248,7 +248,7 @@ def test_the_loss_is_the_error_to_hidden_patches_brought_to_mean_0_and_variance_
 
 def test_the_loss_reads_hidden_patches_only():
     predicted = jax.random.normal(jax.random.key(4), (2, 12, 12))
-    gradient = jit(jax.grad(lambda images: patch_loss(CONFIG, predicted, images, VIEW)))(normalise(IMAGES))
+    gradient = jit(jax.grad(lambda images: patch_loss(CONFIG, predicted, images, VIEW)))(normalize(IMAGES))
     sizes, hidden = patch_sizes(gradient)
     assert (sizes[~hidden] == 0).all()
     assert (sizes[hidden] > 0).all()
@@ -269,14 +269,14 @@ def test_a_reconstruction_puts_each_prediction_in_its_place(params):
 
 
 def test_hidden_patches_are_shown_grey():
-    grey = np.asarray(grey_out(CONFIG, IMAGES, VIEW))
+    grey = np.asarray(gray_out(CONFIG, IMAGES, VIEW))
     for place in range(16):
         r, c = 2 * (place // 4), 2 * (place % 4)
         expected = 128 if place in np.asarray(VIEW.hidden_BxH)[0] else PIXELS[0, r : r + 2, c : c + 2]
         np.testing.assert_array_equal(grey[0, r : r + 2, c : c + 2], expected)
-    np.testing.assert_array_equal(grey_out(CONFIG, IMAGES, EVERYTHING), IMAGES)
-    floats = grey_out(CONFIG, normalise(IMAGES), VIEW)
-    np.testing.assert_allclose(floats, np.where(grey == 128, 0, normalise(IMAGES)), atol=0.005)
+    np.testing.assert_array_equal(gray_out(CONFIG, IMAGES, EVERYTHING), IMAGES)
+    floats = gray_out(CONFIG, normalize(IMAGES), VIEW)
+    np.testing.assert_allclose(floats, np.where(grey == 128, 0, normalize(IMAGES)), atol=0.005)
 
 
 def ssl_loss(config, params):

@@ -11,8 +11,8 @@ from mixmin_jax.stats import comparison
 
 
 def test_summary_has_a_spread_only_where_there_is_one():
-    assert comparison.summary([1.0, 2.0, 6.0]) == {"mean": 3.0, "std": math.sqrt(7), "per_seed": [1.0, 2.0, 6.0]}
-    assert comparison.summary(np.float32([2.5])) == {"mean": 2.5, "std": None, "per_seed": [2.5]}
+    assert comparison.summary([1.0, 2.0, 6.0]) == comparison.Summary(3.0, math.sqrt(7), (1.0, 2.0, 6.0))
+    assert comparison.summary(np.float32([2.5])) == comparison.Summary(2.5, None, (2.5,))
 
 
 def test_paired_difference_is_the_paired_t_test():
@@ -22,7 +22,7 @@ def test_paired_difference_is_the_paired_t_test():
     difference = comparison.paired_difference(a_S, b_S)
     expected = scipy.stats.ttest_rel(a_S, b_S)
     assert difference.mean / difference.standard_error == pytest.approx(expected.statistic)
-    assert difference.per_seed == pytest.approx(a_S - b_S)
+    assert difference.per_seed == pytest.approx(tuple(a_S - b_S))
     assert (difference.n, difference.basis) == (5, "seeds")
 
 
@@ -44,17 +44,17 @@ def test_one_seed_is_a_difference_without_an_error_and_a_tie():
     ],
 )
 def test_verdict_needs_more_than_two_standard_errors(mean, error, expected):
-    difference = comparison.Difference(mean, error, 3, [], "seeds")
+    difference = comparison.Difference(mean, error, 3, (), "seeds")
     assert comparison.verdict(difference) == expected
     assert comparison.verdict(difference, num_standard_errors=math.inf) == "ties"
 
 
 def test_a_higher_score_wins_where_higher_is_better():
-    better = comparison.Difference(0.3, 0.1, 3, [], "seeds")
+    better = comparison.Difference(0.3, 0.1, 3, (), "seeds")
     assert comparison.verdict(better) == "loses"
     assert comparison.verdict(better, better="higher") == "wins"
-    assert comparison.verdict(comparison.Difference(-0.3, 0.1, 3, [], "seeds"), better="higher") == "loses"
-    assert comparison.verdict(comparison.Difference(0.1, 0.1, 3, [], "seeds"), better="higher") == "ties"
+    assert comparison.verdict(comparison.Difference(-0.3, 0.1, 3, (), "seeds"), better="higher") == "loses"
+    assert comparison.verdict(comparison.Difference(0.1, 0.1, 3, (), "seeds"), better="higher") == "ties"
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_cost_to_reach_a_level_for_good(scores, level, cost):
 def test_share_of_cost_is_per_seed_and_averages_those_that_reach():
     curve = ([10.0, 20.0, 40.0], [0.1, 0.3, 0.5])
     found = comparison.share_of_cost([curve] * 3, [60.0, 80.0, 60.0], [0.4, 0.5, 0.9])
-    assert found.per_seed == [pytest.approx(0.5), pytest.approx(0.5), None]
+    assert found.per_seed == (pytest.approx(0.5), pytest.approx(0.5), None)
     assert (found.num_reached, found.mean, found.std) == (2, pytest.approx(0.5), pytest.approx(0, abs=1e-12))
-    assert comparison.share_of_cost([curve], [60.0], [0.9]) == comparison.CostShare(None, None, 0, [None])
+    assert comparison.share_of_cost([curve], [60.0], [0.9]) == comparison.CostShare(None, None, 0, (None,))
     # in another unit of cost the share is the same
     scaled = ([1e12 * cost for cost in curve[0]], curve[1])
     assert comparison.share_of_cost([scaled], [60e12], [0.4]).mean == pytest.approx(0.5)
@@ -104,7 +104,7 @@ def test_bootstrap_is_the_ratio_estimator_in_bits():
     linearised = math.sqrt(500) * np.std(bits_N - mean * bytes_N, ddof=1) / bytes_N.sum()
     assert difference.mean == pytest.approx(mean)
     assert difference.standard_error == pytest.approx(linearised, rel=0.05)
-    assert (difference.n, difference.basis, difference.per_seed) == (500, "documents", [difference.mean])
+    assert (difference.n, difference.basis, difference.per_seed) == (500, "documents", (difference.mean,))
 
 
 def test_bootstrap_is_the_same_for_the_same_seed_only():
@@ -175,34 +175,22 @@ def test_lone_points_are_dropped_and_what_is_undefined_is_none():
 
 
 def test_fidelity_keeps_seeds_sizes_and_groups_apart():
+    random = comparison.RANDOM_MIXTURE
     points = [
         # seed 0 ranks the arms rightly by documents and wrongly by tokens; seed 1 is far away but ranks likewise
-        {
-            "seed": s,
-            "label": arm,
-            "size": "target",
-            "reached": 5 * s + r,
-            "predicted_document": r - 9 * s,
-            "predicted_token": -r,
-        }
+        comparison.Point(s, arm, "target", 5 * s + r, {"document": r - 9 * s, "token": -r})
         for s in (0, 1)
         for arm, r in [("mixmin", 1.0), ("uniform", 2.0), ("natural", 3.0)]
     ] + [
-        {
-            "seed": 0,
-            "label": comparison.RANDOM_MIXTURE,
-            "size": "proxy",
-            "reached": r,
-            "predicted_document": p,
-            "predicted_token": p,
-        }
+        comparison.Point(0, random, "proxy", r, {"document": p, "token": p})
         for r, p in [(7.0, 3.0), (8.0, 2.0), (9.0, 1.0), (10.0, 0.0)]
     ]
     result = comparison.fidelity(points)
-    assert result["document"]["arms"] == {"spearman": pytest.approx(1), "n": 6}
-    assert result["token"]["arms"] == {"spearman": pytest.approx(-1), "n": 6}
-    assert result["document"]["random_mixtures"] == {"spearman": pytest.approx(-1), "n": 4}
+    document, token = result.rows["document"], result.rows["token"]
+    assert (document.arms.spearman, document.arms.n) == (pytest.approx(1), 6)
+    assert (token.arms.spearman, token.arms.n) == (pytest.approx(-1), 6)
+    assert (document.random_mixtures.spearman, document.random_mixtures.n) == (pytest.approx(-1), 4)
     # pooled: the centred ranks' products are 2 + 2 for the arms of each seed and -5 for the random mixtures
-    assert result["document"]["all"] == {"spearman": pytest.approx((2 + 2 - 5) / (2 + 2 + 5)), "n": 10}
-    assert {key: result[key] for key in ("spearman", "n")} == result["document"]["all"]
-    assert result["points"] == points
+    assert (document.all.spearman, document.all.n) == (pytest.approx((2 + 2 - 5) / (2 + 2 + 5)), 10)
+    assert result.points == tuple(points) and result.derived() == result
+    assert comparison.fidelity([]) == comparison.Fidelity({}, ())

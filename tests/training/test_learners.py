@@ -12,7 +12,7 @@ from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.learners import image_learner, text_learner
-from mixmin_jax.training.mixtraining import Batch, Labelled, joint_loss, sl_loss
+from mixmin_jax.training.mixtraining import Batch, Labeled, joint_loss, sl_loss
 
 SMALL = EncoderConfig(16, 1, 2)
 IMAGES = VisionConfig(4, 2, 1, (2, 3), encoder=SMALL, decoder=SMALL)
@@ -60,7 +60,7 @@ def test_parts_of_the_parameters_are_drawn_apart_and_repeatably():
 def test_at_mask_ratio_0_and_alpha_0_the_joint_gradient_is_the_supervised_one():
     learner = image_learner(IMAGES, 0.0, joint_only=True)
     images, labels = picture_rows(jax.random.key(1), 4)
-    batch = Batch((Labelled(images, labels), Labelled(images[:2], labels[:2] + 1)))
+    batch = Batch((Labeled(images, labels), Labeled(images[:2], labels[:2] + 1)))
 
     def joint(params):
         loss, losses = joint_loss(learner, params, batch, jax.random.key(2), 0.0)
@@ -95,7 +95,7 @@ def test_the_encoder_is_paid_for_visible_patches_only():
 )
 def test_training_lowers_both_losses(learner, init, rows, mask_token_learns):
     inputs, labels = rows(jax.random.key(2), 16)
-    batch = Batch((Labelled(inputs, labels), Labelled(inputs, labels + 1)))
+    batch = Batch((Labeled(inputs, labels), Labeled(inputs, labels + 1)))
     first = init(jax.random.key(0))
     flat, tree_of = ravel_pytree(first)  # one array: the optimiser compiles in no time
     optimizer = optax.adam(1e-2)

@@ -18,7 +18,7 @@ from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.mixtraining import (
     Batch,
     Failure,
-    Labelled,
+    Labeled,
     Learner,
     Losses,
     OptimizerSettings,
@@ -94,7 +94,7 @@ def batch_rows(step, key, inputs_NxLxC, labels_N):
     """Rows in turn, with noise in place of augmentation."""
     rows_B = (step * BATCH + jnp.arange(BATCH)) % len(labels_N)
     noise = 0.1 * jnp.sin(word(key) % 1000 + jnp.arange(BATCH * L * C)).reshape(BATCH, L, C)
-    return Batch((Labelled(inputs_NxLxC[rows_B] + noise, labels_N[rows_B]),))
+    return Batch((Labeled(inputs_NxLxC[rows_B] + noise, labels_N[rows_B]),))
 
 
 TINY_MODEL = TinyLearner(num_hidden=3)
@@ -185,7 +185,7 @@ def test_joint_gradient_is_linear_in_alpha(two_passes):
 def test_joint_gradient_agrees_with_finite_differences():
     with jax.enable_x64(True):
         params, inputs = jax.tree.map(lambda x: np.asarray(x, np.float64), (PARAMS, OTHER_ROWS.ssl))
-        batch = Batch((Labelled(inputs, np.array([0, 1, 1])),))
+        batch = Batch((Labeled(inputs, np.array([0, 1, 1])),))
         loss = jax.jit(jax.value_and_grad(lambda p: joint_loss(TINY, p, batch, jax.random.key(3), 0.3)[0]))
         direction = jax.tree.map(lambda x: np.cos(np.arange(x.size)).reshape(x.shape), params)
         ahead, behind = (loss(jax.tree.map(lambda p, d, h=h: p + h * d, params, direction))[0] for h in (1e-5, -1e-5))
@@ -205,7 +205,7 @@ def test_a_joint_step_encodes_once():
 def test_tasks_encoded_together_have_the_losses_of_tasks_encoded_alone():
     tiny, nothing_hidden = TinyLearner(num_hidden=3, tasks=3), TinyLearner(num_hidden=0, tasks=3)
     cuts = slice(0, 2), slice(2, 7), slice(7, 8)
-    batch = Batch(tuple(Labelled(INPUTS[cut], LABELS[cut]) for cut in cuts))
+    batch = Batch(tuple(Labeled(INPUTS[cut], LABELS[cut]) for cut in cuts))
 
     @jax.jit
     def losses():
@@ -238,7 +238,7 @@ def test_label_smoothing_spreads_a_share_of_the_label():
 
 @pytest.mark.parametrize("label", [-1, CLASSES])
 def test_a_label_that_is_no_class_has_no_loss(label):
-    assert np.isnan(sl_at(Batch((Labelled(INPUTS[:BATCH], jnp.array([0, 0, 1, label])),)))[0])
+    assert np.isnan(sl_at(Batch((Labeled(INPUTS[:BATCH], jnp.array([0, 0, 1, label])),)))[0])
 
 
 # The training

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mixmin_jax.training.mixtraining import Batch, Labelled, Learner, joint_loss, sl_loss, ssl_loss
+from mixmin_jax.training.mixtraining import Batch, Labeled, Learner, joint_loss, sl_loss, ssl_loss
 from mixmin_jax.training.schedule import SL, SSL, Schedule
 
 # Somebody's denoising autoencoder with a classifier: vectors of 8 numbers, a view that says which of them are seen.
@@ -41,7 +41,7 @@ def logits(params, features, task):
 def test_somebody_elses_model_in_somebody_elses_loop():
     factors = jax.random.normal(jax.random.key(0), (64, 2))
     inputs = factors @ jax.random.normal(jax.random.key(1), (2, 8))
-    batch = Batch((Labelled(inputs, (factors[:, 0] > 0).astype(jnp.int32)),))
+    batch = Batch((Labeled(inputs, (factors[:, 0] > 0).astype(jnp.int32)),))
 
     learner = Learner(init, hide, encode, reconstruction_error, logits)
     plan = Schedule(ssl_epochs=20, sl_epochs=20, mix_ratio=0.5, learning_rate=0.02).plan(steps_per_epoch=1)

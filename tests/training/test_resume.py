@@ -11,7 +11,7 @@ import pytest
 from mixmin_jax.training import mlp_learner, proxies
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 from mixmin_jax.training.mesh import make_mesh
-from mixmin_jax.training.mixtraining import Batch, Labelled, Learner, OptimizerSettings, train
+from mixmin_jax.training.mixtraining import Batch, Labeled, Learner, OptimizerSettings, train
 from mixmin_jax.training.mlp_learner import MlpRun, train_mlps
 from mixmin_jax.training.proxies import Diverged, train_on_mixtures
 from mixmin_jax.training.schedule import Schedule
@@ -174,7 +174,7 @@ LINEAR = Learner(
 
 def fetch(step, key, inputs, labels, bad_step):
     rows_B = (step * BATCH + word(key) % 3 + jnp.arange(BATCH)) % ROWS
-    return Batch((Labelled(jnp.where(step == bad_step, jnp.nan, inputs[rows_B]), labels[rows_B]),))
+    return Batch((Labeled(jnp.where(step == bad_step, jnp.nan, inputs[rows_B]), labels[rows_B]),))
 
 
 def mixtraining(bad_step=-1, **options):

@@ -21,9 +21,9 @@ from experiments.mixtraining.domain import Domain
 from experiments.mixtraining.images.data import image_domain, image_fetch, reconstructions
 from experiments.mixtraining.run import Reconstruct, run_experiment
 from experiments.reporting.markdown import plural
-from mixmin_jax.data.images.image_sets import Images, some
+from mixmin_jax.data.images.image_sets import Images
 from mixmin_jax.data.images.sources import DIGITS, read_images
-from mixmin_jax.errors import InputError
+from mixmin_jax.errors import InputError, list_some
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.vision_transformer import MICRO, MICRO_DECODER, TINY, TINY_DECODER, VisionConfig
 
@@ -127,7 +127,7 @@ def main(config: ImageMixTraining) -> None:
 def tell_of_skipped(images: Images) -> None:
     """The first images that could not be read, on stderr."""
     if skipped := images.train.skipped + images.test.skipped:
-        print(f"left out, because unreadable: {plural(len(skipped), 'image')}: {some(skipped)}", file=sys.stderr)
+        print(f"left out, because unreadable: {plural(len(skipped), 'image')}: {list_some(skipped)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

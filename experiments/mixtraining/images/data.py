@@ -17,10 +17,10 @@ from mixmin_jax.data.images.augmentation import crop_and_flip
 from mixmin_jax.data.images.image_sets import Images, ImageSet, hold_out
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.masking import random_view
-from mixmin_jax.models.vision_transformer import VisionConfig, grey_out, reconstruct
+from mixmin_jax.models.vision_transformer import VisionConfig, gray_out, reconstruct
 from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.learners import image_learner
-from mixmin_jax.training.mixtraining import Batch, Fetch, Labelled, Learner
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
 
 SHOWN = 8  # reconstructions in the report
 SPLIT_SEED = 0  # of the validation part
@@ -87,7 +87,7 @@ def image_fetch(batch_size: int, padding: int, flip: bool) -> Fetch:
 
     def fetch(step: jax.Array, key: jax.Array, data_key: jax.Array, images: jax.Array, labels: jax.Array) -> Batch:
         rows_B = batch_rows(step, batch_size, len(labels), data_key)
-        return Batch(sl=(Labelled(crop_and_flip(key, images[rows_B], padding, flip), labels[rows_B]),))
+        return Batch(sl=(Labeled(crop_and_flip(key, images[rows_B], padding, flip), labels[rows_B]),))
 
     return fetch
 
@@ -122,7 +122,7 @@ def reconstructions(
         view = random_view(jax.random.key(0), len(rows), model.tokens, mask_ratio)
         return {
             "original_ExHxWxC": original,
-            "masked_ExHxWxC": grey_out(model, original, view),
+            "masked_ExHxWxC": gray_out(model, original, view),
             "reconstructed_ExHxWxC": reconstruct(model, params, original, view, mask_tokens),
         }
 

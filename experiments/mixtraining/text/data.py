@@ -13,11 +13,11 @@ import numpy as np
 from experiments.mixtraining.domain import Domain, Labels
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.text.documents import Corpus
-from mixmin_jax.data.text.labelled_windows import LabelledWindows, balanced_windows, split_corpus, without_shared
+from mixmin_jax.data.text.labeled_windows import LabeledWindows, balanced_windows, drop_shared_documents, split_corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.training.learners import text_learner
-from mixmin_jax.training.mixtraining import Batch, Fetch, Labelled, Learner
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
 
 MIN_WINDOWS = 8  # of each class in each part; fewer can neither train nor tell two arms apart
 NGRAM_BYTES = (1, 4)  # lengths of the n-grams of the reference
@@ -42,7 +42,7 @@ def text_domain(
 
     Raises InputError for a source with too few documents or windows, and for a batch larger than the training part.
     """
-    corpora, num_shared = without_shared(sources)
+    corpora, num_shared = drop_shared_documents(sources)
     rest, test = zip(*(split_corpus(corpus, 1 - test_fraction, split_seed) for corpus in corpora), strict=True)
     train, held = zip(*(split_corpus(corpus, 1 - validation_fraction, split_seed) for corpus in rest), strict=True)
     validation_windows = max(round(windows * validation_fraction / (1 - validation_fraction)), MIN_WINDOWS)
@@ -100,7 +100,7 @@ def text_fetch(batch_size: int) -> Fetch:
     def fetch(step: jax.Array, key: jax.Array, data_key: jax.Array, tokens: jax.Array, labels: jax.Array) -> Batch:
         del key
         rows_B = batch_rows(step, batch_size, len(labels), data_key)
-        return Batch(sl=(Labelled(tokens[rows_B], labels[rows_B]),))
+        return Batch(sl=(Labeled(tokens[rows_B], labels[rows_B]),))
 
     return fetch
 
@@ -121,7 +121,7 @@ def linear_on_ngrams(train: Labels, test: Labels) -> dict[str, float]:
     return {"logistic regression on byte n-grams": float(model.score(counted(test), test.labels_N))}
 
 
-def labels(windows: LabelledWindows) -> Labels:
+def labels(windows: LabeledWindows) -> Labels:
     return Labels(windows.tokens_NxL, windows.labels_N)
 
 
@@ -129,7 +129,7 @@ def _origin(sources: Sequence[Corpus]) -> str:
     return ", ".join(dict.fromkeys(corpus.origin for corpus in sources))
 
 
-def _documents(parts: Mapping[str, LabelledWindows]) -> str:
+def _documents(parts: Mapping[str, LabeledWindows]) -> str:
     """How many documents the windows of each part are from: windows of one document are alike."""
     counts = {
         part: len(np.unique(np.stack([found.labels_N, found.documents_N]), axis=1)[0]) for part, found in parts.items()

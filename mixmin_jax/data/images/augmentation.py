@@ -13,14 +13,22 @@ from mixmin_jax.errors import InputError
 def crop_and_flip(
     key: Key[Array, ""], images_BxHxWxC: Shaped[Array, "B H W C"], padding: int, flip: bool
 ) -> Shaped[Array, "B H W C"]:
-    """Each image shifted by -`padding` to `padding` pixels in both directions, and with `flip` mirrored left to right
-    with probability 1/2: a crop from the image with a border of `padding`.
+    """Shift each image at random in both directions, and mirror it left to right with probability 1/2.
 
-    The border reflects the image (the edge itself not repeated). A black one would be an edge that is not in the data,
-    which a masked autoencoder learns to paint. Pixels are moved, never computed: any dtype stays as it is. With padding
-    0 and no flip the images come back unchanged.
+    The shift is a crop from the image with a border of `padding` pixels. The border reflects the image and does not
+    repeat its edge. (A masked autoencoder would learn to paint the edge of a black border, which is not in the data.)
 
-    Raises InputError for a negative padding, or one that is not smaller than the image.
+    Args:
+        key: JAX random key.
+        images_BxHxWxC: of any dtype, which stays: pixels are moved, not computed.
+        padding: largest shift in pixels.
+        flip: whether to mirror.
+
+    Returns:
+        The new images; the same images with padding 0 and no flip.
+
+    Raises:
+        InputError: the padding is negative or not smaller than the image.
     """
     num_images, height, width, _ = images_BxHxWxC.shape
     if not 0 <= padding < min(height, width):
@@ -44,5 +52,5 @@ def crop_and_flip(
 
 
 def _reflected(index: Array, size: int) -> Array:
-    """Inside [0, size), mirrored at the first and last pixel, as in `np.pad(mode="reflect")`."""
+    """The index mirrored into [0, size) at the first and last pixel, as in `np.pad(mode="reflect")`."""
     return size - 1 - jnp.abs(size - 1 - jnp.abs(index))

@@ -1,13 +1,13 @@
-"""Labelled images from a folder or a tar archive of it, a folder a class.
+"""Labeled images from a folder with one folder per class, or from a tar archive of it.
 
-Layouts, found by their names (a lone folder around everything is looked through):
+Layouts, recognized by the names of folders (a single folder around everything is skipped):
 - `train/CLASS/...` with `test/CLASS/...`; instead of `test` also `val`, `validation` or `valid`, in this order;
-- TinyImageNet's: `train/WNID/images/...`, `val/images/...` with `val/val_annotations.txt`; classes are called by
-  `words.txt` where there is one;
-- `CLASS/...` alone, or in `train`: then a fixed part of each class becomes the test set (`images.split_off_test`).
+- TinyImageNet: `train/WNID/images/...`, `val/images/...` with `val/val_annotations.txt`; `words.txt`, if present,
+  names the classes;
+- `CLASS/...` alone, or in `train`: a fixed part of each class becomes the test set (`image_sets.split_off_test`).
 
 Images may lie at any depth below their class. Hidden files and other kinds of file are ignored. A tar archive is
-read once from front to back and nothing of it is written to disk. Links are followed to files inside only.
+read once from front to back, and nothing of it is written to disk. Links are followed only to files inside.
 """
 
 import lzma
@@ -21,10 +21,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from mixmin_jax.data.files import decode_utf8, read_bytes, refuse_odd_name
 from mixmin_jax.data.images.decoding import Encoded, Part, decode_parts
-from mixmin_jax.data.images.image_sets import Images, refuse_other_classes, some, split_off_test
-from mixmin_jax.data.text.documents import refuse_odd_name
-from mixmin_jax.errors import InputError
+from mixmin_jax.data.images.image_sets import Images, refuse_other_classes, split_off_test
+from mixmin_jax.errors import InputError, list_some
 
 FOLDER_PREFIX = "folder:"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -39,7 +39,7 @@ _Classes = dict[str, list[str]]  # paths of the images of each class, sorted
 
 
 class _Tree(NamedTuple):
-    """What a folder or archive holds; paths inside it have no leading slash."""
+    """The content of a folder or archive; paths inside it have no leading slash."""
 
     place: str
     files: dict[str, bytes | Path]  # images and the texts above, sorted by path
@@ -47,14 +47,20 @@ class _Tree(NamedTuple):
 
 
 def read_image_folder(path: str | Path, size: int | None = None, max_skipped: float = 0.01) -> Images:
-    """The train and test set of a folder or tar archive in one of the layouts above; both are called by its stem.
+    """The train and test set of a folder or tar archive in one of the layouts above.
 
-    Classes are sorted by the names of their folders. `size` and what is skipped: `image_decoding.decode_parts`.
+    Both sets have the stem of `path` as their name. Classes are sorted by the names of their folders.
 
-    Raises InputError, naming the path inside, for: a path that is missing, unreadable or no tar archive; an archive
-    that is truncated or has members outside of it; a link that leads outside, nowhere or to a folder; no image at all;
-    a test folder without train; an image in no class folder; a class without images; classes that differ between train
-    and test; annotations that miss an image or name one that is not there; and whatever `decode_parts` refuses.
+    Args:
+        path: the folder or archive.
+        size: side of the images after cropping and resizing; None: all must have one size (`decoding.decode_parts`).
+        max_skipped: largest share of a set that may be unreadable.
+
+    Raises:
+        InputError: with the path inside: a path that is missing, unreadable or no tar archive; an archive that is
+            truncated or has members outside of it; a link to outside, to nothing or to a folder; no image at all; a
+            test folder without train; an image in no class folder; a class without images; classes that differ between
+            train and test; annotations without an image or for a missing one; errors of `decode_parts`.
     """
     tree = _without_wrapper(_read_tree(Path(path)))
     for inside in (*tree.files, *tree.folders):
@@ -65,7 +71,7 @@ def read_image_folder(path: str | Path, size: int | None = None, max_skipped: fl
         raise InputError(f"{tree.place}: no image in it; known are {', '.join(SUFFIXES)} in a folder for each class")
     has_train = "train" in tree.folders
     if not has_train and (lone := [folder for folder in _TEST_FOLDERS if folder in tree.folders]):
-        raise InputError(f"{tree.place}: has {some(lone)} but no folder train beside it; add or rename it")
+        raise InputError(f"{tree.place}: has {list_some(lone)} but no folder train beside it; add or rename it")
     train = _class_folders(tree, "train/" if has_train else "")
     test_folder = next((folder for folder in _TEST_FOLDERS if folder in tree.folders), None)
     test: _Classes | None = None
@@ -102,14 +108,14 @@ def _class_folders(tree: _Tree, prefix: str) -> _Classes:
             classes[name].append(file)
     if empty := [name for name, files in classes.items() if not files]:
         raise InputError(
-            f"{tree.place}/{prefix}: no image of class {some(empty)}; known are {', '.join(SUFFIXES)}. "
+            f"{tree.place}/{prefix}: no image of class {list_some(empty)}; known are {', '.join(SUFFIXES)}. "
             "Add images or remove the folder"
         )
     return classes
 
 
 def _annotated(tree: _Tree) -> _Classes:
-    """TinyImageNet's validation images by class; each line of the annotations is FILE, WNID and a box, with tabs."""
+    """TinyImageNet's validation images by class. A line of the annotations holds FILE, WNID and a box, with tabs."""
     place = f"{tree.place}/{_ANNOTATIONS}"
     classes: _Classes = {}
     seen: set[str] = set()
@@ -125,14 +131,14 @@ def _annotated(tree: _Tree) -> _Classes:
             raise InputError(f"{place}, line {number}: image {file} {problem}; correct the line or the folder")
         seen.add(file)
         classes.setdefault(fields[1].strip(), []).append(file)
-    unlabelled = [file for file in tree.files if file.startswith("val/") and _is_image(file) and file not in seen]
-    if unlabelled:
-        raise InputError(f"{place}: no line for {some(unlabelled)}; add one or remove the image")
+    unlabeled = [file for file in tree.files if file.startswith("val/") and _is_image(file) and file not in seen]
+    if unlabeled:
+        raise InputError(f"{place}: no line for {list_some(unlabeled)}; add one or remove the image")
     return {name: sorted(classes[name]) for name in sorted(classes)}
 
 
 def _called(tree: _Tree, wnids: list[str]) -> tuple[str, ...]:
-    """The first word that `words.txt` has for each WordNet id; the id itself where two classes would share it."""
+    """The first word for each WordNet id in `words.txt`, followed by the id if two classes share the word."""
     if _WORDS not in tree.files:
         return tuple(wnids)
     known = dict(line.split("\t", 1) for line in _lines(tree, _WORDS) if "\t" in line)
@@ -143,12 +149,7 @@ def _called(tree: _Tree, wnids: list[str]) -> tuple[str, ...]:
 
 def _lines(tree: _Tree, file: str) -> list[str]:
     data = tree.files[file]
-    try:
-        return (data.read_bytes() if isinstance(data, Path) else data).decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{tree.place}/{file}: not valid UTF-8 ({error.reason})") from error
-    except OSError as error:
-        raise InputError(f"{tree.place}/{file}: cannot be read ({error.strerror})") from error
+    return decode_utf8(read_bytes(data) if isinstance(data, Path) else data, f"{tree.place}/{file}").splitlines()
 
 
 def _is_image(path: str) -> bool:
@@ -164,7 +165,7 @@ def _is_hidden(path: str) -> bool:
 
 
 def _without_wrapper(tree: _Tree) -> _Tree:
-    """The tree inside of folders that are alone at the top, as archives often have one."""
+    """The tree inside a single top folder, which many archives have."""
     while True:
         top = {folder for folder in tree.folders if "/" not in folder}
         alone = next(iter(top)) if len(top) == 1 else "train"
@@ -257,7 +258,7 @@ def _read_tar(path: Path) -> _Tree:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """A ReadError unless members ended at a block of zeros: where one is broken or cut off, tarfile ends in silence."""
+    """Raise ReadError unless the archive ends with a block of zeros: tarfile stops silently at a damaged member."""
     stream = archive.fileobj
     assert stream is not None
     stream.seek(archive.offset)

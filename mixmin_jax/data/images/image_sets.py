@@ -1,6 +1,6 @@
-"""Labelled images in memory: sets of them, the digits that scikit-learn ships, and splits by class.
+"""Labeled images in memory: sets of them, the digits that come with scikit-learn, and splits by class.
 
-Axes: N images, H rows, W columns, C channels (1 grey, 3 red green blue), B rows that a split takes.
+Axes: N images, H rows, W columns, C channels (1 gray, 3 red, green and blue), B rows that a split takes.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from mixmin_jax.errors import InputError
+from mixmin_jax.data.hash_order import hash_order
+from mixmin_jax.errors import InputError, list_some
 
 TEST_FRACTION = 0.2  # of a data set that comes without a split
 TEST_SEED = 0  # fixed, so that everybody tests on the same images
@@ -22,8 +23,8 @@ TEST_SEED = 0  # fixed, so that everybody tests on the same images
 class ImageSet:
     """Images of one size with their labels, in order.
 
-    `classes` names the labels 0, 1, ...; `origin` says where the images come from; `skipped` names each image that
-    could not be read, with the reason.
+    classes: names of the labels 0, 1, ...      origin: where the images come from.
+    skipped: the name of each image that could not be read, with the reason.
     """
 
     name: str
@@ -50,7 +51,7 @@ class ImageSet:
         return digest.hexdigest()
 
     def take(self, rows_B: Int[np.ndarray, " B"]) -> "ImageSet":
-        """These rows alone; `skipped` stays, because it tells of the whole."""
+        """A set of these rows. `skipped` stays as it is: it belongs to the whole."""
         return dataclasses.replace(self, images_NxHxWxC=self.images_NxHxWxC[rows_B], labels_N=self.labels_N[rows_B])
 
 
@@ -58,7 +59,8 @@ class ImageSet:
 class Images:
     """A training and a test set of the same classes and image shape.
 
-    Raises InputError if those differ or a class has no image in one of the sets.
+    Raises:
+        InputError: classes or shapes differ, or a class has no image in one of the sets.
     """
 
     train: ImageSet
@@ -73,31 +75,25 @@ class Images:
         for part in (train, test):
             counts = np.bincount(part.labels_N, minlength=len(part.classes))
             if empty := [name for name, count in zip(part.classes, counts, strict=True) if not count]:
-                raise InputError(f"{part.origin}: no image of class {some(empty)}; add images or remove the class")
+                raise InputError(f"{part.origin}: no image of class {list_some(empty)}; add images or remove the class")
 
 
 def refuse_other_classes(place: str, train: Sequence[str], test: Sequence[str]) -> None:
-    """InputError if train and test do not name the same classes, or name fewer than two."""
+    """Raise InputError if train and test do not name the same classes, or name fewer than two."""
     only = [(part, sorted(set(a) - set(b))) for part, a, b in (("train", train, test), ("test", test, train))]
-    if differences := [f"only in {part}: {some(names)}" for part, names in only if names]:
+    if differences := [f"only in {part}: {list_some(names)}" for part, names in only if names]:
         raise InputError(f"{place}: the classes of train and test differ ({'; '.join(differences)})")
     if len(train) < 2:
-        raise InputError(f"{place}: only one class, {some(train)}; classification needs two")
-
-
-def some(names: Sequence[str], shown: int = 5) -> str:
-    """The first few names, for a message."""
-    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + rest
+        raise InputError(f"{place}: only one class, {list_some(train)}; classification needs two")
 
 
 def digits() -> Images:
-    """The 1797 grey 8 x 8 handwritten digits of scikit-learn (UCI "Optical Recognition of Handwritten Digits").
+    """The 1797 gray 8 x 8 handwritten digits of scikit-learn (UCI "Optical Recognition of Handwritten Digits").
 
-    1438 to train and 359 to test on, drawn by class (`split_off_test`), so that writers are on both sides. Grey levels
-    0 to 16 become 0 to 255. The classes are not invariant under flips.
+    1438 to train and 359 to test on, drawn by class (`split_off_test`), so the same writers are on both sides. Gray
+    levels 0 to 16 become 0 to 255. The classes are not invariant under flips.
     """
-    from sklearn.datasets import load_digits  # here, because it takes a second that other data need not pay
+    from sklearn.datasets import load_digits  # here: the import takes a second
 
     raw = load_digits()
     images_NxHxWx1 = np.round(raw.images * (255 / 16)).astype(np.uint8)[..., None]
@@ -108,11 +104,12 @@ def digits() -> Images:
 
 
 def split_off_test(images: ImageSet) -> Images:
-    """TEST_FRACTION of each class becomes the test set, drawn with TEST_SEED; the origins say so.
+    """Draw TEST_FRACTION of each class with TEST_SEED as the test set; the origins say so.
 
-    What was skipped is listed with the training set.
+    Skipped images are listed with the training set.
 
-    Raises InputError, naming the class, for one with fewer than three images.
+    Raises:
+        InputError: a class has fewer than three images.
     """
     counts = np.bincount(images.labels_N, minlength=len(images.classes))
     if counts.min() < 3:
@@ -134,10 +131,13 @@ def stratified(
 ) -> Int[np.ndarray, " B"]:
     """Sorted rows of about `fraction` of each class: floor(fraction n + 1/2) of its n rows.
 
-    With one seed, a smaller fraction takes a subset of what a larger one takes. `classes` only names the classes in
-    the message.
+    With the same seed, a smaller fraction takes a subset of what a larger one takes.
 
-    Raises InputError if `fraction` is outside (0, 1] or leaves a class empty (with the smallest fraction that works).
+    Args:
+        classes: names of the classes, for the message.
+
+    Raises:
+        InputError: `fraction` is outside (0, 1] or leaves a class empty (with the smallest fraction that works).
     """
     return _stratified(labels_N, fraction, f"take/{seed}", classes)
 
@@ -145,11 +145,12 @@ def stratified(
 def hold_out(
     labels_N: Int[np.ndarray, " N"], fraction: float, seed: int, classes: Sequence[str] = ()
 ) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " B"]]:
-    """Sorted rows to train on, and those to validate on: about `fraction` of each class, as `stratified` counts.
+    """Sorted rows to train on, and rows to validate on: about `fraction` of each class, counted as in `stratified`.
 
-    Drawn independently of `stratified`, whatever the seeds.
+    The draws are independent of those of `stratified`, also with the same seed.
 
-    Raises InputError if `fraction` is outside (0, 1) or leaves a class empty on one side.
+    Raises:
+        InputError: `fraction` is outside (0, 1) or leaves a class empty on one side.
     """
     if fraction == 1:
         raise InputError("a held-out fraction of 1 leaves nothing to train on")
@@ -170,22 +171,19 @@ def _stratified(labels_N: np.ndarray, fraction: float, key: str, classes: Sequen
     counts = dict(zip(*(values.tolist() for values in np.unique(labels_N, return_counts=True)), strict=True))
     smallest = min(counts, key=counts.__getitem__)
     if _share(fraction, counts[smallest]) < 1:
-        least = math.ceil(0.5 / counts[smallest] * 1e6) / 1e6  # rounded up, so that what is printed works
+        least = math.ceil(0.5 / counts[smallest] * 1e6) / 1e6  # rounded up, so the printed number works
         raise InputError(
             f"a fraction of {fraction:g} leaves class {_class_name(smallest, classes)} empty: it has "
             f"{counts[smallest]} row(s); the smallest fraction that works is {least:g}"
         )
-    # ordered by a hash: the same on every machine and NumPy version
-    ranks_N = np.array([hashlib.sha256(f"{key}/{row}".encode()).digest() for row in range(len(labels_N))], "S32")
-    taken = []
-    for label, count in counts.items():
-        rows = np.flatnonzero(labels_N == label)
-        taken.append(rows[np.argsort(ranks_N[rows], kind="stable")][: _share(fraction, count)])
+    order_N = np.array(hash_order(range(len(labels_N)), key))
+    ordered_labels_N = labels_N[order_N]
+    taken = [order_N[ordered_labels_N == label][: _share(fraction, count)] for label, count in counts.items()]
     return np.sort(np.concatenate(taken))
 
 
 def _share(fraction: float, count: int) -> int:
-    return math.floor(fraction * count + 0.5 + 1e-9)  # whole in decimals may fall short in binary
+    return math.floor(fraction * count + 0.5 + 1e-9)  # a whole number in decimals may be a little less in binary
 
 
 def _class_name(label: int, classes: Sequence[str]) -> str:

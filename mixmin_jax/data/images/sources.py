@@ -1,4 +1,4 @@
-"""Labelled images from wherever they are: scikit-learn's digits, folders and archives, TFDS."""
+"""Labeled images from any of the known places: scikit-learn's digits, folders and archives, TFDS."""
 
 import dataclasses
 from pathlib import Path
@@ -16,13 +16,15 @@ DIGITS = "digits"
 
 
 def read_images(spec: str, size: int | None = None, max_skipped: float = 0.01) -> Images:
-    """Train and test set of `digits`, `folder:PATH` (a folder or tar archive) or `tfds:NAME`.
+    """The train and test set of `digits`, `folder:PATH` (a folder or tar archive) or `tfds:NAME`.
 
-    With `size` the images are cropped to their central square and resized; without it they must be of one size. Up to
-    the fraction `max_skipped` of a set may be images that cannot be read; the sets list them.
+    Args:
+        spec: where the images are, in one of these forms.
+        size: side of the images after cropping to the central square and resizing; None: all must have one size.
+        max_skipped: largest share of a set that may be unreadable; the sets list these images.
 
-    Raises InputError for another spec and for whatever `images.digits`, `image_folders.read_image_folder` and
-    `tfds_images.read_tfds_images` refuse.
+    Raises:
+        InputError: another spec; errors of `digits`, `read_image_folder` and `read_tfds_images`.
     """
     if spec == DIGITS:
         check_size(size)

@@ -1,6 +1,6 @@
-"""Labelled images from TensorFlow Datasets, read through `tfds.data_source` and decoded with Pillow.
+"""Labeled images from TensorFlow Datasets, read through `tfds.data_source` and decoded with Pillow.
 
-A data set is named `tfds:NAME`, where NAME is TFDS's own, with a config and version where wanted (`cifar10`,
+A data set is named `tfds:NAME`. NAME is its name in TFDS, with an optional config and version (`cifar10`,
 `cifar10_corrupted/frost_3`, `cifar10:3.0.2`).
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mixmin_jax.data.images.decoding import Encoded, Part, decode_parts
 from mixmin_jax.data.images.image_sets import Images, split_off_test
-from mixmin_jax.data.tfds import default_name
+from mixmin_jax.data.text.tfds_text import default_name
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX, find_builder, open_split
 from mixmin_jax.errors import InputError
 
@@ -20,14 +20,19 @@ _TEST_SPLITS = ("test", "validation")
 def read_tfds_images(
     spec: str, size: int | None = None, max_skipped: float = 0.01, data_dir: str | None = None
 ) -> Images:
-    """The splits `train` and `test` (or `validation`); with neither, `images.split_off_test` of `train`.
+    """The splits `train` and `test` (or `validation`); with neither, a part of `train` is split off as the test set.
 
     Image and label are the data set's supervised keys, or else its only image and only class label. A data set that is
-    not in `data_dir` (default: TFDS's) is downloaded and prepared. `size` and what is skipped:
-    `image_decoding.decode_parts`.
+    not in `data_dir` is downloaded and prepared.
 
-    Raises InputError for a spec of another form, features that are not one 8-bit image and one class label (with
-    the features), an example without a label, and whatever `tfds_builders` and `decode_parts` refuse.
+    Args:
+        spec: the data set.
+        size, max_skipped: as in `decoding.decode_parts`.
+        data_dir: folder of prepared data sets; None: that of TFDS.
+
+    Raises:
+        InputError: a spec of another form; features that are not one 8-bit image and one class label (lists them); an
+            example without a label; errors of `tfds_builders` and `decode_parts`.
     """
     dataset = spec.removeprefix(TFDS_PREFIX)
     if not spec.startswith(TFDS_PREFIX) or not dataset or "@" in dataset:
@@ -35,7 +40,7 @@ def read_tfds_images(
     builder = find_builder(spec, dataset, data_dir)
     image, label = _supervised(spec, builder.info)
     train = _part(spec, builder, dataset, "train", image, label, data_dir)
-    # a data set that was fetched just now may not have known its splits before
+    # before its first download, a data set may not know its splits
     splits = find_builder(spec, dataset, data_dir).info.splits
     name, classes = default_name(spec), tuple(builder.info.features[label].names)
     test_split = next((split for split in _TEST_SPLITS if split in splits), None)
@@ -67,7 +72,7 @@ def _supervised(spec: str, info: Any) -> tuple[str, str]:
 def _part(spec: str, builder: Any, dataset: str, split: str, image: str, label: str, data_dir: str | None) -> Part:
     import tensorflow_datasets as tfds
 
-    # Pillow decodes, not what TFDS finds installed: the same pixels everywhere, and a corrupt image can be skipped
+    # Pillow decodes, not TFDS: this gives the same pixels everywhere, and corrupt images can be skipped
     examples = open_split(spec, builder, dataset, split, data_dir, {image: tfds.decode.SkipDecoding()})
     encoded, labels = [], []
     for number, example in enumerate(examples):

@@ -1,12 +1,12 @@
-"""Tables of measurements on molecules, in MoleculeNet's layout: a SMILES column and a column for each assay.
+"""Tables of measurements on molecules, in MoleculeNet's layout: a SMILES column and one column per assay.
 
-Axes: N rows, A assays, D distinct cells of a column. Formats: `.csv`, `.csv.gz` and `.parquet`. Structures stay text
-here; `molecules` reads them.
+Formats: `.csv`, `.csv.gz` and `.parquet`. Structures stay text here; `cleaning` reads them.
+
+Axes: N rows, A assays, D distinct cells of a column.
 """
 
 import csv
 import dataclasses
-import difflib
 import gzip
 import hashlib
 import io
@@ -21,26 +21,24 @@ import pyarrow.csv
 import pyarrow.parquet
 from jaxtyping import Float32, Int
 
-from mixmin_jax.data.images.image_sets import some
-from mixmin_jax.data.text.documents import refuse_odd_name
-from mixmin_jax.errors import InputError
+from mixmin_jax.data.files import BYTE_ORDER_MARK, decode_utf8, read_bytes, refuse_odd_name
+from mixmin_jax.errors import InputError, closest_names, list_some
 
 Task = Literal["classification", "regression"]
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-SMILES_COLUMNS = ("smiles", "canonical_smiles", "mol")  # looked for in this order, in any case
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_LARGEST = float(np.finfo(np.float32).max)
+SMILES_COLUMNS = ("smiles", "canonical_smiles", "mol")  # tried in this order, upper and lower case alike
+_LARGEST = float(np.finfo(np.float32).max)  # values are held in float32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AssayTable:
-    """Structures and measurements as a file gives them.
+    """The structures and measurements of a file.
 
-    smiles: N structures as text, possibly empty or unreadable.      row_N: where they stand; row 1 is the header.
+    smiles: N structures as text, possibly empty or unreadable.      row_N: their rows in the file; row 1 is the header.
     values_NxA: 0 or 1 (classification) or a finite number (regression); NaN where nothing was measured.
-    ignored: the columns that are no assay, each with the reason: "text", "empty", "as asked" or the file's type.
-    fingerprint: what the table was read from, in `bytes` and `sha256`.      origin: where from, for messages.
+    ignored: the columns that are not assays, with the reason: "text", "empty", "as asked" or a type of Parquet.
+    fingerprint: `bytes` and `sha256` of the file.      origin: the path, for messages.
     """
 
     smiles: tuple[str, ...]
@@ -65,18 +63,23 @@ def read_assays(
     smiles_column: str | None = None,
     ignore: Sequence[str] = (),
 ) -> AssayTable:
-    """The table in a file; blank rows are left out, rows without a structure are kept.
+    """Read the table in a file. Blank rows are left out; rows without a structure are kept.
 
-    The SMILES column is `smiles_column`, or else the first called smiles, canonical_smiles or mol, in any case. Every
-    other column is an assay unless it is named in `ignore`, has no value at all, or is text: no cell in it is a number.
+    Every column except the SMILES column is an assay, unless it is named in `ignore`, has no value, or is text (no
+    cell in it is a number).
 
-    classification: cells are 0, 1 (also 0.0, 1.0, true, false) or empty.
-    regression: cells are finite numbers within float32's range, or empty.
+    Args:
+        path: the file.
+        task: "classification": cells are 0, 1 (also 0.0, 1.0, true, false) or empty. "regression": cells are finite
+            numbers in the range of float32, or empty.
+        smiles_column: the SMILES column; None: the first of `SMILES_COLUMNS`.
+        ignore: columns that are not assays.
 
-    Raises InputError, naming file, row (1 is the header, in Parquet too) and column, for: a path that is missing,
-    empty, damaged or of another format; a row of another length than the header; no rows; no SMILES column or no assay;
-    a column without a name or there twice; a name in `ignore` or `smiles_column` that is no column; another cell than
-    `task` allows.
+    Raises:
+        InputError: with file, row (1 is the header, in Parquet too) and column: a path that is missing, empty, damaged
+            or of another format; a row of another length than the header; no rows; no SMILES column or no assay; a
+            column without a name or with the name of another; a name in `ignore` or `smiles_column` that is not a
+            column; a cell that `task` does not allow.
     """
     path = Path(path)
     data = _contents(path)
@@ -86,7 +89,9 @@ def read_assays(
         if name == place:
             raise InputError(f"{path}: ignore (--ignore) names {name!r}, which is the SMILES column")
         if name not in columns:
-            raise InputError(f"{path}: ignore (--ignore) names {name!r}, which is no column; {closest(name, columns)}")
+            raise InputError(
+                f"{path}: ignore (--ignore) names {name!r}, which is no column; {closest_names(name, columns)}"
+            )
     smiles = _text(path, place, columns[place])
     if not smiles:
         raise InputError(f"{path}: a header without rows")
@@ -135,35 +140,21 @@ def read_assays(
     )
 
 
-def closest(name: str, names: Sequence[str] | dict[str, Any], shown: int = 3) -> str:
-    """The most similar of `names` in any case, for the end of a message: "the closest names are 'a', 'b', 'c'"."""
-    ratios = {other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio() for other in names}
-    best = sorted(ratios, key=lambda other: -ratios[other])[:shown]
-    return f"the closest {'name is' if len(best) == 1 else 'names are'} {', '.join(map(repr, best))}"
-
-
 def _contents(path: Path) -> bytes:
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path}: unsupported kind of file; known are {', '.join(SUFFIXES)}")
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: {'a pipe or device, not a file' if path.exists() else 'no such file'}")
     refuse_odd_name(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    data = read_bytes(path)
     if not data:
         raise InputError(f"{path}: the file is empty")
     return data
 
 
 def _csv_columns(path: Path, data: bytes) -> dict[str, pyarrow.ChunkedArray]:
-    text = (_unzipped(path, data) if path.name.endswith(".gz") else data).removeprefix(_BYTE_ORDER_MARK)
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        line = text[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}, row {line}: not valid UTF-8 ({error.reason})") from error
+    text = (_unzipped(path, data) if path.name.endswith(".gz") else data).removeprefix(BYTE_ORDER_MARK)
+    decode_utf8(text, path, "row")
     if not text.strip():
         raise InputError(f"{path}: the file is empty")
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(text), "utf-8", newline=""))
@@ -178,8 +169,8 @@ def _csv_columns(path: Path, data: bytes) -> dict[str, pyarrow.ChunkedArray]:
         ragged.append(row)
         return "skip"
 
-    # Few distinct cells: a dictionary a column takes a fraction of the memory of strings. One block and one thread,
-    # because only then do rows have numbers; the line break lets a bare header be skipped.
+    # Columns have few distinct cells, so dictionaries take less memory than strings. Rows have numbers only with one
+    # block and one thread. The added line break makes pyarrow accept a header without rows.
     kinds = {name: pyarrow.dictionary(pyarrow.int32(), pyarrow.string()) for name in names}
     text += b"" if text.endswith((b"\n", b"\r")) else b"\n"
     try:
@@ -220,9 +211,9 @@ def _unzipped(path: Path, data: bytes) -> bytes:
 def _parquet_columns(path: Path, data: bytes) -> dict[str, pyarrow.ChunkedArray]:
     try:
         table = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read()
-        table.validate(full=True)  # text that is no UTF-8 is found here or nowhere
+        table.validate(full=True)  # finds invalid UTF-8, which nothing later would
         all_names = table.column_names
-    except Exception as error:  # damaged files raise almost anything
+    except Exception as error:  # damaged files raise errors of many kinds
         detail = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: cannot be read as Parquet: {detail}") from error
     # pandas keeps its row numbers in columns of this name
@@ -249,15 +240,15 @@ def _refuse_names(path: Path, names: Sequence[str]) -> None:
 def _smiles_column(path: Path, names: list[str], asked: str | None) -> str:
     if asked is not None:
         if asked not in names:
-            raise InputError(f"{path}: no column is called {asked!r}; {closest(asked, names)}")
+            raise InputError(f"{path}: no column is called {asked!r}; {closest_names(asked, names)}")
         return asked
     for wanted in SMILES_COLUMNS:
         for name in names:
             if name.strip().lower() == wanted:
                 return name
     raise InputError(
-        f"{path}: no SMILES column ({', '.join(SMILES_COLUMNS)}); the columns are {some(names, 10)}; name yours with "
-        "smiles_column (--smiles-column)"
+        f"{path}: no SMILES column ({', '.join(SMILES_COLUMNS)}); the columns are {list_some(names, 10)}; name yours "
+        "with smiles_column (--smiles-column)"
     )
 
 
@@ -269,14 +260,14 @@ def _text(path: Path, name: str, column: pyarrow.ChunkedArray) -> list[str]:
 
 
 def _foreign_type(kind: pyarrow.DataType) -> str | None:
-    """The name of a Parquet type whose values cannot be measurements, such as a date or a list."""
+    """The name of a Parquet type that cannot hold measurements (a date, a list); None for other types."""
     kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     known = ("is_integer", "is_floating", "is_decimal", "is_boolean", "is_string", "is_large_string", "is_null")
     return None if any(getattr(pyarrow.types, test)(kind) for test in known) else str(kind)
 
 
 def _distinct_cells(column: pyarrow.ChunkedArray) -> tuple[list[str], Int[np.ndarray, " N"]]:
-    """The distinct cells as stripped text, "" for empty, and which of them each row has."""
+    """The distinct cells as stripped text ("" for empty ones), and the number of each row's cell."""
     array = column.combine_chunks()
     if not pyarrow.types.is_dictionary(array.type):
         array = array.dictionary_encode()
@@ -286,7 +277,7 @@ def _distinct_cells(column: pyarrow.ChunkedArray) -> tuple[list[str], Int[np.nda
 
 
 def _number(cell: str, task: Task) -> float | None:
-    """A cell as a number, if it is one; infinity is, "nan" is not."""
+    """The number in a cell, None if there is none. Infinity is a number here, "nan" is not."""
     if task == "classification" and cell.lower() in ("true", "false"):
         return float(cell.lower() == "true")
     try:
@@ -297,7 +288,7 @@ def _number(cell: str, task: Task) -> float | None:
 
 
 def _value(cell: str, task: Task) -> float:
-    """A cell's value, NaN if it has none that `task` allows."""
+    """The value of a cell; NaN if `task` does not allow it."""
     number = _number(cell, task)
     allowed = number is not None and (number in (0, 1) if task == "classification" else abs(number) <= _LARGEST)
     return number if number is not None and allowed else np.nan
@@ -305,7 +296,7 @@ def _value(cell: str, task: Task) -> float:
 
 def _bad_cells(path: Path, bad: list[tuple[str, int, str]], task: Task) -> str:
     name, row, cell = bad[0]
-    others = f" (cells like this also in {some([other for other, _, _ in bad[1:]])})" if bad[1:] else ""
+    others = f" (cells like this also in {list_some([other for other, _, _ in bad[1:]])})" if bad[1:] else ""
     shown = cell if len(cell) <= 40 else cell[:40] + "..."
     wanted = "neither 0, 1 nor empty" if task == "classification" else "neither a finite number nor empty"
     advice = "name the column in ignore (--ignore) if it is no assay, or "

@@ -1,7 +1,6 @@
-"""A table of assays that needs no download: structures that RDKit ships, with computed properties for assays.
+"""A table of assays that needs no download: structures that come with RDKit, with computed properties as labels.
 
-A demonstration: the labels are computed from the structures, not measured, so what it says about mixing is a check that
-everything works, not evidence.
+It is a demonstration. Labels are computed from the structures, not measured, so its results are no evidence on mixing.
 """
 
 import hashlib
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 
 from mixmin_jax.data.molecules.assay_tables import AssayTable
 from mixmin_jax.data.molecules.cleaning import rdkit_version, require_rdkit
@@ -18,11 +16,13 @@ from mixmin_jax.errors import InputError
 
 BUNDLED_TARGET = "poorly_soluble"
 
-_FILE = Path("NCI", "first_5K.smi")  # below RDKit's data folder; a structure and a number a line, no header
+_FILE = Path(
+    "NCI", "first_5K.smi"
+)  # in RDKit's data folder; each line holds a structure and a number, without a header
 
 
 class _Assay(NamedTuple):
-    """Label 1 where RDKit's `descriptor`, or one of `_descriptors`, is at least `threshold`; known on about `share`."""
+    """Label 1 where a descriptor is at least `threshold`; about a `share` of the molecules has labels."""
 
     name: str
     descriptor: str
@@ -56,16 +56,16 @@ _ASSAYS = (
 def bundled_assays() -> AssayTable:
     """Nineteen computed 0/1 properties of 4999 structures of the NCI's open database, in a few seconds.
 
-    The target, `BUNDLED_TARGET`, is a solubility in water of at most 1e-4 mol/l by Delaney's ESOL (`esol`), a linear
-    function of lipophilicity, weight, flexibility and aromaticity. It is "measured" on a twelfth of the molecules (some
-    400); those four and others, at thresholds of their own, are sources with 1000 to 3500 labels each. So the sources
-    know what the target's few labels can only hint at, though none of them is the target, and half of them
-    (functional groups, hydrogen bonds) say little about it.
+    The target, `BUNDLED_TARGET`, is a solubility in water of at most 1e-4 mol/l by Delaney's ESOL (`esol`). ESOL is a
+    linear function of lipophilicity, weight, flexibility and aromaticity. The target has labels on a twelfth of the
+    molecules (some 400). The sources, these four properties and others, have 1000 to 3500 labels each. Half of the
+    sources (functional groups, hydrogen bonds) say little about the target.
 
-    Which molecules an assay was "measured" on is drawn by a hash of the assay's name and the row, the same everywhere.
-    `row_N` are line numbers of RDKit's file. The few structures that RDKit cannot read have no labels.
+    A hash of the assay's name and the row decides which molecules have a label: the same on every machine. `row_N`
+    holds line numbers of RDKit's file. The few structures that RDKit cannot read have no labels.
 
-    Raises InputError if RDKit is not installed, or this build of it came without the file.
+    Raises:
+        InputError: RDKit is not installed, or its build lacks the file.
     """
     require_rdkit()
     from rdkit import Chem, RDConfig, rdBase
@@ -98,7 +98,7 @@ def bundled_assays() -> AssayTable:
         fingerprint={
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
-            "values_sha256": _digest(values_NxA),
+            "values_sha256": hashlib.sha256(values_NxA.astype("<f4").tobytes()).hexdigest(),
         },
         task="classification",
         origin=f"RDKit {rdkit_version()}, {_FILE.as_posix()}, computed properties",
@@ -110,7 +110,7 @@ def esol(mol: Any) -> float:
 
     0.16 - 0.63 logP - 0.0062 weight + 0.066 rotatable bonds - 0.74 aromatic share of the heavy atoms
 
-    Delaney, J. Chem. Inf. Comput. Sci. 2004, 44, 1000; logP is Crippen's here, where the paper has Daylight's.
+    Delaney, J. Chem. Inf. Comput. Sci. 2004, 44, 1000. logP is Crippen's here; the paper takes Daylight's.
     """
     from rdkit.Chem import Descriptors
 
@@ -136,7 +136,3 @@ def _aromatic_share(mol: Any) -> float:
 def _drawn(assay: _Assay, row: int) -> bool:
     digest = hashlib.sha256(f"{assay.name}/{row}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < assay.share * 2**64
-
-
-def _digest(values_NxA: Float32[np.ndarray, "N A"]) -> str:
-    return hashlib.sha256(values_NxA.astype("<f4").tobytes()).hexdigest()

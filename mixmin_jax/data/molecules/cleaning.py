@@ -19,7 +19,7 @@ MAX_UNPARSABLE = 0.05
 
 
 class Unparsable(NamedTuple):
-    """A structure that was left out; `row` as in `AssayTable.row_N`."""
+    """A structure that was left out, and why; `row` as in `AssayTable.row_N`."""
 
     row: int
     smiles: str
@@ -28,12 +28,11 @@ class Unparsable(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-    """What became of a table's rows.
+    """Counts of a table's rows.
 
-    rows: all of them.      unparsable: those left out.      salts: rows of which a smaller fragment was taken off.
-    duplicates: rows that went into the molecule of an earlier row, so that the number of molecules is
-        `rows - len(unparsable) - duplicates`.
-    conflicts: values of a molecule for which its rows disagree; `conflicts_by_assay` has the assays with any.
+    rows: all rows.      unparsable: rows left out.      salts: rows from which smaller fragments were removed.
+    duplicates: rows merged into the molecule of an earlier row: molecules = rows - len(unparsable) - duplicates.
+    conflicts: values of molecules on which their rows disagree.      conflicts_by_assay: the same for each assay.
     """
 
     rows: int
@@ -46,10 +45,10 @@ class Cleaning:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Molecules:
-    """Distinct molecules, in order of first appearance in the table, with what was measured on them.
+    """Distinct molecules and their measurements, in order of first appearance in the table.
 
     smiles: canonical SMILES of the parent (`clean_molecules`).      values_NxA: as in `AssayTable`.
-    scaffold_N: which Bemis-Murcko scaffold each has, numbered by first appearance (`clean_molecules`).
+    scaffold_N: number of the Bemis-Murcko scaffold, by first appearance (`clean_molecules`).
     """
 
     smiles: tuple[str, ...]
@@ -60,15 +59,16 @@ class Molecules:
 
 
 def require_rdkit() -> None:
-    """InputError, with the command that installs it, if RDKit is missing; for checks before compute is spent."""
+    """Raise InputError, with the command that installs it, if RDKit is missing."""
     if importlib.util.find_spec("rdkit") is None:
         raise InputError('rdkit is not installed: pip install "mixmin_jax[molecules]"')
 
 
 def rdkit_version() -> str:
-    """RDKit's version, on which canonical SMILES, scaffolds and descriptors depend.
+    """RDKit's version; canonical SMILES, scaffolds and descriptors depend on it.
 
-    Raises InputError if RDKit is not installed.
+    Raises:
+        InputError: RDKit is not installed.
     """
     require_rdkit()
     from rdkit import rdBase
@@ -77,23 +77,27 @@ def rdkit_version() -> str:
 
 
 def clean_molecules(table: AssayTable, max_unparsable: float = MAX_UNPARSABLE) -> Molecules:
-    """One molecule for each distinct parent structure of `table`.
+    """Merge the rows of each distinct parent structure into one molecule.
 
-    The parent is the largest organic fragment, with its charges neutralised where protons can do that, because a salt
-    and its acid or base are one compound in an assay, and their fingerprints should be one too. A salt without carbon
-    stays whole (else copper and zinc sulfate were one molecule), and so does what RDKit cannot read after neutralising
-    (ferrocene). The parent's canonical SMILES is the molecule's identity: stereoisomers and tautomers stay apart.
+    Parent: the largest organic fragment, neutralized where protons can do that. A salt and its acid or base are one
+    compound in an assay, so they become one molecule. Two kinds stay whole: salts without carbon (else copper and zinc
+    sulfate would be one molecule), and structures that RDKit cannot read after neutralizing (ferrocene). Molecules
+    with the same canonical SMILES of the parent are the same; stereoisomers and tautomers differ.
 
-    Rows of one molecule are merged. Classification: equal labels stay, contradicting ones become "not measured" (NaN).
-    Regression: the mean of the values. Cells without a value don't count.
+    Merging: equal labels stay, contradicting labels become NaN ("not measured"); measured values become their mean.
+    Cells without a value do not count.
 
     Scaffold: the ring systems and the chains between them (Bemis and Murcko, J. Med. Chem. 1996, 39, 2887), without
-    stereochemistry. A molecule without a ring has none and is a group of its own with its stereoisomers: the acyclic
-    molecules have little in common, and are a fifth of ToxCast, so one group of them would fill a test part or stay out
-    of it as a whole.
+    stereochemistry. A molecule without a ring forms a group with its stereoisomers only. (A fifth of ToxCast has no
+    ring, and these molecules have little in common. As one group they would fill a test part.)
 
-    Raises InputError if RDKit is not installed, `max_unparsable` is outside [0, 1], or more than that share of the
-    rows, or all of them, cannot be read (the first few are named).
+    Args:
+        table: the rows.
+        max_unparsable: largest share of rows that may be unreadable.
+
+    Raises:
+        InputError: RDKit is not installed, `max_unparsable` is outside [0, 1], or too many rows, or all of them, cannot
+            be read (names the first few).
     """
     if not 0 <= max_unparsable <= 1:
         raise InputError(f"max_unparsable must lie in [0, 1]; it is {max_unparsable}")
@@ -134,11 +138,20 @@ def clean_molecules(table: AssayTable, max_unparsable: float = MAX_UNPARSABLE) -
 
 
 def morgan_fingerprints(smiles: Sequence[str], *, radius: int = 2, num_bits: int = 2048) -> UInt8[np.ndarray, "N D"]:
-    """Extended-connectivity fingerprints, one bit a byte: ECFP4 at radius 2, folded to `num_bits`.
+    """Extended-connectivity fingerprints (Rogers and Hahn, J. Chem. Inf. Model. 2010, 50, 742).
 
-    Rogers and Hahn, J. Chem. Inf. Model. 2010, 50, 742. Without chirality, so stereoisomers have the same bits.
+    Chirality is ignored, so stereoisomers have the same bits.
 
-    Raises InputError if RDKit is not installed, a size is out of range, or a structure cannot be read.
+    Args:
+        smiles: the structures.
+        radius: in bonds; 2 gives ECFP4.
+        num_bits: D, to which the fingerprint is folded.
+
+    Returns:
+        bits_NxD, one bit (0 or 1) per byte.
+
+    Raises:
+        InputError: RDKit is not installed, a size is out of range, or a structure cannot be read.
     """
     if radius < 0 or num_bits < 1:
         raise InputError(f"fingerprints need radius >= 0 and num_bits >= 1; got {radius} and {num_bits}")
@@ -158,7 +171,7 @@ def morgan_fingerprints(smiles: Sequence[str], *, radius: int = 2, num_bits: int
 
 
 def _read(smiles: str) -> Any:
-    """RDKit's molecule, or as text the reason why there is none."""
+    """RDKit's molecule, or a text that says why there is none."""
     from rdkit import Chem
 
     mol = Chem.MolFromSmiles(smiles)
@@ -170,7 +183,7 @@ def _read(smiles: str) -> Any:
 
 
 def _parent_chooser() -> Callable[[Any], tuple[str, bool]]:
-    """A function from a molecule to its parent's canonical SMILES, and whether fragments were taken off."""
+    """A function that gives a molecule's parent as canonical SMILES, and whether fragments were removed."""
     from rdkit import Chem
     from rdkit.Chem.MolStandardize import rdMolStandardize
 
@@ -190,7 +203,7 @@ def _parent_chooser() -> Callable[[Any], tuple[str, bool]]:
 
 
 def _scaffold_finder() -> Callable[[str], str]:
-    """A function from a parent to what the molecules of its group share."""
+    """A function that gives the SMILES of a parent's scaffold, or of the parent itself if it has no ring."""
     from rdkit import Chem
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
@@ -216,7 +229,7 @@ def _refuse_unparsable(table: AssayTable, rows: list[Unparsable], max_unparsable
 def _merge(
     values_RxA: Float32[np.ndarray, "R A"], molecule_R: Int[np.ndarray, " R"], task: Task
 ) -> tuple[Float32[np.ndarray, "N A"], Int[np.ndarray, " A"]]:
-    """The values of molecules 0, 1, ... from those of their rows, and how many of them the rows disagree on."""
+    """Merge the values of each molecule's rows; also the number of values per assay on which rows disagree."""
     order_R = np.argsort(molecule_R, kind="stable")
     first_N = np.searchsorted(molecule_R[order_R], np.arange(molecule_R.max() + 1))
     sorted_RxA = values_RxA[order_R]

@@ -1,16 +1,15 @@
 """Splits of molecules into train and test, and of the train part into folds, by scaffold or at random.
 
-Axes: N molecules. `scaffold_N` says which scaffold each has (`molecules.clean_molecules`); any grouping works.
-Everything is ordered by hashes: the same on every machine and NumPy version.
+Axes: N molecules. `scaffold_N` holds the number of each molecule's scaffold (`cleaning.clean_molecules`); any other
+grouping works too. Random orders come from `hash_order`, so splits are the same on every machine.
 """
 
-import hashlib
-from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
+from mixmin_jax.data.hash_order import hash_order
 from mixmin_jax.errors import InputError
 
 SplitKind = Literal["scaffold", "random"]
@@ -19,16 +18,20 @@ SplitKind = Literal["scaffold", "random"]
 def split_molecules(
     kind: SplitKind, scaffold_N: Int[np.ndarray, " N"], test_fraction: float, seed: int
 ) -> Bool[np.ndarray, " N"]:
-    """Which molecules are test molecules: T = round(test_fraction N) of them, or nearly so, but at least one.
+    """Choose about T = round(test_fraction N) test molecules, at least one.
 
-    random: exactly T, whatever the scaffolds.
-    scaffold: whole scaffolds. They are taken in random order, each if it still fits, so that at most T molecules are
-    taken, and no scaffold left in train would fit. Scaffolds of more than T / 2 molecules stay in train: one of
-    them would be most of the test part. So the frequent ones (benzene alone is a fifth of ToxCast) are never tested.
-    The side of a scaffold depends on its number and the sizes, not on the order of the molecules.
+    random: exactly T molecules, whatever their scaffolds.
+    scaffold: whole scaffolds, taken in random order, each if it still fits. So at most T molecules are taken, and no
+    scaffold left in train would fit. Scaffolds of more than T / 2 molecules stay in train: one of them would be most
+    of the test part. So frequent scaffolds (benzene has a fifth of ToxCast) are never tested. The side of a scaffold
+    depends on its number and the sizes, not on the order of the molecules.
 
-    Raises InputError if `test_fraction` is outside (0, 1), there are fewer than two molecules, or the scaffolds are so
-    few that less than half of T could be taken.
+    Returns:
+        True for test molecules.
+
+    Raises:
+        InputError: `test_fraction` is outside (0, 1), there are fewer than two molecules, or the scaffolds are so few
+            that less than half of T could be taken.
     """
     num_molecules = len(scaffold_N)
     if not 0 < test_fraction < 1:
@@ -38,13 +41,13 @@ def split_molecules(
     num_test = min(max(round(test_fraction * num_molecules), 1), num_molecules - 1)
     test_N = np.zeros(num_molecules, bool)
     if kind == "random":
-        test_N[_shuffled(range(num_molecules), f"split/random/{seed}")[:num_test]] = True
+        test_N[hash_order(range(num_molecules), f"split/random/{seed}")[:num_test]] = True
         return test_N
 
     sizes = _sizes(scaffold_N)
     taken: list[int] = []
     room = num_test
-    for scaffold in _shuffled(sizes, f"split/scaffold/{seed}"):
+    for scaffold in hash_order(sizes, f"split/scaffold/{seed}"):
         if sizes[scaffold] <= min(room, max(num_test / 2, 1)):
             taken.append(scaffold)
             room -= sizes[scaffold]
@@ -61,14 +64,17 @@ def split_molecules(
 def make_folds(
     train_N: Bool[np.ndarray, " N"], scaffold_N: Int[np.ndarray, " N"] | None, num_folds: int, seed: int
 ) -> Int32[np.ndarray, " N"]:
-    """The fold, 0 to num_folds - 1, of every molecule in `train_N`, and -1 for the others.
+    """Divide the train molecules into folds, at random or by scaffold.
 
-    Without scaffolds, the folds are drawn at random, and their sizes differ by at most one. With `scaffold_N`, whole
-    scaffolds share a fold: they go, largest first and in random order among equals, to the fold that is smallest so
-    far, so that a fold is never larger than the smallest one by more than its own last scaffold. Seeds therefore
-    differ in how the small scaffolds are spread; the largest ones are parted alike.
+    Without scaffolds the sizes of folds differ by at most one. With `scaffold_N`, the molecules of a scaffold share a
+    fold. Scaffolds go, largest first and in random order among equals, to the fold that is smallest so far. So seeds
+    differ in the folds of small scaffolds; the largest ones are divided in the same way.
 
-    Raises InputError if there are fewer than two folds, or fewer molecules or scaffolds than folds.
+    Returns:
+        The fold of each molecule, 0 to num_folds - 1; -1 for molecules that are not in `train_N`.
+
+    Raises:
+        InputError: fewer than two folds, or fewer molecules or scaffolds than folds.
     """
     rows = np.flatnonzero(train_N)
     if num_folds < 2:
@@ -79,7 +85,7 @@ def make_folds(
         raise InputError(f"{len(sizes)} {what} in the train part cannot fill {num_folds} folds; ask for fewer folds")
     fold_of: dict[int, int] = {}
     filled = [0] * num_folds
-    for group in sorted(_shuffled(sizes, f"folds/{what}/{seed}"), key=lambda group: -sizes[group]):
+    for group in sorted(hash_order(sizes, f"folds/{what}/{seed}"), key=lambda group: -sizes[group]):
         fold_of[group] = filled.index(min(filled))
         filled[fold_of[group]] += sizes[group]
     fold_N = np.full(len(train_N), -1, np.int32)
@@ -90,8 +96,3 @@ def make_folds(
 def _sizes(group_N: Int[np.ndarray, " N"]) -> dict[int, int]:
     groups, sizes = np.unique(group_N, return_counts=True)
     return dict(zip(groups.tolist(), sizes.tolist(), strict=True))
-
-
-def _shuffled(numbers: Iterable[int], key: str) -> list[int]:
-    """Ordered by a hash of key and number, whatever the order they come in."""
-    return sorted(numbers, key=lambda number: hashlib.sha256(f"{key}/{number}".encode()).digest())

@@ -1,4 +1,4 @@
-"""Sources without the documents that repeat a target: what a mixture gains is then not leakage."""
+"""Remove documents that repeat a target from the sources, so that no mixture gains by leakage."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,27 +12,32 @@ from mixmin_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Deduplicated:
-    """What is left of the sources, and what was taken out; indices are those of the documents that were given."""
+    """The sources without the dropped documents. Indices count the documents as given."""
 
     sources: tuple[Corpus, ...]
-    dropped: Mapping[str, tuple[int, ...]]  # {source: documents}, sources that lost none included
-    overlaps: tuple[Overlap, ...]  # of each target: all that was found, round after round
+    dropped: Mapping[str, tuple[int, ...]]  # {source: documents}; empty tuples for sources that lost none
+    overlaps: tuple[Overlap, ...]  # one per target: the matches of all rounds
 
 
 def drop_overlap(
     targets: Sequence[Corpus], sources: Sequence[Corpus], words: int = 13, threshold: float = 0.5
 ) -> Deduplicated:
-    """Drop the documents of the sources that hold a target's, until `find_overlap` finds none.
+    """Drop source documents that repeat a target's, until `find_overlap` finds none.
 
-    Each round drops `Match.source_documents`.  A target document that several source documents hold together can need
-    more rounds: they go one after the other, the largest part first, until what is left is below the threshold.
+    Each round drops `Match.source_documents`. If only several source documents together repeat a target document, they
+    go one per round, the largest overlap first, until the rest is below the threshold.
 
-    Raises InputError if nothing is left of a source, and what `find_overlap` raises.
+    Args:
+        targets, sources: the corpora.
+        words, threshold: as in `find_overlap`.
+
+    Raises:
+        InputError: nothing is left of a source; errors of `find_overlap`.
     """
     kept_of = {source.name: np.arange(source.num_documents) for source in sources}
     matches_of: list[list[Match]] = [[] for _ in targets]
     left = {source.name: source for source in sources}
-    suspects = list(sources)  # a source is searched again as long as it loses documents
+    suspects = list(sources)  # sources to search: all, then those that lost documents
     while suspects:
         overlaps = [find_overlap(target, suspects, words, threshold) for target in targets]
         for overlap, matches in zip(overlaps, matches_of, strict=True):

@@ -1,7 +1,7 @@
-"""Text as documents: reading files and folders, splitting a target, keeping to a byte budget.
+"""Text as documents: read files and folders, split a target, keep to a byte budget.
 
-Formats: `.jsonl` and `.jsonl.gz` (an object a line, the text in one field), `.txt` (a file is a document), and
-folders of these, read recursively in sorted order. A folder of sources holds one such file or folder per source.
+Formats: `.jsonl` and `.jsonl.gz` (one object per line, the text in one field), `.txt` (one document per file)
+and folders of these, read recursively in sorted order. A folder of sources holds one such file or folder per source.
 """
 
 import gzip
@@ -16,18 +16,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from mixmin_jax.data.files import BYTE_ORDER_MARK, decode_utf8, list_folder, read_bytes, refuse_odd_name
+from mixmin_jax.data.hash_order import hash_order
 from mixmin_jax.errors import InputError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".txt")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Documents of one source or target, in order.
 
-    `documents` are valid UTF-8, so that byte 0xFF never occurs and is free as the separator; none is empty.
-    `origin` says where they come from; `num_skipped` counts the empty documents that were left out.
+    documents: valid UTF-8, so byte 0xFF never occurs and can serve as the separator. None is empty.
+    origin: where they come from.      num_skipped: the number of empty documents that were left out.
     """
 
     name: str
@@ -54,22 +55,27 @@ class Corpus:
 
 
 def read_corpus(path: str | Path, name: str | None = None, field: str = "text") -> Corpus:
-    """The documents of one file or folder; `name` defaults to the stem (`code.jsonl.gz` -> `code`).
+    """The documents of one file or folder.
 
-    In JSON lines, `field` holds the text; blank lines are ignored, and documents without any visible character are
-    skipped and counted. Hidden files in folders are ignored.
+    Documents without any visible character are skipped and counted. Blank lines and hidden files are ignored.
 
-    Raises InputError, naming file and line, for: a path that is missing, unreadable, of another format or no file (a
-    pipe, say); a link to a folder around it; a name that is not valid Unicode; a truncated or corrupt gzip; invalid
-    UTF-8; a line that is not a JSON object with a string in `field`; a file without any document (a `.txt` file too: an
-    empty file is a failed copy more often than an empty document).
+    Args:
+        path: a file or folder in one of the formats above.
+        name: the default is the stem (`code.jsonl.gz` -> `code`).
+        field: the field that holds the text in JSON lines.
+
+    Raises:
+        InputError: with file and line: a path that is missing, unreadable, of another format or no file (a pipe); a
+            link to a folder that contains it; a name that is not valid Unicode; a truncated or corrupt gzip; invalid
+            UTF-8; a line that is not a JSON object with a string in `field`; a file without a document (an empty file
+            is usually a failed copy).
     """
     path = Path(path)
     documents: list[bytes] = []
     num_skipped = 0
     for file in _files(path):
-        texts = [_document(file)] if _suffix(file) == ".txt" else list(_json_lines(file, field))
-        kept = [text for text in texts if text.decode().strip()]  # as text: bytes know fewer kinds of space
+        texts = [_whole_file(file)] if _suffix(file) == ".txt" else list(_json_lines(file, field))
+        kept = [text for text in texts if text.decode().strip()]  # str.strip knows more kinds of space than bytes.strip
         if not kept:
             raise InputError(f"{file}: empty, no document with text in it")
         documents += kept
@@ -80,17 +86,21 @@ def read_corpus(path: str | Path, name: str | None = None, field: str = "text") 
 def split_documents(
     corpus: Corpus, fit_fraction: float, seed: int
 ) -> tuple[Int[np.ndarray, "fit"], Int[np.ndarray, "test"]]:
-    """Sorted indices of the documents to fit weights on (about `fit_fraction` of them) and of those to report on.
+    """Split a target into documents to fit weights on and documents to report on.
 
-    Depends on the corpus's fingerprint and `seed` alone. Exact duplicates fall on the same side, because a document on
-    both sides would leak.
+    The split depends on the corpus's fingerprint and `seed` only. Exact duplicates fall on the same side: a document
+    on both sides would leak.
 
-    Raises InputError if `fit_fraction` is not inside (0, 1) or there are fewer than two distinct documents.
+    Returns:
+        Sorted indices of the documents to fit on, about `fit_fraction` of them, and of the others.
+
+    Raises:
+        InputError: `fit_fraction` is not inside (0, 1), or there are fewer than two distinct documents.
     """
     if not 0 < fit_fraction < 1:
         raise InputError(f"fit_fraction must lie between 0 and 1, both excluded; it is {fit_fraction}")
     groups: dict[bytes, list[int]] = {}
-    for index in _shuffled(corpus, range(corpus.num_documents), seed):
+    for index in hash_order(range(corpus.num_documents), f"{corpus.fingerprint}/{seed}"):
         groups.setdefault(corpus.documents[index], []).append(index)
     if len(groups) < 2:
         raise InputError(
@@ -102,27 +112,21 @@ def split_documents(
     for members in groups.values():
         if len(fit) + len(members) <= num_fit:
             fit += members
-    if not fit:  # every group is larger than num_fit: the smallest is closest to what was asked
+    if not fit:  # every group is larger than num_fit: take the smallest
         fit = min(groups.values(), key=len)
     test = set(range(corpus.num_documents)).difference(fit)
     return np.array(sorted(fit)), np.array(sorted(test))
 
 
 def take_bytes(corpus: Corpus, indices: Int[np.ndarray, "n"], max_bytes: int, seed: int = 0) -> Int[np.ndarray, "kept"]:
-    """Sorted indices of a prefix of a shuffle of `indices` with at most `max_bytes` bytes, and at least one document.
+    """Sorted indices of randomly chosen documents with at most `max_bytes` bytes in all, but at least one document.
 
-    The shuffle depends on the corpus's fingerprint and `seed` alone, so that a smaller budget keeps a subset of what a
-    larger one keeps.
+    The order in which documents are taken depends on the corpus's fingerprint and `seed` only. So a smaller budget
+    keeps a subset of what a larger one keeps.
     """
-    order = np.array(_shuffled(corpus, [int(index) for index in indices], seed), dtype=np.int64)
+    order = np.array(hash_order(indices.tolist(), f"{corpus.fingerprint}/{seed}"), dtype=np.int64)
     total = np.cumsum([len(corpus.documents[index]) for index in order])
     return np.sort(order[: max(int(np.searchsorted(total, max_bytes, side="right")), 1)])
-
-
-def _shuffled(corpus: Corpus, indices: list[int] | range, seed: int) -> list[int]:
-    """Ordered by a hash: the same on every machine and NumPy version, and for every subset of the documents."""
-    key = f"{corpus.fingerprint}/{seed}/"
-    return sorted(indices, key=lambda index: hashlib.sha256(f"{key}{index}".encode()).digest())
 
 
 def _suffix(path: Path) -> str | None:
@@ -130,36 +134,20 @@ def _suffix(path: Path) -> str | None:
 
 
 def stem(path: Path) -> str:
-    """The name of what is at `path`: the folder's, or the file's without its suffix."""
+    """The name of a folder, or of a file without its suffix."""
     name = path.name or path.resolve().name  # "." has no name of its own
     return name if path.is_dir() else name.removesuffix(_suffix(path) or path.suffix)
 
 
-def refuse_odd_name(path: str | Path) -> None:
-    """InputError for a name that is not valid Unicode: no result file could say where the data came from."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{str(path)!r}: the name is not valid UTF-8; rename it") from error
-
-
-def listing(folder: Path) -> list[Path]:
-    """The visible entries of a folder, sorted."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
-
-
 def _files(path: Path) -> Iterator[Path]:
     waiting = [path]
-    while waiting:  # no recursion: folders may lie deeper than Python's stack
+    while waiting:  # no recursion: folders may be nested deeper than Python's stack
         path = waiting.pop()
         refuse_odd_name(path)
         if path.is_dir():
             if path.is_symlink() and path.resolve() in [parent.resolve() for parent in path.absolute().parents]:
                 raise InputError(f"{path}: a link to a folder that it lies in; remove it")
-            entries = listing(path)
+            entries = list_folder(path)
             if not entries:
                 raise InputError(f"{path}: empty folder, no {', '.join(SUFFIXES)} file in it")
             waiting += reversed(entries)
@@ -173,30 +161,22 @@ def _files(path: Path) -> Iterator[Path]:
             yield path
 
 
-def _document(file: Path) -> bytes:
-    try:
-        text = file.read_bytes().removeprefix(_BYTE_ORDER_MARK)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        line = text[: error.start].count(b"\n") + 1
-        raise InputError(f"{file}, line {line}: not valid UTF-8 ({error.reason})") from error
+def _whole_file(file: Path) -> bytes:
+    text = read_bytes(file).removeprefix(BYTE_ORDER_MARK)
+    decode_utf8(text, file, "line")
     return text
 
 
 def _json_lines(file: Path, field: str) -> Iterator[bytes]:
     for number, line in enumerate(_lines(file), start=1):
         if number == 1:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
+            line = line.removeprefix(BYTE_ORDER_MARK)
         if not line.strip():
             continue
         place = f"{file}, line {number}"
+        text = decode_utf8(line, place)  # json.loads would guess the encoding
         try:
-            record = json.loads(line.decode())  # decoded here, because json.loads guesses among encodings
-        except UnicodeDecodeError as error:
-            raise InputError(f"{place}: not valid UTF-8 ({error.reason})") from error
+            record = json.loads(text)
         except (ValueError, RecursionError, MemoryError) as error:
             raise InputError(f"{place}: not JSON ({str(error) or type(error).__name__})") from error
         if not isinstance(record, dict):
@@ -207,12 +187,12 @@ def _json_lines(file: Path, field: str) -> Iterator[bytes]:
             raise InputError(f"{place}: field {field!r} is not a string but {type(record[field]).__name__}")
         try:
             yield record[field].encode()
-        except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, UTF-8 cannot
+        except UnicodeEncodeError as error:  # JSON can hold half a surrogate pair, UTF-8 cannot
             raise InputError(f"{place}: field {field!r} is not valid Unicode ({error.reason})") from error
 
 
 def _lines(file: Path) -> Iterator[bytes]:
-    """Lines as bytes, ended by a newline only: JSON strings may hold the other characters that str.splitlines cuts."""
+    """Lines as bytes. Only a newline ends one: JSON strings may hold other characters at which str.splitlines cuts."""
     try:
         with gzip.open(file) if file.name.endswith(".gz") else file.open("rb") as stream:
             yield from stream

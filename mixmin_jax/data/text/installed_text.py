@@ -1,8 +1,8 @@
-"""Sources and a target that need no network: text that Python and this package's dependencies bring along.
+"""Sources and a target that need no network: text that comes with Python and this package's dependencies.
 
-Eight sources that differ in kind, and the docstrings of SciPy and NumPy as the target; neither of those two packages
-contributes to a source. Only the standard library and this package's own dependencies are read, so that machines with
-the same versions get the same text whatever else they have installed. Files are parsed, never imported.
+There are eight sources of different kinds. The target is the docstrings of SciPy and NumPy, which contribute to no
+source. Only the standard library and this package's dependencies are read, so machines with the same versions get the
+same text. Files are parsed, never imported.
 """
 
 import ast
@@ -29,28 +29,29 @@ _DEPENDENCIES = (
     *("jax", "flax", "optax", "jaxopt", "orbax-checkpoint", "tensorflow-datasets", "grain", "jaxtyping", "numpy"),
     *("scipy", "pyarrow", "tyro", "rich", "matplotlib"),
 )
-# tests, tables of characters, what some systems package separately, and what some Python versions lack
+# tests, character tables, parts that some systems package separately, and parts that some Python versions lack
 _NOT_PACKAGE = {"test", "tests", "testing", "__pycache__"}
 _NOT_LIBRARY = {
     *_NOT_PACKAGE,
     *("idlelib", "tkinter", "turtledemo", "lib2to3", "distutils", "ensurepip", "encodings", "pydoc_data"),
     *("site-packages", "dist-packages"),
 }
-_SHORT = 200  # bytes; a docstring below this is a label, not a document
+_SHORT = 200  # least length in characters of a target document; shorter docstrings say next to nothing
 
 
 def installed_sources(max_bytes: int = 2_000_000) -> tuple[Corpus, ...]:
     """Eight sources of at most `max_bytes` bytes each, sorted by name.
 
-    code: standard library without docstrings and comments      docstrings: of the standard library, a module each
+    code: standard library without docstrings and comments      docstrings: of the standard library, one per module
     reference: Python's language reference (pydoc topics)        readmes: of the dependencies
     licences: of the dependencies                                headers: C++ headers of Arrow
     jax: code of the JAX ecosystem, docstrings included          datasets: descriptions and citations in TFDS
 
-    Files are taken in an order that hashes their path, so that a cap samples a package and not its first letters.
-    Repeated documents are dropped.
+    Files are taken in the order of a hash of their path, so the byte limit keeps a sample of each package. Repeated
+    documents are dropped.
 
-    Raises InputError if a source is empty (a standard library in a zip archive, a package without its files).
+    Raises:
+        InputError: a source is empty (a standard library in a zip archive, a package without its files).
     """
     builders: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
         "code": ("standard library without docstrings and comments", lambda: map(_bare_code, _library())),
@@ -69,11 +70,12 @@ def installed_sources(max_bytes: int = 2_000_000) -> tuple[Corpus, ...]:
 
 
 def installed_target(max_bytes: int = 2_000_000) -> Corpus:
-    """Docstrings of SciPy's and NumPy's public functions and classes, one a document, at most `max_bytes` bytes.
+    """Docstrings of SciPy's and NumPy's public functions and classes, one per document, at most `max_bytes` bytes.
 
-    Prose, parameter lists, formulas and interactive examples: no source has all of these.
+    They hold prose, parameter lists, formulas and interactive examples; no source has all of these.
 
-    Raises InputError if neither package's files are there.
+    Raises:
+        InputError: the files of both packages are missing.
     """
     docstrings = itertools.chain.from_iterable(map(_docstrings, _package(*_TARGET_PACKAGES)))
     documents = (text for public, text in docstrings if public and len(text) >= _SHORT)
@@ -86,14 +88,14 @@ def _corpus(name: str, origin: str, texts: Iterable[str], max_bytes: int) -> Cor
     room = max_bytes
     for text in texts:
         document = text.strip().encode("utf-8", "ignore")
-        # licences differ by the holder's line alone
+        # Many licenses differ only in the line with the holder.
         key = hashlib.sha256(b" ".join(re.sub(rb"(?mi)^.*copyright.*$", b"", document).split())).digest()
         if not document or key in seen or len(document) > room:
             continue
         seen.add(key)
         documents.append(document)
         room -= len(document)
-        if room < max_bytes // 1000:  # nearly full: looking for the perfect fit means reading everything
+        if room < max_bytes // 1000:  # nearly full: to find a document that still fits, everything would be read
             break
     if not documents:
         raise InputError(
@@ -142,7 +144,7 @@ def _dataset_cards() -> Iterator[str]:
 
 
 def _distributions() -> Iterator[importlib.metadata.Distribution]:
-    """The dependencies and what they depend on, by name, without optional extras and the target's packages."""
+    """The dependencies and their dependencies, sorted by name, without extras and the target's packages."""
     found: dict[str, importlib.metadata.Distribution] = {}
     waiting = list(_DEPENDENCIES)
     while waiting:
@@ -151,7 +153,7 @@ def _distributions() -> Iterator[importlib.metadata.Distribution]:
             continue
         try:
             found[name] = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:  # needed on other systems or Python versions only
+        except importlib.metadata.PackageNotFoundError:  # needed only on other systems or Python versions
             continue
         for requirement in found[name].requires or []:
             match = re.match(r"[A-Za-z0-9._-]+", requirement)
@@ -165,7 +167,7 @@ def _library() -> Iterator[str]:
 
 
 def _package(*names: str, ending: str = ".py") -> Iterator[str]:
-    """The files of installed packages, tests aside; a package that is missing gives none."""
+    """The files of installed packages without their tests; none for a missing package."""
     folders: dict[str, Path] = {}
     for name in names:
         spec = importlib.util.find_spec(name)  # locates a top-level package without importing it
@@ -175,7 +177,7 @@ def _package(*names: str, ending: str = ".py") -> Iterator[str]:
 
 
 def _texts(roots: dict[str, Path], ending: str, without: set[str]) -> Iterator[str]:
-    """The files below `roots`, not in a folder named in `without`, ordered by a hash of root name and relative path."""
+    """The files in `roots`, but not in folders named in `without`, ordered by a hash of root name and relative path."""
     found = {}
     for root_name, root in roots.items():
         for folder, subfolders, names in os.walk(root):
@@ -190,21 +192,21 @@ def _read(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         try:
             yield path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):  # listed but not there, or in an older encoding: not worth a stop
+        except (OSError, UnicodeDecodeError):  # listed but missing, or in another encoding: skip it
             continue
 
 
 def _parse(text: str) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # other people's invalid escapes
+        warnings.simplefilter("ignore")  # about invalid escapes
         try:
             return ast.parse(text)
-        except SyntaxError:  # templates, and syntax of other Python versions
+        except SyntaxError:  # a template, or syntax of another Python version
             return ast.Module([], [])
 
 
 def _docstrings(text: str) -> Iterator[tuple[bool, str]]:
-    """(whether it documents a public function or class, the docstring) for every docstring of a module."""
+    """The docstrings of a module, each with whether it belongs to a public function or class."""
     for node in ast.walk(_parse(text)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             docstring = ast.get_docstring(node)
@@ -213,7 +215,7 @@ def _docstrings(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def _without_notice(text: str) -> str:
-    """Without the comment that begins a file: the same licence notice in every file would blur the sources."""
+    """The text without its first comment: the same license notice in every file would blur the sources."""
     return re.sub(r"\A(?:#.*\n)+|\A(?://.*\n)+|\A/\*(?s:.*?)\*/", "", text)
 
 
@@ -222,7 +224,7 @@ def _module_docstrings(text: str) -> str:
 
 
 def _bare_code(text: str) -> str:
-    """The module's code with the lines of its docstrings, its comments and the blank lines they leave taken out."""
+    """The module's code without docstrings and comments, and without the blank lines that they leave."""
     lines = text.splitlines(keepends=True)
     try:
         tokens = list(tokenize.generate_tokens(iter(lines).__next__))

@@ -1,7 +1,10 @@
-"""Near-duplicates of a target's documents in the sources, by the word n-grams that they share.
+"""Near-duplicates of a target's documents in the sources, found by shared word n-grams.
 
-A mixture that wins because a source holds the target's own documents has leaked, not learned. Words are runs of
-letters, digits and underscores, lower-cased, so that punctuation and line breaks don't hide a copy.
+A mixture that wins because a source contains the target's documents has leaked, not learned. Words are runs of
+letters, digits and underscores in lower case, so punctuation and line breaks do not hide a copy.
+
+Axes: G n-grams of a corpus, U distinct n-grams of the target, T target documents, W words, D documents of a block,
+H hits (pairs of a target n-gram and a source document), S source documents.
 """
 
 import hashlib
@@ -16,17 +19,17 @@ from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
 
 _WORD = re.compile(r"\w+")
-_BLOCK_BYTES = 1 << 24  # of text hashed at once: bounds memory, whatever the size of a source
+_BLOCK_BYTES = 1 << 24  # bytes of text hashed at a time, to bound memory
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, hence invertible modulo 2^64
 
 
 @dataclass(frozen=True)
 class Match:
-    """A target document that a source holds, wholly or in part.
+    """A target document that a source repeats, at least in part.
 
-    `share` of its n-grams stand somewhere in the source; `source_documents` (indices) are those that alone hold at
-    least the threshold, or, where only several together do, the one that holds most. `excerpt` is the target's text at
-    the first shared n-gram.
+    share: the share of its n-grams that occur in the source.      excerpt: its text at the first shared n-gram.
+    source_documents: indices of the documents that each reach the threshold; if only several together do, the index
+        of the one with the most n-grams.
     """
 
     target_document: int
@@ -38,7 +41,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Every pair of target document and source with a share of at least `threshold`, the largest share first."""
+    """All pairs of a target document and a source with a share of at least `threshold`, largest share first."""
 
     target: str
     sources: tuple[str, ...]
@@ -48,7 +51,7 @@ class Overlap:
 
     @property
     def num_matched(self) -> dict[str, int]:
-        """{source: number of target documents that it holds}, sources without any included."""
+        """{source: number of target documents that it repeats}, including sources with 0."""
         return {name: sum(match.source == name for match in self.matches) for name in self.sources}
 
     def source_documents(self, source: str) -> tuple[int, ...]:
@@ -58,7 +61,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class _Grams:
-    """Hashes of a corpus's n-grams: `hash_G`, the document each is from and its first word's place in it."""
+    """A corpus's n-grams: the hash, the document, and the place of the first word in it."""
 
     hash_G: UInt64[np.ndarray, " G"]
     document_G: Int[np.ndarray, " G"]
@@ -70,11 +73,17 @@ def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, thr
 
         share(d, S) = |{positions i in d : d[i : i + words] occurs in a document of S}| / |{positions i in d}|
 
-    A document of fewer words is one n-gram by itself: it matches a document of the same words only. Documents without
-    words match nothing. Hashes have 64 bits; over 10^8 n-grams of sources and 10^6 of the target, one false hit has a
-    chance of about 10^-5.
+    A document of fewer words is one n-gram: it matches only a document of the same words. Documents without words match
+    nothing. Hashes have 64 bits: with 10^8 n-grams of sources and 10^6 of the target, the chance of a false hit is
+    about 10^-5.
 
-    Raises InputError if `words` < 1 or `threshold` is not in (0, 1].
+    Args:
+        target, sources: the corpora.
+        words: length of an n-gram.
+        threshold: least share to report.
+
+    Raises:
+        InputError: `words` < 1, or `threshold` is not in (0, 1].
     """
     if words < 1 or not 0 < threshold <= 1:
         raise InputError(f"overlap needs words >= 1 and 0 < threshold <= 1, not {words} and {threshold}")
@@ -110,7 +119,7 @@ def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, thr
 
 
 class _WordHashes(dict[str, int]):
-    """word -> 64-bit hash of its lower case, the same in every process (Python's own hash of strings is not)."""
+    """word -> 64-bit hash of its lower case; unlike Python's hash it is the same in every process."""
 
     def __missing__(self, word: str) -> int:
         value = int.from_bytes(hashlib.blake2b(word.lower().encode(), digest_size=8).digest(), "little")
@@ -119,7 +128,7 @@ class _WordHashes(dict[str, int]):
 
 
 def _blocks(corpus: Corpus, words: int, hashes: _WordHashes) -> Iterator[_Grams]:
-    """The corpus's n-grams in order of document and place, some megabytes of text at a time."""
+    """The corpus's n-grams in order of document and place, block by block."""
     start, size = 0, 0
     for index, document in enumerate(corpus.documents):
         size += len(document)
@@ -135,13 +144,13 @@ def _grams(documents: Sequence[bytes], first_document: int, words: int, hashes: 
     total = int(num_words_D.sum())
     hash_W = np.fromiter((hashes[word] for text in texts for word in text), np.uint64, total)
     document_W = np.repeat(np.arange(len(documents)), num_words_D)
-    length_W = np.minimum(num_words_D, words)[document_W]  # of the n-gram that begins here
+    length_W = np.minimum(num_words_D, words)[document_W]  # words in the n-gram that starts here
     is_start_W = np.arange(total) + length_W <= (start_D + num_words_D)[document_W]
-    gram_W = length_W.astype(np.uint64)  # seeded with the length, so that a short document matches whole ones only
+    gram_W = length_W.astype(np.uint64)  # seeded with the length, so a short document matches only whole documents
     for offset in range(min(words, total)):
         ahead = np.zeros_like(hash_W)
         ahead[: total - offset] = hash_W[offset:]
-        gram_W = np.where(offset < length_W, gram_W * _MULTIPLIER + ahead, gram_W)  # wraps modulo 2^64, as meant
+        gram_W = np.where(offset < length_W, gram_W * _MULTIPLIER + ahead, gram_W)  # intended to wrap modulo 2^64
     document_G = document_W[is_start_W]
     word_G = np.flatnonzero(is_start_W) - start_D[document_G]
     return _Grams(gram_W[is_start_W], document_G + first_document, word_G)
@@ -155,7 +164,7 @@ def _concatenated(blocks: Iterator[_Grams]) -> _Grams:
 def _hits(
     unique_U: UInt64[np.ndarray, " U"], blocks: Iterator[_Grams]
 ) -> tuple[Int[np.ndarray, " H"], Int[np.ndarray, " H"]]:
-    """(place in unique_U, source document) for each target n-gram and source document that holds it, once, sorted."""
+    """Distinct pairs (place in unique_U, source document) of a target n-gram and a document with it, sorted."""
     pairs = []
     for block in blocks:
         place_G = np.minimum(np.searchsorted(unique_U, block.hash_G), unique_U.size - 1)
@@ -168,7 +177,7 @@ def _hits(
 def _holders(
     own_G: Int[np.ndarray, " G"], found_H: Int[np.ndarray, " H"], document_H: Int[np.ndarray, " H"]
 ) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " S"]]:
-    """The source documents that hold any of one target document's n-grams, and how many of its places each covers."""
+    """The source documents with any n-gram of one target document, and how many of its places each covers."""
     low_G, high_G = np.searchsorted(found_H, own_G, "left"), np.searchsorted(found_H, own_G, "right")
     held = np.concatenate([document_H[low:high] for low, high in zip(low_G, high_G, strict=True)])
     return np.unique(held, return_counts=True)

@@ -1,4 +1,4 @@
-"""What is known of sources beside their text: the licence, a note, and whether they may be used (`sources.toml`).
+"""Notes on sources from `sources.toml`: their license, a remark, and whether they may be used.
 
     [code]
     licence = "MIT"
@@ -7,25 +7,27 @@
     [web]
     allowed = false
 
-Each table is named like a source; a source without one has no licence, no note, and is allowed.
+Each table has the name of a source. A source without a table has no license and no note, and is allowed.
+(The key `licence` keeps its spelling: it is part of the file format.)
 """
 
+import dataclasses
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixmin_jax.data.text.documents import listing, stem
+from mixmin_jax.data.files import BYTE_ORDER_MARK, decode_utf8, list_folder, read_bytes
+from mixmin_jax.data.text.documents import stem
 from mixmin_jax.data.text.sources import SOURCE_NOTES
-from mixmin_jax.data.tfds import TFDS_PREFIX
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 from mixmin_jax.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class SourceNote:
-    """What a user says of one source."""
+    """The notes on one source."""
 
     licence: str | None = None
     note: str | None = None
@@ -38,12 +40,19 @@ _KEYS = {"licence": (str, "a string"), "note": (str, "a string"), "allowed": (bo
 def find_source_notes(
     names: Sequence[str], specs: Sequence[str | Path] = (), file: Path | None = None
 ) -> dict[str, SourceNote]:
-    """The notes in `file`, or else in the `sources.toml` that lies in the folder of the sources.
+    """The notes in `file`, or else in the `sources.toml` of the sources' folder.
 
-    `specs` are as `read_sources` takes them: one folder of sources, or several, where that file lies beside one of
-    them, and may also speak of what else lies there.  Empty where there is none.
+    Args:
+        names: the sources.
+        specs: as for `read_sources`. The `sources.toml` of a single folder of sources is in it; that of several paths
+            lies beside one of them, and may also hold notes on the other files there.
+        file: a file with notes.
 
-    Raises InputError for more than one such file, and what `read_source_notes` raises.
+    Returns:
+        The notes by name of source; empty without a file.
+
+    Raises:
+        InputError: more than one such file; errors of `read_source_notes`.
     """
     if file is not None:
         return read_source_notes(file, names)
@@ -54,15 +63,16 @@ def find_source_notes(
         found = ", ".join(str(folder / SOURCE_NOTES) for folder in held.values())
         raise InputError(f"the sources lie beside several {SOURCE_NOTES} ({found}): give one with --sources-info")
     for folder in held.values():
-        return read_source_notes(folder / SOURCE_NOTES, names, [stem(path) for path in listing(folder)])
+        return read_source_notes(folder / SOURCE_NOTES, names, [stem(path) for path in list_folder(folder)])
     return {}
 
 
 def read_source_notes(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, SourceNote]:
     """A note for each source of `names`, in their order.
 
-    Raises InputError, naming the file, if it is missing, unreadable or no TOML, or holds a source that is neither in
-    `names` nor in `others`, an unknown key (both with the closest name) or a value of the wrong type.
+    Raises:
+        InputError: the file is missing, unreadable or not TOML; it has a source that is neither in `names` nor in
+            `others`, or an unknown key (both with the closest name), or a value of the wrong type.
     """
     tables = _read_toml(path)
     for name, table in tables.items():
@@ -86,9 +96,10 @@ def read_source_notes(path: Path, names: Sequence[str], others: Sequence[str] = 
 
 
 def allowed_names(names: Sequence[str], notes: Mapping[str, SourceNote]) -> tuple[str, ...]:
-    """The sources that may be used, in order; all of them without notes.
+    """The sources that may be used, in order: those without a note or with `allowed = true`.
 
-    Raises InputError if fewer than two are left to mix.
+    Raises:
+        InputError: fewer than two are left to mix.
     """
     kept = tuple(name for name in names if name not in notes or notes[name].allowed)
     if len(kept) < min(2, len(names)):
@@ -100,18 +111,15 @@ def allowed_names(names: Sequence[str], notes: Mapping[str, SourceNote]) -> tupl
 
 
 def as_record(notes: Mapping[str, SourceNote]) -> dict[str, dict[str, Any]]:
-    """The notes as JSON holds them: {source: {"licence", "note", "allowed"}}."""
-    return {name: {key: getattr(note, key) for key in _KEYS} for name, note in notes.items()}
+    """The notes for JSON: {source: {"licence", "note", "allowed"}}."""
+    return {name: dataclasses.asdict(note) for name, note in notes.items()}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    text = decode_utf8(read_bytes(path).removeprefix(BYTE_ORDER_MARK), path)
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not valid UTF-8 ({error.reason})") from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python's own numbers and dates refuse
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and errors of Python's numbers and dates
         raise InputError(f"{path}: not TOML ({error})") from error
 
 

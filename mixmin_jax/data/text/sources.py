@@ -1,29 +1,35 @@
-"""The sources of a mixture, from wherever they are: files, folders, TFDS."""
+"""The sources of a mixture, from files, folders and TFDS."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixmin_jax.data.text.documents import SUFFIXES, Corpus, listing, read_corpus, stem
-from mixmin_jax.data.tfds import TFDS_PREFIX, read_tfds
+from mixmin_jax.data.files import list_folder
+from mixmin_jax.data.text.documents import SUFFIXES, Corpus, read_corpus, stem
+from mixmin_jax.data.text.tfds_text import read_tfds
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 from mixmin_jax.errors import InputError
 
-SOURCE_NOTES = "sources.toml"  # licences and notes beside the sources, not a source
+SOURCE_NOTES = "sources.toml"  # the file of `source_notes` in a folder of sources; it is no source
 
 
 def read_any(spec: str | Path, name: str | None = None, field: str = "text") -> Corpus:
-    """A corpus from a path (`read_corpus`) or from a TFDS data set `tfds:NAME:FIELD` (`tfds.read_tfds`)."""
+    """A corpus from a path (`read_corpus`) or from a TFDS data set `tfds:NAME:FIELD` (`tfds_text.read_tfds`)."""
     if str(spec).startswith(TFDS_PREFIX):
         return read_tfds(str(spec), name)
     return read_corpus(spec, name, field)
 
 
 def read_sources(*specs: str | Path, field: str = "text") -> tuple[Corpus, ...]:
-    """All sources of a mixture, sorted by name: those in one folder, or one for each of several paths and tfds: specs.
+    """All sources of a mixture, sorted by name.
 
-    Every visible entry of a single folder is a source (`sources.toml` aside), named by its stem.
+    Args:
+        specs: one folder, each visible entry of which is a source with its stem as name (except `sources.toml`); or
+            several paths and tfds: specs, one per source.
+        field: the field that holds the text in JSON lines.
 
-    Raises InputError for a missing folder, fewer than two sources, two sources of one name, two sources with the same
-    documents, and whatever `read_any` refuses.
+    Raises:
+        InputError: a missing folder, fewer than two sources, two sources with the same name or the same documents;
+            errors of `read_any`.
     """
     entries: list[str | Path] = list(specs)
     if len(specs) == 1 and not str(specs[0]).startswith(TFDS_PREFIX):
@@ -31,7 +37,7 @@ def read_sources(*specs: str | Path, field: str = "text") -> tuple[Corpus, ...]:
         if not folder.exists():
             raise InputError(f"{folder}: no such folder of sources")
         if folder.is_dir():
-            entries = [entry for entry in listing(folder) if entry.name != SOURCE_NOTES]
+            entries = [entry for entry in list_folder(folder) if entry.name != SOURCE_NOTES]
             if not entries:
                 raise InputError(
                     f"{folder}: holds no sources; put a file ({', '.join(SUFFIXES)}) or folder there for each"
@@ -40,7 +46,7 @@ def read_sources(*specs: str | Path, field: str = "text") -> tuple[Corpus, ...]:
         found = f"only {entries[0]} was given" if entries else "none was given"
         raise InputError(f"mixing needs at least two sources, {found}")
     paths = [Path(entry) for entry in entries if not str(entry).startswith(TFDS_PREFIX)]
-    _refuse_repeats([stem(path) for path in paths], paths)  # before anything large is read
+    _refuse_repeats([stem(path) for path in paths], paths)  # checked before anything large is read
     corpora = sorted((read_any(entry, field=field) for entry in entries), key=lambda corpus: corpus.name)
     _refuse_repeats([corpus.name for corpus in corpora], [corpus.origin for corpus in corpora])
     refuse_identical(corpora)
@@ -48,7 +54,7 @@ def read_sources(*specs: str | Path, field: str = "text") -> tuple[Corpus, ...]:
 
 
 def refuse_identical(corpora: Sequence[Corpus]) -> None:
-    """InputError if two corpora hold the same documents: a source given twice, or a source that is also the target."""
+    """Raise InputError if two corpora hold the same documents: a source given twice, or a source that is the target."""
     seen: dict[str, Corpus] = {}
     for corpus in corpora:
         other = seen.setdefault(corpus.fingerprint, corpus)

@@ -18,8 +18,11 @@ def join_documents(documents: Iterable[bytes]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class TokenStore:
-    """The sources' tokens end to end.  Window i of source k starts at `starts_K[k] + i * length`; it holds `length`
-    inputs and, one position later, `length` targets.  Windows of a source do not overlap in their targets."""
+    """The sources' tokens, one source after the other.
+
+    Window i of source k starts at `starts_K[k] + i * length`. It has `length` inputs and, one position later, `length`
+    targets. The targets of a source's windows do not overlap.
+    """
 
     names: tuple[str, ...]
     tokens: np.ndarray  # uint8, all sources
@@ -29,9 +32,10 @@ class TokenStore:
 
 
 def build_store(names: Sequence[str], documents: Sequence[Iterable[bytes]], length: int) -> TokenStore:
-    """Join each source's documents and lay the sources end to end.
+    """Join the documents of each source, and then the sources.
 
-    Raises InputError for a source shorter than one window of `length` + 1 tokens.
+    Raises:
+        InputError: a source is shorter than one window of `length` + 1 tokens.
     """
     parts = [join_documents(d) for d in documents]
     sizes_K = np.array([len(p) for p in parts], np.int64)

@@ -5,22 +5,24 @@ reports; here the number of trees is fixed, and no held-out run is seen before i
 """
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits
 
 from mixmin_jax.errors import InputError
 
 Predictor = Callable[[ArrayLike], Float[np.ndarray, " M"]]
 
-# The published notebook's settings; its other parameters are LightGBM's defaults (31 leaves of 20 runs or more).
-LIGHTGBM_PARAMS = {"objective": "regression", "learning_rate": 1e-2, "seed": 42, "verbosity": -1}
-LIGHTGBM_TREES = 1000
-LIGHTGBM_MIN_RUNS = 64  # leaves hold at least 20 runs: 40 give a constant, and 64 a few splits
+RegmixModel = Literal["linear", "boosted_trees"]
+
+# The published notebook's settings for LightGBM, with LightGBM's defaults for what it leaves out (leaves).
+TREES = 1000
+TREE_SETTINGS = {"learning_rate": 1e-2, "max_leaf_nodes": 31, "min_samples_leaf": 20, "early_stopping": False}
+MIN_RUNS_FOR_TREES = 64  # a leaf holds at least 20 runs, so 40 runs give a constant; 64 give a few splits
 RIDGE_GRID = np.geomspace(1e-5, 1e2, 29)
 
 
@@ -37,25 +39,20 @@ class LinearPredictor:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LightGBMPredictor:
+class TreesPredictor:
     """Boosted regression trees, in the units of the losses they were fitted to."""
 
-    booster: Any
+    trees: Any  # scikit-learn's, whose import takes half a second
 
     def __call__(self, mixtures_MxK: ArrayLike) -> Float[np.ndarray, " M"]:
-        return self.booster.predict(np.asarray(mixtures_MxK, np.float64), num_threads=1)
-
-
-def require_lightgbm() -> None:
-    """InputError, with the command that installs it, if lightgbm is missing; for checks before compute is spent."""
-    if importlib.util.find_spec("lightgbm") is None:
-        raise InputError('lightgbm is not installed: pip install "mixmin_jax[regmix]"')
+        with _one_thread():
+            return self.trees.predict(np.asarray(mixtures_MxK, np.float64))
 
 
 def fit_regmix(
     mixtures_RxK: ArrayLike,
     losses_R: ArrayLike,
-    model: Literal["linear", "lightgbm"] = "linear",
+    model: RegmixModel = "linear",
     *,
     ridge: float | None = None,
 ) -> Predictor:
@@ -67,8 +64,9 @@ def fit_regmix(
     reaches 0.5. So the default, None, takes the strength of 29 between 1e-5 and 1e2 with the least leave-one-out
     squared error, in closed form; with many runs the two agree.
 
-    `lightgbm` uses the published hyperparameters (1000 trees, learning rate 0.01, seed 42) without early stopping, on
-    one thread, deterministically. It needs the extra `mixmin_jax[regmix]`.
+    `boosted_trees` uses the published hyperparameters (1000 trees, learning rate 0.01) without early stopping. The
+    trees are scikit-learn's, not LightGBM's, which needs a system library. On the published runs both rank equally
+    well: `python -m experiments.regmix_published`. One thread, deterministic.
 
     Args:
         mixtures_RxK: the weights of each run.
@@ -77,7 +75,7 @@ def fit_regmix(
         ridge: the strength for `linear`; None chooses it by leave-one-out.
 
     Raises:
-        InputError: shapes that don't match, values that are not finite, too few runs, or lightgbm is not installed.
+        InputError: shapes that don't match, values that are not finite, or too few runs.
     """
     mixtures_RxK, losses_R = np.asarray(mixtures_RxK, np.float64), np.asarray(losses_R, np.float64)
     if mixtures_RxK.ndim != 2 or losses_R.shape != mixtures_RxK.shape[:1]:
@@ -85,14 +83,14 @@ def fit_regmix(
     finite_R = np.isfinite(losses_R) & np.isfinite(mixtures_RxK).all(1)
     if not finite_R.all():
         raise InputError(f"run {int(np.argmin(finite_R))} (counting from 0) has a weight or a loss that is not finite")
-    if model not in ("linear", "lightgbm"):
-        raise InputError(f"unknown model {model!r}; choose linear or lightgbm")
-    if model == "lightgbm" and ridge is not None:
-        raise InputError(f"ridge is for model='linear'; leave it out for lightgbm (got {ridge})")
-    least = 2 if model == "linear" else LIGHTGBM_MIN_RUNS
+    if model not in ("linear", "boosted_trees"):
+        raise InputError(f"unknown model {model!r}; choose linear or boosted_trees")
+    if model == "boosted_trees" and ridge is not None:
+        raise InputError(f"ridge is for model='linear'; leave it out for boosted_trees (got {ridge})")
+    least = 2 if model == "linear" else MIN_RUNS_FOR_TREES
     if len(losses_R) < least:
         raise InputError(f"{model} regression needs at least {least} runs; got {len(losses_R)}")
-    return _fit_linear(mixtures_RxK, losses_R, ridge) if model == "linear" else _fit_lightgbm(mixtures_RxK, losses_R)
+    return _fit_linear(mixtures_RxK, losses_R, ridge) if model == "linear" else _fit_trees(mixtures_RxK, losses_R)
 
 
 def propose(predictor: Predictor, candidates_MxK: ArrayLike, top: int = 128) -> Float[np.ndarray, " K"]:
@@ -134,9 +132,15 @@ def _fit_linear(
     return LinearPredictor(slope_K, float(center - center_K @ slope_K), ridge)
 
 
-def _fit_lightgbm(mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarray, " R"]) -> LightGBMPredictor:
-    require_lightgbm()
-    import lightgbm
+def _fit_trees(mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarray, " R"]) -> TreesPredictor:
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
-    params = {**LIGHTGBM_PARAMS, "deterministic": True, "force_row_wise": True, "num_threads": 1}
-    return LightGBMPredictor(lightgbm.train(params, lightgbm.Dataset(mixtures_RxK, losses_R), LIGHTGBM_TREES))
+    with _one_thread():
+        return TreesPredictor(
+            HistGradientBoostingRegressor(max_iter=TREES, **TREE_SETTINGS).fit(mixtures_RxK, losses_R)
+        )
+
+
+def _one_thread() -> threadpool_limits:
+    """Boosting on one thread: its parallel loops are short, and on busy cores threads made it 40 times slower."""
+    return threadpool_limits(1, user_api="openmp")

@@ -1,9 +1,9 @@
-"""jaxopt's accelerated projected gradient, guarded: the only file that imports jaxopt.
+"""jaxopt's accelerated projected gradient with a safeguard. No other file imports jaxopt.
 
-Unguarded, the accelerated iteration extrapolates out of the domain of the logarithm and returns numbers without
-meaning. Here a step is kept only if F at the projected point is finite and no larger than before; otherwise the
-iteration restarts there without momentum and with a shorter step (O'Donoghue and Candes 2015). F never increases but
-for rounding, and the certificate, not the length of the step, says when to stop.
+Without the safeguard, the accelerated iteration leaves the domain of the logarithm and returns meaningless numbers.
+Here a step is kept only if F at the projected point is finite and not larger than before. Otherwise the iteration
+restarts without momentum and with a shorter step (O'Donoghue and Candes 2015). So F never increases, except by
+rounding. The certificate, not the length of the step, decides when to stop.
 """
 
 import warnings
@@ -14,11 +14,6 @@ import jax.numpy as jnp
 
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
-with warnings.catch_warnings():
-    # jaxopt says on import that it is no longer maintained. We know: it stands in this file only, to be replaceable.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import jaxopt
-
 
 class State(NamedTuple):
     point: Point
@@ -26,13 +21,13 @@ class State(NamedTuple):
 
 
 def init(problem: Problem) -> State:
-    """The start of the feasible set, at rest."""
+    """The start of the feasible set, without momentum."""
     point = problem.point(problem.feasible.start())
     return State(point, _solver(problem).init_state(point.weights, None))
 
 
 def step(problem: Problem, state: State) -> State:
-    """One accelerated projected gradient step with backtracking, or a restart where it does not descend."""
+    """One accelerated projected gradient step with backtracking, or a restart if F would increase."""
     here, inner = state
     w_K, moved = _solver(problem).update(here.weights, inner, None)
     w_K = problem.feasible.repair(jnp.where(jnp.all(jnp.isfinite(w_K)), w_K, here.weights))
@@ -45,7 +40,11 @@ def step(problem: Problem, state: State) -> State:
 
 
 def _solver(problem):
-    scale = problem.f.scale  # jaxopt's line search presumes a function of about unit size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # jaxopt is no longer maintained, and says so on import
+        import jaxopt  # here: the import takes a quarter of a second
+
+    scale = problem.f.scale  # jaxopt's line search expects function values of about 1
 
     def objective(w_K):
         loss, gradient_K = problem.f.value_and_gradient(w_K)
@@ -61,4 +60,4 @@ def _solver(problem):
     )
 
 
-PROJECTED_GRADIENT = Method(init, step, priors=False)  # the gradient of KL(w || q) has no bound where weights vanish
+PROJECTED_GRADIENT = Method(init, step, priors=False)  # the gradient of KL(w || q) is unbounded at zero weights

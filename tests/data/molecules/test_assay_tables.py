@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixmin_jax.data.molecules.assay_tables import closest, read_assays
-from mixmin_jax.errors import InputError
+from mixmin_jax.data.molecules.assay_tables import read_assays
+from mixmin_jax.errors import InputError, closest_names
 
 TABLE = """mol_id,NR-AR,smiles,NR-ER,unused
 TOX1,0,CCO,1,
@@ -162,8 +162,8 @@ def test_names_that_are_no_column_come_with_the_closest(tmp_path):
         read_assays(path, smiles_column="smile")
     with pytest.raises(InputError, match="'smiles', which is the SMILES column"):
         read_assays(path, ignore=["smiles"])
-    assert closest("nr-xr", ["SR-p53", "NR-AR", "NR-ER"], shown=2) == "the closest names are 'NR-AR', 'NR-ER'"
-    assert closest("b", ["a"]) == "the closest name is 'a'"
+    assert closest_names("nr-xr", ["SR-p53", "NR-AR", "NR-ER"], shown=2) == "the closest names are 'NR-AR', 'NR-ER'"
+    assert closest_names("b", ["a"]) == "the closest name is 'a'"
 
 
 def test_damaged_and_foreign_files_are_named(tmp_path):

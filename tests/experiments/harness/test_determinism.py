@@ -12,6 +12,7 @@ from experiments.harness import provenance
 from experiments.harness.determinism import FLAG
 from experiments.harness.progress import RunProgress
 from experiments.harness.stages import Stages
+from experiments.reporting.schema import MadeBy
 
 GPU = types.SimpleNamespace(platform="gpu", device_kind="NVIDIA H100")
 CPU = types.SimpleNamespace(platform="cpu", device_kind="cpu")
@@ -21,7 +22,7 @@ def told(folder, monkeypatch, device, flags):
     monkeypatch.setattr(jax, "devices", lambda: [device])
     monkeypatch.setenv("XLA_FLAGS", flags)
     console = Console(file=io.StringIO())
-    stages = Stages(folder, RunProgress(2.0, console), {"git_commit": "abc"})
+    stages = Stages(folder, RunProgress(2.0, console), MadeBy("python", "1 x gpu", "abc", {}))
     for name in ("first", "second"):
         stages.run(name, {}, lambda stage: {"x": 1})
     return [line for line in console.file.getvalue().splitlines() if line.startswith("note:")]
@@ -49,5 +50,5 @@ def test_nothing_is_said_of_cpus(tmp_path, monkeypatch):
 
 
 def test_the_flag_is_on_the_page_of_devices():
-    page = Path(__file__).parents[3] / "mixmin_jax" / "training" / "DEVICES.md"
+    page = Path(__file__).parents[3] / "docs" / "devices.md"
     assert f"export XLA_FLAGS={FLAG}=true" in page.read_text()

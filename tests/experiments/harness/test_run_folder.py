@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import folder_lock
 from experiments.harness import run_folder as run_folder_module
 from experiments.harness.interruption import Interrupted
 from experiments.harness.options import ManyModelsOptions, RunOptions
-from experiments.harness.run_folder import run_folder
+from experiments.harness.result_files import write_json
+from experiments.harness.run_folder import identity_of, run_folder
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
@@ -30,14 +30,14 @@ def run(out, config=CONFIG, fail=None, **options):
             raise fail
 
 
-def held(out, name="config.json"):
+def held(out, name):
     return json.loads((out / name).read_text())
 
 
 def test_a_finished_run_finds_its_own_folder_again(tmp_path):
     for _ in range(2):
         run(tmp_path / "out")
-    assert held(tmp_path / "out") == CONFIG and held(tmp_path / "out", "status.json") == {"complete": True}
+    assert identity_of(tmp_path / "out") == CONFIG and held(tmp_path / "out", "status.json") == {"complete": True}
 
 
 def test_an_unfinished_run_goes_on_only_if_told_to(tmp_path, capsys, monkeypatch):
@@ -66,9 +66,25 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
             run(tmp_path, other, resume=resume)
     with pytest.raises(InputError, match=r"differs in: model\.width \(8 there, None now\)\."):
         run(tmp_path, CONFIG | {"model": {}}, resume=True)
-    assert held(tmp_path) == CONFIG and held(tmp_path, "status.json")["complete"]
+    assert identity_of(tmp_path) == CONFIG and held(tmp_path, "status.json")["complete"]
     run(tmp_path, other, overwrite=True)
-    assert held(tmp_path) == other
+    assert identity_of(tmp_path) == other
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_run_that_an_earlier_version_began_is_refused_in_one_line(tmp_path, complete):
+    write_json(tmp_path / "config.json", CONFIG)  # which said nothing of its format
+    write_json(tmp_path / "status.json", {"complete": complete})
+    (tmp_path / "metrics.json").touch()
+    for resume in (False, True):
+        with pytest.raises(
+            InputError, match=r"config\.json is of a run that another version began, .*--overwrite"
+        ) as no:
+            run(tmp_path, resume=resume)
+        assert len(str(no.value).splitlines()) == 1
+    assert held(tmp_path, "config.json") == CONFIG and (tmp_path / "metrics.json").exists()
+    run(tmp_path, overwrite=True)
+    assert identity_of(tmp_path) == CONFIG
 
 
 def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_path):
@@ -80,7 +96,7 @@ def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_pat
     assert (tmp_path / "news" / "metrics.json").exists()  # the same run: nothing to replace
     run(tmp_path, CONFIG | {"seeds": 2}, overwrite=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"config.json", "status.json", "stages/a.npz", "stages/.lock", "notes/mine.txt"}
+    assert left == {"config.json", "status.json", "stages/a.npz", "notes/mine.txt"}
 
 
 def test_folders_of_others_and_files_are_refused_untouched(tmp_path):
@@ -100,7 +116,7 @@ def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path, content):
         run(tmp_path, resume=True)
     assert len(str(refused.value)) < 400 and len(str(refused.value).splitlines()) == 1
     run(tmp_path, overwrite=True)
-    assert held(tmp_path) == CONFIG
+    assert identity_of(tmp_path) == CONFIG
 
 
 @pytest.mark.parametrize("status", ["[]", "null", "{}", '{"complete": "no"}', "[" * 100_000, ""], ids=range(6))
@@ -125,7 +141,7 @@ def test_a_lock_that_cannot_be_had_is_one_error_that_names_the_folder(tmp_path, 
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(folder_lock.fcntl, "flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(InputError, match=re.escape(f"--out {tmp_path} {message}")):
         run(tmp_path)
 
@@ -138,7 +154,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_error(tmp_path):
 
 
 def test_what_a_killed_run_was_writing_is_in_nobodys_way(tmp_path):
-    for name in (".config.json.123.partial", "stages/.lock"):  # killed before it had claimed the folder
+    for name in (".config.json.123.partial", ".lock"):  # killed before it had claimed the folder
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     run(tmp_path)

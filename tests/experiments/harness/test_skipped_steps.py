@@ -1,6 +1,6 @@
 """--on-nonfinite skip from option to report: which runs are the same, what is counted, what readers are told."""
 
-import json
+import types
 from pathlib import Path
 
 import jax
@@ -10,16 +10,16 @@ import pytest
 from experiments.harness import language_model_stages
 from experiments.harness.language_model_stages import train_models
 from experiments.harness.options import RunOptions, numbers_of
-from experiments.harness.stages import skipped_steps
+from experiments.harness.run_record import run_fields
 from experiments.molecule_mixture.config import MoleculeMixture
-from experiments.reporting import markdown as md
+from experiments.reporting import render
 from experiments.text_mixture.config import TextMixture
 from experiments.text_mixture.results import config_record
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.proxies import TrainedModels
-from tests.experiments.harness.test_stages import Stages
+from tests.experiments.harness.test_stages import MADE_BY, Stages
 
 RESULTS = Path(__file__).parents[3] / "experiments" / "results"
 SKIP = RunOptions(on_nonfinite="skip")
@@ -45,7 +45,7 @@ def test_trees_have_nothing_to_skip():
     MoleculeMixture(on_nonfinite="skip")
 
 
-def test_stages_keep_the_counts_and_reports_name_them(tmp_path, monkeypatch):
+def test_stages_keep_the_counts_and_result_files_name_them(tmp_path, monkeypatch):
     given = []
     small = TransformerConfig(width=8, depth=1, heads=1)
     run = LanguageModelRun(small, tokens=64, sequence_length=8, batch_size=2)
@@ -67,11 +67,17 @@ def test_stages_keep_the_counts_and_reports_name_them(tmp_path, monkeypatch):
     records("train", "stop")
     assert given == ["skip", "stop"]  # other numbers, so another product
 
-    metrics = json.loads(json.dumps(skipped_steps(SKIP, first)))
-    assert metrics == {"skipped_steps": {"train": {"b": 4}}}
-    assert md.skipped_steps(metrics) == [
-        "Steps whose loss or gradient was not finite were skipped: 4 of `b` (train). These models saw less than the"
-        " others."
-    ]
-    assert "there were none" in md.skipped_steps(skipped_steps(SKIP, {}))[0]
-    assert skipped_steps(RunOptions(), first) == {} and md.skipped_steps({}) == []
+    assert run_fields(SKIP, first, MADE_BY, ())["skipped_steps"] == {"train": {"b": 4}}
+    assert run_fields(SKIP, {}, MADE_BY, ())["skipped_steps"] == {}
+    assert run_fields(RunOptions(), first, MADE_BY, ())["skipped_steps"] is None
+
+
+@pytest.mark.parametrize(
+    ("skipped", "said"),
+    [({"train": {"b": 4}}, "were skipped: 4 of `b` (train)."), ({}, "were skipped: there were none."), (None, None)],
+)
+def test_reports_name_skipped_steps(skipped, said):
+    metrics = types.SimpleNamespace(made_by=MADE_BY, seconds={}, skipped_steps=skipped)
+    page = render._ENVIRONMENT.from_string('{% from "shared.jinja" import made %}{{ made(metrics) }}')
+    report = " ".join(page.render(metrics=metrics).split())
+    assert (said in report) if said else "skipped" not in report

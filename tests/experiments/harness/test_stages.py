@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import io
 import os
@@ -14,10 +15,11 @@ from experiments.harness import stages
 from experiments.harness.interruption import Interrupted, Interruption
 from experiments.harness.progress import RunProgress
 from experiments.harness.stages import fingerprint
+from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 
-MADE_BY = {"git_commit": "abc"}
+MADE_BY = MadeBy("python", "1 x cpu", "abc", {})
 
 
 def Stages(folder, made_by=MADE_BY, told=None, **options):
@@ -34,7 +36,7 @@ PRODUCT = {"w": np.arange(3.0), "names": ["a", "b"], "nested": {"x": 1}}
 
 def test_a_product_is_computed_once_and_read_back_whole(tmp_path):
     calls, compute = counted(PRODUCT)
-    first, second = Stages(tmp_path), Stages(tmp_path, {"git_commit": "later"})
+    first, second = Stages(tmp_path), Stages(tmp_path, dataclasses.replace(MADE_BY, git_commit="later"))
     first.run("train", {"seed": 0}, compute)
     found = second.run("train", {"seed": 0}, compute)
     assert len(calls) == 1
@@ -48,6 +50,14 @@ def test_other_inputs_compute_anew(tmp_path):
     calls, compute = counted(PRODUCT)
     for seed in (0, 1, 1):
         Stages(tmp_path).run("train", {"seed": seed}, compute)
+    assert len(calls) == 2
+
+
+def test_a_product_that_an_earlier_version_made_is_made_again(tmp_path, monkeypatch):
+    calls, compute = counted(PRODUCT)
+    for version in (1, stages.FORMAT):
+        monkeypatch.setattr(stages, "FORMAT", version)
+        Stages(tmp_path).run("train", {"seed": 0}, compute)
     assert len(calls) == 2
 
 
@@ -161,26 +171,24 @@ def test_inputs_that_json_cannot_hold_are_refused(tmp_path):
 
 def test_stages_that_were_made_elsewhere_are_on_record_and_told_of_once(tmp_path):
     def made_by(device, jax, **versions):
-        return {"git_commit": "abc", "device": device, "versions": {"python": "3", "jax": jax, **versions}}
+        return MadeBy("python", device, "abc", {"python": "3", "jax": jax, **versions})
 
     there = made_by("1 x cpu", "1.0")
     here = made_by("8 x [gpu]", "2.0", optax="1")  # which an earlier version did not record
     first = Stages(tmp_path, there)
     first.run("train", {}, lambda stage: {})
     first.run("score", {}, lambda stage: {})
-    assert stages.made_elsewhere(first.records, there) == {}
+    assert stages.made_elsewhere(first.records, there) == ([], {})
     told = io.StringIO()
     second = Stages(tmp_path, here, told)
     second.run("train", {}, lambda stage: {})
-    expected = {"stage_devices": ["1 x cpu"], "stage_versions": {"jax": ["1.0"]}}
-    assert stages.made_elsewhere(second.records, here) == expected
+    assert stages.made_elsewhere(second.records, here) == (["1 x cpu"], {"jax": ["1.0"]})
     assert "warning" not in told.getvalue()  # all of them were made in one place
     for name in ("solve", "score", "report"):
         second.run(name, {}, lambda stage: {})
     (warning,) = (line for line in told.getvalue().splitlines() if line.startswith("warning: "))
     assert "were made on 1 x cpu (now 8 x [gpu]), with jax 1.0 (now 2.0): the numbers" in warning
-    expected = {"stage_devices": ["1 x cpu", "8 x [gpu]"], "stage_versions": {"jax": ["1.0", "2.0"]}}
-    assert stages.made_elsewhere(second.records, here) == expected
+    assert stages.made_elsewhere(second.records, here) == (["1 x cpu", "8 x [gpu]"], {"jax": ["1.0", "2.0"]})
 
 
 def test_a_target_rests_on_its_own_stages_and_the_shared_ones(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.mixtraining.domain import Domain, Labels
 from mixmin_jax.data.epochs import batch_rows
-from mixmin_jax.training.mixtraining import Batch, Labelled, Learner
+from mixmin_jax.training.mixtraining import Batch, Labeled, Learner
 
 D, F, A = 8, 6, 3
 
@@ -59,7 +59,7 @@ def vectors(count, seed):
 def linear_fetch(batch_size):
     def fetch(step, key, data_key, inputs_NxD, labels_N):
         rows_B = batch_rows(step, batch_size, len(labels_N), data_key)
-        return Batch(sl=(Labelled(inputs_NxD[rows_B], labels_N[rows_B]),))
+        return Batch(sl=(Labeled(inputs_NxD[rows_B], labels_N[rows_B]),))
 
     return fetch
 

@@ -16,6 +16,7 @@ from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.plan import Study
 from experiments.mixtraining.results import stage_inputs
 from experiments.mixtraining.tuning import SEED, candidates, check_search, ranking, search_flops, tune
+from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
 from tests.experiments.mixtraining.linear_domain import linear_domain, vectors
 
@@ -28,7 +29,7 @@ EXAMPLES = len(linear_domain(8).validation)
 
 def search(folder, domain, options=OPTIONS):
     study = Study(domain, options)
-    stages = Stages(folder, RunProgress(1.0, Console(file=io.StringIO())), {"git_commit": None})
+    stages = Stages(folder, RunProgress(1.0, Console(file=io.StringIO())), MadeBy("python", "cpu", None, {}))
     return tune(study, stages, stage_inputs("test", study))
 
 

@@ -1,14 +1,15 @@
 import csv
-import json
 import sys
 
 import numpy as np
 import pytest
 
-pytest.importorskip("lightgbm")
-
 from experiments.harness.command_line import run
-from experiments.regmix_published import __main__ as regmix_published
+from experiments.harness.result_files import read_result
+from experiments.regmix_published.__main__ import Config, main
+from experiments.regmix_published.data import Runs, read_runs
+from experiments.regmix_published.report import QUESTION
+from experiments.regmix_published.results import HELD_OUT, rank_correlations
 from mixmin_jax.errors import InputError
 from tests.experiments.verify.verified import assert_verified, failures
 
@@ -41,19 +42,19 @@ def published(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     write_runs(folder, "train", "1m", 80, seed=0, shuffle=True)
-    for seed, size in enumerate(regmix_published.HELD_OUT, start=1):
+    for seed, size in enumerate(HELD_OUT, start=1):
         write_runs(folder, "test", size, 30, seed=seed, shuffle=True)
     return folder
 
 
 def read(folder, part="train", size="1m"):
-    return regmix_published.read_runs(folder / f"{part}_mixture_{size}.csv", folder / f"{part}_pile_loss_{size}.csv")
+    return read_runs(folder / f"{part}_mixture_{size}.csv", folder / f"{part}_pile_loss_{size}.csv")
 
 
 def test_rows_are_joined_by_key_and_columns_by_name(tmp_path):
     (tmp_path / "m.csv").write_text("index,train_the_pile_b,train_the_pile_a\n7,0.2,0.8\n3,0.6,0.4\n")
     (tmp_path / "l.csv").write_text("index,metric/the_pile_a_val_loss\n3,1.5\n7,2.5\n")
-    runs = regmix_published.read_runs(tmp_path / "m.csv", tmp_path / "l.csv")
+    runs = read_runs(tmp_path / "m.csv", tmp_path / "l.csv")
     assert runs.sources == ("a", "b") and runs.domains == ("a",)
     pairs = {tuple(w_K): loss for w_K, loss in zip(runs.mixtures_RxK.tolist(), runs.losses_RxD[:, 0], strict=True)}
     assert pairs == {(0.8, 0.2): 2.5, (0.4, 0.6): 1.5}
@@ -82,26 +83,26 @@ def test_bad_files_are_named(tmp_path, mixtures, losses, message):
     (tmp_path / "m.csv").write_text(mixtures)
     (tmp_path / "l.csv").write_text(losses)
     with pytest.raises(InputError, match=message):
-        regmix_published.read_runs(tmp_path / "m.csv", tmp_path / "l.csv")
+        read_runs(tmp_path / "m.csv", tmp_path / "l.csv")
 
 
 def test_the_experiment_end_to_end(published, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     options = ["--data", str(published), "--out", str(out), "--subset-runs", "4", "64", "--subset-repeats", "2"]
     monkeypatch.setattr(sys, "argv", ["regmix_published", *options])
-    run(regmix_published.Config, regmix_published.main)
-    metrics = json.loads((out / "metrics.json").read_text())
-    for model, least in {"least_squares": 0.9, "ridge": 0.9, "lightgbm": 0.85}.items():
-        for size in regmix_published.HELD_OUT:
-            assert metrics["spearman"][model][size].keys() == set(DOMAINS)
-            assert metrics["spearman_mean"][model][size] > least
-    assert metrics["spearman_by_num_runs"]["4"]["lightgbm"] is None
-    assert metrics["spearman_by_num_runs"]["64"]["lightgbm"] > 0.8
-    assert metrics["num_runs"] == {"train": 80, "1m": 30, "60m": 30, "1B": 30}
-    assert metrics["data"].keys() == {path.name for path in published.iterdir()}
+    run(Config, main)
+    metrics = read_result(out / "metrics.json", QUESTION.metrics)
+    for model, least in {"least_squares": 0.9, "ridge": 0.9, "boosted_trees": 0.85}.items():
+        for size in HELD_OUT:
+            assert metrics.spearman[model][size].keys() == set(DOMAINS)
+            assert metrics.spearman_mean[model][size] > least
+    assert metrics.spearman_by_num_runs["4"]["boosted_trees"] is None
+    assert metrics.spearman_by_num_runs["64"]["boosted_trees"] > 0.8
+    assert metrics.num_runs == {"train": 80, "1m": 30, "60m": 30, "1B": 30}
+    assert {data_set.name for data_set in metrics.data_sets} == {path.name for path in published.iterdir()}
     report = (out / "report.md").read_text()
     assert report in capsys.readouterr().out
-    assert f"{metrics['spearman']['lightgbm']['1B']['pile_cc']:.3f}" in report
+    assert f"{metrics.spearman['boosted_trees']['1B']['pile_cc']:.3f}" in report
 
     assert_verified(out, with_data=True)
     with (published / "test_mixture_1B.csv").open("a") as file:
@@ -111,7 +112,7 @@ def test_the_experiment_end_to_end(published, tmp_path, monkeypatch, capsys):
     ]
 
     with pytest.raises(SystemExit) as stopped:
-        run(regmix_published.Config, regmix_published.main)
+        run(Config, main)
     assert stopped.value.code == 2
     assert "already holds results" in capsys.readouterr().err
 
@@ -119,16 +120,16 @@ def test_the_experiment_end_to_end(published, tmp_path, monkeypatch, capsys):
 def test_a_model_that_learns_nothing_scores_low(published):
     runs, test = read(published), read(published, "test", "1B")
     rng = np.random.default_rng(0)
-    shuffled = regmix_published.Runs(runs.sources, runs.domains, runs.mixtures_RxK, rng.permutation(runs.losses_RxD))
-    learned = regmix_published.rank_correlations(runs, {"1B": test}, "ridge")["1B"]
-    unlearned = regmix_published.rank_correlations(shuffled, {"1B": test}, "ridge")["1B"]
+    shuffled = Runs(runs.sources, runs.domains, runs.mixtures_RxK, rng.permutation(runs.losses_RxD))
+    learned = rank_correlations(runs, {"1B": test}, "ridge")["1B"]
+    unlearned = rank_correlations(shuffled, {"1B": test}, "ridge")["1B"]
     assert np.mean(list(learned.values())) > 0.9 > 0.6 > np.mean(list(unlearned.values()))
 
 
 def test_missing_data_is_one_clear_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as stopped:
-        run(regmix_published.Config, regmix_published.main)
+        run(Config, main)
     assert stopped.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'none' / 'train_mixture_1m.csv'}: no such file\n"
     assert not (tmp_path / "out").exists()

@@ -321,10 +321,10 @@ def test_fidelity_is_put_into_words(spearman, words):
 
 def test_cost_is_a_share_of_one_target_run():
     metrics = made_up_metrics()
-    metrics["regmix"] = {"model": "lightgbm", "runs": 64, "more_compute_than_mixmin": True}
+    metrics["regmix"] = {"model": "boosted_trees", "runs": 64, "more_compute_than_mixmin": True}
     report = text_mixture_report(metrics)
     assert "**25.0% of the FLOPs of one target run**" in report and "20 times" in report
-    assert "fitted on 64 runs and had **more compute than `mixmin`**" in report and "LightGBM" in report
+    assert "fitted on 64 runs and had **more compute than `mixmin`**" in report and "boosted trees" in report
 
 
 def test_tables_are_complete_and_the_report_is_the_same_each_time():

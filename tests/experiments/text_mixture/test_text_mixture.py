@@ -473,12 +473,9 @@ def plan_of(config):
     return make_plan(config, sources, tuple(split_target(target, 0.5, 0, 10_000, 10_000) for target in targets), care)
 
 
-def test_lightgbm_is_chosen_from_64_runs_on_and_asked_for_before_compute(config, monkeypatch):
+def test_boosted_trees_are_chosen_from_64_runs_on(config):
     models = [plan_of(dataclasses.replace(config, regmix_runs=runs)).regmix_model for runs in (None, 63, 64)]
-    assert models == ["linear", "linear", "lightgbm"]
-    monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(InputError, match="lightgbm is not installed"):
-        plan_of(dataclasses.replace(config, regmix_runs=64))
+    assert models == ["linear", "linear", "boosted_trees"]
 
 
 def test_the_cost_of_several_targets_counts_what_they_share_once(config):

@@ -1,6 +1,5 @@
-"""The command that reads results again: what it says, its exit status, and what earlier versions wrote."""
+"""The command that reads results again: what it says, its exit status, and that it finds what was tampered with."""
 
-import importlib.metadata
 import json
 import shutil
 import sys
@@ -10,17 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.harness import provenance
-from experiments.harness.command_line import parse, run
-from experiments.mixtraining import report_files as mixtraining_report
-from experiments.verify import files as verify_files
+from experiments.harness.command_line import run
+from experiments.verify import files
 from experiments.verify.__main__ import Verify, main
 from experiments.verify.findings import differences
-from experiments.weights_from_file import __main__ as weights_from_file
-from tests.experiments.mixtraining.made_up_metrics import made_up_reconstructions, mixtraining_metrics
+from tests.experiments.verify import made_up
 from tests.experiments.verify.verified import assert_verified, failures, findings
 
 PUBLISHED = Path(__file__).parents[3] / "experiments" / "results"
+DERIVED = "6 records with numbers that follow from others hold them"
 
 
 @pytest.fixture
@@ -39,136 +36,111 @@ def cli(monkeypatch, capsys):
     return call
 
 
-@pytest.fixture
-def scores(tmp_path):
-    """A file of log-likelihoods."""
-    logp_NxK = np.random.default_rng(0).normal(-5, 2, size=(50, 3))
-    np.savez(tmp_path / "scores.npz", log_likelihoods=logp_NxK, sources=["code", "math", "news"])
-    return tmp_path / "scores.npz"
-
-
-@pytest.fixture
-def weights(scores, monkeypatch):
-    """The weights found from it, at a commit."""
-    monkeypatch.setattr(provenance, "git_commit", lambda: "0123abc")
-    out = scores.parent / "weights"
-    weights_from_file.main(parse(weights_from_file.Config, arguments=[f"--log-likelihoods={scores}", f"--out={out}"]))
-    return out
-
-
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """A MixTraining result with pictures; no training behind it."""
-    folder = tmp_path_factory.mktemp("drawn")
-    metrics = mixtraining_metrics() | {"experiment": "image_mixtraining", "stage_commits": ["0123abc"]}
-    metrics["made_by"]["versions"]["matplotlib"] = importlib.metadata.version("matplotlib")
-    write(folder / "metrics.json", metrics)
-    write(folder / "config.json", metrics["identity"])
-    write(folder / "status.json", {"complete": True})
-    np.savez(folder / "reconstructions.npz", **made_up_reconstructions())
-    mixtraining_report.write_report(folder, metrics)
-    return folder
+def written(tmp_path_factory):
+    return made_up.write_run(tmp_path_factory.mktemp("written") / "run")
 
 
 @pytest.fixture
-def copied(drawn, tmp_path):
-    return shutil.copytree(drawn, tmp_path / "copied")
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Reports are written again without figures."""
-    monkeypatch.setattr(mixtraining_report, "mixtraining_figures", lambda *_: {})
-
-
-def write(path, record):
-    path.write_text(json.dumps(record))
+def copied(written, tmp_path, monkeypatch):
+    made_up.known(monkeypatch)
+    return shutil.copytree(written, tmp_path / "copied")
 
 
 def edit(path, change):
     held = json.loads(path.read_text())
     change(held)
-    write(path, held)
+    path.write_text(json.dumps(held))
 
 
-def test_every_check_is_a_line_and_the_last_one_counts_them(weights, cli):
-    status, out, err = cli(weights)
+def test_every_check_is_a_line_and_the_last_one_counts_them(copied, cli):
+    status, out, err = cli(copied)
     lines = out.splitlines()
-    assert (status, err) == (0, "") and lines[0] == str(weights)
+    assert (status, err) == (0, "") and lines[0] == str(copied)
     assert all(line.split()[0] in ("ok", "not") for line in lines[1:-1])
-    assert lines[-1] == f"one result: {len(lines) - 2} ok, 0 FAILED and 0 not checked"
-    edit(weights / "weights.json", lambda held: held["mixmin"].update(code=0.99))
-    status, out, _ = cli(weights, shutil.copytree(weights, weights.with_name("copy")))
-    line = "FAILED       weights.json holds the weights of the metrics: mixmin.code is 0.99"
-    assert status == 1 and out.count(line) == 2
+    assert f"  ok           {DERIVED}" in lines
+    assert lines[-1] == f"one result: {len(lines) - 4} ok, 0 FAILED and 2 not checked"  # it has no stages
+    edit(copied / "weights.json", lambda held: held["mixmin"].update(code=0.99))
+    status, out, _ = cli(copied, shutil.copytree(copied, copied.with_name("copy")))
+    assert status == 1 and out.count("FAILED       weights.json holds what the record says: mixmin.code is 0.99") == 2
     assert out.splitlines()[-1].startswith("2 results:") and "2 FAILED" in out.splitlines()[-1]
-
-
-def test_provenance_is_on_record(weights, scores):
-    metrics = json.loads((weights / "metrics.json").read_text())
-    (record,) = metrics["data_sets"]
-    assert record["place"] == str(scores) and record["reader"] == "file" and record["bytes"] == scores.stat().st_size
-    assert record["counts"] == {"examples": 50, "sources": 3} and len(record["sha256"]) == 64
-    edit(weights / "metrics.json", lambda held: [held.pop(key) for key in ("device", "seeds")])
-    found = failures(weights)
-    assert "no device; no seeds" in found.values()
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda m: m["arms"]["mixmin"]["weights"].update(code=-0.1), "has a weight outside of 0 to 1"),
-        (lambda m: m["arms"]["uniform"]["weights"].update(code=0.4), "arms.uniform.weights sums to 1.0"),
-        (lambda m: m["mixmin"].update(gap=1e-3), "mixmin: the gap 0.001 is above the goal"),
+        (lambda m: m["arms"]["mixmin"]["weights_per_seed"][0].update(code=-0.1), "has a weight outside of 0 to 1"),
+        (lambda m: m["arms"]["uniform"]["weights_per_seed"][1].update(code=0.4), "weights_per_seed[1] sums to 0.9"),
+        (lambda m: m["arms"]["mixmin"]["weights"].update(code=0.7), "arms.mixmin.weights.code is 0.7, not 0.8"),
+        (lambda m: m["arms"]["mixmin"]["loss"].update(mean=1.0), "arms.mixmin.loss.mean is 1.0, not 1.1"),
+        (lambda m: m["arms"]["mixmin"]["loss"].update(per_seed=[1.0, 1.1]), "arms.mixmin.loss.mean is 1.1, not 1.05"),
+        (lambda m: m["arms"]["uniform"]["loss"]["per_seed"].append(2.0), "arms.uniform.loss has 3 values"),
+        (lambda m: m["comparison"].update(verdict="ties"), "comparison.verdict is 'ties', not 'wins'"),
+        (lambda m: m["mixmin"].update(gap=1e-3), "mixmin: the gap 0.001 is above the tolerance 1e-09"),
+        (lambda m: m["mixmin"].update(gap=1e-10), "mixmin, gap of seed 1 is 1e-10, not 2e-10"),
         (lambda m: m["mixmin"].update(converged=False), "mixmin did not converge"),
-        (lambda m: m["mixmin"].update(loss=1.0), "arms.mixmin.loss is"),
-        (lambda m: m.pop("arms"), "the result does not hold what it should (KeyError: 'arms')"),
-        (lambda m: m.update(schema_version=99), "its schema version is 99; known are 1"),
-        (lambda m: m.update(experiment="alchemy"), "it is of alchemy; known are text_mixture"),
+        (lambda m: m.update(complete=False), "the run did not end"),
+        (lambda m: m["config"].update(seeds=3), "seeds is [0, 1], not [0, 1, 2]"),
+        (lambda m: m["config"].update(odd=1), "it is odd"),
+        (lambda m: m.pop("arms"), "metrics.json holds no MadeUp: Object missing required field `arms`"),
+        (lambda m: m["made_by"].pop("device"), "Object missing required field `device` - at `$.made_by`"),
+        (lambda m: m["arms"].update(x=3), "holds no MadeUp: Expected `object`, got `int` - at `$.arms[...]`"),
+        (lambda m: m["mixmin"].update(extra=3), "holds no MadeUp: nothing is called $.mixmin.extra"),
+        (lambda m: m.update(experiment="alchemy"), "is of alchemy; known are text_mixture"),
         (lambda m: m.update(seeds=float("nan")), "NaN is no JSON"),
     ],
 )
-def test_a_tampered_number_is_found(weights, change, why):
-    edit(weights / "metrics.json", change)
-    found = failures(weights)
-    assert any(why in reason for reason in found.values())
+def test_a_tampered_number_is_found(copied, monkeypatch, change, why):
+    monkeypatch.setattr(files, "reports", lambda _: iter(()))
+    edit(copied / "metrics.json", change)
+    found = failures(copied)
+    assert any(why in reason for reason in found.values()), found
 
 
-def test_losses_are_computed_again_from_the_scores(weights, scores):
-    edit(weights / "metrics.json", lambda m: [part.update(loss=4.0) for part in (m["mixmin"], m["arms"]["mixmin"])])
-    assert list(failures(weights)) == ["losses follow from the files of log-likelihoods"]
+def test_numbers_are_computed_again_from_their_stages(copied):
+    (copied / "stages").mkdir()
+    stage = copied / "stages" / "losses.npz"
+    record = {"seconds": 2.0, "made_by": {"command": "", "device": "", "git_commit": "0123abc", "versions": {}}}
+    record |= {"skipped": {}, "format": 2}
+    edit(copied / "metrics.json", lambda m: m.update(seconds={"losses": 2.0}, stage_commits=["0123abc"]))
+    for losses, outcome in (([1.0, 1.2], "ok"), ([1.0, 1.3], "FAILED")):
+        content = {"stamp": "", "values": "{}", "record": json.dumps(record), "array/losses": np.array(losses)}
+        np.savez(stage, **content)
+        found = {finding.what: finding for finding in findings(copied)}
+        assert found["stages are those of the record (1)"].outcome == "ok"
+        assert found["the record follows from its stages"].outcome == outcome
+    assert "arms.mixmin.loss.mean is 1.1, not 1.15" in found["the record follows from its stages"].why
+    stage.write_bytes(stage.read_bytes()[:100])
+    assert "losses.npz cannot be read" in failures(copied)["stages are those of the record (1)"]
 
 
-def test_data_that_changed_or_went_are_found(weights, scores):
-    content = scores.read_bytes()
-    scores.unlink()
-    (line,) = [found for found in findings(weights) if found.what.startswith("data")]
-    assert line.outcome == "not checked" and f"there is no {scores}" in line.why
-    assert "No such file" in next(iter(failures(weights, with_data=True).values()))
-    scores.write_bytes(content + b" ")
-    (why,) = (why for what, why in failures(weights).items() if what.startswith("data"))
-    assert f"{len(content) + 1} bytes, not {len(content)}" in why and "sha256 is" in why
+def test_data_that_changed_or_went_are_found(copied, written):
+    data = written.parent / "data.bin"
+    data.unlink()
+    (line,) = [found for found in findings(copied) if found.what.startswith("data")]
+    assert line.outcome == "not checked" and f"there is no {data}" in line.why
+    assert "No such file" in next(iter(failures(copied, with_data=True).values()))
+    data.write_bytes(b"data ")
+    (why,) = (why for what, why in failures(copied).items() if what.startswith("data"))
+    assert "5 bytes, not 4" in why and "sha256 is" in why
+    data.write_bytes(b"data")
+    assert_verified(copied, with_data=True)
 
 
-def test_figures_are_compared_by_their_pixels(copied, drawn, monkeypatch):
-    held = assert_verified(drawn)
-    assert "figures (4) follow from the metrics, pixel by pixel" in held
-    path = copied / "curves.png"
+def test_figures_are_compared_by_their_pixels(copied, written):
+    assert "figures (2) follow from the records, pixel by pixel" in assert_verified(copied)
+    path = copied / "loss.png"
     picture = Image.open(path)
     picture.save(path, compress_level=1)  # other bytes, the same pixels
-    assert path.read_bytes() != (drawn / "curves.png").read_bytes()
-    made = {name: (drawn / name).read_bytes() for name in ("curves.png", "accuracy_compute.png")}
-    (finding,) = compared(copied, made)
-    assert finding.outcome == "ok"
+    assert path.read_bytes() != (written / "loss.png").read_bytes()
+    assert compared(copied, written).outcome == "ok"
     changed = np.array(picture)
     changed[3, 3] ^= 255
     Image.fromarray(changed).save(path)
-    (finding,) = compared(copied, made)
-    assert finding.outcome == "FAILED" and finding.why == "curves.png shows something else"
+    assert compared(copied, written).why == "loss.png shows something else"
     path.write_bytes(b"no picture")
-    (copied / "accuracy_compute.png").unlink()
-    (finding,) = compared(copied, made)
-    assert finding.why == "accuracy_compute.png is not there; curves.png shows something else"
+    (copied / "gap.png").unlink()
+    assert compared(copied, written).why == "gap.png is not there; loss.png shows something else"
 
 
 @pytest.mark.parametrize(
@@ -179,36 +151,35 @@ def test_figures_are_compared_by_their_pixels(copied, drawn, monkeypatch):
         (None, 1, "FAILED", "something else"),  # the other figure shows that this version draws as that one did
     ],
 )
-def test_figures_of_another_matplotlib_are_not_called_wrong(copied, drawn, drawn_by, alike, outcome, why):
-    Image.new("RGB", (10, 10)).save(copied / "curves.png")
-    made = {name: (drawn / name).read_bytes() for name in ["curves.png", "accuracy_compute.png"][: 1 + alike]}
-    metrics = json.loads((copied / "metrics.json").read_text())
-    metrics["made_by"]["versions"]["matplotlib"] = drawn_by
-    (finding,) = verify_files.figures_agree(copied, made, metrics)
+def test_figures_of_another_matplotlib_are_not_called_wrong(copied, written, drawn_by, alike, outcome, why):
+    Image.new("RGB", (10, 10)).save(copied / "loss.png")
+    finding = compared(copied, written, ["loss.png", "gap.png"][: 1 + alike], drawn_by)
     assert finding.outcome == outcome and why in finding.why
 
 
-def compared(folder, made):
-    return list(verify_files.figures_agree(folder, made, json.loads((folder / "metrics.json").read_text())))
+def compared(folder, written, names=("loss.png", "gap.png"), drawn_by=made_up.matplotlib.__version__):
+    (finding,) = files.figures_agree(folder, {name: (written / name).read_bytes() for name in names}, drawn_by)
+    return finding
 
 
-def test_a_table_row_is_compared_byte_by_byte(copied, undrawn):
-    text = (copied / "summary.md").read_text()
-    (copied / "summary.md").write_text(text.replace("51.1", "61.1", 1))
+def test_a_report_is_compared_byte_by_byte(copied):
+    text = (copied / "report.md").read_text()
+    (copied / "report.md").write_text(text.replace("1.1", "6.1", 1))
     (copied / "notes.md").write_text("mine")
     (found,) = failures(copied).values()
-    assert found.startswith("summary.md has ") and "61.1" in found and "51.1" in found
+    assert found.startswith("report.md has ") and "6.1" in found and "1.1" in found
     others = [finding for finding in findings(copied) if finding.what.startswith("other reports")]
     assert others[0].outcome == "not checked" and "notes.md" in others[0].why
 
 
-def test_an_incomplete_run_and_another_configuration_fail(copied, undrawn):
-    write(copied / "status.json", {"complete": False, "how_to_go_on": "python -m experiments.x --resume"})
+def test_an_incomplete_run_and_another_configuration_fail(copied):
+    unfinished = {"complete": False, "how_to_go_on": "python -m experiments.x --resume"}
+    (copied / "status.json").write_text(json.dumps(unfinished))
     edit(copied / "metrics.json", lambda m: m["made_by"].update(git_commit="0123abc+changes"))
-    write(copied / "config.json", {"experiment": "another"})
+    (copied / "config.json").write_text('{"format": 2, "options": 3}')
     found = failures(copied)
     assert found["status.json calls the run complete"] == "it is not; go on with: python -m experiments.x --resume"
-    assert found["config.json is the run's identity"] == "experiment is 'another', not 'images_mixtraining'"
+    assert found["config.json is the run's identity"] == "options is 3, not 1"
     assert "not checked  the code is that of a commit: it is 0123abc+changes" in map(str, findings(copied))
 
 
@@ -226,10 +197,11 @@ def test_what_is_no_result_is_refused_with_status_2(tmp_path, copied, cli):
     assert status == 2 and "at least one folder" in err
 
 
-def test_a_result_that_cannot_be_read_is_a_failure_and_others_go_on(weights, copied, cli, undrawn):
-    (copied / "metrics.json").write_text("{")
-    status, out, _ = cli(copied, weights)
-    assert status == 1 and "FAILED       copied/metrics.json can be read: Expecting" in out
+def test_a_result_that_cannot_be_read_is_a_failure_and_others_go_on(copied, cli):
+    broken = shutil.copytree(copied, copied.with_name("broken"))
+    (broken / "metrics.json").write_text("{")
+    status, out, _ = cli(broken, copied)
+    assert status == 1 and "FAILED       broken/metrics.json is a record of its experiment: " in out
     assert out.splitlines()[-1].startswith("2 results:") and "1 FAILED" in out.splitlines()[-1]
 
 
@@ -241,15 +213,8 @@ def test_differences_allow_for_rounding_only():
     assert list(differences([1], [1, 2], "x")) == ["x is [1], not [1, 2]"]
 
 
-def test_a_result_of_an_earlier_version_is_read():
-    found = findings(PUBLISHED / "text_mixture_demo")
-    assert not [str(finding) for finding in found if finding.outcome == "FAILED"]
-    lines = {str(finding) for finding in found}
-    assert "ok           scipy_docs: config.json and the metrics agree in the 12 entries that both hold" in lines
-    assert any(line.startswith("not checked  data: source readmes") and "--data" in line for line in lines)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.name for path in PUBLISHED.iterdir()))
-def test_all_published_results_agree_with_themselves(name):
+def test_all_published_results_agree_with_themselves(name, monkeypatch):
+    """Figures apart, which `python -m experiments.verify experiments/results/*` draws again."""
+    monkeypatch.setattr(files, "figures_agree", lambda *_: iter(()))
     assert_verified(PUBLISHED / name)

@@ -1,4 +1,5 @@
 import csv
+import fcntl
 import json
 import math
 import multiprocessing
@@ -12,7 +13,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from experiments.harness import folder_lock
 from experiments.harness.command_line import run
 from experiments.harness.folder_lock import LOCK, claimed_folder
 from experiments.harness.options import RunOptions
@@ -210,16 +210,16 @@ def test_experiments_with_stages_and_without_keep_each_other_out(tmp_path, cli, 
 
 def test_a_lock_that_was_removed_before_it_was_had_is_none(tmp_path, monkeypatch):
     """As when its holder ends between another run's opening of the file and its locking it."""
-    flock, path = folder_lock.fcntl.flock, tmp_path / LOCK
+    flock, path = fcntl.flock, tmp_path / LOCK
 
     def late(file, kind):
         if path.exists():
             path.unlink()
             path.touch()
-            monkeypatch.setattr(folder_lock.fcntl, "flock", flock)
+            monkeypatch.setattr(fcntl, "flock", flock)
         flock(file, kind)
 
-    monkeypatch.setattr(folder_lock.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     with claimed_folder(tmp_path, (), overwrite=False):
         assert path.read_text().startswith(f"process {os.getpid()} on ")
     assert not path.exists()

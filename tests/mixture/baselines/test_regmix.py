@@ -1,11 +1,9 @@
-import sys
-
 import numpy as np
 import pytest
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.baselines.random_search import candidate_mixtures
 from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
-from mixmin_jax.mixture.baselines.rules import candidate_mixtures
 
 SLOPE_K = np.array([3.0, 1.0, 2.0, 5.0])
 
@@ -79,30 +77,22 @@ def test_ridge_beats_least_squares_when_runs_are_as_few_as_sources():
     assert np.median(errors[None]) < 0.5 * np.median(errors[0.0])
 
 
-def test_lightgbm_fits_what_a_linear_model_cannot_and_repeats_exactly():
-    pytest.importorskip("lightgbm")
+def test_trees_fit_what_a_linear_model_cannot_and_repeat_exactly():
     mixtures_RxK, unseen_RxK = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, 300))
 
     def loss(w_RxK):
         return np.abs(w_RxK[:, 0] - 0.3)
 
-    predictor = fit_regmix(mixtures_RxK, loss(mixtures_RxK), model="lightgbm")
+    predictor = fit_regmix(mixtures_RxK, loss(mixtures_RxK), model="boosted_trees")
     linear = fit_regmix(mixtures_RxK, loss(mixtures_RxK))
     assert np.corrcoef(predictor(unseen_RxK), loss(unseen_RxK))[0, 1] > 0.95
     assert np.corrcoef(linear(unseen_RxK), loss(unseen_RxK))[0, 1] < 0.8
-    again = fit_regmix(mixtures_RxK, loss(mixtures_RxK), model="lightgbm")
+    again = fit_regmix(mixtures_RxK, loss(mixtures_RxK), model="boosted_trees")
     np.testing.assert_array_equal(predictor(unseen_RxK), again(unseen_RxK))
 
 
-def test_lightgbm_uses_all_published_trees():
-    pytest.importorskip("lightgbm")
-    assert fit_regmix(*runs(64), model="lightgbm").booster.num_trees() == 1000
-
-
-def test_a_missing_lightgbm_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(InputError, match=r'pip install "mixmin_jax\[regmix\]"'):
-        fit_regmix(*runs(64), model="lightgbm")
+def test_all_published_trees_are_used():
+    assert fit_regmix(*runs(64), model="boosted_trees").trees.n_iter_ == 1000
 
 
 def test_propose_averages_the_best_candidates():
@@ -132,9 +122,9 @@ def test_propose_refuses_a_top_outside_the_candidates(top):
         ({"losses_R": np.where(np.arange(40) == 7, np.nan, 1.0)}, "run 7 "),
         ({"model": "forest"}, "unknown model 'forest'"),
         ({"ridge": -1.0}, "ridge must"),
-        ({"ridge": 1.0, "model": "lightgbm"}, "ridge is for model='linear'"),
+        ({"ridge": 1.0, "model": "boosted_trees"}, "ridge is for model='linear'"),
         ({"mixtures_RxK": np.eye(4)[:1], "losses_R": np.ones(1)}, "at least 2 runs; got 1"),
-        ({"mixtures_RxK": np.eye(4), "losses_R": np.ones(4), "model": "lightgbm"}, "at least 64 runs; got 4"),
+        ({"mixtures_RxK": np.eye(4), "losses_R": np.ones(4), "model": "boosted_trees"}, "at least 64 runs; got 4"),
     ],
 )
 def test_fit_refuses_bad_input(change, message):

@@ -3,14 +3,8 @@ import pytest
 from scipy.optimize import minimize
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.baselines.rules import (
-    best_random_mixture,
-    candidate_mixtures,
-    fit_under_caps,
-    natural_weights,
-    random_mixtures,
-    uniform_weights,
-)
+from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures, random_mixtures
+from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, uniform_weights
 
 SIZES_K = np.array([300.0, 100.0, 50.0, 25.0, 25.0])
 

@@ -65,7 +65,7 @@ def test_squared_error_is_summed_on_the_devices():
     whole, prime = squared_error(yhat, y), squared_error(yhat[:PRIME], y[:PRIME])
     with float64_on_cpu():
         for objective in (whole, prime):
-            summed = objective.spread(sharding.checked_mesh(mesh_of(8)), np.float64).prepare()
+            summed = objective.shard_rows(sharding.checked_mesh(mesh_of(8)), np.float64).prepare()
             np.testing.assert_allclose(summed.r_KxK, objective.prepare().r_KxK, rtol=1e-12)
 
 
@@ -88,7 +88,7 @@ def test_rows_stay_on_their_devices():
     n = 4096
     objective, mesh = cross_entropy(problems.classifiers(n)).anonymous(), sharding.checked_mesh(mesh_of(8))
     with float64_on_cpu():
-        placed = objective.spread(mesh, np.float64)
+        placed = objective.shard_rows(mesh, np.float64)
         shards = placed.part.logp_NxK.addressable_shards
         assert [shard.data.shape for shard in shards] == [(n // 8, K)] * 8
         limits = np.float64(1e-9), np.int64(100)

@@ -1,7 +1,7 @@
-"""Batches for text that does not fit on the device: read on the host, through Grain.
+"""Batches of text that does not fit on the device: read on the host, with Grain.
 
-The examples and their order are those of `mixing.draw`, so that both paths train the same models.  Where a mesh spreads
-models and batches, a process reads the windows that its own devices train on, and no others.
+The examples and their order come from `mixing.draw`, so both paths train the same models. If models and batches are
+sharded over a mesh, each process reads only the windows of its own devices.
 
 Axes: M models, B batch, L positions, T steps of a block.
 """
@@ -16,11 +16,11 @@ from jax.sharding import Sharding
 from mixmin_jax.data.mixing import MixingPlan, draw
 from mixmin_jax.data.text.tokens import TokenStore
 
-Part = tuple[int, int, int, int]  # models from, to; rows of each batch from, to
+Part = tuple[int, int, int, int]  # first and last model + 1; first and last row + 1 of each batch
 
 
 class MixtureBatches(grain.sources.RandomAccessDataSource):
-    """Element t is block t of the run, tokens_TxMxBx(L+1) for the step ranges given: its `parts`, a tuple."""
+    """Element t holds the `parts` of block t as a tuple; a part is tokens_TxMxBx(L+1) of some models and rows."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class MixtureBatches(grain.sources.RandomAccessDataSource):
 def host_blocks(
     store: TokenStore, plan: MixingPlan, batch_size: int, bounds: Sequence[tuple[int, int]], parts: Sequence[Part]
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Parts of the blocks in order, two blocks read ahead while the device works."""
+    """The parts of the blocks in order. Two blocks are read ahead while the device works."""
     dataset = grain.MapDataset.source(MixtureBatches(store, plan, batch_size, bounds, parts))
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)))
 
@@ -68,9 +68,14 @@ def sharded_blocks(
     bounds: Sequence[tuple[int, int]],
     sharding: Sharding,
 ) -> Iterator[jax.Array]:
-    """The blocks in order, as tokens_TxMxBx(L+1) on the devices of `sharding`, which may split the axes M and B.
+    """The blocks in order, as tokens_TxMxBx(L+1) on devices.
 
-    `plan` has a leading axis of M models, on the host.  A process reads the parts of its own devices.
+    Args:
+        store: the text.
+        plan: the draws, with a leading axis of M models, on the host.
+        batch_size: B.
+        bounds: first step and last step + 1 of each block.
+        sharding: devices; may split the axes M and B. Each process reads the parts of its own devices.
     """
     num_models = len(plan.words)
     shapes = [(last - first, num_models, batch_size, store.length + 1) for first, last in bounds]

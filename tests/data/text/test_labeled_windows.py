@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from mixmin_jax.data.text.documents import Corpus
-from mixmin_jax.data.text.labelled_windows import balanced_windows, split_corpus, without_shared
+from mixmin_jax.data.text.labeled_windows import balanced_windows, drop_shared_documents, split_corpus
 from mixmin_jax.errors import InputError
 
 L = 4
@@ -58,10 +58,10 @@ def test_parts_have_no_document_in_common():
 
 
 def test_documents_of_several_classes_are_left_out():
-    kept, shared = without_shared([corpus("a", "x", "x", "y"), corpus("b", "y", "z"), corpus("c", "w")])
+    kept, shared = drop_shared_documents([corpus("a", "x", "x", "y"), corpus("b", "y", "z"), corpus("c", "w")])
     assert [c.documents for c in kept] == [(b"x", b"x"), (b"z",), (b"w",)] and shared == 1
     with pytest.raises(InputError, match="every document of b"):
-        without_shared([corpus("a", "x", "y"), corpus("b", "y")])
+        drop_shared_documents([corpus("a", "x", "y"), corpus("b", "y")])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""A classification task made of text: windows of bytes, labelled with the corpus that their document is from.
+"""A classification task made of text: windows of bytes, labeled with the corpus of their document.
 
-Parts to train and to test on are split by document, before windows are cut: windows of one document are alike.
+Split into train and test documents first, then cut windows: windows of the same document are alike.
 
-Axes: N windows, L bytes of a window, W windows of one corpus.
+Axes: N windows, L bytes of a window, W windows of one corpus, D documents of one corpus.
 """
 
 import dataclasses
@@ -17,19 +17,21 @@ from mixmin_jax.data.text.documents import Corpus, split_documents
 from mixmin_jax.errors import InputError
 
 
-class LabelledWindows(NamedTuple):
-    """Windows and the number of the corpus and of the document that each is from."""
+class LabeledWindows(NamedTuple):
+    """Windows, each with the number of its corpus (the label) and of its document."""
 
     tokens_NxL: UInt8[np.ndarray, "N L"]
     labels_N: Int32[np.ndarray, " N"]
     documents_N: Int32[np.ndarray, " N"]
 
 
-def without_shared(corpora: Sequence[Corpus]) -> tuple[tuple[Corpus, ...], int]:
-    """The corpora without the documents that more than one of them holds, and how many of those there were.
+def drop_shared_documents(corpora: Sequence[Corpus]) -> tuple[tuple[Corpus, ...], int]:
+    """Drop documents that are in more than one corpus; also the number of these documents.
 
-    Such a document has no class, and could be trained on in one and tested on in another.
-    Raises InputError if that leaves a corpus empty.
+    Such a document has no class. It could be trained on in one class and tested on in another.
+
+    Raises:
+        InputError: this leaves a corpus empty.
     """
     holders = Counter(document for corpus in corpora for document in set(corpus.documents))
     kept = []
@@ -44,7 +46,8 @@ def without_shared(corpora: Sequence[Corpus]) -> tuple[tuple[Corpus, ...], int]:
 def split_corpus(corpus: Corpus, first_fraction: float, seed: int) -> tuple[Corpus, Corpus]:
     """Two corpora: about `first_fraction` of the documents, and the others (`documents.split_documents`).
 
-    Raises InputError if the fraction is outside (0, 1) or there are fewer than two distinct documents.
+    Raises:
+        InputError: the fraction is outside (0, 1), or there are fewer than two distinct documents.
     """
     if len(set(corpus.documents)) < 2:
         raise InputError(
@@ -60,14 +63,22 @@ def split_corpus(corpus: Corpus, first_fraction: float, seed: int) -> tuple[Corp
 
 def balanced_windows(
     corpora: Sequence[Corpus], length: int, max_windows: int, seed: int, *, min_windows: int = 1
-) -> LabelledWindows:
-    """The same number of windows of each corpus: `max_windows`, or as many as the smallest has.
+) -> LabeledWindows:
+    """The same number of windows of each corpus: `max_windows`, or as many as the smallest corpus has.
 
-    Windows are whole and do not overlap; what is left at a document's end is not used, so that the length of a document
-    cannot be told.  They are drawn from as many documents as possible: a random window of each document comes before
-    a second one of any.  With one seed, a smaller number takes a subset of what a larger one takes.
+    Windows do not overlap. The rest at a document's end is not used, so the length of a document stays hidden. Windows
+    come from as many documents as possible: each document gives one random window before any gives a second one. With
+    the same seed, a smaller number takes a subset of what a larger one takes.
 
-    Raises InputError, naming the class, for one with fewer than `min_windows` windows.
+    Args:
+        corpora: one per class.
+        length: L, bytes of a window.
+        max_windows: most windows per class.
+        seed: of the draws.
+        min_windows: fewest windows per class.
+
+    Raises:
+        InputError: a class has fewer than `min_windows` windows.
     """
     if min(length, max_windows) < 1:
         raise InputError(f"windows need a length and a number of at least 1, not {length} and {max_windows}")
@@ -89,11 +100,11 @@ def balanced_windows(
         ]
         documents.append(document_N)
     labels_N = np.repeat(np.arange(len(corpora), dtype=np.int32), num)
-    return LabelledWindows(np.stack(tokens), labels_N, np.concatenate(documents).astype(np.int32))
+    return LabeledWindows(np.stack(tokens), labels_N, np.concatenate(documents).astype(np.int32))
 
 
 def _drawn(corpus: Corpus, length: int, num: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(document, window in it) of `num` windows."""
+    """The document, and the number of the window in it, of `num` windows."""
     windows_D = np.array([len(document) // length for document in corpus.documents])
     document_W = np.repeat(np.arange(len(windows_D)), windows_D)
     turn_W = np.arange(len(document_W)) - np.repeat(np.cumsum(windows_D) - windows_D, windows_D)

@@ -1,8 +1,8 @@
 """Text from TensorFlow Datasets, read through `tfds.data_source`, which needs no TensorFlow.
 
-A data set is named `tfds:NAME:FIELD` or `tfds:NAME:FIELD@SPLIT`. NAME is TFDS's own, with a config and version where
-wanted (`paws_x_wiki/en`, `ag_news_subset:1.0.0`); FIELD is a text feature, nested ones with a slash (`translation/en`);
-SPLIT is TFDS's own too (`test`, `train[:10%]`) and `train` by default.
+A data set is named `tfds:NAME:FIELD` or `tfds:NAME:FIELD@SPLIT`. NAME is its name in TFDS, with an optional config and
+version (`paws_x_wiki/en`, `ag_news_subset:1.0.0`). FIELD is a text feature; a slash separates nested names
+(`translation/en`). SPLIT is a split in TFDS (`test`, `train[:10%]`), by default `train`.
 """
 
 import re
@@ -16,14 +16,19 @@ from mixmin_jax.errors import InputError
 
 
 def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -> Corpus:
-    """The texts of one field, one example a document; `name` defaults to `default_name(spec)`.
+    """The texts of one field, one document per example.
 
-    A data set that is not in `data_dir` (default: TFDS's, `~/tensorflow_datasets` or `TFDS_DATA_DIR`) is downloaded
-    and prepared. Documents without any visible character are skipped and counted.
+    Documents without any visible character are skipped and counted. A data set that is not in `data_dir` is downloaded
+    and prepared.
 
-    Raises InputError for a spec of another form, an unknown data set (with the closest names), config, version or
-    split, a field that is missing or not text (with the fields), no text at all, invalid UTF-8, a data set prepared
-    in another file format, and one that is neither prepared nor can be fetched.
+    Args:
+        spec: data set, field and split.
+        name: name of the corpus; None: `default_name(spec)`.
+        data_dir: folder of prepared data sets; None: `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+
+    Raises:
+        InputError: a spec of another form; a field that is missing or not text (lists the fields); no text at all;
+            invalid UTF-8; errors of `find_builder` and `open_split`.
     """
     dataset, field, split = _parse(spec)
     builder = find_builder(spec, dataset, data_dir)
@@ -42,7 +47,7 @@ def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -
 
 
 def default_name(spec: str) -> str:
-    """`tfds:paws_x_wiki/en:sentence1@test` -> `paws_x_wiki_en_sentence1_test`: fit for a folder, two fields differ."""
+    """A name that can serve as a folder: `tfds:paws_x_wiki/en:sentence1@test` -> `paws_x_wiki_en_sentence1_test`."""
     return re.sub(r"[^\w.-]+", "_", spec.removeprefix(TFDS_PREFIX)).strip("_")
 
 
@@ -55,7 +60,7 @@ def _parse(spec: str) -> tuple[str, str, str]:
 
 
 def _text_fields(features: Any, prefix: str = "") -> list[str]:
-    """Paths of the features that are one string an example."""
+    """Paths of the features that hold one string per example."""
     if hasattr(features, "items"):
         return [path for key, feature in features.items() for path in _text_fields(feature, f"{prefix}/{key}")]
     is_text = features.np_dtype == np.object_ and features.shape == ()

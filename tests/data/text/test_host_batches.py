@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mixmin_jax.data.host_batches import host_blocks, sharded_blocks
 from mixmin_jax.data.mixing import draw, gather_windows, make_plan
+from mixmin_jax.data.text.host_batches import host_blocks, sharded_blocks
 from mixmin_jax.data.text.tokens import build_store
 
 STORE = build_store(["a", "b"], [[bytes(range(97, 123)) * 4], [bytes(range(65, 91)) * 2]], length=5)

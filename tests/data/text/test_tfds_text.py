@@ -8,7 +8,7 @@ import pytest
 
 from mixmin_jax.data import tfds_builders
 from mixmin_jax.data.text.sources import read_any, read_sources
-from mixmin_jax.data.tfds import default_name, read_tfds
+from mixmin_jax.data.text.tfds_text import default_name, read_tfds
 from mixmin_jax.errors import InputError
 
 tfds = pytest.importorskip("tensorflow_datasets")
