@@ -22,7 +22,7 @@ from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import (
     Batch,
-    Labelled,
+    Labeled,
     Learner,
     MixState,
     OptimizerSettings,
@@ -109,7 +109,7 @@ def test_kinds_cost_what_they_encode():
     )
 
     def first_images(step, key, order_key, images_NxSxSxC, labels_N):
-        return Batch((Labelled(images_NxSxSxC[:BATCH], labels_N[:BATCH]),))
+        return Batch((Labeled(images_NxSxSxC[:BATCH], labels_N[:BATCH]),))
 
     def flops(name):
         kind = cases.KINDS[name]
