@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
+
 class State(NamedTuple):
     point: Point
     inner: Any  # jaxopt's: the extrapolated point, the momentum and the step
