@@ -8,7 +8,7 @@ Axes: T targets, K sources.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +26,11 @@ from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.sharding import Exchange, Mesh
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class WeightedSum:
-    """f(w) = sum_t lambda_t f_t(w); built by `weighted_sum`."""
+class _Parts:
+    """Several objectives over the same sources."""
 
     parts: tuple[Objective, ...]
-    weights_T: Float[HostOrDevice, " T"]
 
     @property
     def sources(self) -> tuple[str, ...] | None:
@@ -42,14 +40,22 @@ class WeightedSum:
     def num_sources(self) -> int:
         return self.parts[0].num_sources
 
-    def prepare(self) -> "Sum":
-        return Sum(tuple(part.prepare() for part in self.parts), jnp.asarray(self.weights_T))
-
-    def take(self, columns: np.ndarray) -> "WeightedSum":
+    def take(self, columns: np.ndarray) -> Self:
         return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.take(columns)))
 
-    def anonymous(self) -> "WeightedSum":
+    def anonymous(self) -> Self:
         return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.anonymous()))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class WeightedSum(_Parts):
+    """f(w) = sum_t lambda_t f_t(w); built by `weighted_sum`."""
+
+    weights_T: Float[HostOrDevice, " T"]
+
+    def prepare(self) -> "Sum":
+        return Sum(tuple(part.prepare() for part in self.parts), jnp.asarray(self.weights_T))
 
     def rounded(self, dtype: Any) -> "WeightedSum":
         parts = _each(self.parts, lambda part: part.rounded(dtype))
@@ -111,31 +117,16 @@ class Sum:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class WorstCase:
+class WorstCase(_Parts):
     """max_t [f_t(w) - r_t]; built by `worst_case`. `solve` takes it with its own interior point."""
 
-    parts: tuple[Objective, ...]
     reference_T: Float[HostOrDevice, " T"]  # r_t, in the units of f_t
     reference_error: Float[HostOrDevice, ""]  # largest amount by which an r_t may be too high
     to_best: bool = dataclasses.field(default=False, metadata={"static": True})  # whether the r_t are still to be found
 
-    @property
-    def sources(self) -> tuple[str, ...] | None:
-        return self.parts[0].sources
-
-    @property
-    def num_sources(self) -> int:
-        return self.parts[0].num_sources
-
     def prepare(self) -> Targets:
         parts = tuple(part.prepare() for part in self.parts)
         return Targets(parts, jnp.asarray(self.reference_T), jnp.asarray(self.reference_error))
-
-    def take(self, columns: np.ndarray) -> "WorstCase":
-        return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.take(columns)))
-
-    def anonymous(self) -> "WorstCase":
-        return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.anonymous()))
 
     def with_references(self, least: Callable[[Objective], tuple[float, float]]) -> "WorstCase":
         """With r_t = min f_t, if asked for; `least` finds a minimum and bounds its error."""
