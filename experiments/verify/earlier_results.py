@@ -10,8 +10,7 @@ from mixmin_jax.data.files import list_folder
 from mixmin_jax.data.images.folders import FOLDER_PREFIX
 from mixmin_jax.data.text.documents import stem
 from mixmin_jax.data.text.sources import SOURCE_NOTES
-from mixmin_jax.data.text.tfds_text import default_name
-from mixmin_jax.data.tfds_builders import TFDS_PREFIX
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name
 
 Metrics = Mapping[str, Any]
 

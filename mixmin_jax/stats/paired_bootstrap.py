@@ -1,6 +1,6 @@
 """Compare two models on the same held-out examples: percentile intervals over resampled examples.
 
-NumPy only.  Axes: N examples, G groups of examples, S seeds, R resamples.
+NumPy only. Axes: N examples, G groups of examples, S seeds, R resamples.
 """
 
 import dataclasses

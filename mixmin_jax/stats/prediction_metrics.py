@@ -73,7 +73,7 @@ def r_squared(scores_N: ArrayLike, values_N: ArrayLike) -> float:
 
 
 def positives(labels_N: ArrayLike) -> Bool[np.ndarray, " N"]:
-    """Which labels are 1.  Raises InputError unless all are 0 or 1 and both occur."""
+    """Which labels are 1. Raises InputError unless all are 0 or 1 and both occur."""
     labels_N = np.asarray(labels_N)
     if not np.isin(labels_N, (0, 1)).all():
         raise InputError("labels must be 0 or 1")

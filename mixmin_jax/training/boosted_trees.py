@@ -27,7 +27,7 @@ from mixmin_jax.training.weighted_examples import (
 
 @dataclasses.dataclass(frozen=True)
 class TreeRun:
-    """One model's boosting.  The defaults were chosen on Tox21 (12 assays, held-out folds of the training part)."""
+    """One model's boosting. The defaults were chosen on Tox21 (12 assays, held-out folds of the training part)."""
 
     rounds: int = 50  # trees
     depth: int = 8  # splits from the root to a leaf, at most

@@ -208,7 +208,7 @@ def train_mlps(
         checkpoints = checkpoints.part(f"{group}-at-once")
     for g, first in enumerate(firsts):
         members, before = slice(first, min(first + group, num_models)), g * num_steps
-        part, scale_M = _standardised(examples.rows(members), loss)
+        part, scale_M = _standardized(examples.rows(members), loss)
         data = _put(part, group, loss, len(used_U) / run.batch_size, mesh)
         state = programs.init(init_key, features_NxD[:1], data[-1])
         if g == 0 and checkpoints and (found := checkpoints.restore((state, scores_NxM, skipped_M))):
@@ -346,7 +346,7 @@ def visiting_order(
     return np.concatenate(shuffled)[: num_steps * batch_size].reshape(num_steps, batch_size).astype(np.int32)
 
 
-def _standardised(examples: WeightedExamples, loss: Loss) -> tuple[WeightedExamples, Float32[np.ndarray, " M"]]:
+def _standardized(examples: WeightedExamples, loss: Loss) -> tuple[WeightedExamples, Float32[np.ndarray, " M"]]:
     """Weights of sum 1, targets in units of their standard deviation for squared error, and those units."""
     weight_MxN = examples.weight_MxN / examples.weight_MxN.sum(1, keepdims=True)
     scale_M = np.ones(len(weight_MxN), np.float32)
