@@ -21,18 +21,13 @@ from experiments.harness.result_files import write_json
 from experiments.harness.run_folder import run_folder
 from experiments.mixed_mixtraining.config import PRESETS, MixedMixTraining
 from experiments.mixed_mixtraining.plan import describe_plan, make_plan
-from experiments.mixed_mixtraining.report import conclusion, write_report
+from experiments.mixed_mixtraining.report import QUESTION, verdict
 from experiments.mixed_mixtraining.results import build_metrics
 from experiments.mixed_mixtraining.stages import overlap_stage, run_seed
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "matplotlib")
-RESULTS = (
-    "metrics.json",
-    "weights.json",
-    "report.md",
-    "*.png",
-    "failed-*.npz",
-)  # patterns of the files that a run writes
+# patterns of the files that a run writes
+RESULTS = ("metrics.json", "weights.json", "report.md", "report.html", "*.png", "failed-*.npz")
 
 
 def main(config: MixedMixTraining) -> None:
@@ -51,11 +46,10 @@ def main(config: MixedMixTraining) -> None:
             results.append(run_seed(plan, seed, stages))
             metrics = build_metrics(plan, results, overlap, stages, made_by)
             write_json(config.out / "metrics.json", metrics)
-            weights = {arm: found["weights"] for arm, found in metrics["arms"].items() if "weights" in found}
-            notes = {"sources": metrics["source_notes"]} if metrics["source_notes"] else {}
-            write_json(config.out / "weights.json", weights | notes)
-            write_report(config.out, metrics)
-    print(f"\n{config.out / 'report.md'}\n{conclusion(metrics)}")
+            for name, content in QUESTION.files(metrics).items():
+                write_json(config.out / name, content)
+            QUESTION.write(config.out, {"": metrics})
+    print(f"\n{config.out / 'report.md'}\n{verdict(metrics)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Axes: K sources.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,15 @@ import numpy as np
 from experiments.harness.devices import whole_mesh
 from experiments.harness.language_model_stages import scoring_flops, training_flops
 from experiments.harness.options import numbers_of
-from experiments.mixed_mixtraining.config import MixedMixTraining
+from experiments.mixed_mixtraining.config import (
+    ARMS,
+    CONVENTIONAL,
+    JOINT_ARMS,
+    MIXTURES,
+    SSL_ARMS,
+    SUBJECT,
+    MixedMixTraining,
+)
 from experiments.mixed_mixtraining.data import (
     Task,
     as_documents,
@@ -27,7 +34,8 @@ from experiments.mixed_mixtraining.data import (
     with_target,
 )
 from experiments.mixtraining.domain import Labels
-from experiments.mixtraining.text.__main__ import text_model
+from experiments.mixtraining.text.model import text_model
+from experiments.reporting.json_files import to_builtins
 from experiments.reporting.markdown import plural, share_of, si_count
 from mixmin_jax.data.mixing import make_plan as plan_draws
 from mixmin_jax.data.text.documents import Corpus
@@ -39,12 +47,6 @@ from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.learners import text_learner
 from mixmin_jax.training.mixtraining import Fetch, Labeled, Learner, step_flops
 from mixmin_jax.training.schedule import SL, Phase, StepPlan, matched, phase_steps, total_flops
-
-MIXTURES = ("natural", "uniform", "mixmin")  # arms with a mixture of their own, that self-supervision reads
-CONVENTIONAL = "mixmin_ssl_then_sl"  # the mixture of `mixmin`, without joint steps
-JOINT_ARMS = ("target_text", *MIXTURES)
-SSL_ARMS = (*JOINT_ARMS[:-1], CONVENTIONAL, "mixmin")
-ARMS = ("sl", "sl_matched", *SSL_ARMS)  # the order of every report
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -178,7 +180,7 @@ class Plan:
 
 def mixture_of(arm: str) -> str | None:
     """Which of MIXTURES the self-supervision of an arm reads; None: no source."""
-    return "mixmin" if arm == CONVENTIONAL else arm if arm in MIXTURES else None
+    return SUBJECT if arm == CONVENTIONAL else arm if arm in MIXTURES else None
 
 
 @functools.cache  # the same objects, so that their programs are compiled once
@@ -196,8 +198,7 @@ def _judge(learner: Learner, number: int) -> Learner:
 
 def config_record(config: MixedMixTraining) -> dict[str, Any]:
     """The options that change numbers, as JSON."""
-    record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return numbers_of(record, ("sources", "sources_info", "task", "field"))  # data by its hash
+    return numbers_of(to_builtins(config), ("sources", "sources_info", "task", "field"))  # data by its hash
 
 
 def make_plan(config: MixedMixTraining) -> Plan:
