@@ -40,11 +40,10 @@ def main(config: MixedMixTraining) -> None:
     with run_folder(config, plan.identity, RESULTS) as folder:
         made_by = provenance(*DISTRIBUTIONS)
         stages = folder.stages(RunProgress(plan.flops_in_all), made_by)
-        overlap = overlap_stage(plan, stages)
-        results = []
+        products = {"overlap": overlap_stage(plan, stages)}
         for seed in range(config.seeds):
-            results.append(run_seed(plan, seed, stages))
-            metrics = build_metrics(plan, results, overlap, stages, made_by)
+            products |= run_seed(plan, seed, stages)
+            metrics = build_metrics(plan, range(seed + 1), products, stages, made_by)
             write_json(config.out / "metrics.json", metrics)
             for name, content in QUESTION.files(metrics).items():
                 write_json(config.out / name, content)

@@ -4,6 +4,7 @@ Axes: S seeds, N labeled windows of all tasks, K sources.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -148,42 +149,16 @@ class MixedMetrics(RunRecord):
         return dataclasses.replace(self, comparisons=comparisons, flops=dataclasses.replace(self.flops, arms=flops))
 
 
-@dataclasses.dataclass(frozen=True)
-class SeedResult:
-    """What the stages of one seed found."""
-
-    seed: int
-    solution: Product  # of MixMin
-    weights: Mapping[str, np.ndarray]  # by arm of MIXTURES
-    proxy_loss: Mapping[str, float]  # by arm of MIXTURES, nats per byte
-    runs: Mapping[str, Product]  # by arm
-    references: Sequence[Product]  # by task: {name: test accuracy}
-
-
 def mixtures(solution: Product, windows_K: np.ndarray) -> dict[str, np.ndarray]:
-    """The weights of each arm of MIXTURES."""
+    """The weights of each arm of MIXTURES; `solution` is what the stage of MixMin's weights made."""
     found = (natural_weights(windows_K), uniform_weights(len(windows_K)), np.array(solution["weights"]))
     return dict(zip(MIXTURES, found, strict=True))
 
 
-def seed_result(seed: int, product: Callable[[str], Product], windows_K: np.ndarray, num_tasks: int) -> SeedResult:
-    """What one seed found; `product` gives what a stage made, by its name."""
-    solution, scores = product(f"weights-seed{seed}"), product(f"scores-seed{seed}")
-    weights = mixtures(solution, windows_K)
-    return SeedResult(
-        seed,
-        solution,
-        weights,
-        {arm: _proxy_loss(w_K, scores["document_DxM"], scores["bytes_D"]) for arm, w_K in weights.items()},
-        {arm: product(f"{arm}-seed{seed}") for arm in ARMS},
-        [product(f"reference-{number}-seed{seed}") for number in range(num_tasks)],
-    )
-
-
 def build_metrics(
-    plan: Plan, results: Sequence[SeedResult], overlap: Product, stages: Stages, made_by: MadeBy
+    plan: Plan, seeds: Sequence[int], products: Mapping[str, Product], stages: Stages, made_by: MadeBy
 ) -> MixedMetrics:
-    """The numbers of the seeds that are done, with all that they rest on."""
+    """The numbers of the seeds that are done, from what their stages made, by name."""
     config = plan.config
     data = {
         corpus.name: Source(corpus.num_documents, corpus.num_bytes, int(windows))
@@ -202,18 +177,17 @@ def build_metrics(
     return MixedMetrics(
         experiment="mixed_mixtraining",
         demonstration=config.demonstration,
-        complete=len(results) == config.seeds,
-        seeds=tuple(result.seed for result in results),
+        complete=len(seeds) == config.seeds,
+        seeds=tuple(seeds),
         config=config_record(config),
         identity=plan.identity,
         tasks=tasks,
         data=data,
-        overlap=typed(overlap, Overlap, "the stage overlap"),
         flops=Flops(plan.proxy_flops, {str(phase): cost for phase, cost in plan.step_flops.items()}),
         model=Model(config.model, sum(plan.parameters.values()), plan.parameters["encoder"]),
         source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.notes.items()},
         **run_fields(config, stages.records, made_by, _data_sets(plan)),
-        **numbers(results, data),
+        **_from_products(products.__getitem__, seeds, data, len(tasks)),
     ).derived()
 
 
@@ -227,56 +201,63 @@ def _data_sets(plan: Plan) -> list[DataSet]:
     ]
 
 
-def numbers(results: Sequence[SeedResult], data: Mapping[str, Source]) -> dict[str, Any]:
-    """The fields of `MixedMetrics` that follow from the seeds' stages, by name."""
-    tasks = range(len(results[0].references))
-    return {
-        "arms": {arm: _arm(arm, results, data) for arm in ARMS},
-        "references": tuple(
-            Reference(number, name, summary([float(result.references[number][name]) for result in results]))
-            for number in tasks
-            for name in results[0].references[number]
-        ),
-        "mixmin": worst_certificate({result.seed: result.solution for result in results}),
-    }
-
-
 def from_stages(metrics: MixedMetrics, stages: Path) -> MixedMetrics | None:
     """The record with what its stages say in their place; None where one is missing."""
 
+    @functools.cache
     def product(name: str) -> Product:
         return read_stage(stages / f"{name}.npz")[0]
 
-    windows_K = np.array([source.windows for source in metrics.data.values()])
     try:
-        results = [seed_result(seed, product, windows_K, len(metrics.tasks)) for seed in metrics.seeds]
-        overlap = typed(product("overlap"), Overlap, "the stage overlap")
+        found = _from_products(product, metrics.seeds, metrics.data, len(metrics.tasks))
     except FileNotFoundError:
         return None
-    return dataclasses.replace(metrics, overlap=overlap, **numbers(results, metrics.data))
+    return dataclasses.replace(metrics, **found)
 
 
-def _arm(arm: str, results: Sequence[SeedResult], data: Mapping[str, Source]) -> Arm:
-    runs = [result.runs[arm] for result in results]
-    own = arm in MIXTURES
-    epochs = None
-    if arm in SSL_ARMS:
-        windows_K = np.array([source.windows for source in data.values()])
-        # the labeled windows are the last source that is drawn from
-        epochs_SxK = np.array([run["draws"] for run in runs])[:, :-1] / windows_K
-        epochs = _named(epochs_SxK.mean(0), data)
-    per_task = tuple(summary(reached) for reached in zip(*(run["accuracies"] for run in runs), strict=True))
-    return Arm(
-        accuracy=per_task[0],
-        accuracy_per_task=per_task,
-        test_loss=summary([float(np.mean(run["test_losses"])) for run in runs]),
-        steps=runs[0]["steps"],
-        wall_seconds=summary([run["wall_seconds"] for run in runs]),
-        curves=tuple(typed(run["curve"], Curve, f"the stage of {arm}") for run in runs),
-        epochs=epochs,
-        weights_per_seed=tuple(_named(result.weights[arm], data) for result in results) if own else (),
-        proxy_loss=summary([result.proxy_loss[arm] for result in results]) if own else None,
-    ).derived()
+def _from_products(
+    product: Callable[[str], Product], seeds: Sequence[int], data: Mapping[str, Source], num_tasks: int
+) -> dict[str, Any]:
+    """The fields of `MixedMetrics` that follow from stages; `product` gives what a stage made, by its name."""
+    windows_K = np.array([source.windows for source in data.values()])
+    solutions = {seed: product(f"weights-seed{seed}") for seed in seeds}
+    weights = [mixtures(solution, windows_K) for solution in solutions.values()]
+
+    def arm_of(arm: str) -> Arm:
+        runs = [product(f"{arm}-seed{seed}") for seed in seeds]
+        per_task = tuple(summary(reached) for reached in zip(*(run["accuracies"] for run in runs), strict=True))
+        found = Arm(
+            accuracy=per_task[0],  # `derived` takes the mean
+            accuracy_per_task=per_task,
+            test_loss=summary([float(np.mean(run["test_losses"])) for run in runs]),
+            steps=runs[0]["steps"],
+            wall_seconds=summary([run["wall_seconds"] for run in runs]),
+            curves=tuple(typed(run["curve"], Curve, f"the stage of {arm}") for run in runs),
+        )
+        if arm in SSL_ARMS:
+            # the labeled windows are the last source that is drawn from
+            epochs_SxK = np.array([run["draws"] for run in runs])[:, :-1] / windows_K
+            found = dataclasses.replace(found, epochs=_named(epochs_SxK.mean(0), data))
+        if arm in MIXTURES:
+            scores = [product(f"scores-seed{seed}") for seed in seeds]
+            losses = [
+                _proxy_loss(w[arm], s["document_DxM"], s["bytes_D"]) for w, s in zip(weights, scores, strict=True)
+            ]
+            named = tuple(_named(w[arm], data) for w in weights)
+            found = dataclasses.replace(found, weights_per_seed=named, proxy_loss=summary(losses))
+        return found.derived()
+
+    references = [[product(f"reference-{number}-seed{seed}") for seed in seeds] for number in range(num_tasks)]
+    return {
+        "arms": {arm: arm_of(arm) for arm in ARMS},
+        "references": tuple(
+            Reference(number, name, summary([reached[name] for reached in per_seed]))
+            for number, per_seed in enumerate(references)
+            for name in per_seed[0]
+        ),
+        "mixmin": worst_certificate(solutions),
+        "overlap": typed(product("overlap"), Overlap, "the stage overlap"),
+    }
 
 
 def _proxy_loss(weights_K: np.ndarray, logp_NxK: np.ndarray, bytes_N: np.ndarray) -> float:

@@ -20,7 +20,7 @@ from experiments.harness.stages import Product, Running, Stages
 from experiments.mixed_mixtraining.config import ARMS
 from experiments.mixed_mixtraining.data import as_documents, fingerprint_of
 from experiments.mixed_mixtraining.plan import Plan, mixture_of
-from experiments.mixed_mixtraining.results import SeedResult, mixtures, seed_result
+from experiments.mixed_mixtraining.results import mixtures
 from experiments.mixtraining.domain import Labels, accuracy
 from experiments.mixtraining.text.data import linear_on_ngrams
 from experiments.mixtraining.trial import loss_curve
@@ -34,11 +34,11 @@ from mixmin_jax.training.schedule import phase_steps
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
 
 
-def run_seed(plan: Plan, seed: int, stages: Stages) -> SeedResult:
-    """Proxies, weights, all arms and the references."""
-    examples, windows_K = plan.labelled(seed), plan.store.windows_K
+def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, Product]:
+    """What the stages of proxies' scores, weights, all arms and references made, by their names."""
+    examples = plan.labelled(seed)
     products = _solve(plan, seed, as_documents(examples), stages)
-    weights = mixtures(products[f"weights-seed{seed}"], windows_K)
+    weights = mixtures(products[f"weights-seed{seed}"], plan.store.windows_K)
     products |= {f"{arm}-seed{seed}": _run(plan, arm, seed, weights, examples, stages) for arm in ARMS}
     for number, (own, task) in enumerate(zip(examples, plan.tasks, strict=True)):
         name = f"reference-{number}-seed{seed}"
@@ -47,7 +47,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> SeedResult:
             {"train": fingerprint_of(as_documents([own])), "test": fingerprint_of(as_documents([task.test]))},
             lambda stage, own=own, task=task: dict(linear_on_ngrams(own, task.test)),  # type: ignore[misc]
         )
-    return seed_result(seed, products.__getitem__, windows_K, len(plan.tasks))
+    return products
 
 
 def overlap_stage(plan: Plan, stages: Stages) -> Product:
