@@ -17,7 +17,7 @@ from experiments.harness.devices import see_devices
 from experiments.harness.processes import together
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import provenance
-from experiments.harness.result_files import write_json
+from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import run_folder
 from experiments.mixed_mixtraining.config import PRESETS, MixedMixTraining
 from experiments.mixed_mixtraining.plan import describe_plan, make_plan
@@ -47,7 +47,8 @@ def main(config: MixedMixTraining) -> None:
             write_json(config.out / "metrics.json", metrics)
             for name, content in QUESTION.files(metrics).items():
                 write_json(config.out / name, content)
-            QUESTION.write(config.out, {"": metrics})
+            with rendering(config.out):
+                QUESTION.write(config.out, {"": metrics})
     print(f"\n{config.out / 'report.md'}\n{verdict(metrics)}")
 
 
