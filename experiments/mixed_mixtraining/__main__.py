@@ -3,9 +3,9 @@
     python -m experiments.mixed_mixtraining                demonstration on text that Python carries (minutes)
     python -m experiments.mixed_mixtraining --sources DIR --task FILE FILE [...] --out DIR [--preset small]
 
-MixMin (Thudi et al., arXiv:2502.10510): one small proxy per source, the log-likelihoods of the labelled windows under
+MixMin (Thudi et al., arXiv:2502.10510): one small proxy per source, the log-likelihoods of the labeled windows under
 each, certified weights. MixTraining (Li et al., arXiv:2502.19513): self-supervision on windows of the sources by these
-weights, beside labelled windows of the task, in joint steps that encode both at once.
+weights, beside labeled windows of the task, in joint steps that encode both at once.
 
 What MixMin is worth, the arms `natural`, `uniform` and `target_text` say, with other text for self-supervision; what
 the joint steps are worth, `mixmin_ssl_then_sl`, which spends the same FLOPs on the same mixture by SSL steps and then

@@ -48,9 +48,9 @@ class MixedMixTraining(ScheduleOptions, ManyModelsOptions):
     field: str = "text"
     """The field of JSON lines that holds the text."""
     seeds: int = 2
-    """Repeat everything with seeds 0, 1, ...: labelled windows, proxies, weights, initial parameters and order."""
+    """Repeat everything with seeds 0, 1, ...: labeled windows, proxies, weights, initial parameters and order."""
     labels: int = 50
-    """Labelled windows of each class, at most: all classes of a task get the same number. MixMin sees these alone."""
+    """Labeled windows of each class, at most: all classes of a task get the same number. MixMin sees these alone."""
     test_windows: int = 300
     """Windows of each class to test on, at most."""
     test_fraction: float = 0.5
@@ -74,7 +74,7 @@ class MixedMixTraining(ScheduleOptions, ManyModelsOptions):
     ssl_batch_size: int = 64
     """Windows of the sources in a step."""
     batch_size: int = 32
-    """Labelled windows of each task in a step."""
+    """Labeled windows of each task in a step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,7 +28,7 @@ from experiments.mixed_mixtraining.data import (
     Task,
     as_documents,
     device_store,
-    labelled,
+    labeled,
     mixed_fetch,
     read_text,
     with_target,
@@ -63,9 +63,9 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         return self.store.names
 
-    def labelled(self, seed: int) -> tuple[Labels, ...]:
-        """The labelled windows of each task."""
-        return tuple(labelled(task, self.config, seed) for task in self.tasks)
+    def labeled(self, seed: int) -> tuple[Labels, ...]:
+        """The labeled windows of each task."""
+        return tuple(labeled(task, self.config, seed) for task in self.tasks)
 
     # The model ----------------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Plan:
     @functools.cached_property
     def step_flops(self) -> dict[Phase, float]:
         natural_K = self.store.windows_K / self.store.windows_K.sum()
-        data = self.data("natural", natural_K, self.labelled(0), 0)
+        data = self.data("natural", natural_K, self.labeled(0), 0)
         return step_flops(self.learner, self.fetch, data, self.config.optimizer, **self.joint)
 
     def flops(self, arm: str) -> float:
@@ -155,8 +155,8 @@ class Plan:
 
     @functools.cached_property
     def proxy_flops(self) -> float:
-        """Training the proxies of one seed and scoring the labelled windows with them."""
-        one = training_flops(self.config.proxy) + scoring_flops(self.config.proxy, as_documents(self.labelled(0)))
+        """Training the proxies of one seed and scoring the labeled windows with them."""
+        one = training_flops(self.config.proxy) + scoring_flops(self.config.proxy, as_documents(self.labeled(0)))
         return len(self.names) * one
 
     @property
@@ -219,9 +219,9 @@ def describe_plan(plan: Plan) -> str:
     for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True):
         lines.append(f"  {corpus.name:<20} {corpus.num_documents:>7} documents {windows:>9} windows of {config.length}")
     lines += [f"  {name:<20} left out: allowed = false" for name, note in plan.notes.items() if not note.allowed]
-    for task, examples in zip(plan.tasks, plan.labelled(0), strict=True):
+    for task, examples in zip(plan.tasks, plan.labeled(0), strict=True):
         lines.append(
-            f"Task: {task.name}; {len(examples) // len(task.classes)} labelled windows of each class,"
+            f"Task: {task.name}; {len(examples) // len(task.classes)} labeled windows of each class,"
             f" {len(task.test):,} windows to test on"
         )
     lines.append(

@@ -172,7 +172,7 @@ def build_metrics(
             shared_documents_left_out=task.num_shared,
             documents={corpus.name: corpus.num_documents for corpus in task.corpora},
         )
-        for task, examples in zip(plan.tasks, plan.labelled(0), strict=True)
+        for task, examples in zip(plan.tasks, plan.labeled(0), strict=True)
     )
     return MixedMetrics(
         experiment="mixed_mixtraining",

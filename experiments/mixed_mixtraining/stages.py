@@ -36,7 +36,7 @@ NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its 
 
 def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, Product]:
     """What the stages of proxies' scores, weights, all arms and references made, by their names."""
-    examples = plan.labelled(seed)
+    examples = plan.labeled(seed)
     products = _solve(plan, seed, as_documents(examples), stages)
     weights = mixtures(products[f"weights-seed{seed}"], plan.store.windows_K)
     products |= {f"{arm}-seed{seed}": _run(plan, arm, seed, weights, examples, stages) for arm in ARMS}
