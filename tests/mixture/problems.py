@@ -185,7 +185,7 @@ def least(losses, num_sources, constraints, references=None):
 
 def assert_feasible(weights, constraints, atol=1e-12):
     """Weights on the simplex and inside every bound."""
-    np.testing.assert_allclose(weights.sum(), 1, atol=atol)
+    np.testing.assert_allclose(weights.sum(), 1, rtol=0, atol=max(atol, 1e-12))
     assert (weights >= np.maximum(constraints.get("lower_bounds", 0), 0) - atol).all()
     assert (weights >= 0).all()
     assert (weights <= constraints.get("upper_bounds", 1) + atol).all()
