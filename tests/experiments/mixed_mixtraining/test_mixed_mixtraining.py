@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import shutil
 
 import jax
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 
 from experiments.harness import certified_weights, language_model_stages
 from experiments.harness.command_line import parse
-from experiments.harness.result_files import NotRendered
+from experiments.harness.result_files import NotRendered, read_result
+from experiments.mixed_mixtraining import __main__ as command
 from experiments.mixed_mixtraining import report
 from experiments.mixed_mixtraining import stages as mixed_mixtraining_stages
 from experiments.mixed_mixtraining.__main__ import main
 from experiments.mixed_mixtraining.config import ARMS, CONVENTIONAL, JOINT_ARMS, MIXTURES, PRESETS, MixedMixTraining
 from experiments.mixed_mixtraining.data import read_text
 from experiments.mixed_mixtraining.plan import describe_plan, make_plan
+from experiments.mixed_mixtraining.results import MixedMetrics
 from experiments.mixtraining.text.model import SIZES
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
@@ -246,7 +249,7 @@ def forbid(*_, **__):
 
 
 @pytest.mark.slow
-def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch):
+def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch, tmp_path):
     before = load(finished)
     for module, name in (
         (language_model_stages, "train_on_mixtures"),
@@ -263,11 +266,14 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
     }
     with pytest.raises(InputError, match=r"labels \(20 there, 10 now\)"):
         main(dataclasses.replace(config, labels=10))
-    weights = (finished / "weights.json").read_bytes()
+    copied = shutil.copytree(finished, tmp_path / "copied")
     monkeypatch.setattr(report, "mixed_report", lambda metrics: 1 / 0)
     with pytest.raises(NotRendered, match=r"cannot be rendered, metrics.json is whole \(ZeroDivisionError"):
-        main(config)
-    assert weights == (finished / "weights.json").read_bytes() and load(finished)["arms"] == before["arms"]
+        main(dataclasses.replace(config, out=copied))
+    metrics = read_result(copied / "metrics.json", MixedMetrics)
+    assert metrics.seeds == (0,) and not metrics.complete
+    weights = json.loads((copied / "weights.json").read_text())
+    assert all(weights[arm] == metrics.arms[arm].weights for arm in MIXTURES)
 
 
 @pytest.mark.slow
@@ -279,7 +285,8 @@ def test_a_training_that_fails_says_where_and_keeps_its_parameters(config, tmp_p
     assert json.loads((tmp_path / "out" / "status.json").read_text())["complete"] is False
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(plan, config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "make_plan", lambda config: plan)
     main(dataclasses.replace(config, out=tmp_path / "out", dry_run=True))
     plan = capsys.readouterr().out
     assert "large or small; 20 labeled windows of each class, 80 windows to test on" in plan
