@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import random
 import shutil
 
 import jax
@@ -27,34 +26,27 @@ from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.proxies import Diverged
 from mixmin_jax.training.schedule import phase_steps
+from tests.experiments.made_up_text import WORDS, sentences, write_lines
 from tests.experiments.verify.verified import assert_verified
 
 LENGTH = 12
-VOCABULARIES = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
-
-
-def documents(words, count, seed):
-    rng = random.Random(seed)
-    return [" ".join(rng.choices(words, k=30)) for _ in range(count)]
-
-
-def write_lines(path, texts):
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
-    for name in ("sources", "small_or_large"):
-        (folder / name).mkdir()
-    for seed, (name, words) in enumerate(VOCABULARIES.items()):
-        write_lines(folder / "sources" / f"{name}.jsonl", documents(words, 60, seed))
-    write_lines(folder / "sources" / "web.jsonl", documents(VOCABULARIES["digits"], 60, 9))
+    corpora = {f"sources/{name}": (words, 60, seed) for seed, (name, words) in enumerate(WORDS.items())}
+    corpora |= {
+        "sources/web": (WORDS["digits"], 60, 9),
+        "small_or_large/small": ("0123", 30, 10),
+        "small_or_large/large": ("6789", 30, 11),
+        "even": ("02468", 30, 20),
+        "odd": ("13579", 30, 21),
+        "both": ("01", 30, 22),
+    }
+    for name, made in corpora.items():
+        write_lines(folder / f"{name}.jsonl", sentences(*made, length=30))
     (folder / "sources" / "sources.toml").write_text('[digits]\nlicence = "CC0-1.0"\n[web]\nallowed = false\n')
-    for seed, (name, words) in enumerate({"small": list("0123"), "large": list("6789")}.items()):
-        write_lines(folder / "small_or_large" / f"{name}.jsonl", documents(words, 30, 10 + seed))
-    for seed, (name, words) in enumerate({"even": list("02468"), "odd": list("13579"), "both": list("01")}.items()):
-        write_lines(folder / f"{name}.jsonl", documents(words, 30, 20 + seed))
     return folder
 
 
@@ -126,7 +118,7 @@ def test_results_hold_what_readers_rely_on(finished):
     text = (finished / "report.md").read_text()
     assert text.count("\n## ") == 5 and "Is choosing the mixture worth it?" in text
     assert "| `digits` | CC0-1.0 |  | yes |" in text and "| `web` |  |  | **no**: left out |" in text
-    assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and list(metrics["data"]) == sorted(VOCABULARIES)
+    assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and list(metrics["data"]) == sorted(WORDS)
 
 
 @pytest.mark.slow
@@ -142,8 +134,8 @@ def test_the_mixture_is_that_of_the_tasks(finished):
     assert arms["mixmin"]["weights"]["digits"] > 0.95
     assert arms["mixmin"]["proxy_loss"]["mean"] < min(arms[arm]["proxy_loss"]["mean"] for arm in ("natural", "uniform"))
     assert metrics["mixmin"]["converged"] and metrics["mixmin"]["gap"] <= metrics["mixmin"]["tolerance"]
-    assert arms["target_text"]["epochs"] == {name: 0 for name in VOCABULARIES}
-    drawn = sum(arms["uniform"]["epochs"][name] * metrics["data"][name]["windows"] for name in VOCABULARIES)
+    assert arms["target_text"]["epochs"] == {name: 0 for name in WORDS}
+    drawn = sum(arms["uniform"]["epochs"][name] * metrics["data"][name]["windows"] for name in WORDS)
     assert drawn == pytest.approx(20 * 8)  # steps with self-supervision, windows in each
 
 
@@ -216,7 +208,7 @@ def test_weights_are_part_of_what_each_arm_with_a_mixture_is_made_from(plan, mon
 
 
 def test_a_source_that_is_not_allowed_is_left_out_and_named(plan, config, tmp_path):
-    assert plan.names == tuple(VOCABULARIES) and len(plan.sources) == 3
+    assert plan.names == tuple(WORDS) and len(plan.sources) == 3
     assert [name for name, note in plan.notes.items() if not note.allowed] == ["web"]
     assert "  web                  left out: allowed = false" in describe_plan(plan)
     notes = tmp_path / "notes.toml"
@@ -228,7 +220,7 @@ def test_a_source_that_is_not_allowed_is_left_out_and_named(plan, config, tmp_pa
         return dataclasses.replace(plan, config=other, sources=sources, tasks=tasks).identity
 
     assert identity_with("[web]\nallowed = false") == plan.identity
-    assert list(identity_with("")["data"]) == [*VOCABULARIES, "web"]
+    assert list(identity_with("")["data"]) == [*WORDS, "web"]
 
 
 def test_tested_documents_are_read_nowhere(plan):
