@@ -30,8 +30,9 @@ import pytest
 from hypothesis import strategies as st
 
 from experiments.harness import stages
-from experiments.harness.result_files import read_metrics
+from experiments.questions import read_results
 from experiments.regmix_published.data import read_runs
+from experiments.reporting.json_files import dumps
 from experiments.reporting.schema import MadeBy
 from experiments.weights_from_file.data import LENGTH, read_table
 from mixmin_jax.data.images.folders import read_image_folder
@@ -40,6 +41,7 @@ from mixmin_jax.data.text.documents import read_corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.scale import blocks
 from tests.data.images.pictures import encode, tar_of
+from tests.experiments.text_mixture.made_up import made_up
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 30  # of one file; a sound reader takes milliseconds, on a busy machine too
@@ -399,7 +401,7 @@ ASSAYS = [
 ]
 SCORES = [b"code,news,length\n-1.5,-2,3\n-1e3,-0.25,4\n-inf,-1,1\n", b' a ,"b"\r\n-1,-2\r\n\r\n-3,-4\r\n']
 REGMIX = [b"index,train_the_pile_x,train_the_pile_y\n1,0.5,0.5\n2,0.25,0.75\n"]
-METRICS = [b'{"schema_version": 1, "seeds": [0], "arms": {"a": {"loss": 1.5}}}']
+METRICS = [dumps(made_up(1, 2)).encode()]
 SPARSE = [("C", COLUMNS[3])]
 CASES = [
     Case("a.jsonl", read_corpus, damaged(JSON_LINES), check_json_lines),
@@ -417,7 +419,7 @@ CASES = [
     Case("m.tar", read_pictures, damaged([tar_of(PICTURES)])),
     Case("n.tar.gz", read_pictures, zipped([tar_of(PICTURES)])),
     Case("o.csv", read_regmix, damaged(REGMIX)),
-    Case("metrics.json", lambda path: read_metrics(path.parents[1]), damaged(METRICS)),
+    Case("metrics.json", lambda path: read_results(path.parents[1]), damaged(METRICS)),
 ]
 
 
@@ -554,7 +556,7 @@ def test_deep_and_huge_json(tmp_path):
     path.parent.mkdir()
     for text in ("[" * 100_000, "[1]", '{"a": ', "9" * 100_000):
         path.write_text(text)
-        refused(lambda path: read_metrics(path.parents[1]), path)
+        refused(lambda path: read_results(path.parents[1]), path)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt", "a.csv", "a.npz", "a.parquet", "a.npy", "a.tar"])
