@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from experiments.reporting import markdown as md
-from mixmin_jax.stats.comparison import RANDOM_MIXTURE
+from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Fidelity, RankCorrelation
 
 # Okabe and Ito's palette, told apart by most colour-blind readers; baselines that need no training are grey.
 ARM_COLOURS = {
@@ -282,9 +282,7 @@ def gap_time_figure(
 
 
 @styled
-def fidelity_figure(
-    fidelity: Mapping[str, Any], rows: Sequence[str] = ("document", "token"), unit: str = "bits per byte"
-) -> ReportFigure:
+def fidelity_figure(fidelity: Fidelity, unit: str = "bits per byte") -> ReportFigure:
     """The loss that the mixture of proxies predicts against the loss that training reached.
 
     A column per kind of row (document, token), one line of panels for the arms and one for the random mixtures: they
@@ -292,29 +290,28 @@ def fidelity_figure(
     above each panel, and those over all points above the figure.
 
     Args:
-        fidelity: what `comparison.fidelity` returns.
-        rows: the kinds of rows, in the order of the columns.
+        fidelity: what `comparison.fidelity` returns; its kinds of rows are the columns.
         unit: of the losses.
     """
-    points = fidelity["points"]
-    arms = list(dict.fromkeys(point["label"] for point in points if point["label"] != RANDOM_MIXTURE))
+    points, rows = fidelity.points, list(fidelity.rows)
+    arms = list(dict.fromkeys(point.label for point in points if point.label != RANDOM_MIXTURE))
     styles: dict[str, dict[str, Any]] = {
         arm: {"color": colour, "markersize": 5, "markeredgecolor": "white"} for arm, colour in arm_colours(arms).items()
     }
     styles[RANDOM_MIXTURE] = {"color": "none", "markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.8}
     groups = {"arms": arms, "random_mixtures": [RANDOM_MIXTURE]}
-    present = [name for name, labels in groups.items() if any(point["label"] in labels for point in points)]
+    present = [name for name, labels in groups.items() if any(point.label in labels for point in points)]
     figure = ReportFigure(figsize=(1.6 + 2.3 * len(rows), 0.3 + 2.2 * len(present)))
     panels = figure.subplots(len(present), len(rows), squeeze=False, sharey="row")
     for (line, name), (column, row) in itertools.product(enumerate(present), enumerate(rows)):
         axes: Axes = panels[line][column]
         for point in points:
-            if point["label"] in groups[name]:
-                axes.plot(point[f"predicted_{row}"], point["reached"], "o", **styles[point["label"]])
-        axes.set_title(f"{name.replace('_', ' ')}, {row} rows\n{_correlation(fidelity[row][name])}")
+            if point.label in groups[name]:
+                axes.plot(point.predicted[row], point.reached, "o", **styles[point.label])
+        axes.set_title(f"{name.replace('_', ' ')}, {row} rows\n{_correlation(getattr(fidelity.rows[row], name))}")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    overall = "; ".join(f"{row} rows: {_correlation(fidelity[row]['all'])}" for row in rows)
+    overall = "; ".join(f"{row} rows: {_correlation(found.all)}" for row, found in fidelity.rows.items())
     figure.suptitle(f"all points, ranked inside each seed and model size\n{overall}")
     figure.supxlabel(f"predicted by the mixture of proxies, {unit}")
     figure.supylabel(f"reached after training, {unit}")
@@ -361,8 +358,8 @@ def source_loss_figure(monitors: Mapping[str, Any], max_sources: int = 8, column
     return figure
 
 
-def _correlation(result: Mapping[str, Any]) -> str:
-    return f"Spearman {md.spearman(result['spearman'])}, n = {result['n']}"
+def _correlation(result: RankCorrelation) -> str:
+    return f"Spearman {md.spearman(result.spearman)}, n = {result.n}"
 
 
 def text_mixture_figures(metrics: Mapping[str, Any]) -> dict[str, ReportFigure]:
