@@ -75,7 +75,7 @@ def record(**changes):
             target_train=Counts(60, 20),
             target_test=Counts(16, 4),
             sources={"a": 50, "b": 40, "c": 30},
-            shared={"a": 30, "b": 60, "c": 15},
+            shared={"a": 30, "b": 40, "c": 15},
             unparsable=(Unparsable(7, "no | molecule", "not valid SMILES"),),
             unusable_assays={"rare": "one class only"},
             ignored_columns={"name": "text"},
