@@ -1,17 +1,32 @@
-"""Settings of the whole test run: eight virtual CPU devices, so that meshes are tested without an accelerator."""
+"""Settings of the whole test run: programs that compile fast, and eight virtual CPU devices for tests of meshes."""
 
-import hypothesis
-import jax
-import pytest
+import importlib.metadata
+import os
+from pathlib import Path
+
+# Most of the time of a test run is XLA compiling programs that run once, on a few rows. So tests optimize less,
+# child processes too. `XLA_FLAGS= pytest` tests the programs that users get.
+FAST_TO_COMPILE = ["--xla_backend_optimization_level=0"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later versions refuse this flag
+    FAST_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(FAST_TO_COMPILE))
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 hypothesis.settings.register_profile("repeatable", derandomize=True)  # the same examples in every run
 hypothesis.settings.load_profile("repeatable")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.devices()  # now, so that nothing that runs later can change their number
 
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 30_000  # Linux allows a process 65 530; the largest module of tests adds far fewer than the rest
+
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """Compiled programs hold memory maps, of which a process may have some 65 000: a whole test run fills them."""
     yield
-    jax.clear_caches()
+    if not MAPS.exists() or MAPS.read_text().count("\n") > MOST_MAPS:
+        jax.clear_caches()

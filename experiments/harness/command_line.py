@@ -17,6 +17,7 @@ from experiments.harness.interruption import Interrupted
 from experiments.harness.options import RunOptions
 from experiments.harness.processes import joined, lost_process
 from experiments.harness.provenance import main_module
+from experiments.harness.result_files import NotRendered
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
@@ -30,9 +31,9 @@ def run(
     """Parse the command line into `config_class`, call `main` with it, and exit.
 
     `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
-    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2. A training that diverged gets
-    such a line and status 1. Ctrl-C exits with 130, SIGTERM with 143. If one of several processes fails, it does not
-    wait for the others; these end with status 1 and a line.
+    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2. A training that diverged and
+    a report that cannot be rendered get such a line and status 1. Ctrl-C exits with 130, SIGTERM with 143. If one of
+    several processes fails, it does not wait for the others; these end with status 1 and a line.
 
     Args:
         config_class: a frozen dataclass; the defaults of its fields are the command line's.
@@ -50,9 +51,9 @@ def run(
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (InputError, OSError, Diverged) as error:
+    except (InputError, OSError, Diverged, NotRendered) as error:
         print(f"error: {error}", file=sys.stderr)
-        _exit(1 if isinstance(error, Diverged) else 2)
+        _exit(1 if isinstance(error, RuntimeError) else 2)
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise

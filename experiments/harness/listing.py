@@ -1,6 +1,7 @@
 """What a package offers to `python -m`: a line for each command, read from the files, so that nothing is imported."""
 
 import ast
+import sys
 from pathlib import Path
 
 
@@ -16,7 +17,8 @@ def print_commands(package: Path) -> None:
     """The commands of a package with what each does, for a terminal."""
     found = commands(package)
     width = max(map(len, found))
-    print("\n".join(f"python -m {module:<{width}}  {summary}" for module, summary in found.items()))
+    lines = [f"python -m {module:<{width}}  {summary}\n" for module, summary in found.items()]
+    sys.stdout.write("".join(lines))  # at once, so that `head` may close the pipe after its lines
 
 
 def _summary(path: Path) -> str:

@@ -36,16 +36,31 @@ def read_result(path: Path, record: type[Record]) -> Record:
     return typed(read_json(path), record, str(path))
 
 
+class NotRendered(RuntimeError):
+    """A report cannot be made of results that are whole."""
+
+
+@contextlib.contextmanager
+def rendering(folder: Path) -> Iterator[None]:
+    """Any error of a template or a figure becomes NotRendered, which ends a run with one line and exit status 1."""
+    try:
+        yield
+    except (NotRendered, OSError):
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise NotRendered(f"{folder}: the report cannot be rendered, metrics.json is whole ({why})") from error
+
+
 def write_report(folder: Path, report: Report) -> None:
     """report.md, report.html and the figures as PNG files.
 
-    Raises RuntimeError for a report that cannot be rendered; what else is in the folder stays as it is.
+    Raises NotRendered for a report that cannot be rendered; what else is in the folder stays as it is.
     """
-    try:
+    with rendering(folder):
         files = {name: figure_png(figure) for name, figure in report.figures.items()}
         files |= {"report.md": report.markdown.encode(), "report.html": page(report).encode()}
-    except Exception as error:
-        raise RuntimeError(f"{folder}: the report cannot be rendered, metrics.json is whole ({error})") from error
+    folder.mkdir(exist_ok=True)
     for name, content in files.items():
         write_bytes(folder / name, content)
 

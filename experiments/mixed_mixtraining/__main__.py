@@ -3,9 +3,9 @@
     python -m experiments.mixed_mixtraining                demonstration on text that Python carries (minutes)
     python -m experiments.mixed_mixtraining --sources DIR --task FILE FILE [...] --out DIR [--preset small]
 
-MixMin (Thudi et al., arXiv:2502.10510): one small proxy per source, the log-likelihoods of the labelled windows under
+MixMin (Thudi et al., arXiv:2502.10510): one small proxy per source, the log-likelihoods of the labeled windows under
 each, certified weights. MixTraining (Li et al., arXiv:2502.19513): self-supervision on windows of the sources by these
-weights, beside labelled windows of the task, in joint steps that encode both at once.
+weights, beside labeled windows of the task, in joint steps that encode both at once.
 
 What MixMin is worth, the arms `natural`, `uniform` and `target_text` say, with other text for self-supervision; what
 the joint steps are worth, `mixmin_ssl_then_sl`, which spends the same FLOPs on the same mixture by SSL steps and then
@@ -17,22 +17,17 @@ from experiments.harness.devices import see_devices
 from experiments.harness.processes import together
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import provenance
-from experiments.harness.result_files import write_json
+from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import run_folder
 from experiments.mixed_mixtraining.config import PRESETS, MixedMixTraining
 from experiments.mixed_mixtraining.plan import describe_plan, make_plan
-from experiments.mixed_mixtraining.report import conclusion, write_report
+from experiments.mixed_mixtraining.report import QUESTION, verdict
 from experiments.mixed_mixtraining.results import build_metrics
 from experiments.mixed_mixtraining.stages import overlap_stage, run_seed
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "matplotlib")
-RESULTS = (
-    "metrics.json",
-    "weights.json",
-    "report.md",
-    "*.png",
-    "failed-*.npz",
-)  # patterns of the files that a run writes
+# patterns of the files that a run writes
+RESULTS = ("metrics.json", "weights.json", "report.md", "report.html", "*.png", "failed-*.npz")
 
 
 def main(config: MixedMixTraining) -> None:
@@ -45,17 +40,16 @@ def main(config: MixedMixTraining) -> None:
     with run_folder(config, plan.identity, RESULTS) as folder:
         made_by = provenance(*DISTRIBUTIONS)
         stages = folder.stages(RunProgress(plan.flops_in_all), made_by)
-        overlap = overlap_stage(plan, stages)
-        results = []
+        products = {"overlap": overlap_stage(plan, stages)}
         for seed in range(config.seeds):
-            results.append(run_seed(plan, seed, stages))
-            metrics = build_metrics(plan, results, overlap, stages, made_by)
+            products |= run_seed(plan, seed, stages)
+            metrics = build_metrics(plan, range(seed + 1), products, stages, made_by)
             write_json(config.out / "metrics.json", metrics)
-            weights = {arm: found["weights"] for arm, found in metrics["arms"].items() if "weights" in found}
-            notes = {"sources": metrics["source_notes"]} if metrics["source_notes"] else {}
-            write_json(config.out / "weights.json", weights | notes)
-            write_report(config.out, metrics)
-    print(f"\n{config.out / 'report.md'}\n{conclusion(metrics)}")
+            for name, content in QUESTION.files(metrics).items():
+                write_json(config.out / name, content)
+            with rendering(config.out):
+                QUESTION.write(config.out, {"": metrics})
+    print(f"\n{config.out / 'report.md'}\n{verdict(metrics)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The configuration of the experiment that joins MixMin and MixTraining, and its presets."""
+"""The configuration of the experiment that joins MixMin and MixTraining, its arms and its presets."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,19 +8,25 @@ from typing import Literal
 import tyro
 
 from experiments.harness.options import ManyModelsOptions
-from experiments.mixtraining.config import SslView, Variant
-from experiments.mixtraining.text.__main__ import TextSize
+from experiments.mixtraining.schedule_options import ScheduleOptions
+from experiments.mixtraining.text.model import TextSize
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.mixtraining import OptimizerSettings
-from mixmin_jax.training.schedule import Alpha, Schedule
+from mixmin_jax.training.schedule import Schedule
 
+SUBJECT = "mixmin"  # the arm that the others are compared with
+CONVENTIONAL = "mixmin_ssl_then_sl"  # the mixture of `mixmin`, without joint steps
+MIXTURES = ("natural", "uniform", SUBJECT)  # arms with a mixture of their own, that self-supervision reads
+JOINT_ARMS = ("target_text", *MIXTURES)
+SSL_ARMS = (*JOINT_ARMS[:-1], CONVENTIONAL, SUBJECT)
+ARMS = ("sl", "sl_matched", *SSL_ARMS)  # the order of every report
 DEMO_PROXY = LanguageModelRun(TransformerConfig(64, 2, 4), tokens=64_000, sequence_length=64, batch_size=8)
 
 
 @dataclasses.dataclass(frozen=True)
-class MixedMixTraining(ManyModelsOptions):
+class MixedMixTraining(ScheduleOptions, ManyModelsOptions):
     """MixMin picks the text of self-supervision for a task with few labels, MixTraining trains on both at once.
 
     The task: which class is a window of text from? With no arguments: a demonstration on text that every Python
@@ -42,9 +48,9 @@ class MixedMixTraining(ManyModelsOptions):
     field: str = "text"
     """The field of JSON lines that holds the text."""
     seeds: int = 2
-    """Repeat everything with seeds 0, 1, ...: labelled windows, proxies, weights, initial parameters and order."""
+    """Repeat everything with seeds 0, 1, ...: labeled windows, proxies, weights, initial parameters and order."""
     labels: int = 50
-    """Labelled windows of each class, at most: all classes of a task get the same number. MixMin sees these alone."""
+    """Labeled windows of each class, at most: all classes of a task get the same number. MixMin sees these alone."""
     test_windows: int = 300
     """Windows of each class to test on, at most."""
     test_fraction: float = 0.5
@@ -65,36 +71,10 @@ class MixedMixTraining(ManyModelsOptions):
     """Steps that see text of the sources."""
     sl_steps: int = 100
     """Steps that see labels."""
-    mix_ratio: float = 0.5
-    """Share of the fewer of the two that is joint: one step sees both."""
-    joint: Variant = "visible"
-    """What the encoder sees in a joint step: the visible tokens, all positions with a mask token, or both objectives'
-    inputs in two passes (the reference)."""
-    ssl_sees: SslView = "visible"
-    """What the encoder sees in an SSL step: the visible tokens (a masked autoencoder), or all positions with a mask
-    token (masked language modelling, as in BERT)."""
-    ssl_mask: float = 0.5
-    """Share of the bytes hidden in an SSL step."""
-    joint_mask: float = 0.5
-    """Share of the bytes hidden in a joint step."""
-    alpha: Literal["constant", "linear", "cosine"] = "linear"
-    """Weight of the SSL loss over the joint steps."""
-    alpha_start: float = 1.0
-    """Alpha in the first joint step (in all of them if constant)."""
-    alpha_end: float = 0.0
-    """Alpha in the last joint step (unless constant)."""
     ssl_batch_size: int = 64
     """Windows of the sources in a step."""
     batch_size: int = 32
-    """Labelled windows of each task in a step."""
-    learning_rate: float = 1e-3
-    """Peak in SSL and joint steps."""
-    sl_learning_rate: float = 1e-3
-    """Peak in SL steps, and in all steps of the arms without self-supervision."""
-    warmup_fraction: float = 0.05
-    """Share of each phase's steps in which the learning rate rises."""
-    weight_decay: float = 0.05
-    """Of AdamW, in all arms."""
+    """Labeled windows of each task in a step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,12 +117,11 @@ class MixedMixTraining(ManyModelsOptions):
 
     def schedule(self) -> Schedule:
         """That of the arms with joint steps, in epochs of one step."""
-        end = self.alpha_start if self.alpha == "constant" else self.alpha_end
         return Schedule(
             self.ssl_steps,
             self.sl_steps,
             self.mix_ratio,
-            Alpha(self.alpha, self.alpha_start, end),
+            self.alphas,
             learning_rate=self.learning_rate,
             sl_learning_rate=self.sl_learning_rate,
             warmup_fraction=self.warmup_fraction,

@@ -36,7 +36,7 @@ class Task:
     """Which of its classes is a window from?"""
 
     corpora: tuple[Corpus, ...]  # all that was read, a corpus per class
-    train: tuple[Corpus, ...]  # documents that labelled windows are drawn from, a corpus per class
+    train: tuple[Corpus, ...]  # documents that labeled windows are drawn from, a corpus per class
     test: Labels
     num_shared: int  # documents of more than one class, which were left out
 
@@ -83,17 +83,17 @@ def _task(corpora: tuple[Corpus, ...], config: MixedMixTraining) -> Task:
     train, test = zip(*parts, strict=True)
     windows = balanced_windows(test, config.length, config.test_windows, config.split_seed, min_windows=MIN_WINDOWS)
     task = Task(corpora, train, labels(windows), num_shared)
-    found = len(labelled(task, config, 0))  # the number is that of every seed
+    found = len(labeled(task, config, 0))  # the number is that of every seed
     if config.batch_size > found:
         raise InputError(
-            f"--batch-size {config.batch_size} is more than the {found} labelled windows of the task {task.name}:"
+            f"--batch-size {config.batch_size} is more than the {found} labeled windows of the task {task.name}:"
             " lower it, or raise --labels"
         )
     return task
 
 
-def labelled(task: Task, config: MixedMixTraining, seed: int) -> Labels:
-    """The labelled windows of one seed, as many of each class."""
+def labeled(task: Task, config: MixedMixTraining, seed: int) -> Labels:
+    """The labeled windows of one seed, as many of each class."""
     return labels(balanced_windows(task.train, config.length, config.labels, seed, min_windows=MIN_WINDOWS))
 
 
@@ -108,14 +108,14 @@ def fingerprint_of(documents: Sequence[bytes]) -> str:
 
 
 def with_target(sources: Sequence[Corpus], windows: Sequence[bytes], length: int) -> TokenStore:
-    """The sources' tokens, and behind them the text of labelled windows as one source more."""
-    names = [*(corpus.name for corpus in sources), "labelled windows"]
+    """The sources' tokens, and behind them the text of labeled windows as one source more."""
+    names = [*(corpus.name for corpus in sources), "labeled windows"]
     return build_store(names, [*(corpus.documents for corpus in sources), windows], length)
 
 
 @functools.cache
 def mixed_fetch(batch_size: int, ssl_batch_size: int, length: int) -> Fetch:
-    """Labelled windows of every task, each epoch in a new order, and beside them windows of the sources by `plan`.
+    """Labeled windows of every task, each epoch in a new order, and beside them windows of the sources by `plan`.
 
     The batches follow from the step alone.
     """

@@ -5,7 +5,6 @@ Axes: K sources.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,18 +15,27 @@ import numpy as np
 from experiments.harness.devices import whole_mesh
 from experiments.harness.language_model_stages import scoring_flops, training_flops
 from experiments.harness.options import numbers_of
-from experiments.mixed_mixtraining.config import MixedMixTraining
+from experiments.mixed_mixtraining.config import (
+    ARMS,
+    CONVENTIONAL,
+    JOINT_ARMS,
+    MIXTURES,
+    SSL_ARMS,
+    SUBJECT,
+    MixedMixTraining,
+)
 from experiments.mixed_mixtraining.data import (
     Task,
     as_documents,
     device_store,
-    labelled,
+    labeled,
     mixed_fetch,
     read_text,
     with_target,
 )
 from experiments.mixtraining.domain import Labels
-from experiments.mixtraining.text.__main__ import text_model
+from experiments.mixtraining.text.model import text_model
+from experiments.reporting.json_files import to_builtins
 from experiments.reporting.markdown import plural, share_of, si_count
 from mixmin_jax.data.mixing import make_plan as plan_draws
 from mixmin_jax.data.text.documents import Corpus
@@ -39,12 +47,6 @@ from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.learners import text_learner
 from mixmin_jax.training.mixtraining import Fetch, Labeled, Learner, step_flops
 from mixmin_jax.training.schedule import SL, Phase, StepPlan, matched, phase_steps, total_flops
-
-MIXTURES = ("natural", "uniform", "mixmin")  # arms with a mixture of their own, that self-supervision reads
-CONVENTIONAL = "mixmin_ssl_then_sl"  # the mixture of `mixmin`, without joint steps
-JOINT_ARMS = ("target_text", *MIXTURES)
-SSL_ARMS = (*JOINT_ARMS[:-1], CONVENTIONAL, "mixmin")
-ARMS = ("sl", "sl_matched", *SSL_ARMS)  # the order of every report
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,9 +63,9 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         return self.store.names
 
-    def labelled(self, seed: int) -> tuple[Labels, ...]:
-        """The labelled windows of each task."""
-        return tuple(labelled(task, self.config, seed) for task in self.tasks)
+    def labeled(self, seed: int) -> tuple[Labels, ...]:
+        """The labeled windows of each task."""
+        return tuple(labeled(task, self.config, seed) for task in self.tasks)
 
     # The model ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +146,7 @@ class Plan:
     @functools.cached_property
     def step_flops(self) -> dict[Phase, float]:
         natural_K = self.store.windows_K / self.store.windows_K.sum()
-        data = self.data("natural", natural_K, self.labelled(0), 0)
+        data = self.data("natural", natural_K, self.labeled(0), 0)
         return step_flops(self.learner, self.fetch, data, self.config.optimizer, **self.joint)
 
     def flops(self, arm: str) -> float:
@@ -153,8 +155,8 @@ class Plan:
 
     @functools.cached_property
     def proxy_flops(self) -> float:
-        """Training the proxies of one seed and scoring the labelled windows with them."""
-        one = training_flops(self.config.proxy) + scoring_flops(self.config.proxy, as_documents(self.labelled(0)))
+        """Training the proxies of one seed and scoring the labeled windows with them."""
+        one = training_flops(self.config.proxy) + scoring_flops(self.config.proxy, as_documents(self.labeled(0)))
         return len(self.names) * one
 
     @property
@@ -178,7 +180,7 @@ class Plan:
 
 def mixture_of(arm: str) -> str | None:
     """Which of MIXTURES the self-supervision of an arm reads; None: no source."""
-    return "mixmin" if arm == CONVENTIONAL else arm if arm in MIXTURES else None
+    return SUBJECT if arm == CONVENTIONAL else arm if arm in MIXTURES else None
 
 
 @functools.cache  # the same objects, so that their programs are compiled once
@@ -196,8 +198,7 @@ def _judge(learner: Learner, number: int) -> Learner:
 
 def config_record(config: MixedMixTraining) -> dict[str, Any]:
     """The options that change numbers, as JSON."""
-    record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return numbers_of(record, ("sources", "sources_info", "task", "field"))  # data by its hash
+    return numbers_of(to_builtins(config), ("sources", "sources_info", "task", "field"))  # data by its hash
 
 
 def make_plan(config: MixedMixTraining) -> Plan:
@@ -218,9 +219,9 @@ def describe_plan(plan: Plan) -> str:
     for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True):
         lines.append(f"  {corpus.name:<20} {corpus.num_documents:>7} documents {windows:>9} windows of {config.length}")
     lines += [f"  {name:<20} left out: allowed = false" for name, note in plan.notes.items() if not note.allowed]
-    for task, examples in zip(plan.tasks, plan.labelled(0), strict=True):
+    for task, examples in zip(plan.tasks, plan.labeled(0), strict=True):
         lines.append(
-            f"Task: {task.name}; {len(examples) // len(task.classes)} labelled windows of each class,"
+            f"Task: {task.name}; {len(examples) // len(task.classes)} labeled windows of each class,"
             f" {len(task.test):,} windows to test on"
         )
     lines.append(

@@ -1,80 +1,197 @@
-"""metrics.json of the experiment that joins both papers."""
+"""metrics.json of the experiment that joins both papers: the record, and how it follows from the stages.
+
+Axes: S seeds, N labeled windows of all tasks, K sources.
+"""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from experiments.harness.data_sets import text_record
-from experiments.harness.stages import Product, Stages, made_elsewhere, skipped_steps
-from experiments.mixed_mixtraining.plan import ARMS, MIXTURES, SSL_ARMS, Plan, config_record
-from experiments.mixed_mixtraining.stages import SeedResult
-from mixmin_jax.data.text.source_notes import as_record
-from mixmin_jax.stats.comparison import paired_difference, summary, verdict
+from experiments.harness.run_record import run_fields, worst_certificate
+from experiments.harness.stages import Product, Stages, read_stage
+from experiments.mixed_mixtraining.config import ARMS, MIXTURES, SSL_ARMS, SUBJECT
+from experiments.mixed_mixtraining.plan import Plan, config_record
+from experiments.reporting.json_files import typed
+from experiments.reporting.schema import (
+    Certificate,
+    Comparison,
+    DataSet,
+    MadeBy,
+    Note,
+    RunRecord,
+    Weights,
+    mean_weights,
+    paired,
+)
+from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
+from mixmin_jax.stats.comparison import Summary, summary
 
-SCHEMA_VERSION = 1
-SUBJECT = "mixmin"  # what the other arms are compared with
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Windows of each class to train and to test on."""
+
+    classes: tuple[str, ...]
+    labels_per_class: int
+    test: int
+    shared_documents_left_out: int
+    documents: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Mean training losses over stretches of steps; None where a phase has no such loss."""
+
+    step: tuple[float, ...]
+    phase: tuple[int, ...]
+    ssl: tuple[float | None, ...]
+    sl: tuple[float | None, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What one arm reached, and on what."""
+
+    accuracy: Summary  # share of test windows, mean over tasks
+    accuracy_per_task: tuple[Summary, ...]
+    test_loss: Summary  # nats, mean over tasks
+    steps: dict[str, int]  # by phase
+    wall_seconds: Summary
+    curves: tuple[Curve, ...]  # by seed
+    epochs: dict[str, float] | None = None  # how often self-supervision reads each source, mean over seeds
+    weights: Weights | None = None  # of arms with a mixture of their own
+    weights_per_seed: tuple[Weights, ...] = ()
+    proxy_loss: Summary | None = None  # of the mixture of proxies on the labeled windows, nats per byte
+
+    def derived(self) -> Self:
+        reached = np.mean([task.per_seed for task in self.accuracy_per_task], axis=0)
+        weights = mean_weights(self.weights_per_seed) if self.weights_per_seed else None
+        return dataclasses.replace(self, accuracy=summary(reached), weights=weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Another model on the same labels."""
+
+    task: int
+    name: str
+    accuracy: Summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """How many documents of the classes share at least `threshold` of their n-grams with each source."""
+
+    ngram: int
+    threshold: float
+    documents: int
+    sources: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flops:
+    """Costs of one seed: all proxies with their scoring, a training of each arm, a step of each phase."""
+
+    proxies: float
+    step: dict[str, float]
+    arms: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The trained model, with its number of parameters."""
+
+    name: str
+    parameters: int
+    encoder_parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Size of a source."""
+
+    documents: int
+    bytes: int
+    windows: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixedMetrics(RunRecord):
+    """All numbers of a run."""
+
+    tasks: tuple[Task, ...]
+    data: dict[str, Source]
+    arms: dict[str, Arm]
+    comparisons: dict[str, Comparison] = dataclasses.field(default_factory=dict)  # accuracy of SUBJECT less the arm's
+    references: tuple[Reference, ...]
+    mixmin: Certificate
+    overlap: Overlap
+    flops: Flops
+    model: Model
+    source_notes: dict[str, Note]
+
+    def derived(self) -> Self:
+        ours = self.arms[SUBJECT].accuracy
+        comparisons = {
+            arm: Comparison.of(paired(ours, found.accuracy), "higher", decides=len(self.seeds) > 1)
+            for arm, found in self.arms.items()
+            if arm != SUBJECT
+        }
+        flops = {
+            arm: float(sum(count * self.flops.step[phase] for phase, count in found.steps.items()))
+            for arm, found in self.arms.items()
+        }
+        return dataclasses.replace(self, comparisons=comparisons, flops=dataclasses.replace(self.flops, arms=flops))
+
+
+def mixtures(solution: Product, windows_K: np.ndarray) -> dict[str, np.ndarray]:
+    """The weights of each arm of MIXTURES; `solution` is what the stage of MixMin's weights made."""
+    found = (natural_weights(windows_K), uniform_weights(len(windows_K)), np.array(solution["weights"]))
+    return dict(zip(MIXTURES, found, strict=True))
 
 
 def build_metrics(
-    plan: Plan, results: Sequence[SeedResult], overlap: Product, stages: Stages, made_by: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The numbers of the seeds that are done, with all that they rest on."""
+    plan: Plan, seeds: Sequence[int], products: Mapping[str, Product], stages: Stages, made_by: MadeBy
+) -> MixedMetrics:
+    """The numbers of the seeds that are done, from what their stages made, by name."""
     config = plan.config
-    reached = {arm: [float(np.mean(result.runs[arm]["accuracies"])) for result in results] for arm in ARMS}
-    worst = max(results, key=lambda result: (not result.solution["converged"], result.solution["gap"]))
-    hidden = ("weights", "gap_history", "document_NxK", "bytes_N")
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "experiment": "mixed_mixtraining",
-        "demonstration": config.demonstration,
-        "complete": len(results) == config.seeds,
-        "seeds": [result.seed for result in results],
-        "sources": list(plan.names),
-        "tasks": [
-            {
-                "classes": list(task.classes),
-                "labels_per_class": len(examples) // len(task.classes),
-                "test": len(task.test),
-                "shared_documents_left_out": task.num_shared,
-                "documents": {corpus.name: corpus.num_documents for corpus in task.corpora},
-            }
-            for task, examples in zip(plan.tasks, plan.labelled(0), strict=True)
-        ],
-        "arms": {arm: _arm(plan, arm, reached[arm], results) for arm in ARMS},
-        "comparisons": {arm: _compare(reached[SUBJECT], reached[arm]) for arm in ARMS if arm != SUBJECT},
-        "references": [
-            {"task": number, "name": name, "accuracy": summary([result.references[number][name] for result in results])}
-            for number in range(len(plan.tasks))
-            for name in results[0].references[number]
-        ],
-        "mixmin": {key: value for key, value in worst.solution.items() if key not in hidden} | {"seed": worst.seed},
-        "gap_history": {SUBJECT: [result.solution["gap_history"] for result in results]},
-        "overlap": dict(overlap),
-        "flops": {"proxies": plan.proxy_flops, "arms": {arm: plan.flops(arm) for arm in ARMS}, "step": plan.step_flops},
-        "model": {
-            "name": config.model,
-            "parameters": sum(plan.parameters.values()),
-            "encoder_parameters": plan.parameters["encoder"],
-        },
-        "data": {
-            corpus.name: {"documents": corpus.num_documents, "bytes": corpus.num_bytes, "windows": int(windows)}
-            for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True)
-        },
-        "source_notes": as_record(plan.notes),
-        "data_sets": _data_sets(plan),
-        "config": config_record(config),
-        "identity": plan.identity,
-        "made_by": dict(made_by),
-        "stage_commits": stages.commits(),
-        **made_elsewhere(stages.records, made_by),
-        "seconds": {name: record.seconds for name, record in stages.records.items()},
-        **skipped_steps(config, stages.records),
+    data = {
+        corpus.name: Source(corpus.num_documents, corpus.num_bytes, int(windows))
+        for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True)
     }
+    tasks = tuple(
+        Task(
+            classes=task.classes,
+            labels_per_class=len(examples) // len(task.classes),
+            test=len(task.test),
+            shared_documents_left_out=task.num_shared,
+            documents={corpus.name: corpus.num_documents for corpus in task.corpora},
+        )
+        for task, examples in zip(plan.tasks, plan.labeled(0), strict=True)
+    )
+    return MixedMetrics(
+        experiment="mixed_mixtraining",
+        demonstration=config.demonstration,
+        complete=len(seeds) == config.seeds,
+        seeds=tuple(seeds),
+        config=config_record(config),
+        identity=plan.identity,
+        tasks=tasks,
+        data=data,
+        flops=Flops(plan.proxy_flops, {str(phase): cost for phase, cost in plan.step_flops.items()}),
+        model=Model(config.model, sum(plan.parameters.values()), plan.parameters["encoder"]),
+        source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.notes.items()},
+        **run_fields(config, stages.records, made_by, _data_sets(plan)),
+        **_from_products(products.__getitem__, seeds, data, len(tasks)),
+    ).derived()
 
 
-def _data_sets(plan: Plan) -> list[dict[str, Any]]:
+def _data_sets(plan: Plan) -> list[DataSet]:
     """What the run reads, source by source and class by class."""
     field = None if plan.config.demonstration else plan.config.field
     classes = [(number, corpus) for number, task in enumerate(plan.tasks) for corpus in task.corpora]
@@ -84,37 +201,70 @@ def _data_sets(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _arm(plan: Plan, arm: str, reached: Sequence[float], results: Sequence[SeedResult]) -> dict[str, Any]:
-    runs = [result.runs[arm] for result in results]
-    found = {
-        "accuracy": summary(reached),
-        "accuracy_per_task": [
-            summary([run["accuracies"][number] for run in runs]) for number in range(len(plan.tasks))
-        ],
-        "test_loss": summary([float(np.mean(run["test_losses"])) for run in runs]),
-        "steps": runs[0]["steps"],
-        "flops": plan.flops(arm),
-        "wall_seconds": summary([run["wall_seconds"] for run in runs]),
-        "curves": [run["curve"] for run in runs],
+def from_stages(metrics: MixedMetrics, stages: Path) -> MixedMetrics | None:
+    """The record with what its stages say in their place; None where one is missing."""
+
+    @functools.cache
+    def product(name: str) -> Product:
+        return read_stage(stages / f"{name}.npz")[0]
+
+    try:
+        found = _from_products(product, metrics.seeds, metrics.data, len(metrics.tasks))
+    except FileNotFoundError:
+        return None
+    return dataclasses.replace(metrics, **found)
+
+
+def _from_products(
+    product: Callable[[str], Product], seeds: Sequence[int], data: Mapping[str, Source], num_tasks: int
+) -> dict[str, Any]:
+    """The fields of `MixedMetrics` that follow from stages; `product` gives what a stage made, by its name."""
+    windows_K = np.array([source.windows for source in data.values()])
+    solutions = {seed: product(f"weights-seed{seed}") for seed in seeds}
+    weights = [mixtures(solution, windows_K) for solution in solutions.values()]
+
+    def arm_of(arm: str) -> Arm:
+        runs = [product(f"{arm}-seed{seed}") for seed in seeds]
+        per_task = tuple(summary(reached) for reached in zip(*(run["accuracies"] for run in runs), strict=True))
+        found = Arm(
+            accuracy=per_task[0],  # `derived` takes the mean
+            accuracy_per_task=per_task,
+            test_loss=summary([float(np.mean(run["test_losses"])) for run in runs]),
+            steps=runs[0]["steps"],
+            wall_seconds=summary([run["wall_seconds"] for run in runs]),
+            curves=tuple(typed(run["curve"], Curve, f"the stage of {arm}") for run in runs),
+        )
+        if arm in SSL_ARMS:
+            # the labeled windows are the last source that is drawn from
+            epochs_SxK = np.array([run["draws"] for run in runs])[:, :-1] / windows_K
+            found = dataclasses.replace(found, epochs=_named(epochs_SxK.mean(0), data))
+        if arm in MIXTURES:
+            scores = [product(f"scores-seed{seed}") for seed in seeds]
+            losses = [
+                _proxy_loss(w[arm], s["document_DxM"], s["bytes_D"]) for w, s in zip(weights, scores, strict=True)
+            ]
+            named = tuple(_named(w[arm], data) for w in weights)
+            found = dataclasses.replace(found, weights_per_seed=named, proxy_loss=summary(losses))
+        return found.derived()
+
+    references = [[product(f"reference-{number}-seed{seed}") for seed in seeds] for number in range(num_tasks)]
+    return {
+        "arms": {arm: arm_of(arm) for arm in ARMS},
+        "references": tuple(
+            Reference(number, name, summary([reached[name] for reached in per_seed]))
+            for number, per_seed in enumerate(references)
+            for name in per_seed[0]
+        ),
+        "mixmin": worst_certificate(solutions),
+        "overlap": typed(product("overlap"), Overlap, "the stage overlap"),
     }
-    if arm in SSL_ARMS:
-        # the labelled windows are the last source that is drawn from
-        epochs_SxK = np.array([run["draws"] for run in runs])[:, :-1] / plan.store.windows_K
-        found["epochs"] = _named(epochs_SxK.mean(0), plan.names)
-    if arm in MIXTURES:
-        weights_SxK = np.stack([result.weights[arm] for result in results])
-        found["weights"] = _named(weights_SxK.mean(0), plan.names)
-        found["weights_per_seed"] = [_named(w_K, plan.names) for w_K in weights_SxK]
-        found["proxy_loss"] = summary([result.proxy_loss[arm] for result in results])
-    return found
 
 
-def _compare(subject: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
-    """Accuracy of `mixmin` less that of another arm, paired by seed; no verdict from one seed."""
-    difference = paired_difference(subject, other)
-    known = difference.standard_error is not None
-    return dataclasses.asdict(difference) | {"verdict": verdict(difference, better="higher") if known else None}
+def _proxy_loss(weights_K: np.ndarray, logp_NxK: np.ndarray, bytes_N: np.ndarray) -> float:
+    with np.errstate(divide="ignore"):
+        mixed_N = np.logaddexp.reduce(logp_NxK + np.log(weights_K), axis=1)
+    return float(-mixed_N.sum() / bytes_N.sum())
 
 
-def _named(values_K: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+def _named(values_K: np.ndarray, names: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in zip(names, values_K, strict=True)}

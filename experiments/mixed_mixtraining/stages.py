@@ -1,12 +1,11 @@
 """The stages of one seed of the experiment that joins both papers, each found again if it was already computed.
 
-Axes: N labelled windows of all tasks, K sources.
+Axes: N labeled windows of all tasks, K sources.
 """
 
-import dataclasses
 import io
 import time
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -18,14 +17,15 @@ from experiments.harness.language_model_stages import score_models, train_models
 from experiments.harness.processes import several
 from experiments.harness.result_files import write_bytes
 from experiments.harness.stages import Product, Running, Stages
+from experiments.mixed_mixtraining.config import ARMS
 from experiments.mixed_mixtraining.data import as_documents, fingerprint_of
-from experiments.mixed_mixtraining.plan import ARMS, Plan, mixture_of
+from experiments.mixed_mixtraining.plan import Plan, mixture_of
+from experiments.mixed_mixtraining.results import mixtures
 from experiments.mixtraining.domain import Labels, accuracy
 from experiments.mixtraining.text.data import linear_on_ngrams
 from experiments.mixtraining.trial import loss_curve
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.overlap import find_overlap
-from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
 from mixmin_jax.mixture.objective import cross_entropy
 from mixmin_jax.training.mixtraining import train
 from mixmin_jax.training.proxies import Diverged
@@ -34,39 +34,20 @@ from mixmin_jax.training.schedule import phase_steps
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
 
 
-@dataclasses.dataclass(frozen=True)
-class SeedResult:
-    """What one seed found."""
-
-    seed: int
-    weights: dict[str, np.ndarray]  # arm of MIXTURES -> weights_K
-    proxy_loss: dict[str, float]  # arm of MIXTURES -> loss of the mixture of proxies, nats per byte
-    solution: dict[str, Any]  # certificate of `mixmin`
-    runs: dict[str, Product]  # arm -> what `_train` returns
-    references: list[dict[str, float]]  # of each task: name -> test accuracy
-
-
-def run_seed(plan: Plan, seed: int, stages: Stages) -> SeedResult:
-    """Proxies, weights, all arms and the references."""
-    examples = plan.labelled(seed)
-    windows = as_documents(examples)
-    solution = _solve(plan, seed, windows, stages)
-    weights = {
-        "natural": natural_weights(plan.store.windows_K),
-        "uniform": uniform_weights(len(plan.names)),
-        "mixmin": np.array(solution["weights"]),
-    }
-    runs = {arm: _run(plan, arm, seed, weights, examples, stages) for arm in ARMS}
-    references = [
-        stages.run(
-            f"reference-{number}-seed{seed}",
-            {"train": fingerprint_of(as_documents([train])), "test": fingerprint_of(as_documents([task.test]))},
-            lambda stage, train=train, task=task: dict(linear_on_ngrams(train, task.test)),  # type: ignore[misc]
+def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, Product]:
+    """What the stages of proxies' scores, weights, all arms and references made, by their names."""
+    examples = plan.labeled(seed)
+    products = _solve(plan, seed, as_documents(examples), stages)
+    weights = mixtures(products[f"weights-seed{seed}"], plan.store.windows_K)
+    products |= {f"{arm}-seed{seed}": _run(plan, arm, seed, weights, examples, stages) for arm in ARMS}
+    for number, (own, task) in enumerate(zip(examples, plan.tasks, strict=True)):
+        name = f"reference-{number}-seed{seed}"
+        products[name] = stages.run(
+            name,
+            {"train": fingerprint_of(as_documents([own])), "test": fingerprint_of(as_documents([task.test]))},
+            lambda stage, own=own, task=task: dict(linear_on_ngrams(own, task.test)),  # type: ignore[misc]
         )
-        for number, (train, task) in enumerate(zip(examples, plan.tasks, strict=True))
-    ]
-    loss = {arm: _proxy_loss(w_K, solution["document_NxK"], solution["bytes_N"]) for arm, w_K in weights.items()}
-    return SeedResult(seed, weights, loss, solution, runs, references)
+    return products
 
 
 def overlap_stage(plan: Plan, stages: Stages) -> Product:
@@ -85,8 +66,9 @@ def overlap_stage(plan: Plan, stages: Stages) -> Product:
     return stages.run("overlap", inputs | {"words": NGRAM_WORDS, "share": NGRAM_SHARE}, compute)
 
 
-def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Product:
-    """MixMin on the labelled windows, a row each: weights, certificate, and the rows `document_NxK` and `bytes_N`."""
+def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> dict[str, Product]:
+    """MixMin on the labeled windows, a row each: the products of the stages `scores` and `weights`, by their names."""
+    scores, weights = f"scores-seed{seed}", f"weights-seed{seed}"
     mesh = models_mesh(plan.config, len(plan.names))
     proxies = train_models(
         stages,
@@ -102,7 +84,7 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Produ
         tokens_on="host" if several() else "device",
     )
     described = {"windows": fingerprint_of(windows)}
-    scored = score_models(stages, f"scores-seed{seed}", proxies, windows, described, mesh=mesh)
+    scored = score_models(stages, scores, proxies, windows, described, mesh=mesh)
     logp_NxK, bytes_N = scored["document_DxM"], scored["bytes_D"]
 
     def compute(_stage: Running) -> Product:
@@ -113,12 +95,11 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> Produ
         return certified_weights(objective, method=plan.config.method, mesh=rows_mesh)[0]
 
     inputs = {"proxies": proxies.inputs, **described, "method": plan.config.method, "tolerance": TOLERANCE}
-    found = stages.run(f"weights-seed{seed}", inputs, compute)
-    return found | {"document_NxK": logp_NxK, "bytes_N": bytes_N}
+    return {scores: scored, weights: stages.run(weights, inputs, compute)}
 
 
 def _run(
-    plan: Plan, arm: str, seed: int, weights: dict[str, np.ndarray], examples: tuple[Labels, ...], stages: Stages
+    plan: Plan, arm: str, seed: int, weights: Mapping[str, np.ndarray], examples: tuple[Labels, ...], stages: Stages
 ) -> Product:
     """One training, found again if it is there."""
     mixture = mixture_of(arm)
@@ -166,15 +147,8 @@ def _train(
     return {
         "accuracies": [reached for reached, _ in judged],
         "test_losses": [nats for _, nats in judged],
-        "flops": plan.flops(arm),
         "wall_seconds": time.perf_counter() - started + checkpoints.earlier_seconds,
         "steps": dict(phase_steps(steps)),
         "curve": loss_curve(steps, run.losses),
         "draws": np.asarray(data[1].counts_K).tolist() if (steps.alpha > 0).any() else None,
     }
-
-
-def _proxy_loss(weights_K: np.ndarray, logp_NxK: np.ndarray, bytes_N: np.ndarray) -> float:
-    with np.errstate(divide="ignore"):
-        mixed_N = np.logaddexp.reduce(logp_NxK + np.log(weights_K), axis=1)
-    return float(-mixed_N.sum() / bytes_N.sum())

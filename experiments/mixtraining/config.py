@@ -4,14 +4,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.harness.options import RunOptions
+from experiments.mixtraining.schedule_options import ScheduleOptions
+from experiments.mixtraining.schedule_options import SslView as SslView
+from experiments.mixtraining.schedule_options import Variant as Variant
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import OptimizerSettings
 from mixmin_jax.training.schedule import Alpha, Schedule
 
 Arm = Literal["sl", "ssl_then_sl", "mixtraining"]
-Variant = Literal["visible", "all_tokens", "two_passes"]
-SslView = Literal["visible", "all_tokens"]
 ARMS: tuple[Arm, ...] = ("sl", "ssl_then_sl", "mixtraining")
 
 
@@ -55,7 +55,7 @@ class ArmSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class MixTrainingOptions(RunOptions):
+class MixTrainingOptions(ScheduleOptions):
     """Options of every MixTraining experiment."""
 
     out: Path = Path("runs/mixtraining")
@@ -68,40 +68,16 @@ class MixTrainingOptions(RunOptions):
     """E_ssl: epochs of self-supervision in ssl_then_sl."""
     sl_epochs: int = 20
     """E_sl: supervised epochs in all three arms."""
-    mix_ratio: float = 0.5
-    """Share of min(E_ssl, E_sl) that mixtraining trains jointly."""
-    joint: Variant = "visible"
-    """What the encoder sees in a joint step: the visible tokens, all positions with a mask token, or both objectives'
-    inputs in two passes (the reference)."""
-    ssl_sees: SslView = "visible"
-    """What the encoder sees in an SSL step: the visible tokens (a masked autoencoder), or all positions with a mask
-    token (masked language modelling, as in BERT)."""
     ssl_mask: float = 0.75
     """Share of the tokens hidden in an SSL step."""
-    joint_mask: float = 0.5
-    """Share of the tokens hidden in a joint step."""
-    alpha: Literal["constant", "linear", "cosine"] = "linear"
-    """Weight of the SSL loss over the joint steps."""
-    alpha_start: float = 1.0
-    """Alpha in the first joint step (in all of them if constant)."""
-    alpha_end: float = 0.0
-    """Alpha in the last joint step (unless constant)."""
     restart_learning_rate: bool = True
     """A warm-up and a cosine for each phase; otherwise one over the whole run."""
     restart_moments: bool = True
     """Forget the optimiser's moments where a phase begins."""
     batch_size: int = 64
     """Examples in a step."""
-    learning_rate: float = 1e-3
-    """Peak in SSL and joint steps."""
-    sl_learning_rate: float = 1e-3
-    """Peak in SL steps after SSL or joint ones."""
     scratch_learning_rate: float = 1e-3
     """Peak in the arm `sl`, which starts from scratch."""
-    warmup_fraction: float = 0.05
-    """Share of each cosine's steps in which the learning rate rises."""
-    weight_decay: float = 0.05
-    """Of AdamW, in all arms."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes, in all arms."""
     matched: bool = True
@@ -143,11 +119,6 @@ class MixTrainingOptions(RunOptions):
             raise InputError(f"--times-cheaper must be above 1, not {self.times_cheaper}; equal FLOPs are --matched")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation-fraction must lie between 0 and 1, not {self.validation_fraction}")
-        if not 0 < self.ssl_mask < 1 or not 0 <= self.joint_mask < 1:
-            raise InputError(
-                f"--ssl-mask must lie between 0 and 1, and --joint-mask in [0, 1), not {self.ssl_mask} and"
-                f" {self.joint_mask}"
-            )
         if not 2 <= self.tune_trials <= 32:
             raise InputError(f"--tune-trials must lie between 2 and 32, not {self.tune_trials}")
         if self.price_per_hour is not None and not self.price_per_hour > 0:
@@ -168,12 +139,11 @@ class MixTrainingOptions(RunOptions):
 
     def settings(self, arm: Arm) -> ArmSettings:
         """The arm's settings before --tune."""
-        end = self.alpha_start if self.alpha == "constant" else self.alpha_end
         return ArmSettings(
             learning_rate=self.scratch_learning_rate if arm == "sl" else self.learning_rate,
             sl_learning_rate=self.sl_learning_rate,
             ssl_mask=self.ssl_mask,
             joint_mask=self.joint_mask,
             mix_ratio=self.mix_ratio,
-            alpha=Alpha(self.alpha, self.alpha_start, end),
+            alpha=self.alphas,
         )

@@ -3,6 +3,7 @@
 Axes: S stretches of a run (nearly equal parts of its steps), M models, K sources, T steps, B batch.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ def observe(
     cell_N, loss_N = cell_N[~np.isnan(loss_N)], loss_N[~np.isnan(loss_N)]
 
     def summed(values_N: np.ndarray | None) -> np.ndarray:
-        return np.bincount(cell_N, values_N, np.prod(shape)).reshape(shape)
+        return np.bincount(cell_N, values_N, math.prod(shape)).reshape(shape)
 
     return SourceMonitor(
         monitor.ends_S,

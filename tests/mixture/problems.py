@@ -137,28 +137,50 @@ def reference(name, constraints):
 
 
 def reference_optimum(logp_NxK, v_N, constraints):
-    """The same (CVXPY with Clarabel) for any cross-entropy, and for the squared error of the bank without one."""
+    """The same for any cross-entropy, and for the squared error of the bank without one."""
+    num_sources = K if logp_NxK is None else logp_NxK.shape[1]
+
+    def losses(cp, w):
+        return [squared_loss(cp, w) if logp_NxK is None else cross_entropy_loss(cp, w, logp_NxK, v_N)]
+
+    return least(losses, num_sources, constraints)
+
+
+def squared_loss(cp, w):
+    """The squared error of the bank, as a CVXPY expression."""
+    yhat, y = predictions()
+    return cp.sum_squares(np.moveaxis(yhat - y[:, None], 1, 2).reshape(-1, K) @ w) / N
+
+
+def cross_entropy_loss(cp, w, logp_NxK, v_N):
+    shift_N = logp_NxK.max(axis=1)
+    return -v_N @ cp.log(np.exp(logp_NxK - shift_N[:, None]) @ w) - v_N @ shift_N
+
+
+def least(losses, num_sources, constraints, references=None):
+    """The least sum of the losses plus the penalty (CVXPY with Clarabel).
+
+    With references, the least worst case: of the largest difference of a loss and its reference.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # CVXPY's own deprecations are not ours to answer for
         import cvxpy as cp
 
-        w = cp.Variable(K if logp_NxK is None else logp_NxK.shape[1])
-        if logp_NxK is None:
-            yhat, y = predictions()
-            residual = np.moveaxis(yhat - y[:, None], 1, 2).reshape(-1, K)
-            loss, offset = cp.sum_squares(residual @ w) / N, 0.0
-        else:
-            shift_N = logp_NxK.max(axis=1)
-            loss, offset = -v_N @ cp.log(np.exp(logp_NxK - shift_N[:, None]) @ w), -v_N @ shift_N
+        w = cp.Variable(num_sources)
         terms = [w >= constraints.get("lower_bounds", 0), cp.sum(w) == 1]
         if "upper_bounds" in constraints:
             terms.append(w <= constraints["upper_bounds"])
         terms += [cp.sum(w[list(group)]) <= cap for group, cap in constraints.get("groups", {}).items()]
+        if references is None:
+            total = sum(losses(cp, w))
+        else:
+            total = cp.Variable()
+            terms += [loss - reference <= total for loss, reference in zip(losses(cp, w), references, strict=True)]
         if "prior" in constraints:
-            loss = loss + constraints["prior_strength"] * cp.sum(cp.rel_entr(w, constraints["prior"]))
-        problem = cp.Problem(cp.Minimize(loss), terms)
+            total = total + constraints["prior_strength"] * cp.sum(cp.rel_entr(w, constraints["prior"]))
+        problem = cp.Problem(cp.Minimize(total), terms)
         problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
-        return problem.value + offset
+        return problem.value
 
 
 def assert_feasible(weights, constraints, atol=1e-12):

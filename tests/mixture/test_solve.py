@@ -237,20 +237,8 @@ def test_arrays_of_any_float_type(dtype):
     np.testing.assert_array_equal(solve(cross_entropy(given)).weights, expected.weights)
 
 
-def traces_of(name, monkeypatch):
-    """A list that grows whenever a program with this method of rows is traced."""
-    traces, original = [], getattr(Likelihoods, name)
-
-    def counting(self, w_K):
-        traces.append(1)
-        return original(self, w_K)
-
-    monkeypatch.setattr(Likelihoods, name, counting)
-    return traces
-
-
-def test_compiled_once_per_shape(monkeypatch):
-    traces = traces_of("curvature", monkeypatch)
+def test_compiled_once_per_shape(traces_of):
+    traces = traces_of(Likelihoods, "curvature")
     logp_NxK = problems.classifiers(37, 5)
     solve(cross_entropy(logp_NxK, sources=list("abcde")))
     first = len(traces)
@@ -260,8 +248,8 @@ def test_compiled_once_per_shape(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["interior_point", "active_set"])
-def test_sources_come_and_go_as_columns_without_another_compilation(method, monkeypatch):
-    traces = traces_of("value_and_gradient", monkeypatch)
+def test_sources_come_and_go_as_columns_without_another_compilation(method, traces_of):
+    traces = traces_of(Likelihoods, "value_and_gradient")
     logp_NxK = problems.classifiers(41, 7)
     without_NxK = logp_NxK.copy()
     without_NxK[:, [2, 6]] = -np.inf  # one that was dropped, and a spare one

@@ -1,7 +1,6 @@
 """Several targets: weighted sums are ordinary objectives; worst cases against CVXPY, and what must hold of them."""
 
 import functools
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -36,35 +35,16 @@ def stacked(names, weights):
 
 def with_cvxpy(names, constraints, references=None, weights=None):
     """The least worst case, or with weights the least weighted sum, by an independent solver."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # CVXPY's own deprecations are not ours to answer for
-        import cvxpy as cp
 
-        w = cp.Variable(K)
-        losses = []
-        for name in names:
-            if name == "squared error":
-                yhat, y = problems.predictions()
-                losses.append(cp.sum_squares(np.moveaxis(yhat - y[:, None], 1, 2).reshape(-1, K) @ w) / N)
-                continue
-            logp_NxK = problems.CROSS_ENTROPIES[name]
-            shift_N = logp_NxK.max(axis=1)
-            losses.append(-cp.sum(cp.log(np.exp(logp_NxK - shift_N[:, None]) @ w)) / N - shift_N.mean())
-        terms = [w >= constraints.get("lower_bounds", 0), cp.sum(w) == 1]
-        if "upper_bounds" in constraints:
-            terms.append(w <= constraints["upper_bounds"])
-        terms += [cp.sum(w[list(group)]) <= cap for group, cap in constraints.get("groups", {}).items()]
-        if weights is None:
-            total = cp.Variable()
-            zeros = [0.0] * len(names) if references is None else references
-            terms += [loss - reference <= total for loss, reference in zip(losses, zeros, strict=True)]
-        else:
-            total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
-        if "prior" in constraints:
-            total = total + constraints["prior_strength"] * cp.sum(cp.rel_entr(w, constraints["prior"]))
-        problem = cp.Problem(cp.Minimize(total), terms)
-        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
-        return problem.value
+    def loss(cp, w, name):
+        if name == "squared error":
+            return problems.squared_loss(cp, w)
+        return problems.cross_entropy_loss(cp, w, problems.CROSS_ENTROPIES[name], np.full(N, 1 / N))
+
+    def losses(cp, w):
+        return [weight * loss(cp, w, name) for weight, name in zip(weights or np.ones(len(names)), names, strict=True)]
+
+    return problems.least(losses, K, constraints, references)
 
 
 best = functools.cache(lambda name, constraint: solve(BANK[name], **without_prior(CONSTRAINTS[constraint])).loss)

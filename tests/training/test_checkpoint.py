@@ -20,6 +20,7 @@ import pytest
 
 from mixmin_jax.training import checkpoint
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
+from tests.training.trees import assert_same
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,15 +28,6 @@ ROOT = Path(__file__).parents[2]
 def state(value):
     w = jnp.full((40, 30), float(value))
     return {"w": w, "count": jnp.int32(value), "key": jax.random.key(7), "seen": np.arange(3.0)}
-
-
-def same(found, wanted):
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        if isinstance(b, jax.Array) and jax.dtypes.issubdtype(b.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
 
 
 def write(folder, steps, *, stamp="a", keep=2, notes=None):
@@ -56,7 +48,7 @@ def test_the_newest_is_read_back_with_its_notes_and_the_oldest_are_gone(tmp_path
     write(tmp_path, [10, 20, 30], notes={"seen": [0.1, None]})
     (step, found), notes, warnings = read(tmp_path)
     assert step == 30 and notes == {"seen": [0.1, None]} and not warnings
-    same(found, state(30))
+    assert_same(found, state(30))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["20", "30"]
 
 
@@ -94,7 +86,7 @@ def test_a_checkpoint_is_whole_on_any_number_of_devices(tmp_path, before, after)
     with Checkpoints(tmp_path, "a", every=1, warn=pytest.fail) as checkpoints:
         step, found = checkpoints.restore(placed(np.zeros((24, 8), np.float32), after))
     assert step == 10 and len(found["models"].sharding.device_set) == after
-    same(found, wanted)
+    assert_same(found, wanted)
 
 
 def test_sums_of_pieces_do_not_depend_on_the_mesh(monkeypatch):
@@ -123,7 +115,7 @@ def test_checkpoints_of_another_run_are_not_taken(tmp_path):
     ]
     assert read(tmp_path)[0] is None
     (tmp_path / "set-aside-10").rename(tmp_path / "10")
-    same(read(tmp_path, stamp="another")[0][1], state(10))
+    assert_same(read(tmp_path, stamp="another")[0][1], state(10))
 
 
 def test_a_checkpoint_of_another_number_of_processes_is_not_called_damaged(tmp_path, monkeypatch):
@@ -160,7 +152,7 @@ def test_whatever_file_is_damaged_the_state_is_right_or_that_of_the_one_before(t
         shutil.copytree(tmp_path / "whole", folder)
         damage(files_of(folder / "20")[n])
         (step, found), _, warnings = read(folder)
-        same(found, state(step))
+        assert_same(found, state(step))
         assert step in (10, 20) and len(warnings) == (step == 10)
         fell_back += step == 10
     assert fell_back >= (3 if every == 1 else 1)  # the arrays, their tree, and what is said about them
@@ -223,7 +215,7 @@ def test_with_a_changed_bit_in_what_is_said_about_a_checkpoint_the_one_before_is
         changed[place] ^= 1 << place % 8
         path.write_bytes(changed)
         (step, found), notes, warnings = read(tmp_path)
-        same(found, state(10))
+        assert_same(found, state(10))
         assert step == 10 and notes == NOTES[10] and len(warnings) == 1 and "cannot be used" in warnings[0]
         (tmp_path / "set-aside-20").rename(tmp_path / "20")
     path.write_bytes(content)
@@ -287,7 +279,7 @@ def test_a_read_that_may_go_well_another_time_ends_the_run_and_removes_nothing(
     assert f"move {tmp_path / '20'} away" in line
     (step, found), _, warnings = read(tmp_path)
     assert step == 20 and not warnings
-    same(found, state(20))
+    assert_same(found, state(20))
 
 
 def test_too_many_open_files_end_the_run_and_remove_nothing(tmp_path):
@@ -308,7 +300,7 @@ def test_a_stop_saves_and_a_finished_run_is_not_stopped(tmp_path):
             checkpoints.save(7, 100, state(7))
     (step, found), _, _ = read(tmp_path)
     assert step == 7
-    same(found, state(7))
+    assert_same(found, state(7))
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_error_and_does_not_count(tmp_path, capfd):

@@ -31,6 +31,7 @@ from mixmin_jax.training.mixtraining import (
     train,
 )
 from mixmin_jax.training.schedule import PHASES, SL, SSL, Alpha, Schedule, StepPlan, plan_steps
+from tests.training.trees import assert_same
 
 L, C, D, CLASSES, ROWS, BATCH = 6, 3, 8, 2, 24, 4
 
@@ -117,15 +118,6 @@ def training(plan, learner=TINY, data=DATA, key=KEY, fetch=batch_rows, **options
 
 def first_row(plan):
     return jax.tree.map(lambda values: values[0], plan)
-
-
-def assert_same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(bits, a), jax.tree.map(bits, b))
-
-
-def bits(leaf):
-    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(leaf) if is_key else leaf
 
 
 def assert_close(a, b, **tolerance):

@@ -19,6 +19,7 @@ from mixmin_jax.training.proxies import Diverged, train_on_mixtures
 from mixmin_jax.training.weighted_examples import WeightedExamples
 from tests.training import test_mixtraining as mixed
 from tests.training import test_mlp_learner as mlps
+from tests.training.trees import assert_same
 
 KEY = jax.random.key(5)
 
@@ -65,7 +66,7 @@ def test_a_step_that_is_not_finite_leaves_everything_but_its_number(bad):
     assert np.isnan(losses).tolist() == [False, False, True, True, False]
     assert (with_bad.step, without.step) == (5, 3)
     assert tuple(map(int, with_bad.skipped)) == (2, 0, 2)
-    mixed.assert_same((with_bad.params, with_bad.opt_state), (without.params, without.opt_state))
+    assert_same((with_bad.params, with_bad.opt_state), (without.params, without.opt_state))
 
 
 # Several models at once
@@ -109,9 +110,7 @@ def test_a_model_that_skips_steps_touches_no_other_and_goes_on_after_an_interrup
         train(("letters", "ascii"), checkpoints=checkpoints)
     with Checkpoints(tmp_path, "run", every=1) as checkpoints:
         resumed = train(("letters", "ascii"), checkpoints=checkpoints)
-    mixed.assert_same(
-        (resumed.params, resumed.skipped_M, resumed.loss_TxM), (found.params, found.skipped_M, found.loss_TxM)
-    )
+    assert_same((resumed.params, resumed.skipped_M, resumed.loss_TxM), (found.params, found.skipped_M, found.loss_TxM))
 
     monkeypatch.setattr(nonfinite, "LARGEST_SHARE", 0.5 / 60)
     with pytest.raises(Diverged, match=r"^ascii: \d+ of 60 steps .* are not skipped: lower the learning rate"):

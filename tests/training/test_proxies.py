@@ -1,6 +1,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,12 +26,15 @@ def assert_same(a, b, **tolerance):
 
 
 def in_float64(run):
-    """The run with float64 parameters (flax makes float32 ones otherwise)."""
+    """The run with float64 parameters (flax makes float32 ones otherwise).
+
+    First parameters are rounded to eighths, because programs round float32 random numbers differently.
+    """
 
     class Run64(type(run)):
         def init(self, key):
             state = super().init(key)
-            params = jax.tree.map(lambda leaf: leaf.astype(np.float64), state.params)
+            params = jax.tree.map(lambda leaf: jnp.round(8 * leaf.astype(np.float64)) / 8, state.params)
             return state._replace(params=params, opt_state=self.optimizer().init(params))
 
     return Run64(**{field.name: getattr(run, field.name) for field in dataclasses.fields(run)})
@@ -39,11 +43,12 @@ def in_float64(run):
 def test_models_trained_together_are_those_trained_alone(float64, run, store):
     run = in_float64(run)
     together = train_on_mixtures(run, store, WEIGHTS, KEY)
+    close = {"rtol": 3e-8, "atol": 3e-8}  # rotations and learning rates are float32, so programs round them differently
     assert jax.tree.leaves(together.params)[0].dtype == np.float64
     for m in (0, 2):
         alone = train_on_mixtures(run, store, WEIGHTS[m : m + 1], KEY)
         for a, b in zip(jax.tree.leaves(together.params), jax.tree.leaves(alone.params), strict=True):
-            np.testing.assert_allclose(a[m], b[0], rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(a[m], b[0], **close)
         np.testing.assert_allclose(together.loss_TxM[:, m], alone.loss_TxM[:, 0], rtol=1e-9)
 
 

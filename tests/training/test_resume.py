@@ -16,6 +16,7 @@ from mixmin_jax.training.mlp_learner import MlpRun, train_mlps
 from mixmin_jax.training.proxies import Diverged, train_on_mixtures
 from mixmin_jax.training.schedule import Schedule
 from mixmin_jax.training.weighted_examples import WeightedExamples
+from tests.training.trees import assert_same
 
 KEY = jax.random.key(5)
 NEVER = 10**9  # steps from one checkpoint to the next: none but that of a stop
@@ -44,17 +45,6 @@ def damage_newest(folder):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     return int(newest.name)
-
-
-def bits(leaf):
-    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-
-def assert_same(found, wanted):
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_array_equal(bits(a), bits(b), strict=True)
 
 
 # Language models on mixtures ------------------------------------------------------------------------------------------

@@ -22,19 +22,13 @@ from experiments.harness.processes import together
 from experiments.mixtraining.config import MixTrainingOptions
 from experiments.mixtraining.run import run_experiment
 from experiments.mixtraining.text.data import text_domain
+from experiments.mixtraining.text.model import SIZES as SIZES
+from experiments.mixtraining.text.model import TextSize, text_model
 from mixmin_jax.data.text.installed_text import installed_sources
 from mixmin_jax.data.text.sources import read_sources
 from mixmin_jax.errors import InputError
-from mixmin_jax.models.encoder import EncoderConfig
-from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.learners import text_learner
-
-TextSize = Literal["nano", "micro"]
-SIZES: Mapping[TextSize, tuple[EncoderConfig, EncoderConfig]] = {
-    "nano": (EncoderConfig(64, 2, 2), EncoderConfig(32, 1, 2)),
-    "micro": (EncoderConfig(96, 4, 3), EncoderConfig(64, 1, 2)),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +82,6 @@ PRESETS: Mapping[str, TextMixTraining] = {
     "demo": TextMixTraining(ssl_epochs=8, sl_epochs=8),
     "micro": TextMixTraining(model="micro", length=128, windows=1000, test_windows=500, fractions=(0.1, 0.25), seeds=3),
 }
-
-
-def text_model(
-    size: TextSize, length: int, classes: tuple[int, ...], pool: Literal["mean", "cls"], bfloat16: bool
-) -> TextEncoderConfig:
-    """The model of a named size."""
-    encoder, decoder = (dataclasses.replace(part, bfloat16=bfloat16) for part in SIZES[size])
-    return TextEncoderConfig(length=length, classes=classes, encoder=encoder, decoder=decoder, pool=pool)
 
 
 def main(config: TextMixTraining) -> None:

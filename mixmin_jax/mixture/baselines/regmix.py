@@ -6,8 +6,10 @@ held-out run is seen before its prediction.
 Axes: R runs, K sources, M candidates.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -146,6 +148,19 @@ def _fit_trees(mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarra
         )
 
 
-def _one_thread() -> threadpool_limits:
-    """Boosting on one thread: its parallel loops are short, and on busy cores threads made it 40 times slower."""
-    return threadpool_limits(1, user_api="openmp")
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Boosting on one thread: its parallel loops are short, and on busy cores threads made it 40 times slower.
+
+    The variable keeps scikit-learn from counting cores, which ends in a warning where the system does not tell them.
+    """
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        with threadpool_limits(1, user_api="openmp"):
+            yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

@@ -12,17 +12,7 @@ from mixmin_jax.data.images.decoding import decode
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.images.sources import read_images
 from mixmin_jax.errors import InputError
-
-
-def pixels(seed, height=4, width=4, channels=3):
-    shape = (height, width, channels) if channels > 1 else (height, width)
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def encode(array, kind="PNG", **options):
-    stream = io.BytesIO()
-    (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(stream, kind, **options)
-    return stream.getvalue()
+from tests.data.images.pictures import encode, pixels
 
 
 def image(seed, *shape):

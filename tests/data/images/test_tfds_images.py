@@ -1,41 +1,13 @@
 """Reads image data sets that TFDS itself writes into a temporary folder, without TensorFlow."""
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from mixmin_jax.data.images.sources import read_images
 from mixmin_jax.data.images.tfds_images import read_tfds_images
 from mixmin_jax.errors import InputError
-
-tfds = pytest.importorskip("tensorflow_datasets")
-pytest.importorskip("array_record", reason="array_record has no wheels for this system")
-
-
-def pixels(seed, shape=(4, 4, 3)):
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def png(array):
-    stream = io.BytesIO()
-    Image.fromarray(array).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def write(root, name, features, splits, keys=None):
-    folder = root / name / "1.0.0"
-    folder.mkdir(parents=True)
-    identity = tfds.core.dataset_info.DatasetIdentity(
-        name=name, version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name=name
-    )
-    info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features), supervised_keys=keys)
-    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=4, file_format="array_record")
-    writer.initialize_splits(list(splits))
-    for split, examples in splits.items():
-        writer.add_examples({split: examples})
-    writer.close_all()
+from tests.data.images.pictures import encode, pixels
+from tests.data.written_tfds import tfds, write
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +16,7 @@ def data_dir(tmp_path_factory):
     image, label = tfds.features.Image, tfds.features.ClassLabel
 
     def examples(count, start):
-        return [{"picture": png(pixels(start + n)), "kind": n % 2} for n in range(count)]
+        return [{"picture": encode(pixels(start + n)), "kind": n % 2} for n in range(count)]
 
     plain = {"picture": image(shape=(None, None, 3)), "kind": label(names=["cat", "dog"])}
     write(root, "both", plain, {"train": examples(6, 0), "test": examples(4, 100), "validation": examples(2, 200)})
@@ -52,13 +24,13 @@ def data_dir(tmp_path_factory):
     write(root, "train_only", plain, {"train": examples(12, 0)})
     write(root, "no_train", plain, {"test": examples(4, 0)})
     sized = examples(6, 0)
-    sized[3]["picture"] = png(pixels(0, (5, 7, 3)))
+    sized[3]["picture"] = encode(pixels(0, 5, 7))
     write(root, "sizes", plain, {"train": sized, "test": examples(4, 100)})
     broken = [{"picture": b"broken", "kind": 0}]
     write(root, "broken", plain, {"train": examples(3, 0) + broken, "test": examples(4, 100)})
-    blind = [{"picture": png(pixels(0)), "kind": -1}]
+    blind = [{"picture": encode(pixels(0)), "kind": -1}]
     write(root, "blind", plain, {"train": examples(6, 0), "test": blind})
-    two = [{"image": png(pixels(n)), "label": n % 2, "coarse": 0} for n in range(4)]
+    two = [{"image": encode(pixels(n)), "label": n % 2, "coarse": 0} for n in range(4)]
     fine = {"image": image(shape=(None, None, 3)), "label": label(names=["a", "b"]), "coarse": label(names=["c"])}
     write(root, "keys", fine, {"train": two, "test": two}, keys=("image", "label"))
     write(root, "two_labels", fine, {"train": two, "test": two})

@@ -3,22 +3,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixmin_jax.data.text.deduplication import drop_overlap
-from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.overlap import find_overlap
 from mixmin_jax.errors import InputError
-
-
-def corpus(name, *documents):
-    return Corpus(name, tuple(document.encode() for document in documents), "made here", num_skipped=2)
-
-
-def numbered(prefix, first, last):
-    return " ".join(f"{prefix}{i}" for i in range(first, last))
+from tests.data.text.corpora import corpus, numbered
 
 
 def test_copies_go_and_the_rest_stays_as_it_was():
     target, other = corpus("t", numbered("a", 0, 30)), corpus("u", numbered("b", 0, 30))
-    dirty = corpus("dirty", "x", numbered("b", 0, 30).upper(), "y", numbered("a", 0, 30) + " z", "z")
+    dirty = corpus("dirty", "x", numbered("b", 0, 30).upper(), "y", numbered("a", 0, 30) + " z", "z", num_skipped=2)
     clean = corpus("clean", numbered("c", 0, 30))
     found = drop_overlap((target, other), (dirty, clean))
     assert found.dropped == {"dirty": (1, 3), "clean": ()}

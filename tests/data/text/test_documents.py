@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import json
 import os
@@ -7,17 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mixmin_jax.data.text.documents import (
-    Corpus,
-    read_corpus,
-    split_documents,
-    take_bytes,
-)
+from mixmin_jax.data.text.documents import read_corpus, split_documents, take_bytes
 from mixmin_jax.errors import InputError
-
-
-def corpus(*documents, name="c"):
-    return Corpus(name, tuple(document.encode() for document in documents), "made here")
+from tests.data.text.corpora import corpus
 
 
 def write_json_lines(path, texts, field="text"):
@@ -147,12 +140,12 @@ def test_unreadable_file_is_named(tmp_path, monkeypatch, ending):
     st.lists(st.text(min_size=1, alphabet="ab"), min_size=1), st.lists(st.text(min_size=1, alphabet="ab"), min_size=1)
 )
 def test_fingerprint_tells_documents_and_their_borders_apart(first, second):
-    same = corpus(*first).fingerprint == corpus(*second, name="another").fingerprint
+    same = corpus("c", *first).fingerprint == corpus("another", *second).fingerprint
     assert same == (first == second)
 
 
 def test_fingerprint_is_stable():
-    assert corpus("ab", "ü").fingerprint == "58caf923476331da83612cead6789bfb623d7c1e17bcd24c41ab6e92b25db86f"
+    assert corpus("c", "ab", "ü").fingerprint == "58caf923476331da83612cead6789bfb623d7c1e17bcd24c41ab6e92b25db86f"
 
 
 # --------------------------------------------------------------------------------------------- splits and budgets
@@ -165,7 +158,7 @@ def test_fingerprint_is_stable():
     seed=st.integers(0, 5),
 )
 def test_split_is_a_partition_that_keeps_duplicates_together(texts, fraction, seed):
-    made = corpus(*texts)
+    made = corpus("c", *texts)
     fit, test = split_documents(made, fraction, seed)
     assert sorted([*fit, *test]) == list(range(len(texts)))
     assert list(fit) == sorted(fit) and list(test) == sorted(test)
@@ -174,25 +167,26 @@ def test_split_is_a_partition_that_keeps_duplicates_together(texts, fraction, se
 
 
 def test_split_has_the_size_asked_for_and_depends_on_seed_and_content():
-    made = corpus(*map(str, range(1000)))
+    made = corpus("c", *map(str, range(1000)))
     fit, test = split_documents(made, 0.3, seed=0)
     assert (len(fit), len(test)) == (300, 700)
-    np.testing.assert_array_equal(fit, split_documents(Corpus("other name", made.documents, "o"), 0.3, seed=0)[0])
+    renamed = dataclasses.replace(made, name="other name", origin="elsewhere")
+    np.testing.assert_array_equal(fit, split_documents(renamed, 0.3, seed=0)[0])
     assert set(fit) != set(split_documents(made, 0.3, seed=1)[0])
-    assert set(fit) != set(split_documents(corpus(*map(str, range(1, 1001))), 0.3, seed=0)[0])
+    assert set(fit) != set(split_documents(corpus("c", *map(str, range(1, 1001))), 0.3, seed=0)[0])
 
 
 def test_split_refuses_what_cannot_be_split():
     with pytest.raises(InputError, match=r"1 distinct document\(s\) cannot be split"):
-        split_documents(corpus("same", "same"), 0.5, 0)
+        split_documents(corpus("c", "same", "same"), 0.5, 0)
     with pytest.raises(InputError, match="fit_fraction"):
-        split_documents(corpus("a", "b"), 1.0, 0)
+        split_documents(corpus("c", "a", "b"), 1.0, 0)
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=30), budgets=st.tuples(st.integers(0), st.integers(0)))
 def test_take_bytes_keeps_to_the_budget_and_nests(lengths, budgets):
-    made = corpus(*("x" * length for length in lengths))
+    made = corpus("c", *("x" * length for length in lengths))
     indices = np.arange(len(lengths))
     small, large = (take_bytes(made, indices, budget) for budget in sorted(budgets))
     assert set(small) <= set(large)
@@ -204,7 +198,7 @@ def test_take_bytes_keeps_to_the_budget_and_nests(lengths, budgets):
 
 
 def test_take_bytes_samples_and_keeps_to_the_indices():
-    made = corpus(*("x" * 10 for _ in range(100)))
+    made = corpus("c", *("x" * 10 for _ in range(100)))
     kept = take_bytes(made, np.arange(0, 100, 2), 100)
     assert len(kept) == 10 and set(kept) <= set(range(0, 100, 2))
     assert set(kept) != set(range(0, 20, 2))  # not simply the first ones

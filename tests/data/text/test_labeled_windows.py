@@ -4,15 +4,11 @@ from collections import Counter
 
 import pytest
 
-from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.labeled_windows import balanced_windows, drop_shared_documents, split_corpus
 from mixmin_jax.errors import InputError
+from tests.data.text.corpora import corpus
 
 L = 4
-
-
-def corpus(name, *documents):
-    return Corpus(name, tuple(document.encode() for document in documents), f"{name}.txt")
 
 
 def numbered(name, lengths):

@@ -7,25 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixmin_jax.data.text import overlap
-from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.overlap import find_overlap
 from mixmin_jax.errors import InputError
+from tests.data.text.corpora import corpus, numbered
 
 SONG = "the quick brown fox jumps over the lazy dog while seven wizards quietly box up my jade figurines in liquid soap"
 
 
-def corpus(name, *documents):
-    return Corpus(name, tuple(document.encode() for document in documents), "made here")
-
-
-def numbered(prefix, count):
-    return " ".join(f"{prefix}{i}" for i in range(count))
-
-
 def test_a_copy_is_found_whatever_its_case_breaks_and_surroundings():
-    target = corpus("t", numbered("a", 40), SONG)
-    copy = numbered("x", 30) + "\n" + SONG.upper().replace(" ", ",\n") + "! " + numbered("y", 30)
-    found = find_overlap(target, [corpus("s", numbered("z", 50), copy), corpus("clean", numbered("w", 50))])
+    target = corpus("t", numbered("a", 0, 40), SONG)
+    copy = numbered("x", 0, 30) + "\n" + SONG.upper().replace(" ", ",\n") + "! " + numbered("y", 0, 30)
+    found = find_overlap(target, [corpus("s", numbered("z", 0, 50), copy), corpus("clean", numbered("w", 0, 50))])
     (match,) = found.matches
     assert (match.target_document, match.source, match.share) == (1, "s", 1.0)
     assert match.source_documents == found.source_documents("s") == (1,)
@@ -35,7 +27,7 @@ def test_a_copy_is_found_whatever_its_case_breaks_and_surroundings():
 
 
 def test_share_is_that_of_the_target_documents_ngrams():
-    words = numbered("a", 32).split()  # 20 n-grams of 13 words
+    words = numbered("a", 0, 32).split()  # 20 n-grams of 13 words
     source = corpus("s", " ".join(words[:22]))  # 10 of them
     assert find_overlap(corpus("t", " ".join(words)), [source], threshold=0.5).matches[0].share == 0.5
     assert not find_overlap(corpus("t", " ".join(words)), [source], threshold=0.51).matches
@@ -43,8 +35,8 @@ def test_share_is_that_of_the_target_documents_ngrams():
 
 
 def test_ngrams_do_not_cross_documents():
-    target = corpus("t", numbered("a", 26))
-    halves = corpus("s", numbered("a", 12), " ".join(numbered("a", 26).split()[12:24]))
+    target = corpus("t", numbered("a", 0, 26))
+    halves = corpus("s", numbered("a", 0, 12), " ".join(numbered("a", 0, 26).split()[12:24]))
     assert not find_overlap(target, [halves], threshold=0.01).matches
 
 
@@ -57,7 +49,7 @@ def test_short_documents_match_whole_documents_only():
 
 
 def test_several_source_documents_together_name_the_largest_part():
-    words = numbered("a", 52).split()  # 40 n-grams
+    words = numbered("a", 0, 52).split()  # 40 n-grams
     parts = [" ".join(words[:22]), " ".join(words[22:52])]  # 10 and 18 of them
     (match,) = find_overlap(corpus("t", " ".join(words)), [corpus("s", *parts)], threshold=0.6).matches
     assert match.share == 28 / 40
@@ -65,7 +57,7 @@ def test_several_source_documents_together_name_the_largest_part():
 
 
 def test_worst_come_first_and_a_target_without_words_matches_nothing():
-    half = " ".join([SONG, numbered("b", 8)])
+    half = " ".join([SONG, numbered("b", 0, 8)])
     found = find_overlap(corpus("t", half, SONG), [corpus("s", SONG), corpus("r", SONG)], threshold=0.1)
     assert [(match.target_document, match.source) for match in found.matches] == [
         (1, "r"),

@@ -3,13 +3,9 @@ import json
 
 import pytest
 
-from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.sources import read_any, read_sources, refuse_identical
 from mixmin_jax.errors import InputError
-
-
-def corpus(*documents, name="c"):
-    return Corpus(name, tuple(document.encode() for document in documents), "made here")
+from tests.data.text.corpora import corpus
 
 
 def test_any_path_is_read_with_its_field_and_name(tmp_path):
@@ -58,5 +54,5 @@ def test_source_folder_errors(tmp_path):
 
 def test_a_source_that_is_also_the_target_is_refused():
     with pytest.raises(InputError, match=r"a .* and t .* hold the same documents"):
-        refuse_identical((corpus("x", name="a"), corpus("y", name="b"), corpus("x", name="t")))
-    refuse_identical((corpus("x", "y"), corpus("y", "x"), corpus("xy")))
+        refuse_identical((corpus("a", "x"), corpus("b", "y"), corpus("t", "x")))
+    refuse_identical((corpus("c", "x", "y"), corpus("c", "y", "x"), corpus("c", "xy")))

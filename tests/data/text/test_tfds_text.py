@@ -10,41 +10,29 @@ from mixmin_jax.data import tfds_builders
 from mixmin_jax.data.text.sources import read_any, read_sources
 from mixmin_jax.data.text.tfds_text import default_name, read_tfds
 from mixmin_jax.errors import InputError
-
-tfds = pytest.importorskip("tensorflow_datasets")
-pytest.importorskip("array_record", reason="array_record has no wheels for this system")
+from tests.data.written_tfds import tfds, write
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     root = tmp_path_factory.mktemp("tfds")
-    folder = root / "tiny_text" / "1.0.0"
-    folder.mkdir(parents=True)
     text = tfds.features.Text
-    features = tfds.features.FeaturesDict(
-        {
-            "body": text(),
-            "label": tfds.features.ClassLabel(names=["a", "b"]),
-            "pair": tfds.features.Translation(languages=["en", "fr"]),
-            "many": tfds.features.Sequence(text()),
-            "vector": tfds.features.Tensor(shape=(2,), dtype=np.float32),
-        }
-    )
-    identity = tfds.core.dataset_info.DatasetIdentity(
-        name="tiny_text", version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name="tiny_text"
-    )
-    info = tfds.core.DatasetInfo(builder=identity, features=features)
-    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=2, file_format="array_record")
-    writer.initialize_splits(["train", "test", "blank", "broken"])
-    for split, bodies in {
+    features = {
+        "body": text(),
+        "label": tfds.features.ClassLabel(names=["a", "b"]),
+        "pair": tfds.features.Translation(languages=["en", "fr"]),
+        "many": tfds.features.Sequence(text()),
+        "vector": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+    }
+    bodies = {
         "train": ["zwölf", "two\nlines", " ", "four", "five"],
         "test": ["test"],
         "blank": ["\n"],
         "broken": ["fine", b"\xff"],
-    }.items():
-        example = {"label": "a", "pair": {"en": "yes", "fr": "ça"}, "many": ["x"], "vector": np.zeros(2, np.float32)}
-        writer.add_examples({split: [{"body": body, **example} for body in bodies]})
-    writer.close_all()
+    }
+    rest = {"label": "a", "pair": {"en": "yes", "fr": "ça"}, "many": ["x"], "vector": np.zeros(2, np.float32)}
+    splits = {split: [{"body": body, **rest} for body in texts] for split, texts in bodies.items()}
+    write(root, "tiny_text", features, splits)
     return str(root)
 
 

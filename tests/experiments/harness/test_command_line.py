@@ -4,6 +4,8 @@ import sys
 import pytest
 
 from experiments.harness.command_line import run
+from experiments.harness.result_files import rendering
+from experiments.reporting import render
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
@@ -67,6 +69,18 @@ def test_a_training_that_diverges_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         call(monkeypatch, main)
     assert stopped.value.code == 1 and capsys.readouterr().err == "error: the loss of general became nan at step 7\n"
+
+
+def test_a_report_that_cannot_be_rendered_is_one_line(monkeypatch, capsys, tmp_path):
+    def main(config):
+        with rendering(tmp_path):
+            render.report("index", "a context without verdicts", {})
+
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, main)
+    expected = f"error: {tmp_path}: the report cannot be rendered, metrics.json is whole (UndefinedError: "
+    found = capsys.readouterr().err
+    assert stopped.value.code == 1 and found.startswith(expected) and found.count("\n") == 1
 
 
 def test_a_run_that_stopped_with_another_process_ends_as_that_does(monkeypatch, capsys):

@@ -1,7 +1,7 @@
 import dataclasses
 import errno
+import functools
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -18,6 +18,7 @@ from experiments.harness.run_folder import identity_of, run_folder
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
+from tests.experiments.harness.held_folder import held_elsewhere
 
 CONFIG = {"seeds": 1, "model": {"width": 8}}
 RESULTS = ("*/metrics.json", "*/*.png", "summary.md")
@@ -191,34 +192,16 @@ def test_a_run_that_diverged_is_not_told_to_do_the_same_again(tmp_path, capsys, 
         run(tmp_path, config(on_nonfinite), overwrite=True)
 
 
-def _hold(out, started, end):
-    with run_folder(RunOptions(out), CONFIG, RESULTS):
-        started.set()
-        end.wait(60)
-
-
 @pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
-    spawn = multiprocessing.get_context("spawn")
-    started, end = spawn.Event(), spawn.Event()
-    first = spawn.Process(target=_hold, args=(tmp_path, started, end))
-    first.start()
-    try:
-        assert started.wait(60)
+    claim = functools.partial(run_folder, RunOptions(tmp_path), CONFIG, RESULTS)
+    with held_elsewhere(claim, how_it_ends) as (first, end):
         for config, options in ((CONFIG, {"resume": True}), (CONFIG, {}), (CONFIG | {"seeds": 2}, {})):
-            with pytest.raises(InputError, match=rf"written to by another run \(process {first.pid} on "):
+            with pytest.raises(InputError, match=rf"written to by another run \(process {first} on "):
                 run(tmp_path, config, **options)
-        if how_it_ends is None:
-            end.set()
-        else:
-            os.kill(first.pid, how_it_ends)
-        first.join(60)
+        end()
         assert held(tmp_path, "status.json")["complete"] == (how_it_ends is None)
         run(tmp_path, resume=True)  # a dead process holds no lock
-    finally:
-        first.kill()
-        first.join()
-        first.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 def start(module, arguments, *, places):
     """The processes of one program, each with its place's arguments."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     return [
         subprocess.Popen(
             [sys.executable, "-m", module, *arguments, *place],

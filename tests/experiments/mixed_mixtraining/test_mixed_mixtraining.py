@@ -10,14 +10,14 @@ import pytest
 
 from experiments.harness import certified_weights, language_model_stages
 from experiments.harness.command_line import parse
+from experiments.harness.result_files import NotRendered
+from experiments.mixed_mixtraining import report
 from experiments.mixed_mixtraining import stages as mixed_mixtraining_stages
 from experiments.mixed_mixtraining.__main__ import main
-from experiments.mixed_mixtraining.config import PRESETS, MixedMixTraining
+from experiments.mixed_mixtraining.config import ARMS, CONVENTIONAL, JOINT_ARMS, MIXTURES, PRESETS, MixedMixTraining
 from experiments.mixed_mixtraining.data import read_text
-from experiments.mixed_mixtraining.plan import ARMS, CONVENTIONAL, JOINT_ARMS, MIXTURES, describe_plan, make_plan
-from experiments.mixed_mixtraining.report import MixedMixTrainingReport, conclusion
-from experiments.mixed_mixtraining.report import main as report
-from experiments.mixtraining.text import __main__ as text_mixtraining
+from experiments.mixed_mixtraining.plan import describe_plan, make_plan
+from experiments.mixtraining.text.model import SIZES
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.transformer import TransformerConfig
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def smallest():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(text_mixtraining.SIZES, "nano", (EncoderConfig(8, 1, 1), EncoderConfig(8, 1, 1)))
+        patch.setitem(SIZES, "nano", (EncoderConfig(8, 1, 1), EncoderConfig(8, 1, 1)))
         yield
 
 
@@ -103,7 +103,7 @@ def load(out):
 @pytest.mark.slow
 def test_a_finished_run_is_verified_with_stages_and_data(finished):
     held = assert_verified(finished, with_data=True)
-    assert "the weights are those of their stages" in held and "weights.json holds the weights of the metrics" in held
+    assert "the record follows from its stages" in held and "weights.json holds what the record says" in held
     roles = [line.split(" (")[0] for line in held if line.startswith("data: ")]
     assert len(roles) == 3 + 5 and "data: class of task 1 even" in roles
 
@@ -112,25 +112,18 @@ def test_a_finished_run_is_verified_with_stages_and_data(finished):
 def test_results_hold_what_readers_rely_on(finished):
     metrics = load(finished)
     assert {path.name for path in finished.iterdir() if path.is_file()} == {
-        "config.json", "status.json", "metrics.json", "weights.json", "report.md",
+        "config.json", "status.json", "metrics.json", "weights.json", "report.md", "report.html",
         "accuracy.png", "weights.png", "gap.png",
     }  # fmt: skip
     weights = json.loads((finished / "weights.json").read_text())
     assert weights.pop("sources") == metrics["source_notes"] and list(weights) == list(MIXTURES)
     assert all(weights[arm] == metrics["arms"][arm]["weights"] for arm in MIXTURES)
     assert list(metrics["arms"]) == list(ARMS) and metrics["complete"] and metrics["seeds"] == [0, 1]
-    for arm in ARMS:
-        found = metrics["arms"][arm]
-        assert len(found["accuracy_per_task"]) == 2
-        both = [task["per_seed"] for task in found["accuracy_per_task"]]
-        assert found["accuracy"]["per_seed"] == pytest.approx(np.mean(both, axis=0))
-    mixmin, natural = (metrics["arms"][arm]["accuracy"]["per_seed"] for arm in ("mixmin", "natural"))
-    assert metrics["comparisons"]["natural"]["per_seed"] == pytest.approx(np.subtract(mixmin, natural))
     assert [task["classes"] for task in metrics["tasks"]] == [["large", "small"], ["both", "even", "odd"]]
     text = (finished / "report.md").read_text()
-    assert text.count("\n## ") == 9 and "Is choosing the mixture worth it?" in text
+    assert text.count("\n## ") == 5 and "Is choosing the mixture worth it?" in text
     assert "| `digits` | CC0-1.0 |  | yes |" in text and "| `web` |  |  | **no**: left out |" in text
-    assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and metrics["sources"] == sorted(VOCABULARIES)
+    assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and list(metrics["data"]) == sorted(VOCABULARIES)
 
 
 @pytest.mark.slow
@@ -162,7 +155,7 @@ def test_arms_with_self_supervision_cost_the_same(finished):
 
 
 def test_batches_hold_what_their_arm_is_named_after(plan):
-    examples = plan.labelled(0)
+    examples = plan.labeled(0)
     weights = np.array([0.0, 1.0, 0.0])  # lower
     fetch = jax.jit(plan.fetch)
 
@@ -190,7 +183,7 @@ def test_the_conventional_arm_has_the_mixture_and_the_flops_of_mixmin_without_a_
     assert steps["joint"] == 0 and abs(plan.flops(CONVENTIONAL) - plan.flops("mixmin")) <= max(step_flops.values()) / 2
     assert steps["ssl"] / steps["sl"] == pytest.approx(20 / 60, rel=0.05)
     assert (np.diff(plan.steps(CONVENTIONAL).phase) >= 0).all()  # SSL first
-    data = plan.data(CONVENTIONAL, np.array([0.25, 0.75, 0.0]), plan.labelled(0), 0)
+    data = plan.data(CONVENTIONAL, np.array([0.25, 0.75, 0.0]), plan.labeled(0), 0)
     drawn_K = np.asarray(data[1].counts_K)
     assert drawn_K.sum() == 8 * steps["ssl"] and drawn_K[1] == pytest.approx(3 * drawn_K[0], abs=2)
     assert drawn_K[2:].tolist() == [0, 0]
@@ -253,7 +246,7 @@ def forbid(*_, **__):
 
 
 @pytest.mark.slow
-def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch, tmp_path):
+def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch):
     before = load(finished)
     for module, name in (
         (language_model_stages, "train_on_mixtures"),
@@ -270,9 +263,11 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
     }
     with pytest.raises(InputError, match=r"labels \(20 there, 10 now\)"):
         main(dataclasses.replace(config, labels=10))
-    (tmp_path / "metrics.json").write_bytes((finished / "metrics.json").read_bytes())
-    report(MixedMixTrainingReport(tmp_path))
-    assert (tmp_path / "weights.png").read_bytes() == (finished / "weights.png").read_bytes()
+    weights = (finished / "weights.json").read_bytes()
+    monkeypatch.setattr(report, "mixed_report", lambda metrics: 1 / 0)
+    with pytest.raises(NotRendered, match=r"cannot be rendered, metrics.json is whole \(ZeroDivisionError"):
+        main(config)
+    assert weights == (finished / "weights.json").read_bytes() and load(finished)["arms"] == before["arms"]
 
 
 @pytest.mark.slow
@@ -284,58 +279,10 @@ def test_a_training_that_fails_says_where_and_keeps_its_parameters(config, tmp_p
     assert json.loads((tmp_path / "out" / "status.json").read_text())["complete"] is False
 
 
-def compared(mean, error, word):
-    return {"mean": mean, "standard_error": error, "n": 2, "per_seed": [mean, mean], "basis": "seeds", "verdict": word}
-
-
-def made_up(comparisons, **changes):
-    """What the conclusion reads of metrics.json."""
-    level = {"mean": 0.8, "std": 0.01, "per_seed": [0.79, 0.81]}
-    found = {
-        "complete": True,
-        "demonstration": False,
-        "seeds": [0, 1],
-        "tasks": [{"classes": ["odd", "even"]}],
-        "arms": {"mixmin": {"accuracy": level, "accuracy_per_task": [level]}},
-        "comparisons": comparisons,
-        "references": [],
-        "mixmin": {"converged": True},
-        "flops": {"proxies": 1.0, "arms": {"mixmin": 2.0}},
-    }
-    return found | changes
-
-
-def test_what_speaks_against_the_mixture_comes_first():
-    others = [arm for arm in ARMS if arm != "mixmin"]
-    won = {arm: compared(0.05, 0.01, "wins") for arm in others}
-    sentences = conclusion(made_up(won))
-    assert sentences.count("? Yes: it is more accurate than") == 4 and "**" not in sentences
-    assert "Are joint steps worth it? Yes: it is more accurate than `mixmin_ssl_then_sl`" in sentences
-    assert "Choosing cost 50.0% of the FLOPs of one training" in sentences
-
-    lost = conclusion(made_up({arm: compared(-0.05, 0.01, "loses") for arm in others}))
-    assert lost.startswith("**`mixmin` is less accurate than `sl` (-5.00 ± 1.00 points)")
-    assert lost.count("? No: it is less accurate than") == 4
-
-    tied = conclusion(made_up(won | {"natural": compared(0.05, 0.04, "ties")}))
-    assert "Is choosing the mixture worth it? Not shown: it is more accurate than `uniform`" in tied
-
-    earlier = conclusion(made_up({arm: found for arm, found in won.items() if arm != CONVENTIONAL}))
-    assert earlier.count("? Yes") == 3 and "joint" not in earlier
-
-    one = conclusion(made_up({arm: compared(0.05, None, None) for arm in others}, seeds=[0]))
-    assert "One seed: nothing is known to differ" in one and "?" not in one
-
-    reference = {"task": 0, "name": "n-grams", "accuracy": {"mean": 0.81, "std": None, "per_seed": [0.81]}}
-    worse = conclusion(made_up(won, references=[reference], mixmin={"converged": False}, complete=False))
-    assert worse.startswith("**This run did not end") and "not solved to tolerance.**" in worse
-    assert "**`mixmin` is no better than n-grams on `odd` or `even` (81.0% against 80.0%).**" in worse
-
-
 def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
     main(dataclasses.replace(config, out=tmp_path / "out", dry_run=True))
     plan = capsys.readouterr().out
-    assert "large or small; 20 labelled windows of each class, 80 windows to test on" in plan
+    assert "large or small; 20 labeled windows of each class, 80 windows to test on" in plan
     assert all(f"  {arm} " in plan for arm in ARMS) and set(MIXTURES) < set(ARMS)
     assert not (tmp_path / "out").exists()
 
@@ -348,7 +295,7 @@ def test_what_cannot_be_run_is_refused_before_compute(config, folder, tmp_path):
         ({"sources": ()}, "--task is given without --sources"),
         ({"task": ((lone,),)}, f"--task {lone} is no task"),
         ({"task": ((lone, digits),)}, "hold the same documents"),
-        ({"batch_size": 41}, "--batch-size 41 is more than the 40 labelled windows"),
+        ({"batch_size": 41}, "--batch-size 41 is more than the 40 labeled windows"),
         ({"labels": 5}, "--batch-size 16 is more than the 10"),
         (
             {"proxy": dataclasses.replace(config.proxy, tokens=10**6, sequence_length=400)},

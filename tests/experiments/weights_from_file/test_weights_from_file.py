@@ -1,8 +1,8 @@
 import csv
 import fcntl
+import functools
 import json
 import math
-import multiprocessing
 import os
 import signal
 import sys
@@ -20,6 +20,7 @@ from experiments.harness.run_folder import run_folder
 from experiments.weights_from_file import __main__ as weights_from_file
 from mixmin_jax import NotConverged, cross_entropy, solve, weighted_sum, worst_case
 from mixmin_jax.errors import InputError
+from tests.experiments.harness.held_folder import held_elsewhere
 
 SOURCES = ("code", "math", "news")
 
@@ -163,35 +164,17 @@ def test_results_are_refused_unless_overwritten(tmp_path, cli, logp_NxK):
     assert sorted(os.listdir(tmp_path / "out")) == ["metrics.json", "weights.json"]  # no partial file stays
 
 
-def _hold(out, started, end):
-    with claimed_folder(out, weights_from_file.RESULTS, overwrite=False):
-        started.set()
-        end.wait(60)
-
-
 @pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path, cli, logp_NxK, how_it_ends):
     path, out = write(tmp_path / "scores.npz", logp_NxK), tmp_path / "out"
-    spawn = multiprocessing.get_context("spawn")
-    started, end = spawn.Event(), spawn.Event()
-    first = spawn.Process(target=_hold, args=(out, started, end))
-    first.start()
-    try:
-        assert started.wait(60)
+    claim = functools.partial(claimed_folder, out, weights_from_file.RESULTS, overwrite=False)
+    with held_elsewhere(claim, how_it_ends) as (first, end):
         for options in ((), ("--overwrite",)):
-            assert_refused(cli(path, *options), out, f"written to by another run (process {first.pid} on ")
-        if how_it_ends is None:
-            end.set()
-        else:
-            os.kill(first.pid, how_it_ends)
-        first.join(60)
+            assert_refused(cli(path, *options), out, f"written to by another run (process {first} on ")
+        end()
         assert (out / LOCK).exists() == (how_it_ends is not None)
         assert cli(path).status == 0  # a dead process holds no lock
         assert sorted(os.listdir(out)) == ["metrics.json", "weights.json"]
-    finally:
-        first.kill()
-        first.join()
-        first.close()
 
 
 def test_experiments_with_stages_and_without_keep_each_other_out(tmp_path, cli, logp_NxK):

@@ -126,14 +126,8 @@ def test_rows_of_weight_zero_are_not_drawn():
 
 
 @pytest.mark.slow
-def test_squared_error_resamples_rows_too_and_all_compile_once(monkeypatch):
-    traces, original = [], Quadratic.curvature
-
-    def counting(self, w_K):
-        traces.append(1)
-        return original(self, w_K)
-
-    monkeypatch.setattr(Quadratic, "curvature", counting)
+def test_squared_error_resamples_rows_too_and_all_compile_once(traces_of):
+    traces = traces_of(Quadratic, "curvature")
     yhat, y = problems.predictions()
     result = bootstrap(squared_error(yhat, y, list("abcdef")), SAMPLES, KEY, reference=UNIFORM)
     first = len(traces)

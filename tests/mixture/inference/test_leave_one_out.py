@@ -106,14 +106,8 @@ def test_sources_that_may_not_be_used_are_worth_nothing():
 
 
 @pytest.mark.slow
-def test_squared_error_and_one_compilation_for_all_sources(monkeypatch):
-    traces, original = [], Quadratic.curvature
-
-    def counting(self, w_K):
-        traces.append(1)
-        return original(self, w_K)
-
-    monkeypatch.setattr(Quadratic, "curvature", counting)
+def test_squared_error_and_one_compilation_for_all_sources(traces_of):
+    traces = traces_of(Quadratic, "curvature")
     yhat, y = problems.predictions()
     result, full = leave_one_out(squared_error(yhat, y, list("abcdef"))), solve(squared_error(yhat, y))
     first = len(traces)

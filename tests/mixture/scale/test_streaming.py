@@ -142,14 +142,8 @@ def test_sums_keep_what_rounding_takes():
     np.testing.assert_allclose(loss, -1, atol=3 / 40)
 
 
-def test_compiled_once(monkeypatch):
-    traces, original = [], Likelihoods.curvature
-
-    def counting(self, w_K):
-        traces.append(1)
-        return original(self, w_K)
-
-    monkeypatch.setattr(Likelihoods, "curvature", counting)
+def test_compiled_once(traces_of, monkeypatch):
+    traces = traces_of(Likelihoods, "curvature")
     monkeypatch.setattr(block_pass, "_cores", lambda: 2)
     monkeypatch.setattr(block_pass, "_PIECE", 100)
     logp_NxK = problems.classifiers(1000, 5)
