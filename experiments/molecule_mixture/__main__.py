@@ -15,7 +15,7 @@ from experiments.harness.devices import see_devices
 from experiments.harness.processes import together
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import provenance
-from experiments.harness.result_files import write_json
+from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import RunFolder, run_folder
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import read_molecules
@@ -83,7 +83,8 @@ def write_results(out: Path, results: dict[str, MoleculeMetrics]) -> None:
         write_json(folder / "metrics.json", metrics)
         for file, content in QUESTION.files(metrics).items():
             write_json(folder / file, content)
-    QUESTION.write(out, results)
+    with rendering(out):
+        QUESTION.write(out, results)
 
 
 if __name__ == "__main__":

@@ -273,7 +273,6 @@ def _beside_the_paper(runs: Sequence[MoleculeMetrics]) -> str:
 def _write(folder: Path, results: Results) -> None:
     """All reports and figures; the summary has the targets in the order of their amount of data."""
     for name, metrics in results.items():
-        (folder / name).mkdir(exist_ok=True)
         write_report(folder / name, molecule_report(metrics))
     runs = dict(sorted(results.items(), key=lambda item: (item[1].size, item[1].target)))
     found = list(runs.values())
