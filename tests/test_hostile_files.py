@@ -34,6 +34,7 @@ from experiments.questions import read_results
 from experiments.regmix_published.data import read_runs
 from experiments.reporting.json_files import dumps
 from experiments.reporting.schema import MadeBy
+from experiments.reporting.schema import MadeBy
 from experiments.weights_from_file.data import LENGTH, read_table
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.molecules.assay_tables import read_assays
@@ -614,9 +615,10 @@ def test_names_that_are_not_unicode_are_refused_before_anything_is_computed(tmp_
 
 def test_an_archive_whose_directory_hides_an_array_is_not_taken_for_whole(tmp_path):
     path = tmp_path / "a.npz"
-    stages._write(path, "stamp", {"seconds": 1.0, "made_by": {}}, {"w": ARRAY_2x3, "b": ARRAY_2x3, "loss": 0.5})
+    made = stages.StageRecord(1.0, MadeBy("", "", None, {}), {})
+    stages._write(path, "stamp", made, {"w": ARRAY_2x3, "b": ARRAY_2x3, "loss": 0.5})
     whole, record = stages._read(path, "stamp")
-    assert sorted(whole) == ["b", "loss", "w"] and record == {"seconds": 1.0, "made_by": {}}
+    assert sorted(whole) == ["b", "loss", "w"] and record == made
     data = path.read_bytes()
     at = data.rindex(b"array/w.npy")  # in the directory, at the end
     path.write_bytes(data[:at] + b"brray/w.npy" + data[at + 11 :])
