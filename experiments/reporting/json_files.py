@@ -1,5 +1,6 @@
 """Typed records as JSON and back: strict, compact (one record a line), and refused where the types do not fit."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,9 +74,22 @@ def typed(value: Any, record: type[Record], where: str) -> Record:
         found = msgspec.convert(value, record)
     except msgspec.ValidationError as error:
         raise InputError(f"{where} holds no {record.__name__}: {error}") from error
+    _fill(found)
     if unknown := next(_unknown(value, to_builtins(found)), None):
         raise InputError(f"{where} holds no {record.__name__}: nothing is called {unknown}")
     return found
+
+
+def _fill(record: Any) -> None:
+    """Give records their default values themselves: msgspec leaves them to the class, and so out of JSON."""
+    if dataclasses.is_dataclass(record):
+        for field in dataclasses.fields(record):
+            part = getattr(record, field.name)
+            object.__setattr__(record, field.name, part)
+            _fill(part)
+    elif isinstance(record, dict | list | tuple):
+        for part in record.values() if isinstance(record, dict) else record:
+            _fill(part)
 
 
 def _unknown(value: Any, known: Any, path: str = "$") -> Any:
