@@ -304,3 +304,17 @@ def _given(options: MixTrainingOptions) -> dict[str, Any]:
     found = to_builtins(dataclasses.asdict(options))
     assert isinstance(found, dict)
     return found
+
+
+def problems(metrics: MixTrainingMetrics, folder: Path) -> list[str]:
+    """What is wrong beyond what `derived` computes again; nothing in the folder matters."""
+    del folder
+    wrong: list[str] = []
+    seeds_of: dict[str, list[int]] = {}
+    for run in metrics.runs:
+        cell = f"{run.arm}, {run.budget}, {run.fraction:g}"
+        seeds_of.setdefault(cell, []).append(run.seed)
+        if not 0 <= run.accuracy <= 1:
+            wrong.append(f"{cell}, seed {run.seed}: accuracy {run.accuracy}")
+    expected = list(metrics.seeds)
+    return wrong + [f"{cell} has the seeds {seeds}" for cell, seeds in seeds_of.items() if sorted(seeds) != expected]
