@@ -21,12 +21,15 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.devices()  # now, so that nothing that runs later can change their number
 
 MAPS = Path("/proc/self/maps")
-MOST_MAPS = 30_000  # Linux allows a process 65 530; the largest module of tests adds far fewer than the rest
+MOST_MAPS = 10_000  # Linux allows a process 65 530; each stands for some 100 kB of memory
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
-    """Compiled programs hold memory maps, of which a process may have some 65 000: a whole test run fills them."""
+    """Compiled programs hold memory maps and memory, which a whole test run would fill.
+
+    They are kept as long as there is room, because many modules use the same small programs.
+    """
     yield
     if not MAPS.exists() or MAPS.read_text().count("\n") > MOST_MAPS:
         jax.clear_caches()

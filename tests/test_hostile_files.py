@@ -28,11 +28,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from hypothesis import strategies as st
-from PIL import Image
 
 from experiments.harness import stages
-from experiments.harness.result_files import read_metrics
+from experiments.questions import read_results
 from experiments.regmix_published.data import read_runs
+from experiments.reporting.json_files import dumps
 from experiments.reporting.schema import MadeBy
 from experiments.weights_from_file.data import LENGTH, read_table
 from mixmin_jax.data.images.folders import read_image_folder
@@ -40,6 +40,8 @@ from mixmin_jax.data.molecules.assay_tables import read_assays
 from mixmin_jax.data.text.documents import read_corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.scale import blocks
+from tests.data.images.pictures import encode, tar_of
+from tests.experiments.text_mixture.made_up import made_up
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 30  # of one file; a sound reader takes milliseconds, on a busy machine too
@@ -140,19 +142,12 @@ def npy_headers():
         "|V8",
         "<f16",
     ]
-    types += ["f8,f8", "", "zz", "<f0", "<U0", [("a", "<f8")], [("a", "|O")], [], 3, None, "(" * 300]
-    fields = st.fixed_dictionaries(
-        {},
-        optional={
-            "descr": st.sampled_from(types),
-            "fortran_order": st.sampled_from([True, False, 1, None]),
-            "shape": shapes,
-        },
-    )
-    odd = st.sampled_from(
-        ["", "{", "{[]: 1}", "[" * 3000, "-" * 3000 + "1", "__import__('os').abort()", "{'descr': 1L}"]
-    )
-    return st.builds(npy_with_header, st.one_of(fields.map(repr), odd), st.binary(max_size=48))
+    types += ["<f16", "f8,f8", "", "zz", "<f0", "<U0", [("a", "<f8")], [("a", "|O")], [], 3, None, "(" * 300]
+    orders = st.sampled_from([True, False, 1, None])
+    fields = {"descr": st.sampled_from(types), "fortran_order": orders, "shape": shapes}
+    sound = st.fixed_dictionaries({}, optional=fields).map(repr)
+    odd = ["", "{", "{[]: 1}", "[" * 3000, "-" * 3000 + "1", "__import__('os').abort()", "{'descr': 1L}"]
+    return st.builds(npy_with_header, st.one_of(sound, st.sampled_from(odd)), st.binary(max_size=48))
 
 
 ARRAY_2x3 = np.arange(6.0).reshape(2, 3) - 7
@@ -176,20 +171,12 @@ def archive(members):
 
 NAMES = npy(np.array(["a", "b", "c"]))
 NPZ = archive([("log_likelihoods.npy", NPYS[0]), ("sources.npy", NAMES), ("lengths.npy", npy(np.array([3.0, 4.0])))])
-members = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["log_likelihoods.npy", "sources.npy", "lengths.npy", "log_likelihoods", "../x.npy", "x", ".npy"]
-        ),
-        st.one_of(any_npy, st.just(NAMES), st.binary(max_size=20)),
-    ),
-    max_size=4,
-    unique_by=lambda member: member[0],
+member = st.sampled_from(
+    ["log_likelihoods.npy", "sources.npy", "lengths.npy", "log_likelihoods", "../x.npy", "x", ".npy"]
 )
-usual = st.tuples(any_npy, st.one_of(st.just(NAMES), any_npy)).map(
-    lambda pair: [("log_likelihoods.npy", pair[0]), ("sources.npy", pair[1])]
-)
-npz = st.one_of(st.one_of(usual, members).map(archive), damaged([NPZ]))
+members = st.dictionaries(member, st.one_of(any_npy, st.just(NAMES), st.binary(max_size=20)), max_size=4)
+usual = st.fixed_dictionaries({"log_likelihoods.npy": any_npy, "sources.npy": st.one_of(st.just(NAMES), any_npy)})
+npz = st.one_of(st.one_of(usual, members).map(lambda files: archive(files.items())), damaged([NPZ]))
 
 COLUMNS = [
     pyarrow.array([-1.0, -2.0]), pyarrow.array([1, 0]), pyarrow.array([1.0, None]), pyarrow.array(["C", "CC"]),
@@ -216,19 +203,7 @@ def parquets(valid):
 
 
 def png(value):
-    content = io.BytesIO()
-    Image.fromarray(np.full((2, 2), value, np.uint8)).save(content, "PNG")
-    return content.getvalue()
-
-
-def tar(files):
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as file:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            file.addfile(member, io.BytesIO(data))
-    return content.getvalue()
+    return encode(np.full((2, 2), value, np.uint8))
 
 
 PICTURES = {f"{part}/{name}/{n}.png": png(n) for part in ("train", "test") for name in "xy" for n in range(2)}
@@ -426,7 +401,7 @@ ASSAYS = [
 ]
 SCORES = [b"code,news,length\n-1.5,-2,3\n-1e3,-0.25,4\n-inf,-1,1\n", b' a ,"b"\r\n-1,-2\r\n\r\n-3,-4\r\n']
 REGMIX = [b"index,train_the_pile_x,train_the_pile_y\n1,0.5,0.5\n2,0.25,0.75\n"]
-METRICS = [b'{"schema_version": 1, "seeds": [0], "arms": {"a": {"loss": 1.5}}}']
+METRICS = [dumps(made_up(1, 2)).encode()]
 SPARSE = [("C", COLUMNS[3])]
 CASES = [
     Case("a.jsonl", read_corpus, damaged(JSON_LINES), check_json_lines),
@@ -441,10 +416,10 @@ CASES = [
     Case("j.csv", lambda path: read_assays(path, task="regression"), damaged(ASSAYS), check_finite),
     Case("k.npy", read_blocks, any_npy, check_blocks),
     Case("l.npz", read_stage, damaged([stage_file()]), check_stage),
-    Case("m.tar", read_pictures, damaged([tar(PICTURES)])),
-    Case("n.tar.gz", read_pictures, zipped([tar(PICTURES)])),
+    Case("m.tar", read_pictures, damaged([tar_of(PICTURES)])),
+    Case("n.tar.gz", read_pictures, zipped([tar_of(PICTURES)])),
     Case("o.csv", read_regmix, damaged(REGMIX)),
-    Case("metrics.json", lambda path: read_metrics(path.parents[1]), damaged(METRICS)),
+    Case("metrics.json", lambda path: read_results(path.parents[1]), damaged(METRICS)),
 ]
 
 
@@ -570,13 +545,8 @@ def test_a_header_that_claims_what_is_not_there(tmp_path, header):
 
 def test_deep_and_huge_json(tmp_path):
     path = tmp_path / "a.jsonl"
-    for line in (
-        "[" * 100_000,
-        '{"a":' * 100_000,
-        '{"text": ' + "9" * 100_000 + "}",
-        '{"text": "\\ud800"}',
-        "\ufeff" * 9,
-    ):
+    deep = "[" * 100_000, '{"a":' * 100_000
+    for line in (*deep, '{"text": ' + "9" * 100_000 + "}", '{"text": "\\ud800"}', "\ufeff" * 9):
         path.write_text('{"text": "one"}\n' + line)
         assert "line 2" in refused(read_corpus, path)
     path.write_bytes(gzip.compress(b'{"text": "' + b"a" * 50_000_000, 1))
@@ -586,20 +556,14 @@ def test_deep_and_huge_json(tmp_path):
     path.parent.mkdir()
     for text in ("[" * 100_000, "[1]", '{"a": ', "9" * 100_000):
         path.write_text(text)
-        refused(lambda path: read_metrics(path.parents[1]), path)
+        refused(lambda path: read_results(path.parents[1]), path)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt", "a.csv", "a.npz", "a.parquet", "a.npy", "a.tar"])
 def test_a_pipe_is_not_waited_for(tmp_path, name):
     path = tmp_path / name
     os.mkfifo(path)
-    readers = {
-        ".jsonl": read_corpus,
-        ".gz": read_corpus,
-        ".txt": read_corpus,
-        ".npy": read_blocks,
-        ".tar": read_pictures,
-    }
+    readers = dict.fromkeys([".jsonl", ".gz", ".txt"], read_corpus) | {".npy": read_blocks, ".tar": read_pictures}
     refused(readers.get(path.suffix, read_table), path)
     if path.suffix in (".csv", ".parquet"):
         refused(read_assays, path)
@@ -643,16 +607,17 @@ def test_names_that_are_not_unicode_are_refused_before_anything_is_computed(tmp_
     path.write_bytes(archive([("log_likelihoods.npy", NPYS[0]), ("sources.npy", npy(np.array(["a", "b", "\ud800"])))]))
     assert "not valid UTF-8" in refused(read_table, path)
     files = {f"{part}/{name}/1.png": png(1) for part in ("train", "test") for name in ("x", "\udce9")}
-    (tmp_path / "a.tar").write_bytes(tar(files))
+    (tmp_path / "a.tar").write_bytes(tar_of(files))
     with pytest.raises(InputError, match="not valid UTF-8"):
         read_pictures(tmp_path / "a.tar")
 
 
 def test_an_archive_whose_directory_hides_an_array_is_not_taken_for_whole(tmp_path):
     path = tmp_path / "a.npz"
-    stages._write(path, "stamp", {"seconds": 1.0, "made_by": {}}, {"w": ARRAY_2x3, "b": ARRAY_2x3, "loss": 0.5})
+    made = stages.StageRecord(1.0, MadeBy("", "", None, {}), {})
+    stages._write(path, "stamp", made, {"w": ARRAY_2x3, "b": ARRAY_2x3, "loss": 0.5})
     whole, record = stages._read(path, "stamp")
-    assert sorted(whole) == ["b", "loss", "w"] and record == {"seconds": 1.0, "made_by": {}}
+    assert sorted(whole) == ["b", "loss", "w"] and record == made
     data = path.read_bytes()
     at = data.rindex(b"array/w.npy")  # in the directory, at the end
     path.write_bytes(data[:at] + b"brray/w.npy" + data[at + 11 :])

@@ -60,6 +60,7 @@ def write_report(folder: Path, report: Report) -> None:
     with rendering(folder):
         files = {name: figure_png(figure) for name, figure in report.figures.items()}
         files |= {"report.md": report.markdown.encode(), "report.html": page(report).encode()}
+    folder.mkdir(exist_ok=True)
     for name, content in files.items():
         write_bytes(folder / name, content)
 

@@ -124,7 +124,7 @@ class Plan:
     def steps(self, arm: str) -> StepPlan:
         """The steps of an arm, with a schedule's epochs as steps.
 
-        Those of JOINT_ARMS are the same; `sl` has all their steps with labels, `sl_matched` their FLOPs.  CONVENTIONAL
+        Those of JOINT_ARMS are the same; `sl` has all their steps with labels, `sl_matched` their FLOPs. CONVENTIONAL
         has their FLOPs as well, by SSL and then SL steps in the proportion that the schedule joins them from.
         """
         schedule = self.config.schedule()

@@ -14,6 +14,8 @@ from experiments.reporting.render import Report, report, sentences
 from mixmin_jax.stats.comparison import chance_of_false_verdict
 
 TEMPLATE = "mixed_mixtraining"
+CHEAP_EPOCHS = 4  # a repeated token is worth almost a new one up to about here (Muennighoff et al., arXiv:2305.16264)
+FEW_LABELS = 100  # labeled windows in all: with fewer, weights follow the noise
 
 
 def mixed_report(metrics: MixedMetrics) -> Report:
@@ -38,6 +40,8 @@ def mixed_report(metrics: MixedMetrics) -> Report:
         tasks=tasks,
         proxy_seconds=sum(proxies) / len(metrics.seeds),
         num_labels=sum(task.labels_per_class * len(task.classes) for task in metrics.tasks),
+        few_labels=FEW_LABELS,
+        cheap_epochs=CHEAP_EPOCHS,
         test_error=math.sqrt(0.25 / min(task.test for task in metrics.tasks)),  # of one accuracy, at most
         chance=chance_of_false_verdict(len(metrics.seeds)),
     )

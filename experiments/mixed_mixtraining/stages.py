@@ -117,7 +117,7 @@ def _run(
 def _train(
     plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], stage: Running
 ) -> Product:
-    """Train an arm and test it.  Raises `Diverged` if its loss is not finite, with the last good parameters kept."""
+    """Train an arm and test it. Raises `Diverged` if its loss is not finite, with the last good parameters kept."""
     started, steps, mesh = time.perf_counter(), plan.steps(arm), batch_mesh(plan.config)
     data = plan.data(arm, weights_K, examples, seed)
     with stage.checkpoints() as checkpoints:

@@ -8,23 +8,20 @@ convex problem over those, then one training on the mixture found.  Proxies are 
 model that saw its molecule.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 from experiments.harness.command_line import run
 from experiments.harness.devices import see_devices
 from experiments.harness.processes import together
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import provenance
-from experiments.harness.result_files import write_json
+from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import RunFolder, run_folder
-from experiments.harness.stages import Stages
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import read_molecules
-from experiments.molecule_mixture.plan import Plan, Target, describe_plan, identity, make_plan
-from experiments.molecule_mixture.report import conclusion
-from experiments.molecule_mixture.report_files import write_report, write_summary
-from experiments.molecule_mixture.results import build_metrics
+from experiments.molecule_mixture.plan import Plan, describe_plan, identity, make_plan
+from experiments.molecule_mixture.report import QUESTION, conclusion
+from experiments.molecule_mixture.results import MoleculeMetrics, build_metrics
 from experiments.molecule_mixture.stages import SeedResult, fingerprint_stage, run_seed
 from experiments.reporting import markdown as md
 
@@ -42,8 +39,8 @@ DISTRIBUTIONS = (
     "matplotlib",
 )
 RESULTS = (  # patterns of the files that a run writes
-    *(f"*/{name}" for name in ("metrics.json", "weights.json", "report.md", "*.png")),
-    *("summary.md", "gains.md", "gains.png", "growth.png"),
+    *(f"*/{name}" for name in ("metrics.json", "weights.json", "report.md", "report.html", "*.png")),
+    *("summary.md", "gains.md", "index.html", "gains.png", "growth.png"),
 )
 
 
@@ -55,39 +52,39 @@ def main(config: MoleculeMixture) -> None:
     if config.dry_run:
         return
     with run_folder(config, identity(plan), RESULTS) as folder:
-        runs = run_plan(plan, folder)
-    for target, metrics in zip(plan.targets, runs, strict=True):
-        print(f"\n{target.name}: {config.out / target.file_name / 'report.md'}\n{conclusion(metrics)}")
-        print(md.weights("mixmin", metrics["arms"]["mixmin"]["weights"]))
+        results = run_plan(plan, folder)
+    for name, metrics in results.items():
+        print(f"\n{metrics.target}: {config.out / name / 'report.md'}\n{conclusion(metrics)}")
+        print(md.weights("mixmin", metrics.arms["mixmin"].weights))
     print(f"\nAll targets: {config.out / 'summary.md'}")
 
 
-def run_plan(plan: Plan, folder: RunFolder) -> list[dict[str, Any]]:
-    """Run every stage; what a finished seed shows is written before the next begins."""
+def run_plan(plan: Plan, folder: RunFolder) -> dict[str, MoleculeMetrics]:
+    """Run every stage, {folder of a target: its record}; what a finished seed shows is written before the next."""
     made_by = provenance(*DISTRIBUTIONS)
     stages = folder.stages(RunProgress(plan.cost_in_all), made_by)
     features_NxD = fingerprint_stage(plan, stages)
     done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
-    runs: list[dict[str, Any]] = []
+    results: dict[str, MoleculeMetrics] = {}
     for seed in range(plan.config.seeds):
         for name, result in run_seed(plan, seed, stages, features_NxD).items():
             done[name].append(result)
-        runs = [write_target(plan, target, done[target.name], stages, made_by) for target in plan.targets]
-        write_summary(plan.config.out, runs)
-    return runs
+        for target in plan.targets:
+            results[target.file_name] = build_metrics(plan, target, done[target.name], stages, made_by)
+        write_results(plan.config.out, results)
+    return results
 
 
-def write_target(
-    plan: Plan, target: Target, results: Sequence[SeedResult], stages: Stages, made_by: dict[str, Any]
-) -> dict[str, Any]:
-    """Write one target's folder from the seeds that are done, and return its metrics."""
-    folder = plan.config.out / target.file_name
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics = build_metrics(plan, target, results, stages, made_by)
-    write_json(folder / "metrics.json", metrics)
-    write_json(folder / "weights.json", {arm: result["weights"] for arm, result in metrics["arms"].items()})
-    write_report(folder, metrics)
-    return metrics
+def write_results(out: Path, results: dict[str, MoleculeMetrics]) -> None:
+    """All JSON files first, so that they are whole if a report cannot be rendered; then reports and figures."""
+    for name, metrics in results.items():
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "metrics.json", metrics)
+        for file, content in QUESTION.files(metrics).items():
+            write_json(folder / file, content)
+    with rendering(out):
+        QUESTION.write(out, results)
 
 
 if __name__ == "__main__":

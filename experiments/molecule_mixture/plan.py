@@ -17,6 +17,7 @@ from experiments.harness.result_files import file_name
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
 from experiments.reporting.markdown import plural, si_count
+from experiments.reporting.schema import Weights
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
 from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
@@ -92,6 +93,14 @@ class Plan:
         weights_A = np.zeros(len(self.split.names))
         weights_A[columns_K] = weights_K
         return weights_A
+
+    def named(self, weights_A: np.ndarray) -> Weights:
+        """Weights of all assays by name, without those that are 0."""
+        return {name: float(w) for name, w in zip(self.split.names, weights_A, strict=True) if w != 0}
+
+    def of_named(self, weights: Weights) -> np.ndarray:
+        """The weights of all assays that `named` gave."""
+        return np.array([weights.get(name, 0.0) for name in self.split.names])
 
     def natural_A(self, columns_K: np.ndarray) -> np.ndarray:
         return self.over_assays(columns_K, natural_weights(self.sizes_A[columns_K]))

@@ -1,24 +1,28 @@
-"""From the stages' products to the numbers of metrics.json.
+"""metrics.json of one target: the record, and how it follows from the stages.
 
-Axes: T a target's test molecules, A assays, K its sources, S seeds, R resamples.
+Axes: T a target's test molecules, A assays, S seeds, R resamples.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from experiments.harness.data_sets import table_record
-from experiments.harness.stages import Stages, made_elsewhere, skipped_steps
+from experiments.harness.run_record import run_fields, worst_certificate
+from experiments.harness.stages import Stages, read_stage
 from experiments.molecule_mixture.plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target, config_record, identity
-from experiments.molecule_mixture.stages import SeedResult, TargetRows
-from mixmin_jax.stats.comparison import RANDOM_MIXTURE, fidelity, summary
+from experiments.molecule_mixture.stages import SeedResult, TargetRows, weights_stage
+from experiments.reporting.schema import Certificate, MadeBy, RunRecord, Verdict, Weights, mean_weights
+from mixmin_jax.data.molecules.cleaning import Unparsable
+from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Fidelity, Point, RowFidelity, Summary, fidelity, summary
 from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, interval_verdict, resampled_metric
-from mixmin_jax.stats.prediction_metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, evaluate
+from mixmin_jax.stats.prediction_metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, Metric, evaluate
 
-SCHEMA_VERSION = 1
 NUM_RESAMPLES = 1000
+ROWS = "molecule"  # what a row of the fidelity is
 # (arm, other): what the report compares, the first less the second
 COMPARED = (
     *(("mixmin", arm) for arm in ("own", "natural", "uniform", "random_search")),
@@ -28,10 +32,196 @@ COMPARED = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What one arm reached on the test molecules, and the mixture that it was trained on."""
+
+    scores: dict[Metric, Summary]
+    test_loss: Summary  # of the trained models
+    predicted_loss: Summary  # of the mixture of proxies
+    weights: Weights  # mean over seeds; assays without weight are left out
+    weights_per_seed: tuple[Weights, ...]
+
+    def derived(self) -> Self:
+        return dataclasses.replace(self, weights=mean_weights(self.weights_per_seed))
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """`arm` less `other` in one metric, mean over seeds, with the interval of `bootstrap_difference`."""
+
+    arm: str
+    other: str
+    metric: Metric
+    mean: float
+    lower: float
+    upper: float
+    confidence: float
+    verdict: Verdict
+
+    def derived(self) -> Self:
+        return dataclasses.replace(self, verdict=interval_verdict(self.lower, self.upper))
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """An arm that has a random set of the sources only; its score in each metric, by seed."""
+
+    sources: int
+    arm: str
+    scores: dict[Metric, tuple[float, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class MoleculeFidelity:
+    """The rank correlations of `comparison.fidelity`, with its points as columns: there are hundreds of them."""
+
+    correlations: RowFidelity
+    seed: tuple[int, ...]
+    label: tuple[str, ...]
+    size: tuple[str, ...]
+    reached: tuple[float, ...]
+    predicted: tuple[float, ...]
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> "MoleculeFidelity":
+        return cls(
+            fidelity(points).rows[ROWS],
+            seed=tuple(point.seed for point in points),
+            label=tuple(point.label for point in points),
+            size=tuple(point.size for point in points),
+            reached=tuple(point.reached for point in points),
+            predicted=tuple(point.predicted[ROWS] for point in points),
+        )
+
+    def whole(self) -> Fidelity:
+        """With its points one by one, as figures want them."""
+        predicted = ({ROWS: value} for value in self.predicted)
+        return fidelity([*map(Point, self.seed, self.label, self.size, self.reached, predicted)])
+
+    def derived(self) -> "MoleculeFidelity":
+        return MoleculeFidelity.of(self.whole().points)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Trainings of one seed for all targets together; one is a training on all training molecules."""
+
+    proxies: float
+    random_mixtures: float
+    arms: float
+    targets: int
+    folds: int
+    random_mixtures_per_target: int
+    flops_per_model: float | None  # None: trees
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Molecules of the target assay; measured values have no positives."""
+
+    molecules: int
+    positives: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What was read, what was left out, and how large the target and its sources are."""
+
+    table: str
+    rows: int
+    salts: int
+    duplicates: int
+    conflicts: int
+    molecules: int
+    train_molecules: int
+    test_molecules: int
+    assays: int
+    target_train: Counts
+    target_test: Counts
+    sources: dict[str, int]  # training molecules of each source
+    shared: dict[str, int]  # of these, the target's
+    unparsable: tuple[Unparsable, ...]
+    unusable_assays: dict[str, str]  # with the reason
+    ignored_columns: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MoleculeMetrics(RunRecord):
+    """What a run found for one target; `complete` says whether all seeds are in it."""
+
+    target: str
+    task: Literal["classification", "regression"]
+    learner: str
+    balanced: bool
+    calibrated: bool
+    loss: str  # its unit
+    metrics: tuple[Metric, ...]  # the first decides
+    arms: dict[str, Arm]
+    resamples: int
+    comparisons: tuple[Compared, ...]
+    growth: tuple[Growth, ...]  # with fewer than all sources
+    solved: dict[str, Certificate]
+    fidelity: dict[str, MoleculeFidelity]  # of the first metric, and of the loss
+    cost: Cost
+    data: Data
+
+    def derived(self) -> Self:
+        def mean(found: Compared) -> float:
+            a_S, b_S = (self.arms[arm].scores[found.metric].per_seed for arm in (found.arm, found.other))
+            return float(np.mean(np.subtract(a_S, b_S)))
+
+        comparisons = tuple(dataclasses.replace(found, mean=mean(found)) for found in self.comparisons)
+        return dataclasses.replace(self, comparisons=comparisons)
+
+    def compared(self, arm: str, other: str, metric: Metric | None = None) -> Compared:
+        """The comparison of two arms, in the first metric by default."""
+        wanted = (arm, other, metric or self.metrics[0])
+        return next(found for found in self.comparisons if (found.arm, found.other, found.metric) == wanted)
+
+    def grown(self) -> dict[int, dict[str, tuple[float, ...]]]:
+        """The first metric by number of sources, arm and seed; the last number is all of them."""
+        metric = self.metrics[0]
+        found: dict[int, dict[str, tuple[float, ...]]] = {}
+        for point in self.growth:
+            found.setdefault(point.sources, {})[point.arm] = point.scores[metric]
+        everything = {arm: self.arms[arm].scores[metric].per_seed for arm in GROWTH_ARMS}
+        return found | {len(self.data.sources): everything}
+
+    @property
+    def size(self) -> int:
+        """Positives among the target's training molecules; of measured values, the molecules."""
+        found = self.data.target_train
+        return found.molecules if found.positives is None else found.positives
+
+
+def from_stages(metrics: MoleculeMetrics, stages: Path) -> MoleculeMetrics | None:
+    """The record with weights and certificates from the stages; None where one is missing."""
+    paths = [stages / f"{weights_stage(metrics.target, seed)}.npz" for seed in metrics.seeds]
+    if not all(path.exists() for path in paths):
+        return None
+    products = [read_stage(path)[0] for path in paths]
+    weights = {arm: tuple(product["weights"][arm] for product in products) for arm in (*SOLVED_ARMS, "random_search")}
+    arms = {arm: dataclasses.replace(metrics.arms[arm], weights_per_seed=found) for arm, found in weights.items()}
+    solutions = {arm: [product["solutions"][arm] for product in products] for arm in SOLVED_ARMS}
+    solved = {arm: worst_certificate(dict(zip(metrics.seeds, found, strict=True))) for arm, found in solutions.items()}
+    return dataclasses.replace(metrics, arms=metrics.arms | arms, solved=solved)
+
+
+def problems(metrics: MoleculeMetrics, folder: Path) -> list[str]:
+    """Intervals of which the ends are exchanged."""
+    del folder
+    return [
+        f"{found.arm} less {found.other}, {found.metric}: the interval is upside down"
+        for found in metrics.comparisons
+        if found.lower > found.upper
+    ]
+
+
 def build_metrics(
-    plan: Plan, target: Target, results: Sequence[SeedResult], stages: Stages, provenance: Mapping[str, Any]
-) -> dict[str, Any]:
-    """metrics.json of one target from the seeds that are done; `complete` says whether those are all."""
+    plan: Plan, target: Target, results: Sequence[SeedResult], stages: Stages, made_by: MadeBy
+) -> MoleculeMetrics:
+    """The record of one target from the seeds that are done."""
     config, rows = plan.config, TargetRows(plan, target, plan.split.is_test_N)
     metrics = CLASSIFICATION_METRICS if config.task == "classification" else REGRESSION_METRICS
     scores = {arm: np.stack([result.test_scores[arm] for result in results]) for arm in ARMS}
@@ -40,104 +230,93 @@ def build_metrics(
         metric: resampled_metric(scores, rows.value_T, metric, NUM_RESAMPLES, groups_N=scaffold_T) for metric in metrics
     }
     predicted = {arm: np.stack([result.predicted[arm] for result in results]) for arm in ARMS}
-    worst = {
-        arm: max(results, key=lambda r: (not r.solutions[arm]["converged"], r.solutions[arm]["gap"]))
-        for arm in SOLVED_ARMS
-    }
-    records = stages.records_of(target.name)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "experiment": "molecule_mixture",
-        "demonstration": config.demonstration,
-        "complete": len(results) == config.seeds,
-        "task": config.task,
-        "loss": _loss_unit(plan),
-        "balance": config.balanced,
-        "calibrated": config.calibrate,
-        "learner": config.learner,
-        "metrics": list(metrics),
-        "target": target.name,
-        "seeds": [result.seed for result in results],
-        "sources": list(target.sources),
-        "arms": {
-            arm: {metric: summary(resampled[metric][arm][:, 0]) for metric in metrics}
-            | {
-                "test_loss": summary(rows.losses(scores[arm].T)),
-                "predicted_loss": summary(rows.losses(predicted[arm].T)),
-                "weights": _named(np.mean([result.weights[arm] for result in results], axis=0), plan),
-                "weights_per_seed": [_named(result.weights[arm], plan) for result in results],
-            }
+    weights = {arm: tuple(plan.named(result.weights[arm]) for result in results) for arm in ARMS}
+    return MoleculeMetrics(
+        experiment="molecule_mixture",
+        demonstration=config.demonstration,
+        complete=len(results) == config.seeds,
+        seeds=tuple(result.seed for result in results),
+        config=config_record(config),
+        identity=identity(plan),
+        target=target.name,
+        task=config.task,
+        learner=config.learner,
+        balanced=config.balanced,
+        calibrated=config.calibrate,
+        loss=_loss_unit(plan),
+        metrics=metrics,
+        arms={
+            arm: Arm(
+                scores={metric: summary(resampled[metric][arm][:, 0]) for metric in metrics},
+                test_loss=summary(rows.losses(scores[arm].T)),
+                predicted_loss=summary(rows.losses(predicted[arm].T)),
+                weights=mean_weights(weights[arm]),
+                weights_per_seed=weights[arm],
+            )
             for arm in ARMS
         },
-        "comparisons": [
-            {"arm": arm, "other": other, "metric": metric} | _compare(resampled[metric][arm], resampled[metric][other])
-            for arm, other in COMPARED
-            for metric in metrics
-        ],
-        "resamples": NUM_RESAMPLES,
-        "growth": _growth(plan, target, results, metrics, rows.value_T),
-        "solved": {
-            arm: {key: value for key, value in result.solutions[arm].items() if key != "gap_history"}
-            | {"seed": result.seed}
-            for arm, result in worst.items()
+        resamples=NUM_RESAMPLES,
+        comparisons=tuple(
+            _compared(arm, other, metric, resampled[metric]) for arm, other in COMPARED for metric in metrics
+        ),
+        growth=tuple(
+            Growth(number, arm, {metric: _scores(results, rows, number, arm, metric) for metric in metrics})
+            for number in plan.numbers_of_sources
+            for arm in GROWTH_ARMS
+        ),
+        solved={
+            arm: worst_certificate({result.seed: result.solutions[arm] for result in results}) for arm in SOLVED_ARMS
         },
-        "gap_history": {arm: [result.solutions[arm]["gap_history"] for result in results] for arm in SOLVED_ARMS},
-        "fidelity": {what: fidelity(_points(rows, results, what), rows=("molecule",)) for what in (metrics[0], "loss")},
-        "random_mixtures": plan.num_random,
-        "models": plan.models | {"seeds": config.seeds, "targets": len(plan.targets), "folds": config.folds},
-        "flops_per_model": plan.flops_per_model,
-        "data": _data(plan, target),
-        "overlap": _overlap(plan, target),
-        "data_sets": [table_record(plan.split.table, config.assays)],
-        "config": config_record(config),
-        "identity": identity(plan),
-        **provenance,
-        "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records.values()}),
-        **made_elsewhere(records, provenance),
-        "seconds": {name: record.seconds for name, record in records.items()},
-        **skipped_steps(config, records),
-    }
+        fidelity={what: MoleculeFidelity.of(_points(rows, results, what)) for what in (metrics[0], "loss")},
+        cost=Cost(
+            **plan.models,
+            targets=len(plan.targets),
+            folds=config.folds,
+            random_mixtures_per_target=plan.num_random,
+            flops_per_model=plan.flops_per_model,
+        ),
+        data=_data(plan, target),
+        **run_fields(config, stages.records_of(target.name), made_by, [table_record(plan.split.table, config.assays)]),
+    )
 
 
-def _compare(a_SxR: np.ndarray, b_SxR: np.ndarray) -> dict[str, Any]:
-    difference = bootstrap_difference(a_SxR, b_SxR)
-    return dataclasses.asdict(difference) | {"verdict": interval_verdict(difference)}
+def _compared(arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndarray]) -> Compared:
+    found = bootstrap_difference(scores[arm], scores[other])
+    interval = found.lower, found.upper
+    return Compared(arm, other, metric, found.mean, *interval, found.confidence, interval_verdict(*interval))
 
 
-def _growth(
-    plan: Plan, target: Target, results: Sequence[SeedResult], metrics: Sequence[Any], value_T: np.ndarray
-) -> list[dict[str, Any]]:
-    """Every metric of the arms that grow, at each number of sources; the last number is all of them."""
-    everything = {len(target.sources): [{arm: result.test_scores[arm] for arm in GROWTH_ARMS} for result in results]}
-    scores = {number: [result.growth[number] for result in results] for number in plan.numbers_of_sources} | everything
-    return [
-        {"sources": number, "arm": arm}
-        | {metric: summary([evaluate(metric, seed[arm], value_T)[0] for seed in seeds]) for metric in metrics}
-        for number, seeds in scores.items()
-        for arm in GROWTH_ARMS
-    ]
+def _scores(
+    results: Sequence[SeedResult], rows: TargetRows, number: int, arm: str, metric: Metric
+) -> tuple[float, ...]:
+    return tuple(float(evaluate(metric, result.growth[number][arm], rows.value_T)[0]) for result in results)
 
 
-def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[dict[str, Any]]:
+def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[Point]:
     """Predicted and reached, the loss or a metric, of every model trained on a mixture, on the test molecules."""
 
     def judge(score_T: np.ndarray) -> float:
         return float((rows.losses(score_T[:, None]) if what == "loss" else evaluate(what, score_T, rows.value_T))[0])
 
     arms = [
-        {"seed": result.seed, "label": arm, "size": "all molecules", "predicted_molecule": judge(result.predicted[arm])}
-        | {"reached": judge(result.test_scores[arm])}
+        Point(
+            result.seed,
+            arm,
+            "all molecules",
+            reached=judge(result.test_scores[arm]),
+            predicted={ROWS: judge(result.predicted[arm])},
+        )
         for result in results
         for arm in ARMS
     ]
     random = [
-        {
-            "seed": result.seed,
-            "label": RANDOM_MIXTURE,
-            "size": "without a fold",
-            "predicted_molecule": judge(predicted_T),
-        }
-        | {"reached": float(np.mean([judge(score_T) for score_T in score_FxT]))}
+        Point(
+            result.seed,
+            RANDOM_MIXTURE,
+            "without a fold",
+            reached=float(np.mean([judge(score_T) for score_T in score_FxT])),
+            predicted={ROWS: judge(predicted_T)},
+        )
         for result in results
         for predicted_T, score_FxT in zip(result.random_predicted_RxT, result.random_scores_RxFxT, strict=True)
     ]
@@ -150,47 +329,33 @@ def _loss_unit(plan: Plan) -> str:
     return "nats per molecule, classes alike" if plan.config.balanced else "nats per molecule"
 
 
-def _data(plan: Plan, target: Target) -> dict[str, Any]:
+def _data(plan: Plan, target: Target) -> Data:
     split, molecules = plan.split, plan.split.molecules
-    train, test = split.train_counts, split.test_counts
-    kinds = ("positives", "negatives") if plan.config.task == "classification" else ("molecules",)
     cleaning = molecules.cleaning
-    return {
-        "table": split.table.origin,
-        **split.table.fingerprint,
-        "rows": cleaning.rows,
-        "molecules": len(molecules.smiles),
-        "unparsable": [list(row) for row in cleaning.unparsable],
-        "salts": cleaning.salts,
-        "duplicates": cleaning.duplicates,
-        "conflicts": cleaning.conflicts,
-        "ignored_columns": split.table.ignored,
-        "assays": len(split.names),
-        "unusable_assays": split.unusable,
-        "train_molecules": int(plan.train_N.sum()),
-        "test_molecules": int(split.is_test_N.sum()),
-        "target": {
-            f"{part}_{what}": int(counts[target.column])
-            for part, both in (("train", train), ("test", test))
-            for what, counts in zip(kinds, both, strict=False)
-        },
-        "train_molecules_per_source": _named(plan.sizes_A.astype(float), plan, target.sources),
-    }
+    is_measured_NxA = np.isfinite(split.values_NxA)
+    shared_A = is_measured_NxA[plan.train_N & is_measured_NxA[:, target.column]].sum(0)
+    sources = list(zip(target.sources, target.source_columns, strict=True))
 
+    def counts(is_member_N: np.ndarray) -> Counts:
+        values_N = molecules.values_NxA[is_member_N, target.column]
+        positives = int((values_N == 1).sum()) if plan.config.task == "classification" else None
+        return Counts(int(np.isfinite(values_N).sum()), positives)
 
-def _overlap(plan: Plan, target: Target) -> dict[str, dict[str, float]]:
-    """How many of the target's training molecules each source has, and the reverse: {"of_target", "of_source"}."""
-    is_measured_NxA = np.isfinite(plan.split.values_NxA[plan.train_N])
-    shared_A = is_measured_NxA[is_measured_NxA[:, target.column]].sum(0)
-    return {
-        "of_target": _named(shared_A / shared_A[target.column], plan, target.sources),
-        "of_source": _named(shared_A / np.maximum(plan.sizes_A, 1), plan, target.sources),
-    }
-
-
-def _named(values_A: np.ndarray, plan: Plan, only: Sequence[str] | None = None) -> dict[str, float]:
-    """By assay: those in `only`, or those that are not 0."""
-    names = plan.split.names
-    if only is not None:
-        return {name: float(value) for name, value in zip(names, values_A, strict=True) if name in set(only)}
-    return {name: float(value) for name, value in zip(names, values_A, strict=True) if value != 0}
+    return Data(
+        table=split.table.origin,
+        rows=cleaning.rows,
+        salts=cleaning.salts,
+        duplicates=cleaning.duplicates,
+        conflicts=cleaning.conflicts,
+        molecules=len(molecules.smiles),
+        train_molecules=int(plan.train_N.sum()),
+        test_molecules=int(split.is_test_N.sum()),
+        assays=len(split.names),
+        target_train=counts(plan.train_N),
+        target_test=counts(split.is_test_N),
+        sources={name: int(plan.sizes_A[a]) for name, a in sources},
+        shared={name: int(shared_A[a]) for name, a in sources},
+        unparsable=cleaning.unparsable,
+        unusable_assays=dict(split.unusable),
+        ignored_columns=dict(split.table.ignored),
+    )

@@ -12,8 +12,10 @@ import numpy as np
 
 from experiments.harness.certified_weights import TOLERANCE, certified_weights
 from experiments.harness.devices import own_rows, solver_mesh
+from experiments.harness.result_files import file_name
 from experiments.harness.stages import Product, Running, Stages, fingerprint
 from experiments.molecule_mixture.plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target
+from experiments.reporting.schema import Weights
 from mixmin_jax.data.molecules.cleaning import morgan_fingerprints, rdkit_version
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture
 from mixmin_jax.mixture.objective import Objective, cross_entropy, squared_error
@@ -140,7 +142,7 @@ class SeedStages:
         return self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)["scores_NxM"]
 
     def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted, random_RxA: np.ndarray) -> Product:
-        """The weights of the target's own arms, from its training labels: {arm: weights}, with certificates.
+        """The weights of the target's own arms, from its training labels: {arm: {assay: weight}}, with certificates.
 
         The arm of a smaller number of sources is called `mixmin-NUMBER`.
         """
@@ -156,10 +158,10 @@ class SeedStages:
             weights, solutions = {}, {}
             for arm, columns_K in problems.items():
                 solution = self._solve(rows, columns_K, proxies)
-                weights[arm] = plan.over_assays(columns_K, np.array(solution.pop("weights"))).tolist()
+                weights[arm] = plan.named(plan.over_assays(columns_K, np.array(solution.pop("weights"))))
                 solutions[arm] = solution
             losses_R = rows.losses(rows.of(random.heldout_NxM))
-            weights["random_search"] = best_random_mixture(random_RxA, losses_R).tolist()
+            weights["random_search"] = plan.named(best_random_mixture(random_RxA, losses_R))
             return {"weights": weights, "solutions": solutions}
 
         inputs = {
@@ -170,7 +172,7 @@ class SeedStages:
             "method": plan.config.method,
             "tolerance": TOLERANCE,
         }
-        return self._stages.run(f"weights-{target.file_name}-seed{self._seed}", inputs, compute, target=target.name)
+        return self._stages.run(weights_stage(target.name, self._seed), inputs, compute, target=target.name)
 
     def _solve(self, rows: "TargetRows", columns_K: np.ndarray, proxies: CrossFitted) -> dict[str, Any]:
         plan = self._plan
@@ -264,6 +266,11 @@ class TargetRows:
         return log_odds[0] - log_odds[1]
 
 
+def weights_stage(target: str, seed: int) -> str:
+    """The name of the stage that finds a target's weights."""
+    return f"weights-{file_name(target)}-seed{seed}"
+
+
 def growth_arm(arm: str, number: int) -> str:
     """The name of an arm that has `number` sources only."""
     return f"{arm}-{number}"
@@ -321,7 +328,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) ->
     }
 
 
-def weights_of_models(plan: Plan, target: Target, seed: int, solved: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def weights_of_models(plan: Plan, target: Target, seed: int, solved: Mapping[str, Weights]) -> dict[str, np.ndarray]:
     """Weights of every model that is trained for a target: the arms, then those with fewer sources."""
     columns_K = target.source_columns
     fixed = {
@@ -330,11 +337,11 @@ def weights_of_models(plan: Plan, target: Target, seed: int, solved: Mapping[str
         "uniform": plan.uniform_A(columns_K),
         "natural_own": plan.natural_own_A(target),
     }
-    weights = {arm: fixed[arm] if arm in fixed else np.array(solved[arm]) for arm in ARMS}
+    weights = {arm: fixed[arm] if arm in fixed else plan.of_named(solved[arm]) for arm in ARMS}
     for number, arm in itertools.product(plan.numbers_of_sources, GROWTH_ARMS):
         name = growth_arm(arm, number)
         weights[name] = (
-            np.array(solved[name]) if arm in SOLVED_ARMS else plan.natural_A(plan.subset(target, seed, number))
+            plan.of_named(solved[name]) if arm in SOLVED_ARMS else plan.natural_A(plan.subset(target, seed, number))
         )
     return weights
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from experiments.reporting import markdown as md
-from mixmin_jax.stats.comparison import RANDOM_MIXTURE
+from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Fidelity, RankCorrelation
 
 # Okabe and Ito's palette, told apart by most colour-blind readers; baselines that need no training are grey.
 ARM_COLOURS = {
@@ -282,9 +282,7 @@ def gap_time_figure(
 
 
 @styled
-def fidelity_figure(
-    fidelity: Mapping[str, Any], rows: Sequence[str] = ("document", "token"), unit: str = "bits per byte"
-) -> ReportFigure:
+def fidelity_figure(fidelity: Fidelity, unit: str = "bits per byte") -> ReportFigure:
     """The loss that the mixture of proxies predicts against the loss that training reached.
 
     A column per kind of row (document, token), one line of panels for the arms and one for the random mixtures: they
@@ -292,29 +290,28 @@ def fidelity_figure(
     above each panel, and those over all points above the figure.
 
     Args:
-        fidelity: what `comparison.fidelity` returns.
-        rows: the kinds of rows, in the order of the columns.
+        fidelity: a column for each of its kinds of rows.
         unit: of the losses.
     """
-    points = fidelity["points"]
-    arms = list(dict.fromkeys(point["label"] for point in points if point["label"] != RANDOM_MIXTURE))
+    points, rows = fidelity.points, fidelity.rows
+    arms = list(dict.fromkeys(point.label for point in points if point.label != RANDOM_MIXTURE))
     styles: dict[str, dict[str, Any]] = {
         arm: {"color": colour, "markersize": 5, "markeredgecolor": "white"} for arm, colour in arm_colours(arms).items()
     }
     styles[RANDOM_MIXTURE] = {"color": "none", "markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.8}
     groups = {"arms": arms, "random_mixtures": [RANDOM_MIXTURE]}
-    present = [name for name, labels in groups.items() if any(point["label"] in labels for point in points)]
+    present = [name for name, labels in groups.items() if any(point.label in labels for point in points)]
     figure = ReportFigure(figsize=(1.6 + 2.3 * len(rows), 0.3 + 2.2 * len(present)))
     panels = figure.subplots(len(present), len(rows), squeeze=False, sharey="row")
     for (line, name), (column, row) in itertools.product(enumerate(present), enumerate(rows)):
         axes: Axes = panels[line][column]
         for point in points:
-            if point["label"] in groups[name]:
-                axes.plot(point[f"predicted_{row}"], point["reached"], "o", **styles[point["label"]])
-        axes.set_title(f"{name.replace('_', ' ')}, {row} rows\n{_correlation(fidelity[row][name])}")
+            if point.label in groups[name]:
+                axes.plot(point.predicted[row], point.reached, "o", **styles[point.label])
+        axes.set_title(f"{name.replace('_', ' ')}, {row} rows\n{_correlation(getattr(rows[row], name))}")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    overall = "; ".join(f"{row} rows: {_correlation(fidelity[row]['all'])}" for row in rows)
+    overall = "; ".join(f"{row} rows: {_correlation(found.all)}" for row, found in rows.items())
     figure.suptitle(f"all points, ranked inside each seed and model size\n{overall}")
     figure.supxlabel(f"predicted by the mixture of proxies, {unit}")
     figure.supylabel(f"reached after training, {unit}")
@@ -324,58 +321,5 @@ def fidelity_figure(
     return figure
 
 
-@styled
-def source_loss_figure(monitors: Mapping[str, Any], max_sources: int = 8, columns: int = 3) -> ReportFigure:
-    """Training loss of each source's windows over the run: one panel per arm, one line per source, mean over seeds.
-
-    Args:
-        monitors: as metrics.json of the text experiment holds them.
-        max_sources: those with the largest share in any arm are drawn.
-        columns: panels beside each other.
-    """
-    arms = monitors["arms"]
-    share = {
-        source: max(np.mean([run["sampled"][source] for run in runs]) for runs in arms.values())
-        for source in next(iter(arms.values()))[0]["sampled"]
-    }
-    shown = sorted(share, key=lambda source: -share[source])[:max_sources]
-    colours = dict(zip(shown, itertools.cycle(("#0072B2", "#E69F00", *OTHER_COLOURS)), strict=False))
-    down = -(-len(arms) // columns)
-    figure = ReportFigure(figsize=(2.0 + 1.9 * min(columns, len(arms)), 0.6 + 1.5 * down))
-    panels = figure.subplots(down, min(columns, len(arms)), sharex=True, sharey=True, squeeze=False).flat
-    for axes in panels[len(arms) :]:
-        axes.set_visible(False)
-    for axes, (arm, runs) in zip(panels, arms.items(), strict=False):
-        for source in shown:
-            seeds_RxS = np.array([run["bits_per_byte"][source] for run in runs], np.float64)  # None becomes NaN
-            drawn_R = np.isfinite(seeds_RxS).any(1)
-            if drawn_R.any():
-                line_S = np.ma.masked_invalid(seeds_RxS).mean(0).filled(math.nan)
-                axes.plot(monitors["steps"], line_S, color=colours[source], marker=".", markersize=3)
-        axes.set_title(arm)
-        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    figure.supxlabel("steps")
-    figure.supylabel("training loss, bits per byte")
-    handles = [Line2D([], [], color=colours[name], label=name.replace("$", r"\$")) for name in shown]
-    figure.legend(handles=handles, loc="outside right center")
-    return figure
-
-
-def _correlation(result: Mapping[str, Any]) -> str:
-    return f"Spearman {md.spearman(result['spearman'])}, n = {result['n']}"
-
-
-def text_mixture_figures(metrics: Mapping[str, Any]) -> dict[str, ReportFigure]:
-    """The figures of one target of the text experiment, by file name, from its metrics.json alone."""
-    arms = metrics["arms"]
-    gaps = {  # each in units of its own tolerance, which depends on the number of rows
-        arm: [[None if gap is None else gap / metrics[arm]["tolerance"] for gap in history] for history in histories]
-        for arm, histories in metrics["gap_history"].items()
-    }
-    return {
-        "weights.png": weights_figure({arm: result["weights_per_seed"] for arm, result in arms.items()}),
-        "loss.png": loss_figure({arm: result["test_bits_per_byte"]["per_seed"] for arm, result in arms.items()}),
-        "gap.png": gap_figure(gaps, 1.0, "gap / tolerance"),
-        "fidelity.png": fidelity_figure(metrics["fidelity"]),
-        **({"source_loss.png": source_loss_figure(metrics["monitors"])} if "monitors" in metrics else {}),
-    }
+def _correlation(found: RankCorrelation) -> str:
+    return f"Spearman {md.spearman(found.spearman)}, n = {found.n}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,25 +11,29 @@ import numpy as np
 
 from mixmin_jax.errors import InputError
 
-LINE = 120  # characters: a container whose JSON is shorter stands on one line, which is what fits a screen
+LINE = 300  # characters: a container with shorter JSON, which is most records, stands on one line
 
 Record = TypeVar("Record")
 
 
 def to_builtins(record: Any) -> Any:
-    """A dataclass, or a container of such, as the mappings, lists and numbers that JSON holds; paths as text.
+    """A dataclass, or a container of such, as the objects, lists and numbers that JSON holds; paths as text.
 
     Raises TypeError for what JSON does not know, arrays included.
     """
-    return msgspec.to_builtins(record, str_keys=True, enc_hook=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {field.name: to_builtins(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    if isinstance(record, Mapping):
+        return {str(key): to_builtins(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [to_builtins(value) for value in record]
+    if isinstance(record, np.generic):
+        return record.item()
+    if record is None or isinstance(record, bool | int | float | str):
+        return record
+    if isinstance(record, Path):
+        return str(record)
+    raise TypeError(f"{type(record).__name__} is no JSON")
 
 
 def dumps(value: Any) -> str:
@@ -41,8 +46,8 @@ def dumps(value: Any) -> str:
 
 def _dumps(value: Any, indent: str) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    parts = list(value.values() if isinstance(value, dict) else value) if isinstance(value, dict | list | tuple) else []
-    if len(text) <= LINE or not any(isinstance(part, dict | list | tuple) for part in parts):
+    parts = list(value.values() if isinstance(value, dict) else value) if isinstance(value, dict | list) else []
+    if len(text) <= LINE or not any(isinstance(part, dict | list) for part in parts):
         return text
     inner = indent + " "
     if isinstance(value, dict):
@@ -74,22 +79,9 @@ def typed(value: Any, record: type[Record], where: str) -> Record:
         found = msgspec.convert(value, record)
     except msgspec.ValidationError as error:
         raise InputError(f"{where} holds no {record.__name__}: {error}") from error
-    _fill(found)
     if unknown := next(_unknown(value, to_builtins(found)), None):
         raise InputError(f"{where} holds no {record.__name__}: nothing is called {unknown}")
     return found
-
-
-def _fill(record: Any) -> None:
-    """Give records their default values themselves: msgspec leaves them to the class, and so out of JSON."""
-    if dataclasses.is_dataclass(record):
-        for field in dataclasses.fields(record):
-            part = getattr(record, field.name)
-            object.__setattr__(record, field.name, part)
-            _fill(part)
-    elif isinstance(record, dict | list | tuple):
-        for part in record.values() if isinstance(record, dict) else record:
-            _fill(part)
 
 
 def _unknown(value: Any, known: Any, path: str = "$") -> Any:

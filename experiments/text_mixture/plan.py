@@ -27,6 +27,7 @@ from mixmin_jax.training.proxies import MAX_DEVICE_TOKENS
 SHARED_ARMS = ("uniform", "natural")  # the same for every target: trained once, scored on all
 OWN_ARMS = ("mixmin", "mixmin_token", "random_search", "regmix")
 ARMS = ("mixmin", "mixmin_token", "uniform", "natural", "random_search", "regmix")  # the order of every report
+SOLVED_ARMS = ("mixmin", "mixmin_token")  # their weights come from the solver
 COMBINED = "combined"  # the arm of --combine: one mixture for all targets
 Role = Literal["proxy", "target"]  # of a trained model
 

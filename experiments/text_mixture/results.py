@@ -1,33 +1,221 @@
-"""From the stages' products to the numbers of metrics.json."""
+"""metrics.json of one target: the record, and how it follows from what the stages of each seed found."""
 
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from experiments.harness.options import numbers_of
-from experiments.harness.stages import Product, Stages, made_elsewhere, skipped_steps
+from experiments.harness.run_record import run_fields, worst_certificate
+from experiments.harness.stages import Product, Stages, read_stage
+from experiments.reporting.json_files import read_json
+from experiments.reporting.schema import (
+    Certificate,
+    Comparison,
+    DataSet,
+    MadeBy,
+    Note,
+    RunRecord,
+    Weights,
+    mean_weights,
+    paired,
+)
 from experiments.text_mixture.config import TextMixture
 from experiments.text_mixture.data import Target
-from experiments.text_mixture.plan import Plan
-from experiments.text_mixture.stages import SeedResult, divergence_records, solved_arms
+from experiments.text_mixture.plan import COMBINED, OWN_ARMS, SHARED_ARMS, SOLVED_ARMS, Plan
+from experiments.text_mixture.stages import Divergence, SeedResult, divergence_records, score_stage, weights_stage
 from mixmin_jax.data.text.documents import Corpus
-from mixmin_jax.data.text.source_notes import as_record
 from mixmin_jax.stats.comparison import (
     RANDOM_MIXTURE,
+    Fidelity,
+    Point,
+    Summary,
     fidelity,
     paired_bootstrap_over_documents,
-    paired_difference,
     summary,
-    verdict,
 )
 from mixmin_jax.training.source_monitor import ERRORS, RISE
 
-SCHEMA_VERSION = 1
 NUM_WORST = 5  # near-duplicates that the report shows; overlap.json has all
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A mixture, and what a model trained on it reached."""
+
+    test_bits_per_byte: Summary
+    weights: Weights  # mean over seeds
+    weights_per_seed: tuple[Weights, ...]
+    epochs: dict[str, float]  # how often the target run reads each source, mean over seeds
+    predicted_bits_per_byte: dict[str, Summary]  # by the mixture of proxies on the test part, by kind of rows
+
+    def derived(self) -> Self:
+        return dataclasses.replace(self, weights=mean_weights(self.weights_per_seed))
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomMixture:
+    """A random mixture, and what a model of the proxies' size reached on it."""
+
+    seed: int
+    test_bits_per_byte: float
+    weights: Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class NearDuplicate:
+    """A target document that shares much of its text with a source."""
+
+    document: int
+    source: str
+    share: float  # of its n-grams
+    source_documents: tuple[int, ...]
+    excerpt: str
+    part: str = ""  # of the target: fit, test, or unused under a byte budget
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Near-duplicates of target documents in each source; what --drop-duplicates took out before, if it was given."""
+
+    ngram: int
+    threshold: float  # share of n-grams from which a document counts
+    sources: dict[str, int]
+    worst: tuple[NearDuplicate, ...]
+    dropped: dict[str, int] | None = None  # documents of each source, for all targets
+    target_documents_repeated: int = 0  # of this target
+    worst_dropped: tuple[NearDuplicate, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What one training saw of each source."""
+
+    seed: int
+    asked: Weights
+    sampled: Weights
+    bits_per_byte: dict[str, tuple[float | None, ...]]  # training loss over the run; None: not drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class Monitors:
+    """What the trainings of the arms saw, and where a loss or a share went wrong."""
+
+    steps: tuple[int, ...]  # at which the stretches of the run end
+    windows: int
+    rise: float  # of a loss over the second half of a run that counts, relative
+    errors: float  # and in standard errors
+    arms: dict[str, tuple[Seen, ...]]
+    divergences: tuple[Divergence, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flops:
+    """Costs of one target: finding weights in one seed (by proxies, by random mixtures), one target run, all seeds."""
+
+    proxies: float
+    random_mixtures: float
+    target: float
+    total: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """Training tokens of one proxy and of one target run."""
+
+    proxy: int
+    target: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Regmix:
+    """How `regmix` was fitted."""
+
+    model: str
+    runs: int
+    more_compute_than_mixmin: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceText:
+    """The text of a source, as it was trained on."""
+
+    documents: int
+    bytes: int
+    sha256: str
+    empty_documents_skipped: int = 0
+    near_duplicates_dropped: int | None = None  # by --drop-duplicates
+    sha256_as_read: str | None = None  # before that
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetText:
+    """The documents of the target: those that weights are fitted on, and those that losses are reported on."""
+
+    name: str
+    documents: int
+    bytes: int
+    sha256: str
+    split_seed: int
+    fit_fraction: float
+    fit_documents: int
+    fit_bytes: int
+    test_documents: int
+    test_bytes: int
+    fit_document_numbers: tuple[int, ...]
+    test_document_numbers: tuple[int, ...]
+    empty_documents_skipped: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The text of a run."""
+
+    sources: dict[str, SourceText]
+    target: TargetText
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextMetrics(RunRecord):
+    """All numbers of one target."""
+
+    target: str
+    sources: tuple[str, ...]
+    arms: dict[str, Arm]
+    comparisons: dict[str, Comparison]  # test loss of `mixmin` less that of each other arm
+    mixmin: Certificate
+    mixmin_token: Certificate
+    combined: Certificate | None = None  # of --combine
+    fidelity: Fidelity
+    random_mixtures: tuple[RandomMixture, ...]
+    overlap: Overlap
+    monitors: Monitors | None = None  # None: of a version that had none
+    source_notes: dict[str, Note] = dataclasses.field(default_factory=dict)
+    flops: Flops
+    tokens: Tokens
+    regmix: Regmix
+    max_epochs: float | None = None
+    data: Data
+
+    @property
+    def solved(self) -> dict[str, Certificate]:
+        """The certificates of the arms that have one."""
+        return {arm: found for arm in (*SOLVED_ARMS, COMBINED) if (found := getattr(self, arm))}
+
+    def derived(self) -> Self:
+        ours = self.arms["mixmin"].test_bits_per_byte
+        comparisons = {}
+        for arm, held in self.comparisons.items():
+            difference = paired(ours, self.arms[arm].test_bits_per_byte)
+            if len(self.seeds) == 1:  # its error is over test documents, whose losses are in the stages
+                known = {name: getattr(held, name) for name in ("standard_error", "n", "basis")}
+                difference = dataclasses.replace(difference, **known)
+            comparisons[arm] = Comparison.of(difference)
+        return dataclasses.replace(self, comparisons=comparisons)
 
 
 def build_metrics(
@@ -36,87 +224,49 @@ def build_metrics(
     results: Sequence[SeedResult],
     overlap: Product,
     stages: Stages,
-    provenance: dict[str, Any],
-) -> dict[str, Any]:
-    """metrics.json of one target from the seeds that are done; `complete` says whether those are all."""
-    names, config = plan.names, plan.config
-    bytes_D = np.array([len(document) for document in target.documents("test")])
-    bits = math.log(2) * bytes_D.sum()
-    levels = {arm: [float(result.test_nats[arm].sum() / bits) for result in results] for arm in plan.arms}
-    solved = solved_arms(plan)
-    worst = {
-        arm: max(results, key=lambda r: (not r.solutions[arm]["converged"], r.solutions[arm]["gap"])) for arm in solved
+    made_by: MadeBy,
+    data_sets: Sequence[DataSet],
+) -> TextMetrics:
+    """The numbers of one target from the seeds that are done; `complete` says whether those are all."""
+    config = plan.config
+    arms = {arm: _arm(arm, target, results, plan) for arm in plan.arms}
+    solved: dict[str, Any] = {
+        arm: worst_certificate({result.seed: result.solutions[arm] for result in results})
+        for arm in (*SOLVED_ARMS, *([COMBINED] if config.combine else []))
     }
-    records = stages.records_of(target.name)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "experiment": "text_mixture",
-        "demonstration": config.demonstration,
-        "complete": len(results) == config.seeds,
-        "target": target.name,
-        "seeds": [result.seed for result in results],
-        "sources": list(names),
-        "arms": {arm: _arm(arm, levels[arm], results, plan) for arm in plan.arms},
-        "comparisons": {
-            arm: _compare(levels["mixmin"], levels[arm], results, arm, bytes_D) for arm in plan.arms if arm != "mixmin"
-        },
-        **{
-            arm: {key: value for key, value in result.solutions[arm].items() if key != "gap_history"}
-            | {"seed": result.seed}
-            for arm, result in worst.items()
-        },
-        "gap_history": {arm: [result.solutions[arm]["gap_history"] for result in results] for arm in solved},
-        "fidelity": fidelity(_points(levels, results)),
-        "random_mixtures": [
-            {"seed": result.seed, "weights": _named(w_K, names), "test_bits_per_byte": float(reached)}
+    return TextMetrics(
+        experiment="text_mixture",
+        demonstration=config.demonstration,
+        complete=len(results) == config.seeds,
+        seeds=tuple(result.seed for result in results),
+        config=config_record(config),
+        identity=identity(plan),
+        target=target.name,
+        sources=plan.names,
+        arms=arms,
+        comparisons=_comparisons(arms, [result.test_nats for result in results], _bytes(target)),
+        **solved,
+        fidelity=fidelity(_points(arms, results)),
+        random_mixtures=tuple(
+            RandomMixture(result.seed, float(reached), _named(w_K, plan.names))
             for result in results
             for w_K, reached in zip(result.random_RxK, result.random_reached_R, strict=True)
-        ],
-        "overlap": {key: overlap[key] for key in ("ngram", "threshold", "sources")}
-        | {"worst": [_with_part(match, target) for match in overlap["matches"][:NUM_WORST]]}
-        | _dropped(overlap, target),
-        "monitors": _monitors(plan, results),
-        "source_notes": as_record(plan.care.notes),
-        "flops": plan.flops_of(target),
-        "tokens": {
-            role: run.num_windows * run.sequence_length
-            for role, run in (("proxy", config.proxy), ("target", config.model))
-        },
-        "regmix": {
-            "model": plan.regmix_model,
-            "runs": plan.num_random,
-            "more_compute_than_mixmin": plan.num_random > len(names),
-        },
-        "max_epochs": config.max_epochs,
-        "data": {
-            "sources": {corpus.name: _counts(corpus) | _as_read(plan, corpus) for corpus in plan.sources},
-            "target": {"name": target.name}
-            | _counts(target.corpus)
-            | {
-                f"{part}_{what}": value
-                for part in ("fit", "test")
-                for what, value in (
-                    ("documents", len(getattr(target, part))),
-                    ("bytes", sum(map(len, target.documents(part)))),
-                )
-            }
-            | {"split_seed": config.split_seed, "fit_fraction": config.fit_fraction}
-            | {f"{part}_document_numbers": getattr(target, part).tolist() for part in ("fit", "test")},
-        },
-        "config": config_record(config),
-        "identity": identity(plan),
-        **provenance,
-        "stage_commits": sorted({str(record.made_by["git_commit"]) for record in records.values()}),
-        **made_elsewhere(records, provenance),
-        "seconds": {name: record.seconds for name, record in records.items()},
-        **skipped_steps(config, records),
-    }
+        ),
+        overlap=_overlap(overlap, target),
+        monitors=_monitors(plan, results),
+        source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.care.notes.items()},
+        flops=Flops(**plan.flops_of(target)),
+        tokens=Tokens(*(run.num_windows * run.sequence_length for run in (config.proxy, config.model))),
+        regmix=Regmix(plan.regmix_model, plan.num_random, plan.num_random > len(plan.names)),
+        max_epochs=config.max_epochs,
+        data=Data({corpus.name: _source(plan, corpus) for corpus in plan.sources}, _target(target, config)),
+        **run_fields(config, stages.records_of(target.name), made_by, data_sets),
+    )
 
 
 def config_record(config: TextMixture) -> dict[str, Any]:
     """The configuration as JSON, with what is needed to run it again."""
-    record = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return numbers_of(record)
+    return numbers_of(json.loads(json.dumps(dataclasses.asdict(config), default=str)))
 
 
 def identity(plan: Plan) -> dict[str, Any]:
@@ -129,118 +279,202 @@ def identity(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _with_part(match: dict[str, Any], target: Target) -> dict[str, Any]:
-    """Which part of the target the document of a near-duplicate is in; most are in none under a byte budget."""
-    parts = [part for part in ("fit", "test") if match["document"] in getattr(target, part)]
-    return match | {"part": (parts or ["unused"])[0]}
-
-
-def _dropped(overlap: Product, target: Target) -> dict[str, Any]:
-    """What --drop-duplicates took out: documents of each source, for all targets, and the worst of this one's."""
-    if "dropped" not in overlap:
-        return {}
-    sources, matches = overlap["dropped"]["sources"], overlap["dropped"]["matches"]
-    worst = sorted(matches, key=lambda match: -match["share"])[:NUM_WORST]
-    return {
-        "dropped": {name: len(documents) for name, documents in sources.items()},
-        "target_documents_repeated": len({match["document"] for match in matches}),
-        "worst_dropped": [_with_part(match, target) for match in worst],
+def from_stages(metrics: TextMetrics, stages: Path) -> TextMetrics | None:
+    """The record with the weights and test losses of its stages in their place; None where one is missing."""
+    groups = {"shared-arms": SHARED_ARMS, "arms": OWN_ARMS}
+    if metrics.combined:
+        groups[f"{COMBINED}-arm"] = (COMBINED,)
+    nats: list[dict[str, np.ndarray]] = []
+    weights: list[dict[str, Weights]] = []
+    try:
+        for seed in metrics.seeds:
+            scored: dict[str, np.ndarray] = {}
+            for name, arms_of_group in groups.items():
+                product, _ = read_stage(stages / f"{score_stage(name, metrics.target, seed)}.npz")
+                scored |= dict(zip(arms_of_group, -product["document_DxM"].T, strict=True))
+            nats.append(scored)
+            found, _ = read_stage(stages / f"{weights_stage(metrics.target, seed)}.npz")
+            weights.append({arm: _named(w_K, metrics.sources) for arm, w_K in found["weights"].items()})
+    except FileNotFoundError:
+        return None
+    bytes_D = product["bytes_D"]
+    arms = {
+        arm: dataclasses.replace(
+            held,
+            test_bits_per_byte=_levels(arm, nats, bytes_D),
+            weights_per_seed=tuple(w[arm] for w in weights) if arm in weights[0] else held.weights_per_seed,
+        )
+        for arm, held in metrics.arms.items()
     }
+    return dataclasses.replace(metrics, arms=arms, comparisons=_comparisons(arms, nats, bytes_D))
 
 
-def _as_read(plan: Plan, corpus: Corpus) -> dict[str, Any]:
-    """How the source's files differ from what is trained on."""
-    if plan.care.deduplicated is None:
-        return {}
-    dropped = plan.care.deduplicated.dropped[corpus.name]
-    return {"near_duplicates_dropped": len(dropped), "sha256_as_read": plan.care.read_as[corpus.name]}
+def problems(metrics: TextMetrics, folder: Path) -> list[str]:
+    """What is wrong beyond what `derived` computes again."""
+    wrong = [
+        f"the point of {point.label}, seed {point.seed}, is not at its test loss"
+        for point in metrics.fidelity.points
+        if point.label in metrics.arms
+        and point.reached
+        != dict(zip(metrics.seeds, metrics.arms[point.label].test_bits_per_byte.per_seed, strict=True))[point.seed]
+    ]
+    path = folder / metrics.target / "overlap.json"
+    if path.exists():
+        held, stated = read_json(path), metrics.overlap
+        counted = {source: sum(match["source"] == source for match in held["matches"]) for source in held["sources"]}
+        worst = tuple(dataclasses.replace(found, part="") for found in stated.worst)
+        same = Overlap(held["ngram"], held["threshold"], held["sources"], _duplicates(held["matches"][: len(worst)]))
+        if counted != held["sources"] or same != dataclasses.replace(
+            stated, worst=worst, dropped=None, target_documents_repeated=0, worst_dropped=()
+        ):
+            wrong.append("overlap.json does not hold the near-duplicates of the record")
+    return wrong
 
 
-def _monitors(plan: Plan, results: Sequence[SeedResult]) -> dict[str, Any]:
-    """What the trainings of the arms saw: shares asked and sampled, losses over the run, and what diverged."""
+def _bytes(target: Target) -> np.ndarray:
+    return np.array([len(document) for document in target.documents("test")])
 
-    def seen(result: SeedResult, arm: str) -> dict[str, Any]:
+
+def _levels(arm: str, nats: Sequence[Mapping[str, np.ndarray]], bytes_D: np.ndarray) -> Summary:
+    """Test loss in bits per byte."""
+    bits = math.log(2) * bytes_D.sum()
+    return summary([float(seed[arm].sum() / bits) for seed in nats])
+
+
+def _arm(arm: str, target: Target, results: Sequence[SeedResult], plan: Plan) -> Arm:
+    epochs_SxK = np.stack([result.draws[arm] for result in results]) / plan.store.windows_K
+    weights = tuple(_named(result.weights[arm], plan.names) for result in results)
+    return Arm(
+        test_bits_per_byte=_levels(arm, [result.test_nats for result in results], _bytes(target)),
+        weights=mean_weights(weights),
+        weights_per_seed=weights,
+        epochs=_named(epochs_SxK.mean(0), plan.names),
+        predicted_bits_per_byte={
+            row: summary([result.predicted[arm][row] for result in results]) for row in ("document", "token")
+        },
+    )
+
+
+def _comparisons(
+    arms: Mapping[str, Arm], nats: Sequence[Mapping[str, np.ndarray]], bytes_D: np.ndarray
+) -> dict[str, Comparison]:
+    """`mixmin` less each other arm: paired over seeds or, with one seed, over the test documents."""
+    found = {}
+    for arm in arms:
+        if arm == "mixmin":
+            continue
+        difference = paired(arms["mixmin"].test_bits_per_byte, arms[arm].test_bits_per_byte)
+        if len(nats) == 1:
+            difference = paired_bootstrap_over_documents(nats[0]["mixmin"], nats[0][arm], bytes_D)
+        found[arm] = Comparison.of(difference)
+    return found
+
+
+def _points(arms: Mapping[str, Arm], results: Sequence[SeedResult]) -> list[Point]:
+    """Predicted and reached losses of every model trained on a mixture, in bits per byte of the test part."""
+    return [
+        *(
+            Point(result.seed, arm, "target", found.test_bits_per_byte.per_seed[s], result.predicted[arm])
+            for s, result in enumerate(results)
+            for arm, found in arms.items()
+        ),
+        *(
+            Point(result.seed, RANDOM_MIXTURE, "proxy", float(reached), predicted)
+            for result in results
+            for predicted, reached in zip(result.random_predicted, result.random_reached_R, strict=True)
+        ),
+    ]
+
+
+def _overlap(product: Product, target: Target) -> Overlap:
+    found = Overlap(
+        product["ngram"],
+        product["threshold"],
+        product["sources"],
+        _duplicates(product["matches"][:NUM_WORST], target),
+    )
+    if "dropped" not in product:
+        return found
+    sources, matches = product["dropped"]["sources"], product["dropped"]["matches"]
+    worst = sorted(matches, key=lambda match: -match["share"])[:NUM_WORST]
+    return dataclasses.replace(
+        found,
+        dropped={name: len(documents) for name, documents in sources.items()},
+        target_documents_repeated=len({match["document"] for match in matches}),
+        worst_dropped=_duplicates(worst, target),
+    )
+
+
+def _duplicates(matches: Sequence[Mapping[str, Any]], target: Target | None = None) -> tuple[NearDuplicate, ...]:
+    """Matches of overlap.json; with `target`, the part that the document is in."""
+
+    def part(document: int) -> str:
+        parts = [name for name in ("fit", "test") if document in getattr(target, name)]
+        return (parts or ["unused"])[0]
+
+    return tuple(
+        NearDuplicate(
+            **{**match, "source_documents": tuple(match["source_documents"])},
+            part=part(match["document"]) if target else "",
+        )
+        for match in matches
+    )
+
+
+def _monitors(plan: Plan, results: Sequence[SeedResult]) -> Monitors:
+    def seen(result: SeedResult, arm: str) -> Seen:
         monitor, asked_K = result.monitors[arm], result.weights[arm]
         bits_KxS = monitor.loss_SxMxK[:, 0].T / math.log(2)
-        return {
-            "seed": result.seed,
-            "asked": _named(asked_K / asked_K.sum(), plan.names),
-            "sampled": _named(monitor.sampled_MxK[0], plan.names),
-            "bits_per_byte": {
-                name: [float(bits) if math.isfinite(bits) else None for bits in bits_S]
+        return Seen(
+            seed=result.seed,
+            asked=_named(asked_K / asked_K.sum(), plan.names),
+            sampled=_named(monitor.sampled_MxK[0], plan.names),
+            bits_per_byte={
+                name: tuple(float(bits) if math.isfinite(bits) else None for bits in bits_S)
                 for name, bits_S in zip(plan.names, bits_KxS, strict=True)
             },
-        }
+        )
 
-    return {
-        "steps": results[0].monitors["mixmin"].ends_S.tolist(),
-        "windows": plan.config.model.num_windows,
-        "rise": RISE,
-        "errors": ERRORS,
-        "arms": {arm: [seen(result, arm) for result in results] for arm in plan.arms},
-        "divergences": [
+    return Monitors(
+        steps=tuple(results[0].monitors["mixmin"].ends_S.tolist()),
+        windows=plan.config.model.num_windows,
+        rise=RISE,
+        errors=ERRORS,
+        arms={arm: tuple(seen(result, arm) for result in results) for arm in plan.arms},
+        divergences=tuple(
             record
             for arm in plan.arms
             for result in results
             for record in divergence_records(plan, result.seed, arm, result.monitors[arm], result.weights[arm])
-        ],
-    }
+        ),
+    )
 
 
-def _arm(arm: str, levels: list[float], results: Sequence[SeedResult], plan: Plan) -> dict[str, Any]:
-    weights_SxK = np.stack([result.weights[arm] for result in results])
-    epochs_SxK = np.stack([result.draws[arm] for result in results]) / plan.store.windows_K
-    return {
-        "test_bits_per_byte": summary(levels),
-        "weights": _named(weights_SxK.mean(0), plan.names),
-        "weights_per_seed": [_named(w_K, plan.names) for w_K in weights_SxK],
-        "epochs": _named(epochs_SxK.mean(0), plan.names),
-        "predicted_bits_per_byte": {
-            row: summary([result.predicted[arm][row] for result in results]) for row in ("document", "token")
-        },
-    }
+def _source(plan: Plan, corpus: Corpus) -> SourceText:
+    dropped = read_as = None
+    if plan.care.deduplicated is not None:
+        dropped, read_as = len(plan.care.deduplicated.dropped[corpus.name]), plan.care.read_as[corpus.name]
+    return SourceText(corpus.num_documents, corpus.num_bytes, corpus.fingerprint, corpus.num_skipped, dropped, read_as)
 
 
-def _compare(
-    mixmin: list[float], other: list[float], results: Sequence[SeedResult], arm: str, bytes_D: np.ndarray
-) -> dict[str, Any]:
-    """MixMin minus another arm: over seeds, or, with one seed, over the test documents."""
-    if len(results) > 1:
-        difference = paired_difference(mixmin, other)
-    else:
-        nats = results[0].test_nats
-        difference = paired_bootstrap_over_documents(nats["mixmin"], nats[arm], bytes_D)
-    return dataclasses.asdict(difference) | {"verdict": verdict(difference)}
+def _target(target: Target, config: TextMixture) -> TargetText:
+    corpus = target.corpus
+    return TargetText(
+        name=target.name,
+        documents=corpus.num_documents,
+        bytes=corpus.num_bytes,
+        sha256=corpus.fingerprint,
+        split_seed=config.split_seed,
+        fit_fraction=config.fit_fraction,
+        fit_documents=len(target.fit),
+        fit_bytes=sum(map(len, target.documents("fit"))),
+        test_documents=len(target.test),
+        test_bytes=sum(map(len, target.documents("test"))),
+        fit_document_numbers=tuple(target.fit.tolist()),
+        test_document_numbers=tuple(target.test.tolist()),
+        empty_documents_skipped=corpus.num_skipped,
+    )
 
 
-def _points(levels: dict[str, list[float]], results: Sequence[SeedResult]) -> list[dict[str, Any]]:
-    """Predicted and reached losses of every model trained on a mixture, in bits per byte of the test part."""
-
-    def point(seed: int, label: str, size: str, predicted: dict[str, float], reached: float) -> dict[str, Any]:
-        values = {f"predicted_{row}": value for row, value in predicted.items()}
-        return {"seed": seed, "label": label, "size": size, "reached": float(reached)} | values
-
-    arms = [
-        point(result.seed, arm, "target", result.predicted[arm], levels[arm][s])
-        for s, result in enumerate(results)
-        for arm in levels
-    ]
-    random = [
-        point(result.seed, RANDOM_MIXTURE, "proxy", predicted, reached)
-        for result in results
-        for predicted, reached in zip(result.random_predicted, result.random_reached_R, strict=True)
-    ]
-    return arms + random
-
-
-def _named(values_K: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+def _named(values_K: Sequence[float] | np.ndarray, names: Sequence[str]) -> dict[str, float]:
     return {name: float(value) for name, value in zip(names, values_K, strict=True)}
-
-
-def _counts(corpus: Corpus) -> dict[str, Any]:
-    return {
-        "documents": corpus.num_documents,
-        "empty_documents_skipped": corpus.num_skipped,
-        "bytes": corpus.num_bytes,
-        "sha256": corpus.fingerprint,
-    }

@@ -6,7 +6,7 @@ Axes: N rows (documents or tokens), K sources, M models, R random mixtures, D do
 import dataclasses
 import math
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -17,7 +17,6 @@ from experiments.harness.language_model_stages import Models, score_models, trai
 from experiments.harness.stages import Product, Running, Stages
 from experiments.text_mixture.data import NGRAM_SHARE, NGRAM_WORDS, Target
 from experiments.text_mixture.plan import COMBINED, OWN_ARMS, SHARED_ARMS, Plan, Role
-from experiments.text_mixture.report import divergence_in_words
 from mixmin_jax.data.text.overlap import Match, find_overlap
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures
 from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
@@ -26,7 +25,39 @@ from mixmin_jax.mixture.solution import TargetLosses
 from mixmin_jax.mixture.targets import WorstCase, weighted_sum, worst_case
 from mixmin_jax.training.source_monitor import SourceMonitor, divergences
 
-SOLVED_ARMS = ("mixmin", "mixmin_token")
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """What went wrong with a source in the training of an arm: its loss rose (bits per byte), or its share is off."""
+
+    seed: int
+    arm: str
+    source: str
+    kind: Literal["loss", "share"]
+    before: float  # loss in the third quarter of the run; share that was asked for
+    after: float  # loss in the last quarter; share that was sampled
+
+    def __str__(self) -> str:
+        where = f"`{self.source}` in the training of `{self.arm}`, seed {self.seed}"
+        if self.kind == "share":
+            return (
+                f"{where}: {self.after:.4%} of the windows were sampled, {self.before:.4%} asked for. This is a defect,"
+                " as draws are counted out beforehand: do not use the results"
+            )
+        return (
+            f"{where}: the training loss rises from {self.before:.3f} to {self.after:.3f} bits per byte, from the third"
+            " quarter of the run to the last. Lower the learning rate, or look at its text"
+        )
+
+
+def score_stage(models: str, target: str, seed: int) -> str:
+    """The stage with the log-likelihoods of the target's documents under some models."""
+    return f"score-{models}-{target}-seed{seed}"
+
+
+def weights_stage(target: str, seed: int) -> str:
+    """The stage with the weights of the target's own arms."""
+    return f"weights-{target}-seed{seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +106,14 @@ class SeedStages:
         if models.monitor is not None:
             for m, arm in enumerate(labels):
                 for record in divergence_records(plan, self._seed, arm, models.monitor.of_model(m), weights_MxK[m]):
-                    print(f"warning: {divergence_in_words(record)}", file=sys.stderr)
+                    print(f"warning: {record}", file=sys.stderr)
         return models
 
     def score(self, name: str, models: Models, target: Target, parts: tuple[str, ...], tokens: bool) -> Product:
         """Log-likelihoods of the target's documents: `document_DxM`, and with `tokens` also `token_NxM`, in nats."""
         return score_models(
             self._stages,
-            f"score-{name}-{target.name}-seed{self._seed}",
+            score_stage(name, target.name, self._seed),
             models,
             [document for part in parts for document in target.documents(part)],
             {
@@ -116,7 +147,7 @@ class SeedStages:
             "num_random": plan.num_random,
             "num_fit": len(target.fit),
         }
-        name = f"weights-{target.name}-seed{seed}"
+        name = weights_stage(target.name, seed)
         return self._stages.run(name, {"scores": inputs} | settings, compute, target=target.name)
 
     def combined_weights(self, scored: list[Product], inputs: Any) -> Product:
@@ -134,11 +165,6 @@ class SeedStages:
 
         settings = _solver_settings(plan) | {"combine": plan.config.combine}
         return self._stages.run(f"weights-{COMBINED}-seed{self._seed}", {"scores": inputs} | settings, compute)
-
-
-def solved_arms(plan: Plan) -> tuple[str, ...]:
-    """The arms whose weights come from the solver."""
-    return SOLVED_ARMS if plan.config.combine is None else (*SOLVED_ARMS, COMBINED)
 
 
 def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
@@ -216,18 +242,12 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
 
 def divergence_records(
     plan: Plan, seed: int, arm: str, monitor: SourceMonitor, weights_K: np.ndarray
-) -> list[dict[str, Any]]:
-    """What `divergences` finds in the training of one arm, as metrics.json holds it; losses in bits per byte."""
+) -> list[Divergence]:
+    """What `divergences` finds in the training of one arm."""
+    found = [(one, math.log(2) if one.kind == "loss" else 1.0) for one in divergences(monitor, weights_K[None])]
     return [
-        {
-            "seed": seed,
-            "arm": arm,
-            "source": plan.names[found.source],
-            "kind": found.kind,
-            "before": found.before / (math.log(2) if found.kind == "loss" else 1),
-            "after": found.after / (math.log(2) if found.kind == "loss" else 1),
-        }
-        for found in divergences(monitor, weights_K[None])
+        Divergence(seed, arm, plan.names[one.source], one.kind, one.before / unit, one.after / unit)
+        for one, unit in found
     ]
 
 

@@ -110,6 +110,6 @@ def bootstrap_difference(
     return BootstrapDifference(float(np.mean(per_seed)), float(lower), float(upper), confidence, per_seed)
 
 
-def interval_verdict(difference: BootstrapDifference) -> Literal["wins", "ties", "loses"]:
-    """Whether a wins against b if higher is better; "ties" means that the interval contains 0."""
-    return "wins" if difference.lower > 0 else "loses" if difference.upper < 0 else "ties"
+def interval_verdict(lower: float, upper: float) -> Literal["wins", "ties", "loses"]:
+    """Whether a wins against b, from the interval of a - b, if higher is better; "ties": the interval contains 0."""
+    return "wins" if lower > 0 else "loses" if upper < 0 else "ties"

@@ -7,6 +7,7 @@ import pytest
 @pytest.fixture
 def traces_of(monkeypatch):
     """Gives a list that grows whenever a program with this method of an evaluator is traced."""
+    jax.clear_caches()  # other tests may have compiled the same programs
 
     def count(evaluator, method):
         traces, original = [], getattr(evaluator, method)

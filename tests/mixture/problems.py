@@ -3,6 +3,7 @@
 Axes: N examples, K sources, D outputs.
 """
 
+import functools
 import warnings
 
 import numpy as np
@@ -128,12 +129,26 @@ def objectives():
     return bank
 
 
-def reference(name, constraints):
-    """loss + penalty at the optimum of a problem of the bank, by an independent solver, good to about 1e-8."""
-    if name == "squared error":
-        return reference_optimum(None, None, constraints)
+def rows_of(name):
+    """Log-likelihoods and example weights of a cross-entropy of the bank."""
     v_N = example_weights() if name == "weighted" else np.full(N, 1 / N)
-    return reference_optimum(CROSS_ENTROPIES.get(name, classifiers()), v_N, constraints)
+    return CROSS_ENTROPIES.get(name, classifiers()), v_N
+
+
+@functools.cache
+def reference(name, constraint):
+    """loss + penalty at the optimum of a problem of the bank, by an independent solver, good to about 1e-8."""
+    rows = (None, None) if name == "squared error" else rows_of(name)
+    return reference_optimum(*rows, CONSTRAINTS[constraint])
+
+
+def assert_certified(solution, objective, name, constraint, tolerance):
+    """Converged, feasible, and as good as the independent solver's optimum."""
+    scale = float(objective.variance) if name == "squared error" else objective.weights_N.sum()
+    assert solution.converged and 0 <= solution.gap <= tolerance * scale * (1 + 1e-12)
+    assert_feasible(solution.weights, CONSTRAINTS[constraint])
+    excess = solution.loss + solution.penalty - reference(name, constraint)
+    assert -1e-6 <= excess <= solution.gap + 1e-6  # Clarabel's own error
 
 
 def reference_optimum(logp_NxK, v_N, constraints):
@@ -185,7 +200,7 @@ def least(losses, num_sources, constraints, references=None):
 
 def assert_feasible(weights, constraints, atol=1e-12):
     """Weights on the simplex and inside every bound."""
-    np.testing.assert_allclose(weights.sum(), 1, atol=atol)
+    np.testing.assert_allclose(weights.sum(), 1, rtol=0, atol=max(atol, 1e-12))
     assert (weights >= np.maximum(constraints.get("lower_bounds", 0), 0) - atol).all()
     assert (weights >= 0).all()
     assert (weights <= constraints.get("upper_bounds", 1) + atol).all()

@@ -8,6 +8,7 @@ from scipy.optimize import linprog
 
 from mixmin_jax.mixture.constraints import build
 from mixmin_jax.mixture.feasible import FeasibleSet
+from tests.mixture.problems import assert_feasible
 
 pytestmark = pytest.mark.usefixtures("x64")
 K = 7
@@ -45,14 +46,6 @@ def best_vertex_value(cost_K, bounds):
     return result.fun
 
 
-def assert_inside(w_K, bounds):
-    assert abs(w_K.sum() - 1) < 1e-12
-    assert (w_K >= bounds.get("lower_bounds", 0) - 1e-14).all()
-    assert (w_K <= bounds.get("upper_bounds", 1) + 1e-14).all()
-    for group, cap in bounds.get("groups", {}).items():
-        assert w_K[list(group)].sum() <= cap + 1e-14
-
-
 SEEDS = range(14)
 
 
@@ -61,7 +54,7 @@ def test_linear_programme_against_scipy(seed):
     bounds, feasible = feasible_bounds(seed)
     cost_K = np.random.default_rng([seed, 1]).normal(size=K)
     u_K = np.asarray(minimize_linear(feasible, jnp.asarray(cost_K)))
-    assert_inside(u_K, bounds)
+    assert_feasible(u_K, bounds, 1e-14)
     np.testing.assert_allclose(cost_K @ u_K, best_vertex_value(cost_K, bounds), atol=1e-9)
 
 
@@ -69,11 +62,11 @@ def test_linear_programme_against_scipy(seed):
 def test_start_and_repair_stay_inside(seed):
     bounds, feasible = feasible_bounds(seed)
     rng = np.random.default_rng([seed, 2])
-    assert_inside(np.asarray(feasible.start()), bounds)
+    assert_feasible(np.asarray(feasible.start()), bounds, 1e-14)
     slack_M = feasible.limits() - feasible.rows(feasible.start())
     assert (slack_M > 0).all()  # room on all sides
     for x_K in (rng.normal(size=K), rng.uniform(size=K), np.zeros(K), 1e9 * rng.uniform(size=K)):
-        assert_inside(np.asarray(repair(feasible, jnp.asarray(x_K))), bounds)
+        assert_feasible(np.asarray(repair(feasible, jnp.asarray(x_K))), bounds, 1e-14)
     inside_K = repair(feasible, jnp.asarray(rng.uniform(size=K)))
     np.testing.assert_allclose(repair(feasible, inside_K), inside_K, atol=1e-15)
 
@@ -84,7 +77,7 @@ def test_euclidean_projection_is_the_nearest_point(seed, scale):
     bounds, feasible = feasible_bounds(seed)
     x_K = scale * np.random.default_rng([seed, 3]).normal(size=K)
     p_K = np.asarray(project(feasible, jnp.asarray(x_K)))
-    assert_inside(p_K, bounds)
+    assert_feasible(p_K, bounds, 1e-14)
     slope_K = p_K - x_K  # nearest if no point of the set lies ahead: slope . (p - u) <= 0
     assert slope_K @ p_K - best_vertex_value(slope_K / scale, bounds) * scale <= 1e-8 * scale
 

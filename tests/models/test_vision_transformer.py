@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +27,6 @@ IMAGES = jnp.asarray(PIXELS)
 VIEW = random_view(jax.random.key(2), 2, CONFIG.tokens, 0.75)
 EVERYTHING = random_view(jax.random.key(2), 2, CONFIG.tokens, 0.0)
 
-# programs this small run in no time, optimised or not, and compile in half of it
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 
 @pytest.fixture(scope="module")
 def params():
@@ -54,9 +50,9 @@ def decode_with(config, params, features, view):
     return image_decoder(config).apply({"params": params["ssl"]}, features, view, config.decoder_positions())
 
 
-encode = jit(lambda params, images, view=None: encode_with(CONFIG, params, images, view))
-encode_mask_tokens = jit(lambda params, images, view: encode_with(CONFIG, params, images, view, True))
-decode = jit(lambda params, features, view: decode_with(CONFIG, params, features, view))
+encode = jax.jit(lambda params, images, view=None: encode_with(CONFIG, params, images, view))
+encode_mask_tokens = jax.jit(lambda params, images, view: encode_with(CONFIG, params, images, view, True))
+decode = jax.jit(lambda params, features, view: decode_with(CONFIG, params, features, view))
 
 
 def test_vit_tiny_has_the_published_number_of_parameters():
@@ -147,7 +143,7 @@ def test_features_have_no_gradient_to_hidden_pixels(params):
         features = encode_with(CONFIG, params, images, VIEW)
         return (features * jax.random.normal(jax.random.key(3), features.shape)).sum()
 
-    sizes, hidden = patch_sizes(jit(jax.grad(weighted_sum))(normalize(IMAGES)))
+    sizes, hidden = patch_sizes(jax.jit(jax.grad(weighted_sum))(normalize(IMAGES)))
     assert (sizes[hidden] == 0).all()
     assert (sizes[~hidden] > 0).all()
 
@@ -228,7 +224,7 @@ def test_bytes_become_minus_one_to_one_and_floats_stay():
         normalize(jnp.array([1]))
 
 
-pixel_loss = jit(lambda predicted, images: patch_loss(CONFIG, predicted, images, VIEW))
+pixel_loss = jax.jit(lambda predicted, images: patch_loss(CONFIG, predicted, images, VIEW))
 
 
 def test_the_loss_is_the_error_to_hidden_patches_brought_to_mean_0_and_variance_1():
@@ -248,7 +244,7 @@ def test_the_loss_is_the_error_to_hidden_patches_brought_to_mean_0_and_variance_
 
 def test_the_loss_reads_hidden_patches_only():
     predicted = jax.random.normal(jax.random.key(4), (2, 12, 12))
-    gradient = jit(jax.grad(lambda images: patch_loss(CONFIG, predicted, images, VIEW)))(normalize(IMAGES))
+    gradient = jax.jit(jax.grad(lambda images: patch_loss(CONFIG, predicted, images, VIEW)))(normalize(IMAGES))
     sizes, hidden = patch_sizes(gradient)
     assert (sizes[~hidden] == 0).all()
     assert (sizes[hidden] > 0).all()
@@ -263,7 +259,7 @@ def test_a_reconstruction_puts_each_prediction_in_its_place(params):
             x = PIXELS[row, r : r + 2, c : c + 2].astype(np.float64)
             patch = predicted[row, slot].reshape(2, 2, 3) * x.std() + x.mean()
             expected[row, r : r + 2, c : c + 2] = np.clip(np.round(patch), 0, 255)
-    pictures = jit(lambda p: reconstruct(CONFIG, p, IMAGES, VIEW))(params)
+    pictures = jax.jit(lambda p: reconstruct(CONFIG, p, IMAGES, VIEW))(params)
     assert pictures.dtype == jnp.uint8
     assert np.abs(np.asarray(pictures, int) - expected.astype(int)).max() <= 1  # rounding
 
@@ -296,7 +292,7 @@ def test_bfloat16_multiplies_in_bfloat16_and_leaves_parameters_features_and_loss
     low = changed(bfloat16=True)
     created = jax.eval_shape(lambda: ImageEncoder(low).init(jax.random.key(0), IMAGES))
     assert {leaf.dtype for leaf in jax.tree.leaves(created)} == {jnp.dtype("float32")}
-    features = jit(lambda p: encode_with(low, p, IMAGES, VIEW))(params)
+    features = jax.jit(lambda p: encode_with(low, p, IMAGES, VIEW))(params)
     assert features.dtype == jnp.float32
     exact = encode(params, IMAGES, VIEW)
     assert 1e-4 < jnp.abs(features - exact).mean() < 0.05 * jnp.abs(exact).mean()
@@ -327,7 +323,7 @@ def test_recomputing_activations_changes_no_gradient(params):
         return (encode_with(config, {"encoder": tree}, IMAGES, VIEW) ** 3).mean()
 
     stored, recomputed = (
-        jit(jax.grad(loss), static_argnums=1)(params["encoder"], config) for config in (CONFIG, changed(remat=True))
+        jax.jit(jax.grad(loss), static_argnums=1)(params["encoder"], config) for config in (CONFIG, changed(remat=True))
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), stored, recomputed)
     assert jnp.abs(stored["tokens"]["stack"]["block_0"]["qkv"]["kernel"]).max() > 1e-3

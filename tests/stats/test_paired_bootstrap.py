@@ -8,6 +8,10 @@ from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, interval_ver
 from mixmin_jax.stats.prediction_metrics import average_precision, roc_auc
 
 
+def verdict(found):
+    return interval_verdict(found.lower, found.upper)
+
+
 def examples(seed, num):
     rng = np.random.default_rng(seed)
     labels_N = (rng.random(num) < 0.2).astype(float)
@@ -43,11 +47,11 @@ def test_an_arm_ties_with_itself_and_with_its_like_but_not_with_a_better_one():
     values = resampled_metric({"a": a_SxN, "b": better_SxN, "c": same_SxN}, labels_N, "average_precision", 300)
     assert {name: value_SxR.shape for name, value_SxR in values.items()} == dict.fromkeys("abc", (3, 301))
     itself = bootstrap_difference(values["a"], values["a"])
-    assert (itself.mean, itself.lower, itself.upper) == (0, 0, 0) and interval_verdict(itself) == "ties"
-    assert interval_verdict(bootstrap_difference(values["a"], values["c"])) == "ties"
+    assert (itself.mean, itself.lower, itself.upper) == (0, 0, 0) and verdict(itself) == "ties"
+    assert verdict(bootstrap_difference(values["a"], values["c"])) == "ties"
     gain = bootstrap_difference(values["b"], values["a"])
-    assert interval_verdict(gain) == "wins" and gain.lower < gain.mean < gain.upper
-    assert interval_verdict(bootstrap_difference(values["a"], values["b"])) == "loses"
+    assert verdict(gain) == "wins" and gain.lower < gain.mean < gain.upper
+    assert verdict(bootstrap_difference(values["a"], values["b"])) == "loses"
     each = [
         average_precision(b_N, labels_N) - average_precision(a_N, labels_N)
         for a_N, b_N in zip(a_SxN, better_SxN, strict=True)
@@ -69,7 +73,7 @@ def test_measured_values_are_resampled_too():
     values_N = rng.normal(size=100)
     scores = {"good": (values_N + 0.3 * rng.normal(size=100))[None], "bad": rng.normal(size=(1, 100))}
     found = resampled_metric(scores, values_N, "spearman", 200)
-    assert interval_verdict(bootstrap_difference(found["good"], found["bad"])) == "wins"
+    assert verdict(bootstrap_difference(found["good"], found["bad"])) == "wins"
     mostly_one = np.r_[np.ones(19), 2.0]  # one draw in three holds nothing but ones
     assert np.isfinite(resampled_metric({"a": rng.normal(size=(1, 20))}, mostly_one, "r_squared", 200)["a"]).all()
 

@@ -1,6 +1,5 @@
 """Reads folders and archives that the tests make; PNG is lossless, so pixels are compared exactly."""
 
-import io
 import os
 import tarfile
 
@@ -12,7 +11,7 @@ from mixmin_jax.data.images.decoding import decode
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.images.sources import read_images
 from mixmin_jax.errors import InputError
-from tests.data.images.pictures import encode, pixels
+from tests.data.images.pictures import encode, pixels, tar_of
 
 
 def image(seed, *shape):
@@ -37,15 +36,7 @@ def write_folder(root, files):
 
 
 def write_tar(path, files, mode="w"):
-    """None for a folder's entry, a TarInfo for a member without bytes."""
-    with tarfile.open(path, mode) as archive:
-        for name, data in files.items():
-            member = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo(name)
-            if data is None:
-                member.type = tarfile.DIRTYPE
-            content = data if isinstance(data, bytes) else b""
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+    path.write_bytes(tar_of(files, mode))
     return path
 
 

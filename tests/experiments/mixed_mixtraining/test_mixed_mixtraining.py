@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import random
+import shutil
 
 import jax
 import numpy as np
@@ -10,13 +10,15 @@ import pytest
 
 from experiments.harness import certified_weights, language_model_stages
 from experiments.harness.command_line import parse
-from experiments.harness.result_files import NotRendered
+from experiments.harness.result_files import NotRendered, read_result
+from experiments.mixed_mixtraining import __main__ as command
 from experiments.mixed_mixtraining import report
 from experiments.mixed_mixtraining import stages as mixed_mixtraining_stages
 from experiments.mixed_mixtraining.__main__ import main
 from experiments.mixed_mixtraining.config import ARMS, CONVENTIONAL, JOINT_ARMS, MIXTURES, PRESETS, MixedMixTraining
 from experiments.mixed_mixtraining.data import read_text
 from experiments.mixed_mixtraining.plan import describe_plan, make_plan
+from experiments.mixed_mixtraining.results import MixedMetrics
 from experiments.mixtraining.text.model import SIZES
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
@@ -24,34 +26,27 @@ from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.proxies import Diverged
 from mixmin_jax.training.schedule import phase_steps
+from tests.experiments.made_up_text import WORDS, sentences, write_lines
 from tests.experiments.verify.verified import assert_verified
 
 LENGTH = 12
-VOCABULARIES = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
-
-
-def documents(words, count, seed):
-    rng = random.Random(seed)
-    return [" ".join(rng.choices(words, k=30)) for _ in range(count)]
-
-
-def write_lines(path, texts):
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
-    for name in ("sources", "small_or_large"):
-        (folder / name).mkdir()
-    for seed, (name, words) in enumerate(VOCABULARIES.items()):
-        write_lines(folder / "sources" / f"{name}.jsonl", documents(words, 60, seed))
-    write_lines(folder / "sources" / "web.jsonl", documents(VOCABULARIES["digits"], 60, 9))
+    corpora = {f"sources/{name}": (words, 60, seed) for seed, (name, words) in enumerate(WORDS.items())}
+    corpora |= {
+        "sources/web": (WORDS["digits"], 60, 9),
+        "small_or_large/small": ("0123", 30, 10),
+        "small_or_large/large": ("6789", 30, 11),
+        "even": ("02468", 30, 20),
+        "odd": ("13579", 30, 21),
+        "both": ("01", 30, 22),
+    }
+    for name, made in corpora.items():
+        write_lines(folder / f"{name}.jsonl", sentences(*made, length=30))
     (folder / "sources" / "sources.toml").write_text('[digits]\nlicence = "CC0-1.0"\n[web]\nallowed = false\n')
-    for seed, (name, words) in enumerate({"small": list("0123"), "large": list("6789")}.items()):
-        write_lines(folder / "small_or_large" / f"{name}.jsonl", documents(words, 30, 10 + seed))
-    for seed, (name, words) in enumerate({"even": list("02468"), "odd": list("13579"), "both": list("01")}.items()):
-        write_lines(folder / f"{name}.jsonl", documents(words, 30, 20 + seed))
     return folder
 
 
@@ -123,7 +118,7 @@ def test_results_hold_what_readers_rely_on(finished):
     text = (finished / "report.md").read_text()
     assert text.count("\n## ") == 5 and "Is choosing the mixture worth it?" in text
     assert "| `digits` | CC0-1.0 |  | yes |" in text and "| `web` |  |  | **no**: left out |" in text
-    assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and list(metrics["data"]) == sorted(VOCABULARIES)
+    assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and list(metrics["data"]) == sorted(WORDS)
 
 
 @pytest.mark.slow
@@ -139,8 +134,8 @@ def test_the_mixture_is_that_of_the_tasks(finished):
     assert arms["mixmin"]["weights"]["digits"] > 0.95
     assert arms["mixmin"]["proxy_loss"]["mean"] < min(arms[arm]["proxy_loss"]["mean"] for arm in ("natural", "uniform"))
     assert metrics["mixmin"]["converged"] and metrics["mixmin"]["gap"] <= metrics["mixmin"]["tolerance"]
-    assert arms["target_text"]["epochs"] == {name: 0 for name in VOCABULARIES}
-    drawn = sum(arms["uniform"]["epochs"][name] * metrics["data"][name]["windows"] for name in VOCABULARIES)
+    assert arms["target_text"]["epochs"] == {name: 0 for name in WORDS}
+    drawn = sum(arms["uniform"]["epochs"][name] * metrics["data"][name]["windows"] for name in WORDS)
     assert drawn == pytest.approx(20 * 8)  # steps with self-supervision, windows in each
 
 
@@ -213,7 +208,7 @@ def test_weights_are_part_of_what_each_arm_with_a_mixture_is_made_from(plan, mon
 
 
 def test_a_source_that_is_not_allowed_is_left_out_and_named(plan, config, tmp_path):
-    assert plan.names == tuple(VOCABULARIES) and len(plan.sources) == 3
+    assert plan.names == tuple(WORDS) and len(plan.sources) == 3
     assert [name for name, note in plan.notes.items() if not note.allowed] == ["web"]
     assert "  web                  left out: allowed = false" in describe_plan(plan)
     notes = tmp_path / "notes.toml"
@@ -225,7 +220,7 @@ def test_a_source_that_is_not_allowed_is_left_out_and_named(plan, config, tmp_pa
         return dataclasses.replace(plan, config=other, sources=sources, tasks=tasks).identity
 
     assert identity_with("[web]\nallowed = false") == plan.identity
-    assert list(identity_with("")["data"]) == [*VOCABULARIES, "web"]
+    assert list(identity_with("")["data"]) == [*WORDS, "web"]
 
 
 def test_tested_documents_are_read_nowhere(plan):
@@ -246,7 +241,7 @@ def forbid(*_, **__):
 
 
 @pytest.mark.slow
-def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch):
+def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monkeypatch, tmp_path):
     before = load(finished)
     for module, name in (
         (language_model_stages, "train_on_mixtures"),
@@ -263,11 +258,14 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
     }
     with pytest.raises(InputError, match=r"labels \(20 there, 10 now\)"):
         main(dataclasses.replace(config, labels=10))
-    weights = (finished / "weights.json").read_bytes()
+    copied = shutil.copytree(finished, tmp_path / "copied")
     monkeypatch.setattr(report, "mixed_report", lambda metrics: 1 / 0)
     with pytest.raises(NotRendered, match=r"cannot be rendered, metrics.json is whole \(ZeroDivisionError"):
-        main(config)
-    assert weights == (finished / "weights.json").read_bytes() and load(finished)["arms"] == before["arms"]
+        main(dataclasses.replace(config, out=copied))
+    metrics = read_result(copied / "metrics.json", MixedMetrics)
+    assert metrics.seeds == (0,) and not metrics.complete
+    weights = json.loads((copied / "weights.json").read_text())
+    assert all(weights[arm] == metrics.arms[arm].weights for arm in MIXTURES)
 
 
 @pytest.mark.slow
@@ -279,7 +277,8 @@ def test_a_training_that_fails_says_where_and_keeps_its_parameters(config, tmp_p
     assert json.loads((tmp_path / "out" / "status.json").read_text())["complete"] is False
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(plan, config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "make_plan", lambda config: plan)
     main(dataclasses.replace(config, out=tmp_path / "out", dry_run=True))
     plan = capsys.readouterr().out
     assert "large or small; 20 labeled windows of each class, 80 windows to test on" in plan

@@ -10,18 +10,21 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from experiments import report as report_again
 from experiments.harness import command_line, result_files, stages
-from experiments.molecule_mixture import report_files as molecule_mixture_report
-from experiments.molecule_mixture.__main__ import main
+from experiments.molecule_mixture import report as molecule_reports
+from experiments.molecule_mixture.__main__ import QUESTION, main
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import choose_sources, choose_targets, read_molecules
 from experiments.molecule_mixture.plan import ARMS, describe_plan, make_plan
-from experiments.molecule_mixture.report import conclusion, molecule_report, molecule_summary
+from experiments.molecule_mixture.report import conclusion, molecule_gains, molecule_report, molecule_summary
+from experiments.molecule_mixture.results import MoleculeMetrics
 from experiments.molecule_mixture.stages import TargetRows
 from mixmin_jax.data.molecules.bundled import bundled_assays
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.boosted_trees import TreeRun
 from mixmin_jax.training.mlp_learner import MlpRun
+from tests.experiments.molecule_mixture.made_up import record, with_verdicts
 from tests.experiments.verify.verified import assert_verified, failures
 
 NUM_MOLECULES = 500
@@ -44,7 +47,9 @@ def table(tmp_path_factory):
     enough_A = ((values_NxA == 1).sum(0) > 60) & ((values_NxA == 0).sum(0) > 60)
     chosen = np.flatnonzero(enough_A)[:5]
     columns = {bundled.assays[a]: values_NxA[:, a] for a in chosen}
-    columns |= {f"chance/{c}": (rng.random(NUM_MOLECULES) < 0.4).astype(float) for c in range(2)}
+    # their gaps are those of the other target, so that the programs of both have one shape
+    gaps_N = np.isnan(columns["heavy"])
+    columns |= {f"chance/{c}": np.where(gaps_N, np.nan, rng.random(NUM_MOLECULES) < 0.4) for c in range(2)}
     columns["rare"] = (np.arange(NUM_MOLECULES) < 4).astype(float)
     path = tmp_path_factory.mktemp("molecules") / "table.csv"
     write_table(path, [*bundled.smiles[: NUM_MOLECULES - 1], "no molecule"], columns)
@@ -57,7 +62,7 @@ def config(table, tmp_path_factory):
         assays=table,
         num_targets=2,
         seeds=2,
-        numbers_of_sources=(2, 3, 300),
+        numbers_of_sources=(3, 300),
         random_mixtures=3,
         min_positives=10,
         min_test_positives=5,
@@ -74,8 +79,8 @@ def finished(config):
     return config.out
 
 
-def load(out, target, name="metrics.json"):
-    return json.loads((out / result_files.file_name(target) / name).read_text())
+def load(out, target):
+    return result_files.read_result(out / result_files.file_name(target) / "metrics.json", MoleculeMetrics)
 
 
 @pytest.fixture(scope="module")
@@ -88,36 +93,32 @@ def test_every_target_gets_its_files(finished, plan):
     for target in plan.targets:
         folder = finished / target.file_name
         assert {path.name for path in folder.iterdir()} == {
-            "weights.json", "metrics.json", "report.md", "weights.png", "scores.png", "gap.png", "fidelity.png",
-            "growth.png",
+            "weights.json", "metrics.json", "report.md", "report.html", "weights.png", "scores.png", "gap.png",
+            "fidelity.png", "growth.png",
         }  # fmt: skip
     assert {path.name for path in finished.iterdir() if path.is_file()} == {
-        "config.json", "status.json", "summary.md", "gains.md", "gains.png", "growth.png",
+        "config.json", "status.json", "summary.md", "gains.md", "index.html", "gains.png", "growth.png",
     }  # fmt: skip
     assert json.loads((finished / "status.json").read_text()) == {"complete": True}
+    assert (finished / "gains.md").read_text() in (finished / "summary.md").read_text()
 
 
 def test_metrics_hold_what_readers_rely_on(finished, plan):
     for target in plan.targets:
         metrics = load(finished, target.name)
-        assert list(metrics["arms"]) == list(ARMS) and metrics["complete"] and metrics["seeds"] == [0, 1]
-        for name, arm in metrics["arms"].items():
-            assert 0 < arm["average_precision"]["mean"] <= 1 and len(arm["roc_auc"]["per_seed"]) == 2
-            assert sum(arm["weights"].values()) == pytest.approx(1)
-            assert (target.name in arm["weights"]) == (name in ("own", "natural_own")) or name == "mixmin_own"
-        assert all(
-            solved["converged"] and solved["gap"] <= solved["tolerance"] for solved in metrics["solved"].values()
-        )
-        assert {point["sources"] for point in metrics["growth"]} == {2, 3, len(target.sources)}
-        assert metrics["data"]["target"]["test_positives"] >= 5
-        assert metrics["data"]["unparsable"][0][:2] == [NUM_MOLECULES + 1, "no molecule"]
-        assert set(metrics["data"]["unusable_assays"]) == {"rare"} and metrics["data"]["ignored_columns"] == {
-            "name": "text"
-        }
-        assert set(metrics["overlap"]["of_target"]) == set(metrics["overlap"]["of_source"]) == set(target.sources)
-        assert {found["n"] for found in metrics["fidelity"].values()} == {2 * (len(ARMS) + 3)}
-        assert metrics["random_mixtures"] == 3
-        assert metrics["models"]["random_mixtures"] == 2 * 3
+        assert list(metrics.arms) == list(ARMS) and metrics.complete and metrics.seeds == (0, 1)
+        for name, arm in metrics.arms.items():
+            assert 0 < arm.scores["average_precision"].mean <= 1 and len(arm.scores["roc_auc"].per_seed) == 2
+            assert sum(arm.weights.values()) == pytest.approx(1)
+            assert (target.name in arm.weights) == (name in ("own", "natural_own")) or name == "mixmin_own"
+        assert all(solved.converged and solved.gap <= solved.tolerance for solved in metrics.solved.values())
+        assert list(metrics.grown()) == [3, len(target.sources)]
+        assert metrics.data.target_test.positives >= 5
+        assert metrics.data.unparsable[0][:2] == (NUM_MOLECULES + 1, "no molecule")
+        assert set(metrics.data.unusable_assays) == {"rare"} and metrics.data.ignored_columns == {"name": "text"}
+        assert tuple(metrics.data.sources) == tuple(metrics.data.shared) == target.sources
+        assert {found.correlations.all.n for found in metrics.fidelity.values()} == {2 * (len(ARMS) + 3)}
+        assert metrics.cost.random_mixtures_per_target == 3 and metrics.cost.random_mixtures == 2 * 3
 
 
 def test_a_finished_run_is_verified_and_what_was_tampered_with_is_named(finished, plan, tmp_path):
@@ -126,16 +127,46 @@ def test_a_finished_run_is_verified_and_what_was_tampered_with_is_named(finished
     out = shutil.copytree(finished, tmp_path / "out")
     path = out / plan.targets[1].file_name / "metrics.json"
     metrics = json.loads(path.read_text())
-    metrics["comparisons"][0]["verdict"] = {"wins": "ties", "ties": "wins", "loses": "ties"}[
-        metrics["comparisons"][0]["verdict"]
-    ]
+    compared = metrics["comparisons"][0]
+    compared["verdict"] = {"wins": "ties", "ties": "wins", "loses": "ties"}[compared["verdict"]]
+    metrics["comparisons"][2] |= {"lower": 0.2, "upper": 0.1}
+    metrics["arms"]["mixmin"]["weights_per_seed"].reverse()
     metrics["solved"]["mixmin_own"]["gap"] = 1.0
     path.write_text(json.dumps(metrics))
     shutil.rmtree(out / plan.targets[0].file_name)
     found = failures(out)
     what = " ".join(f"{what}: {why}" for what, why in found.items())
-    assert "average_precision, verdict is" in what and "mixmin_own: the gap 1 is above the goal" in what
+    assert "comparisons[0].verdict is" in what and "arms.mixmin.weights_per_seed" in what
+    assert "mixmin less natural, average_precision: the interval is upside down" in what
+    assert "mixmin_own: the gap 1 is above the tolerance" in what
     assert found["targets (1) are those of one run"] == f"there is none of {plan.targets[0].name}"
+
+
+def test_what_follows_from_other_numbers_is_computed_again():
+    found = record()
+    assert found.derived().compared("mixmin", "natural").mean == pytest.approx(-0.03)
+    wrong = dataclasses.replace(found.comparisons[0], lower=0.1, verdict="loses")
+    assert wrong.derived().verdict == "wins"
+    fidelity = found.fidelity["loss"]
+    assert fidelity.derived() == fidelity and fidelity.correlations.random_mixtures.spearman == 1
+    turned = dataclasses.replace(fidelity, reached=fidelity.reached[::-1])
+    assert turned.derived().correlations.random_mixtures.spearman is None
+    arm = dataclasses.replace(found.arms["own"], weights={"a": 1.0})
+    assert arm.derived().weights == {"a": 0.875, "b": 0.125}
+
+
+def test_a_report_that_cannot_be_rendered_leaves_the_results_whole(finished, config, plan, monkeypatch, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    for path in out.glob("*/*.json"):
+        path.unlink()
+    monkeypatch.setitem(molecule_reports.DESCRIPTIONS, "own", None)
+    with pytest.raises(result_files.NotRendered, match=r"cannot be rendered, metrics.json is whole \(TypeError"):
+        main(dataclasses.replace(config, out=out))
+    for target in plan.targets:
+        metrics = load(out, target.name)
+        assert metrics.seeds == (0,) and not metrics.complete
+        for name, content in QUESTION.files(metrics).items():
+            assert json.loads((out / target.file_name / name).read_text()) == content
 
 
 def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):
@@ -150,7 +181,7 @@ def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):
     for arm in ("own", "natural"):
         scores_N = test_NxM[:, ARMS.index(arm)]
         expected = average_precision_score(labels_N[measured_N], scores_N[measured_N])
-        assert metrics["arms"][arm]["average_precision"]["per_seed"][1] == pytest.approx(expected)
+        assert metrics.arms[arm].scores["average_precision"].per_seed[1] == pytest.approx(expected)
     assert per_target == plan.num_arms
 
     with np.load(finished / "stages" / "proxies-seed0.npz") as file:
@@ -163,7 +194,7 @@ def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):
     p_N = (1 / (1 + np.exp(-logit_FxN))).mean(0)
     y_N = labels_N[measured_N]
     by_class = [-np.log(np.where(y_N == 1, p_N, 1 - p_N))[y_N == label].mean() for label in (0, 1)]
-    assert metrics["arms"]["own"]["predicted_loss"]["per_seed"][0] == pytest.approx(np.mean(by_class), rel=1e-5)
+    assert metrics.arms["own"].predicted_loss.per_seed[0] == pytest.approx(np.mean(by_class), rel=1e-5)
 
 
 def test_a_fold_is_calibrated_on_the_labels_of_the_other(finished, plan):
@@ -190,19 +221,18 @@ def test_no_model_sees_the_molecule_that_it_is_judged_on(plan):
     assert not np.array_equal(plan.split.folds(0), plan.split.folds(1))
 
 
+def contents(*folders):
+    return {path: path.read_bytes() for folder in folders for path in folder.iterdir() if path.is_file()}
+
+
 @pytest.mark.slow
 def test_a_second_run_computes_nothing_and_the_report_module_writes_the_same(finished, config, monkeypatch, plan):
     folder = finished / plan.targets[0].file_name
-    before = {path.name: path.read_bytes() for path in folder.iterdir()} | {
-        path.name: path.read_bytes() for path in finished.glob("*.png")
-    }
+    before = contents(folder, finished)
     monkeypatch.setattr(stages, "_write", lambda *_: pytest.fail("a stage ran again"))
     main(config)
-    molecule_mixture_report.main(molecule_mixture_report.MoleculeMixtureReport(finished))
-    after = {path.name: path.read_bytes() for path in folder.iterdir()} | {
-        path.name: path.read_bytes() for path in finished.glob("*.png")
-    }
-    assert before == after
+    report_again.main(report_again.Report((finished,)))
+    assert contents(folder, finished) == before
 
 
 @pytest.mark.slow
@@ -226,12 +256,13 @@ def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path
     )  # fmt: skip
     main(config)
     metrics = load(tmp_path / "out", "target")
-    assert metrics["arms"]["mixmin"]["weights"]["twin"] > 0.8
-    precision = {arm: metrics["arms"][arm]["average_precision"]["mean"] for arm in ("mixmin", "own", "natural")}
+    assert metrics.arms["mixmin"].weights["twin"] > 0.8
+    precision = {arm: metrics.arms[arm].scores["average_precision"].mean for arm in ("mixmin", "own", "natural")}
     assert precision["mixmin"] > precision["natural"] and precision["mixmin"] == pytest.approx(
         precision["own"], abs=0.1
     )
-    assert "growth" in metrics and "How many sources" not in molecule_report(metrics)
+    report = molecule_report(metrics)
+    assert "Number of sources" not in report.markdown and "growth.png" not in report.figures
 
 
 @pytest.mark.slow
@@ -256,11 +287,11 @@ def test_measured_values_are_predicted_by_squared_error(tmp_path):
     )  # fmt: skip
     main(config)
     metrics = load(tmp_path / "out", "size 0")
-    assert metrics["metrics"] == ["spearman", "r_squared"] and not metrics["balance"]
+    assert metrics.metrics == ("spearman", "r_squared") and not metrics.balanced
     report = (tmp_path / "out" / result_files.file_name("size 0") / "report.md").read_text()
     assert "positive" not in report and "log-likelihood" not in report and "labels" not in report
-    assert metrics["arms"]["mixmin"]["spearman"]["mean"] > 0.3
-    weights = metrics["arms"]["mixmin"]["weights"]  # some of `noise`, which predicts the mean, shrinks the others
+    assert metrics.arms["mixmin"].scores["spearman"].mean > 0.3
+    weights = metrics.arms["mixmin"].weights  # some of `noise`, which predicts the mean, shrinks the others
     assert weights.get("size 1", 0) + weights.get("size 2", 0) > 0.6
     values_N = read_molecules(config).values_NxA[~read_molecules(config).is_test_N, 0]
     assert values_N.mean() == pytest.approx(0, abs=1e-5) and values_N.std() == pytest.approx(1, abs=1e-5)
@@ -334,16 +365,58 @@ def test_the_command_line_knows_the_options():
     assert parsed.target == ("a", "b") and parsed.mlp.epochs == 3 and not parsed.balance
 
 
-def test_the_words_follow_from_the_numbers(finished, plan):
-    metrics = load(finished, plan.targets[0].name)
-    report = molecule_report(metrics)
-    assert "decides nothing" not in report and "did not end" not in report
-    assert "**This run did not end" in molecule_report(metrics | {"complete": False})
-    worse = [c | {"verdict": "loses", "mean": -0.2, "lower": -0.3, "upper": -0.1} for c in metrics["comparisons"]]
-    told = molecule_report(metrics | {"comparisons": worse})
-    assert "**`mixmin` loses against `own` (-0.200, -0.300 to -0.100)" in told and "(`mixmin_own`) **harms**" in told
-    tied = [c | {"verdict": "ties"} for c in metrics["comparisons"]]
-    assert conclusion(metrics | {"comparisons": tied}).startswith("`mixmin` is not distinguishable from `own`,")
-    summary = molecule_summary([metrics, metrics | {"comparisons": worse}], has_growth=True)
-    assert "| `mixmin` less `natural` |" in summary and "+0.03 to +0.15" in summary and "growth.png" in summary
-    assert "did not end" not in summary and "did not end" in molecule_summary([metrics | {"complete": False}], False)
+@pytest.mark.parametrize(
+    ("found", "sentences"),
+    [
+        (record(), ["`mixmin` is not distinguishable from `own`, `natural`, `uniform` and `random_search`.",
+                    "(`mixmin_own`) makes no clear difference: +0.000, -0.100 to +0.100 against `own`.",
+                    "The highest mean average precision on the test molecules has `natural_own`: 0.610 ± 0.071."]),
+        (with_verdicts(record(), "loses"), ["**`mixmin` loses against `own` (-0.200, -0.300 to -0.100), `natural`",
+                                            "(`mixmin_own`) harms: -0.200, -0.300 to -0.100 against `own`.**",
+                                            "**MixMin's weights are worse than half own, half natural"]),
+        (with_verdicts(record(), "wins"), ["`mixmin` wins against `own` (+0.200, +0.100 to +0.300), `natural`",
+                                           "(`mixmin_own`) helps: +0.200, +0.100 to +0.300 against `own`.",
+                                           "MixMin's weights are better than half own, half natural"]),
+        (with_verdicts(record(), natural="wins", uniform="loses"), ["**`mixmin` loses against `uniform` (",
+                                                                    "`mixmin` wins against `natural` (",
+                                                                    "not distinguishable from `own` and `random_s"]),
+        (record(complete=False, demonstration=True, solved={
+            "mixmin": dataclasses.replace(record().solved["mixmin"], converged=False)
+        }), ["**This run did not end", "a demonstration on computed properties and decides nothing.**",
+             "**The weights of `mixmin` are not solved to tolerance.**"]),
+    ],
+)  # fmt: skip
+def test_the_first_three_rules_that_hold_are_said(found, sentences):
+    told = conclusion(found)
+    places = [told.index(sentence) for sentence in sentences]
+    assert places == sorted(places) and told.count(". ") + told.count(".** ") == 2
+    assert f"\n\n{told}\n\n| difference |" in molecule_report(found).markdown
+
+
+def test_a_report_says_what_a_reader_is_warned_of():
+    found = record()
+    told = molecule_report(found).markdown
+    assert "the sources have measured 25% to 67% (median 50%)" in told and "not corrected for the number" in told
+    assert "4 of 16 are positive: a random order has an average precision of about 0.250" in told
+    assert "| 3 others |" not in told and "| 1 others | 0.000 |" in told and "Row 7 is not readable: `no \\|" in told
+    assert "Not used: `rare`, one class only." in told and "`name` is no assay (text)." in told
+    assert "One seed:" not in told and "**loses**" not in told and "growth.png" in told and "were skipped" not in told
+    one = molecule_report(dataclasses.replace(with_verdicts(found, "loses"), seeds=(0,), growth=())).markdown
+    assert "One seed:" in one and "**loses**" in one and "growth.png" not in one
+    skipped = molecule_report(dataclasses.replace(found, skipped_steps={"arms-seed0": {"own of target": 2}})).markdown
+    assert "2 of `own of target`" in skipped
+
+
+def test_the_summary_counts_verdicts_over_targets():
+    runs = [record(), with_verdicts(record(), "loses", natural="wins")]
+    gains = molecule_gains(runs)
+    assert "| `mixmin` less `natural` | +0.100 ± 0.100 | +0.000 | +0.200 | 1 | 1 | 0 |" in gains
+    assert "| `mixmin` less `own` | -0.100 ± 0.100 | -0.200 | +0.000 | 0 | 1 | 1 |" in gains
+    assert "| `target` | 20 / 4 |" in gains and "+0.03 to +0.15" in gains
+    summary = molecule_summary(runs)
+    assert gains in summary and "| 2 | +0.000 ± 0.000 | -0.120 ± 0.000 |" in summary
+    assert not any(word in summary for word in ("did not end", "demonstration", "not solved"))
+    unsolved = {"mixmin": dataclasses.replace(record().solved["mixmin"], converged=False)}
+    warned = molecule_summary([record(demonstration=True), record(complete=False, solved=unsolved)])
+    assert all(word in warned for word in ("did not end", "**Weights of `target` are not solved", "decides nothing"))
+    assert "sources, average" not in molecule_summary([record(growth=())])

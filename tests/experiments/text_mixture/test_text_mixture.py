@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -13,15 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import report
 from experiments.harness import certified_weights, command_line, language_model_stages, stages
-from experiments.text_mixture import __main__ as text_mixture
-from experiments.text_mixture import report_files as text_mixture_report
+from experiments.harness.result_files import read_result
+from experiments.reporting.figures import loss_figure
+from experiments.text_mixture import report as text_mixture_report
 from experiments.text_mixture import stages as text_mixture_stages
 from experiments.text_mixture.__main__ import main
 from experiments.text_mixture.config import PRESETS, TextMixture
 from experiments.text_mixture.data import read_text, split_target, take_care
 from experiments.text_mixture.plan import ARMS, describe_plan, make_plan
-from experiments.text_mixture.results import identity
+from experiments.text_mixture.results import TextMetrics, identity
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
@@ -93,24 +96,24 @@ def load(out, target="numbers", name="metrics.json"):
 
 
 def without_times(metrics):
-    return {key: value for key, value in metrics.items() if key not in ("seconds", "command", "git_commit")}
+    return {key: value for key, value in metrics.items() if key not in ("seconds", "made_by")}
 
 
 def test_every_target_gets_its_files(finished):
     for target in ("numbers", "both"):
         assert {path.name for path in (finished / target).iterdir()} == {
-            "weights.json", "metrics.json", "overlap.json", "report.md", "weights.png", "loss.png", "gap.png",
-            "fidelity.png", "source_loss.png",
+            "weights.json", "metrics.json", "overlap.json", "report.md", "report.html", "weights.png", "loss.png",
+            "gap.png", "fidelity.png", "source_loss.png",
         }  # fmt: skip
     assert {path.name for path in finished.iterdir() if path.is_file()} == {
-        "config.json", "status.json", "summary.md", "summary.png",
+        "config.json", "status.json", "summary.md", "summary.png", "index.html",
     }  # fmt: skip
     assert json.loads((finished / "status.json").read_text()) == {"complete": True}
 
 
 def test_metrics_hold_what_readers_rely_on(finished):
     metrics = load(finished)
-    assert metrics["schema_version"] == 1 and list(metrics["arms"]) == list(ARMS)
+    assert metrics["schema_version"] == 2 and list(metrics["arms"]) == list(ARMS)
     for arm in metrics["arms"].values():
         level = arm["test_bits_per_byte"]
         assert level["mean"] == pytest.approx(np.mean(level["per_seed"])) and level["std"] > 0
@@ -126,10 +129,9 @@ def test_metrics_hold_what_readers_rely_on(finished):
     assert flops["random_mixtures"] == pytest.approx(flops["proxies"] * 4 / 3)
     assert flops["total"] > 2 * (flops["proxies"] + flops["random_mixtures"] + len(ARMS) * flops["target"])
     assert metrics["regmix"] == {"model": "linear", "runs": 4, "more_compute_than_mixmin": True}
-    assert metrics["fidelity"]["n"] == 2 * (len(ARMS) + 4) and "spearman" in metrics["fidelity"]
+    assert metrics["fidelity"]["rows"]["document"]["all"]["n"] == 2 * (len(ARMS) + 4)
     assert len(metrics["config"]["sources"]) == 1 and len(metrics["config"]["target"]) == 2
-    for part in ("config", "versions", "device", "command", "stage_commits"):
-        assert metrics[part]
+    assert metrics["config"] and metrics["stage_commits"] and all(metrics["made_by"].values())
     assert set(metrics["data"]["sources"]["digits"]) >= {"documents", "bytes", "sha256"}
     split = metrics["data"]["target"]
     assert not set(split["fit_document_numbers"]) & set(split["test_document_numbers"])
@@ -207,7 +209,7 @@ def test_near_duplicates_of_the_targets_are_dropped_before_anything_is_trained(f
     assert found["matches"] == [] and found["dropped"]["sources"]["upper"] == [0, 1, 2, 3, 4]
     assert [match["source_documents"] for match in found["dropped"]["matches"]] == [[0], [1], [2]]
     report = (finished / "both" / "report.md").read_text()
-    assert "took 5 documents out of the sources" in report and "| `upper` | 5 |" in report
+    assert "of this target 3 documents had been repeated" in report and "| 0 | 5 |" in report
     clean, dirty = plan_of(config), plan_of(dataclasses.replace(config, drop_duplicates=False))
     assert "without 5 near-duplicates of the target" in describe_plan(clean)
     sha256 = {plan: plan.inputs["sources"]["upper"] for plan in (clean, dirty)}
@@ -241,14 +243,15 @@ def test_what_diverges_is_said_on_stderr_and_first_in_the_report(finished, confi
         return [rising] if weights_MxK[0, 0] == pytest.approx(1 / 3) else []  # uniform
 
     monkeypatch.setattr(text_mixture_stages, "divergences", divergences)
-    monkeypatch.setattr(text_mixture, "write_report", lambda *_: None)  # figures take seconds
-    monkeypatch.setattr(text_mixture, "write_summary", lambda *_: None)
+    monkeypatch.setattr(text_mixture_report, "_figures", lambda metrics: {})  # they take seconds
+    monkeypatch.setattr(text_mixture_report, "loss_panels_figure", lambda levels: loss_figure({"a": [1.0]}))
     main(dataclasses.replace(config, out=out))
     line = "`lower` in the training of `uniform`, seed 1: the training loss rises from 2.000 to 2.500 bits per byte"
     assert f"warning: {line}" in capsys.readouterr().err
     assert [record["seed"] for record in load(out)["monitors"]["divergences"]] == [0, 1]
-    report = text_mixture_report.text_mixture_report(load(out))
-    assert "In the training of `uniform` something diverged" in report.split("\n## ")[0] and f"- {line}" in report
+    found = text_mixture_report.text_mixture_report(read_result(out / "numbers" / "metrics.json", TextMetrics)).markdown
+    assert "In the training of `uniform` something diverged" in found.split("\n## ")[0]
+    assert "| **training loss rises** | `uniform` | `lower` | 0 | 2.0000 | 2.5000 |" in found
 
 
 def forbid(*_, **__):
@@ -300,7 +303,7 @@ def test_one_mixture_for_all_targets_is_one_more_arm(finished, config, tmp_path)
     numbers, both = load(out), load(out, "both")
     for metrics in (numbers, both):
         assert list(metrics["arms"]) == [*ARMS, "combined"]
-        assert metrics["combined"]["converged"] and len(metrics["gap_history"]["combined"]) == 2
+        assert metrics["combined"]["converged"] and len(metrics["combined"]["gap_history"]) == 2
         assert metrics["arms"]["mixmin"] == load(finished, metrics["target"])["arms"]["mixmin"]
         assert "`combined`" in (out / metrics["target"] / "report.md").read_text()
     assert numbers["arms"]["combined"]["weights"] == both["arms"]["combined"]["weights"]
@@ -367,21 +370,21 @@ def test_the_default_job_runs_on_installed_text_and_calls_itself_a_demonstration
     assert "demonstration" in capsys.readouterr().out
 
 
-def test_reports_are_written_again_from_the_metrics_alone(finished, tmp_path):
+def test_reports_are_written_again_from_the_metrics_alone(finished, tmp_path, capsys):
     for target in ("numbers", "both"):
         (tmp_path / target).mkdir()
         shutil.copy(finished / target / "metrics.json", tmp_path / target)
-    text_mixture_report.main(text_mixture_report.TextMixtureReport(tmp_path))
-    for name in ("numbers/report.md", "both/loss.png", "summary.png"):
+    report.main(report.Report((tmp_path,)))
+    names = ("numbers/report.md", "both/loss.png", "both/report.html", "summary.md", "summary.png", "index.html")
+    for name in names:
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
-    with pytest.raises(InputError, match="no target's metrics"):
-        text_mixture_report.main(text_mixture_report.TextMixtureReport(tmp_path / "numbers"))
+    with pytest.raises(InputError, match="is one target of a run"):
+        report.main(report.Report((tmp_path / "numbers",)))
 
 
 def test_a_finished_run_is_verified_with_stages_and_data(finished):
     held = assert_verified(finished, with_data=True)
-    assert "numbers: test losses follow from the scores of documents" in held
-    assert "both: the weights are those of their stages" in held
+    assert {"numbers: the record follows from its stages", "both: the record follows from its stages"} <= held
     assert {line.split(" (")[0] for line in held if line.startswith("data: ")} == {
         "data: source digits", "data: source lower", "data: source upper", "data: source web", "data: target numbers",
         "data: target both",
@@ -391,14 +394,14 @@ def test_a_finished_run_is_verified_with_stages_and_data(finished):
 def test_whatever_was_tampered_with_is_named(finished, data, tmp_path):
     out, moved = shutil.copytree(finished, tmp_path / "out"), shutil.copytree(data, tmp_path / "data")
     edit(out / "numbers" / "metrics.json", lambda m: m["arms"]["uniform"]["test_bits_per_byte"]["per_seed"].reverse())
-    edit(out / "both" / "metrics.json", lambda m: m["fidelity"]["token"]["arms"].update(spearman=0.999))
+    edit(out / "both" / "metrics.json", lambda m: m["fidelity"]["rows"]["token"]["arms"].update(spearman=0.999))
     edit(out / "both" / "weights.json", lambda w: w["mixmin"].update(digits=0.5))
     edit(out / "numbers" / "overlap.json", lambda o: o["sources"].update(digits=7))
     edit(out / "status.json", lambda status: status.update(complete=False))
     edit(out / "config.json", lambda config: config.update(split_seed=9))
-    edit(
-        out / "both" / "metrics.json", lambda m: m["data_sets"][0].update(place=str(moved / "sources" / "digits.jsonl"))
-    )
+    place = str(moved / "sources" / "digits.jsonl")
+    for target in ("numbers", "both"):
+        edit(out / target / "metrics.json", lambda m: m["data_sets"][0].update(place=place))
     with (moved / "sources" / "digits.jsonl").open("a") as file:
         file.write(json.dumps({"text": "one more"}) + "\n")
     picture = np.array(Image.open(out / "both" / "loss.png"))
@@ -406,30 +409,28 @@ def test_whatever_was_tampered_with_is_named(finished, data, tmp_path):
     Image.fromarray(picture).save(out / "both" / "loss.png")
     summary = (out / "summary.md").read_text()
     (out / "summary.md").write_text(summary.replace("| `uniform` | ", "| `uniform` | 1"))
-    (out / "stages" / "proxies.txt").write_text("no stage")
     stage = out / "stages" / "train-proxies-seed0.npz"
     stage.write_bytes(stage.read_bytes()[:-200])
     found = failures(out)
-    digits = moved / "sources" / "digits.jsonl"
     expected = {
         "status.json calls the run complete": "it is not",
         "numbers: config.json is the run's identity": "split_seed is 9, not 0",
-        "numbers: the points of the arms are at their test losses": "fidelity.points.reached",
-        "numbers: test losses follow from the scores of documents": "uniform[0] is",
-        "numbers: 5 comparisons and their verdicts follow from the test losses": "comparisons.uniform.",
-        "numbers: overlap.json holds the near-duplicates of the metrics": "sources.digits is 0, not 7",
-        "numbers: stages are those of the metrics": "train-proxies-seed0.npz cannot be read",
-        "both: weights.json holds the weights of the metrics": "mixmin.digits is 0.5",
-        "both: rank correlations follow from the points": "fidelity.token.arms.spearman is 0.999",
+        "numbers: its experiment finds nothing wrong": "the point of uniform, seed 0, is not at its test loss",
+        "numbers: the record follows from its stages": "arms.uniform.test_bits_per_byte.per_seed[0] is",
+        r"numbers: \d+ records with numbers": "comparisons.uniform.",
+        "numbers: stages are those of the record": "train-proxies-seed0.npz cannot be read",
+        "both: weights.json holds what the record says": "mixmin.digits is 0.5",
+        r"both: \d+ records with numbers": "fidelity.rows.token.arms.spearman is 0.999",
         "reports and tables": "summary.md has",
         "figures": "both/loss.png shows something else",
-        f"data: source digits ({digits}) is unchanged": "documents is 121, not 120",
+        rf"data: source digits \({place}\) is unchanged": "documents is 121, not 120",
     }
     for what, why in expected.items():
-        (line,) = [f"{name}: {reason}" for name, reason in found.items() if name.startswith(what)]
+        (line,) = [f"{name}: {reason}" for name, reason in found.items() if re.match(what, name)]
         assert why in line
+    assert "overlap.json does not hold" in found["numbers: its experiment finds nothing wrong"]
     # the configuration fails for both targets, as do the stages; nothing else does
-    assert len(found) == len(expected) + 2
+    assert len(found) == len(expected) + 2, found
 
 
 def edit(path, change):

@@ -65,6 +65,7 @@ def test_however_the_rows_come(tmp_path):
         (path, None),
         (fortran, None),
         (lambda: iter(cut(SINGLE)), None),
+        (jnp.asarray(SINGLE), None),
         (path, WEIGHTS),
         (np.load(path, mmap_mode="r"), weights_path),
         (cut(SINGLE), weights_path),
@@ -346,9 +347,3 @@ def test_squared_error_of_one_output_and_constant_targets():
 def test_bad_predictions(args, message):
     with pytest.raises(InputError, match=message):
         stream_squared_error(*args, block_rows=20)
-
-
-def test_arrays_of_jax_are_taken():
-    found = solve(stream_cross_entropy([jnp.asarray(SINGLE[:60])] * 2, block_rows=20))
-    expected = solve(stream_cross_entropy(SINGLE[:60].astype(np.float64), block_rows=20))
-    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
