@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -81,17 +81,7 @@ def typed(value: Any, record: type[Record], where: str) -> Record:
         raise InputError(f"{where} holds no {record.__name__}: {error}") from error
     if unknown := next(_unknown(value, to_builtins(found)), None):
         raise InputError(f"{where} holds no {record.__name__}: nothing is called {unknown}")
-    return cast(Record, _with_defaults(found))
-
-
-def _with_defaults(value: Any) -> Any:
-    """Records with every attribute set: msgspec leaves defaults to the class, and would not write them again."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: _with_defaults(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return dataclasses.replace(value, **parts)
-    if isinstance(value, dict):
-        return {key: _with_defaults(part) for key, part in value.items()}
-    return tuple(map(_with_defaults, value)) if isinstance(value, tuple) else value
+    return found
 
 
 def _unknown(value: Any, known: Any, path: str = "$") -> Any:
