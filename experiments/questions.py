@@ -8,15 +8,15 @@ from experiments.harness.result_files import read_result
 from experiments.reporting.json_files import read_json
 from mixmin_jax.errors import InputError
 
-_PACKAGES = {  # name in result files -> the package whose `report` has its Question
-    "text_mixture": "text_mixture",
-    "molecule_mixture": "molecule_mixture",
-    "image_mixtraining": "mixtraining.images",
-    "text_mixtraining": "mixtraining.text",
-    "image_mixtraining_variants": "mixtraining.variants",
-    "mixed_mixtraining": "mixed_mixtraining",
-    "weights_from_file": "weights_from_file",
-    "regmix_published": "regmix_published",
+_MODULES = {  # name in result files -> the module that has its Question
+    "text_mixture": "text_mixture.report",
+    "molecule_mixture": "molecule_mixture.report",
+    "image_mixtraining": "mixtraining.report",
+    "text_mixtraining": "mixtraining.report",
+    "image_mixtraining_variants": "mixtraining.variants_report",
+    "mixed_mixtraining": "mixed_mixtraining.report",
+    "weights_from_file": "weights_from_file.report",
+    "regmix_published": "regmix_published.report",
 }
 RESULT_FILES = ("metrics.json", "variants.json")
 
@@ -25,9 +25,9 @@ def question_of(path: Path) -> Question:
     """Which experiment wrote a result file.  Raises InputError for a file of none."""
     held = read_json(path)
     name = held.get("experiment") if isinstance(held, dict) else None
-    if name not in _PACKAGES:
-        raise InputError(f"{path} is of {name or 'something else'}; known are {', '.join(_PACKAGES)}")
-    found = importlib.import_module(f"experiments.{_PACKAGES[name]}.report").QUESTION
+    if name not in _MODULES:
+        raise InputError(f"{path} is of {name or 'something else'}; known are {', '.join(_MODULES)}")
+    found = importlib.import_module(f"experiments.{_MODULES[name]}").QUESTION
     assert isinstance(found, Question)
     return found
 

@@ -34,7 +34,6 @@ from experiments.questions import read_results
 from experiments.regmix_published.data import read_runs
 from experiments.reporting.json_files import dumps
 from experiments.reporting.schema import MadeBy
-from experiments.reporting.schema import MadeBy
 from experiments.weights_from_file.data import LENGTH, read_table
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.molecules.assay_tables import read_assays

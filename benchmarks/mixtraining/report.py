@@ -3,7 +3,7 @@
 from benchmarks.mixtraining.cases import BASELINE
 from benchmarks.mixtraining.records import MixTrainingRecord
 from benchmarks.tables import aligned_table, time_cells
-from experiments.mixtraining.conclusion import PAPER_SPEED_UP
+from experiments.mixtraining.report import PAPER_SPEED_UP
 from experiments.reporting import markdown as md
 
 _TEXT = """\

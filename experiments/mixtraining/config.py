@@ -13,6 +13,7 @@ from mixmin_jax.training.schedule import Alpha, Schedule
 
 Arm = Literal["sl", "ssl_then_sl", "mixtraining"]
 ARMS: tuple[Arm, ...] = ("sl", "ssl_then_sl", "mixtraining")
+Budget = Literal["schedule", "matched", "cheaper"]
 
 
 @dataclasses.dataclass(frozen=True)

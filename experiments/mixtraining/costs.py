@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from experiments.harness.stages import Product, Running
 from experiments.mixtraining.config import Arm, ArmSettings, Variant
 from experiments.mixtraining.plan import Study
-from experiments.mixtraining.runs import OTHER_SSL as OTHER_SSL
-from experiments.mixtraining.runs import kind_of as kind_of
+from experiments.mixtraining.results import OTHER_SSL
 from mixmin_jax.training.mixtraining import MixState, init_state, make_step
 from mixmin_jax.training.schedule import Alpha, Phase, plan_steps
 

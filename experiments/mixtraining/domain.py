@@ -6,13 +6,14 @@ Axes: N training examples, M examples that are evaluated, B batch, A classes.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from experiments.reporting.schema import DataSet
 from mixmin_jax.training.mesh import gathered, over_batch, put
 from mixmin_jax.training.mixtraining import Fetch, Learner
 
@@ -47,7 +48,7 @@ class Domain:
     fetch(step, key, data_key, inputs, labels): the batch of a step.
     """
 
-    name: str  # "images" or "text"
+    name: Literal["images", "text"]
     train: Labels  # without the validation part
     validation: Labels
     test: Labels
@@ -56,7 +57,7 @@ class Domain:
     fetch: Fetch
     dataset: Mapping[str, Any]  # for metrics.json; tells data sets apart, so it holds a fingerprint
     model: Mapping[str, Any]  # for metrics.json
-    data_sets: Sequence[Mapping[str, Any]]  # for metrics.json: what was read, as `experiments.harness.data_sets` has it
+    data_sets: Sequence[DataSet]
     references: Callable[[Labels, Labels], Mapping[str, float]]  # (train, test) -> accuracy of other models
 
 

@@ -14,17 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from experiments.mixtraining.runs import (
-    BASELINE,
-    MIXED,
-    SUPERVISED,
-    Cell,
-    Metrics,
-    accuracy_curve,
-    cell_runs,
-    cells,
-    values,
-)
+from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, Curve, MixTrainingMetrics, Reference, Run
+from experiments.mixtraining.runs import Cell, accuracy_curve, cell_runs, cells, values
 from experiments.reporting.figures import ReportFigure, arm_colours, styled
 from mixmin_jax.errors import InputError
 from mixmin_jax.stats.comparison import summary
@@ -33,23 +24,23 @@ ARM_COLOURS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F"}
 MARKERS = {MIXED: "o", BASELINE: "s", SUPERVISED: "^"}
 PHASES = ("SSL", "joint", "SL")  # in the order of every run
 PHASE_COLOURS = ("#DCE9F5", "#DDF0E4", "#FBE9D3")
-REFERENCE_STYLES = (":", "--", "-.", (0, (1, 3)))
+REFERENCE_STYLES: tuple[Any, ...] = (":", "--", "-.", (0, (1, 3)))
 
 
 def mixtraining_figures(
-    metrics: Metrics, reconstructions: Mapping[str, np.ndarray] | None = None
+    metrics: MixTrainingMetrics, reconstructions: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, ReportFigure]:
     """The figures of a MixTraining experiment by file name, from its metrics.json and, of images, reconstructions.npz.
 
     Args:
-        metrics: what metrics.json holds (schema version 1).
+        metrics: what metrics.json holds.
         reconstructions: what reconstructions.npz holds: `original_ExHxWxC`, `masked_ExHxWxC` and
             `reconstructed_ExHxWxC` in uint8, `mask_ratio` and `arm`; None for no such figure.
 
     `accuracy_fraction.png` needs two fractions or more.
     """
     found = {"accuracy_compute.png": accuracy_compute_figure(metrics), "curves.png": learning_curves_figure(metrics)}
-    if len(metrics["fractions"]) > 1:
+    if len(metrics.fractions) > 1:
         found["accuracy_fraction.png"] = accuracy_fraction_figure(metrics)
     if reconstructions is not None:
         found["reconstructions.png"] = reconstructions_figure(
@@ -63,14 +54,14 @@ def mixtraining_figures(
 
 
 @styled
-def accuracy_compute_figure(metrics: Metrics, columns: int = 3) -> ReportFigure:
+def accuracy_compute_figure(metrics: MixTrainingMetrics, columns: int = 3) -> ReportFigure:
     """Test accuracy against the FLOPs of training: a panel per fraction.
 
     A marker stands at the mean over seeds, filled for the arm's own schedule, hollow for matched compute and half
     filled for less, with one standard deviation each way; thin lines are the checkpoints of single runs, horizontal
     ones the references. Checkpoints far below every end are cut off, so that the ends can be told apart.
     """
-    fractions = metrics["fractions"]
+    fractions = metrics.fractions
     across = min(columns, len(fractions))
     down = -(-len(fractions) // across)
     figure = ReportFigure(figsize=(2.2 + 2.5 * across, 0.5 + 2.4 * down))
@@ -78,7 +69,7 @@ def accuracy_compute_figure(metrics: Metrics, columns: int = 3) -> ReportFigure:
     for axes in panels.flat[len(fractions) :]:
         axes.set_visible(False)
     styles = _cell_styles(metrics)
-    references = list(dict.fromkeys(reference["name"] for reference in metrics["references"]))
+    references = list(dict.fromkeys(reference.name for reference in metrics.references))
     lines = dict(zip(references, itertools.cycle(REFERENCE_STYLES), strict=False))
     for axes, fraction in zip(panels.flat, fractions, strict=False):
         for cell, style in styles.items():
@@ -97,12 +88,12 @@ def accuracy_compute_figure(metrics: Metrics, columns: int = 3) -> ReportFigure:
             if runs:
                 flops_mean = float(np.mean(values(runs, "flops")))
                 _draw_mean(axes, [flops_mean], [values(runs, "accuracy")], style | {"linestyle": ""})
-        for reference in metrics["references"]:
-            if reference["fraction"] == fraction:
-                height = 100 * reference["accuracy"]
-                axes.axhline(height, color="black", linewidth=0.9, linestyle=lines[reference["name"]], zorder=1)
+        for reference in metrics.references:
+            if reference.fraction == fraction:
+                height = 100 * reference.accuracy
+                axes.axhline(height, color="black", linewidth=0.9, linestyle=lines[reference.name], zorder=1)
         axes.set_title(f"{100 * fraction:g}% of the training data")
-        if ends := [100 * end["accuracy"] for end in _ends(metrics, styles, fraction)]:
+        if ends := [100 * end.accuracy for end in _ends(metrics, styles, fraction)]:
             axes.set_ylim(bottom=min(ends) - max(1.0, 0.2 * (max(ends) - min(ends))))
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -118,19 +109,19 @@ def accuracy_compute_figure(metrics: Metrics, columns: int = 3) -> ReportFigure:
 
 
 @styled
-def accuracy_fraction_figure(metrics: Metrics) -> ReportFigure:
+def accuracy_fraction_figure(metrics: MixTrainingMetrics) -> ReportFigure:
     """Test accuracy against the fraction of the training data: mean over seeds, one standard deviation each way."""
     figure = ReportFigure(figsize=(5.6, 2.9))
     axes = figure.subplots()
     styles = _cell_styles(metrics)
     for cell, style in styles.items():
-        found = {fraction: cell_runs(metrics, cell, fraction) for fraction in sorted(metrics["fractions"])}
+        found = {fraction: cell_runs(metrics, cell, fraction) for fraction in sorted(metrics.fractions)}
         found = {fraction: runs for fraction, runs in found.items() if runs}
         if found:
             reached = [values(runs, "accuracy") for runs in found.values()]
             _draw_mean(axes, list(found), reached, style | {"linestyle": _line(cell), "linewidth": 1.2})
     axes.set(xscale="log", xlabel="share of the training data", ylabel="test accuracy, %")
-    axes.xaxis.set_major_locator(FixedLocator(metrics["fractions"]))
+    axes.xaxis.set_major_locator(FixedLocator(metrics.fractions))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -139,28 +130,26 @@ def accuracy_fraction_figure(metrics: Metrics) -> ReportFigure:
 
 
 @styled
-def learning_curves_figure(metrics: Metrics) -> ReportFigure:
+def learning_curves_figure(metrics: MixTrainingMetrics) -> ReportFigure:
     """Training losses against the step, phases shaded: a column per arm, SSL loss above, SL loss below.
 
     The arms' own schedules at the largest fraction and the first seed are shown, runs that failed included.
     """
     fraction, seed = curves_shown(metrics)
     shown = {
-        run["arm"]: run
-        for run in metrics["runs"]
-        if (run["budget"], run["fraction"], run["seed"]) == ("schedule", fraction, seed)
+        run.arm: run for run in metrics.runs if (run.budget, run.fraction, run.seed) == ("schedule", fraction, seed)
     }
-    arms = [arm for arm in metrics["arms"] if arm in shown] or metrics["arms"][:1]
+    arms = [arm for arm in metrics.arms if arm in shown] or list(metrics.arms)[:1]
     figure = ReportFigure(figsize=(1.6 + 2.1 * len(arms), 3.6))
     panels = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
-    colours = arm_colours(metrics["arms"], ARM_COLOURS)
+    colours = arm_colours(metrics.arms, ARM_COLOURS)
     for column, arm in enumerate(arms):
-        curve = shown[arm]["curve"] if arm in shown else {"step": [], "phase": [], "ssl": [], "sl": []}
-        step = np.array(curve["step"], np.float64)
+        curve = shown[arm].curve if arm in shown else Curve((), (), (), ())
+        step = np.array(curve.step, np.float64)
         panels[0][column].set_title(arm)
         for axes, name in zip(panels[:, column], ("ssl", "sl"), strict=True):
-            loss = np.array([np.nan if value is None else value for value in curve[name]], np.float64)
-            _shade_phases(axes, shown[arm]["steps"] if arm in shown else {})
+            loss = np.array([np.nan if value is None else value for value in getattr(curve, name)], np.float64)
+            _shade_phases(axes, shown[arm].steps if arm in shown else {})
             axes.plot(step, loss, "o-", color=colours[arm], markersize=1.8, markeredgewidth=0)
             axes.grid(axis="x", visible=False)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -179,9 +168,9 @@ def learning_curves_figure(metrics: Metrics) -> ReportFigure:
     return figure
 
 
-def curves_shown(metrics: Metrics) -> tuple[float, int]:
+def curves_shown(metrics: MixTrainingMetrics) -> tuple[float, int]:
     """Fraction and seed of the runs in `learning_curves_figure`."""
-    return max(metrics["fractions"]), metrics["seeds"][0]
+    return max(metrics.fractions), metrics.seeds[0]
 
 
 @styled
@@ -220,13 +209,13 @@ def reconstructions_figure(
     return figure
 
 
-def _ends(metrics: Metrics, cells_drawn: Iterable[Cell], fraction: float) -> list[Metrics]:
+def _ends(metrics: MixTrainingMetrics, cells_drawn: Iterable[Cell], fraction: float) -> list[Run | Reference]:
     runs = [run for cell in cells_drawn for run in cell_runs(metrics, cell, fraction).values()]
-    return runs + [reference for reference in metrics["references"] if reference["fraction"] == fraction]
+    return runs + [reference for reference in metrics.references if reference.fraction == fraction]
 
 
-def _cell_styles(metrics: Metrics) -> dict[Cell, dict[str, Any]]:
-    colours = arm_colours(metrics["arms"], ARM_COLOURS)
+def _cell_styles(metrics: MixTrainingMetrics) -> dict[Cell, dict[str, Any]]:
+    colours = arm_colours(metrics.arms, ARM_COLOURS)
     return {
         cell: {
             "color": colours[cell.arm],
@@ -251,8 +240,8 @@ def _draw_mean(axes: Axes, x: Sequence[float], reached: Sequence[Sequence[float]
     found = [summary(per_seed) for per_seed in reached]
     axes.errorbar(
         x,
-        [100 * each["mean"] for each in found],
-        [np.nan if each["std"] is None else 100 * each["std"] for each in found],
+        [100 * each.mean for each in found],
+        [np.nan if each.std is None else 100 * each.std for each in found],
         markersize=5.5,
         elinewidth=1.2,
         capsize=2,

@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.mixtraining.config import Arm, ArmSettings, MixTrainingOptions, Variant
+from experiments.mixtraining.config import Arm, ArmSettings, Budget, MixTrainingOptions, Variant
 from experiments.mixtraining.domain import Domain, Labels
-from experiments.mixtraining.runs import Budget
 from mixmin_jax.data.epochs import steps_per_epoch
 from mixmin_jax.data.images.image_sets import stratified
 from mixmin_jax.errors import InputError

@@ -1,17 +1,21 @@
-"""metrics.json of a MixTraining experiment, and what makes two of them the same."""
+"""metrics.json of a MixTraining experiment: the record, how it follows from the stages, and what makes two the same."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from experiments.harness.options import numbers_of
-from experiments.harness.stages import Product, Stages, made_elsewhere, skipped_steps
-from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
-from experiments.mixtraining.costs import kind_of
+from experiments.harness.run_record import run_fields
+from experiments.harness.stages import Product, Stages, read_stage
+from experiments.mixtraining.config import ARMS, Arm, ArmSettings, Budget, MixTrainingOptions, Variant
 from experiments.mixtraining.plan import Study, Trial
 from experiments.mixtraining.trial import numbers
+from experiments.reporting.json_files import to_builtins, typed
+from experiments.reporting.schema import MadeBy, RunRecord
 
-SCHEMA_VERSION = 1
+MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
+OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
 
 # Options that say which runs there are, or act on a run through its settings and epochs, which its stage knows.
 _NOT_OF_A_STAGE = (
@@ -22,15 +26,189 @@ _NOT_OF_A_STAGE = (
 
 
 @dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Numbers of examples; `skipped` could not be read, and the first of them are named."""
+
+    name: str
+    origin: str
+    classes: tuple[str, ...]
+    train: int
+    validation: int
+    test: int
+    skipped: int
+    shape: tuple[int, ...] | None  # of images
+    fingerprint: str
+    skipped_files: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The trained model, with its numbers of parameters."""
+
+    name: str
+    parameters: int
+    encoder_parameters: int
+    width: int
+    depth: int
+    heads: int
+    patch_size: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """A step of one kind: its FLOPs, and the median and range of its milliseconds."""
+
+    flops: float
+    ms: float
+    ms_low: float
+    ms_high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `ArmSettings` says of an arm; None for what it has no use for."""
+
+    learning_rate: float
+    sl_learning_rate: float | None = None
+    ssl_mask: float | None = None
+    mix_ratio: float | None = None
+    joint_mask: float | None = None
+    alpha: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Where a loss or gradient was not finite; `too_many`: how many steps were skipped before."""
+
+    phase: str
+    step: int
+    too_many: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Mean training losses over stretches of steps; None where a phase has no such loss."""
+
+    step: tuple[float, ...]
+    phase: tuple[int, ...]
+    ssl: tuple[float | None, ...]
+    sl: tuple[float | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """Test accuracy along a run, before its end."""
+
+    step: tuple[int, ...]
+    flops: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training. `seconds`: its steps at their measured times; `wall_seconds`: with compilation and evaluation."""
+
+    arm: Arm
+    budget: Budget
+    fraction: float
+    seed: int
+    learning_rate: float
+    accuracy: float
+    test_loss: float | None  # nats; None: not finite
+    flops: float
+    wall_seconds: float
+    steps: dict[str, int]  # by phase
+    epochs: dict[str, float]
+    failure: Failure | None
+    curve: Curve
+    checkpoints: Checkpoints
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Another model on the same examples."""
+
+    name: str
+    fraction: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchTrial:
+    """Settings that the search tried, for so many epochs, and their validation accuracy."""
+
+    arm: Arm
+    settings: Settings
+    rung: int
+    epochs: float
+    accuracy: float
+    flops: float
+    failure: Failure | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """All trials of the search; `share_of_run`: its FLOPs by those of `ssl_then_sl` at the largest fraction."""
+
+    trials: tuple[SearchTrial, ...]
+    share_of_run: float
+    flops: float = 0.0
+
+    def derived(self) -> Self:
+        return dataclasses.replace(self, flops=sum(trial.flops for trial in self.trials))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixTrainingMetrics(RunRecord):
+    """All numbers of a run."""
+
+    domain: Literal["images", "text"]
+    dataset: Dataset
+    model: Model
+    fractions: tuple[float, ...]
+    examples: tuple[int, ...]  # of each fraction
+    joint: Variant
+    times_cheaper: float | None
+    arms: dict[Arm, Settings]
+    runs: tuple[Run, ...]
+    steps: dict[str, StepCost]  # by kind
+    tuning: Search | None
+    references: tuple[Reference, ...]
+    price_per_hour: float | None
+
+    def kind_of(self, phase: str, arm: str) -> str:
+        """Which of the kinds of step in `steps` an arm's steps of a phase are."""
+        return kind_of(phase, arm, self.joint, self.steps)
+
+    def derived(self) -> Self:
+        """FLOPs and seconds of each run are its steps times the cost of one."""
+
+        def counted(run: Run) -> Run:
+            costs = [(count, self.steps[self.kind_of(phase, run.arm)]) for phase, count in run.steps.items() if count]
+            flops, ms = (float(sum(n * getattr(cost, unit) for n, cost in costs)) for unit in ("flops", "ms"))
+            return dataclasses.replace(run, flops=flops, seconds=ms / 1000)
+
+        return dataclasses.replace(self, runs=tuple(map(counted, self.runs)))
+
+
+def kind_of(phase: str, arm: str, joint: str, costs: Mapping[str, Any]) -> str:
+    """Which of the kinds of step in `costs` an arm's steps of a phase are; `joint` is the variant of joint steps."""
+    if phase == "joint":
+        return f"joint_{joint}"
+    return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in costs else phase
+
+
+@dataclasses.dataclass(frozen=True)
 class Foundations:
     """What all runs of an experiment rest on."""
 
     study: Study
     settings: Mapping[Arm, ArmSettings]
     trials: Sequence[Trial]  # all, in their order
-    tuning: Mapping[str, Any] | None  # the record of the search
-    costs: Mapping[str, Mapping[str, float]]  # of `mixtraining_costs.step_costs`
-    references: Sequence[Mapping[str, Any]]
+    tuning: Search | None
+    costs: Mapping[str, StepCost]
+    references: Sequence[Reference]
 
 
 def identity(experiment: str, study: Study) -> dict[str, Any]:
@@ -46,100 +224,83 @@ def stage_inputs(experiment: str, study: Study) -> dict[str, Any]:
     return whole | {"options": options}
 
 
-def run_entry(trial: Trial, product: Product, costs: Mapping[str, Mapping[str, float]], study: Study) -> dict[str, Any]:
-    """One of the runs of metrics.json."""
+def run_entry(trial: Trial, product: Product) -> Run:
+    """One of the runs of metrics.json, but for its seconds."""
+    told = {key: getattr(trial, key) for key in ("arm", "budget", "fraction", "seed")}
+    told["learning_rate"] = trial.settings.learning_rate
+    return typed(to_builtins(told | numbers(product)), Run, f"the stage {trial.name}")
 
-    def milliseconds(phase: Any) -> float:
-        return costs[kind_of(phase, trial.arm, study.options.joint, costs)]["ms"]
 
-    return {
-        "arm": trial.arm,
-        "budget": trial.budget,
-        "fraction": trial.fraction,
-        "seed": trial.seed,
-        "learning_rate": trial.settings.learning_rate,
-        "seconds": sum(n * milliseconds(phase) for phase, n in product["steps"].items() if n) / 1000,
-        **numbers(product),
-    }
+def references_of(fraction: float, product: Product) -> list[Reference]:
+    return [Reference(name, fraction, reached) for name, reached in product.items()]
+
+
+def costs_of(product: Product) -> dict[str, StepCost]:
+    return {kind: StepCost(**cost) for kind, cost in product.items()}
+
+
+def settings_of(settings: ArmSettings, arm: Arm) -> Settings:
+    return Settings(**settings.of(arm))
 
 
 def build_metrics(
-    experiment: str,
-    base: Foundations,
-    runs: Sequence[Mapping[str, Any]],
-    stages: Stages,
-    made_by: Mapping[str, Any],
-    demonstration: bool,
-) -> dict[str, Any]:
+    experiment: str, base: Foundations, runs: Sequence[Run], stages: Stages, made_by: MadeBy, demonstration: bool
+) -> MixTrainingMetrics:
     """The numbers of the runs that are done, with all that they rest on; `complete` says whether those are all."""
     domain, options = base.study.domain, base.study.options
-    mixed, records = base.settings["mixtraining"], stages.records.values()
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "experiment": experiment,
-        "demonstration": demonstration,
-        "complete": len(runs) == len(base.trials),
-        "domain": domain.name,
-        "metric": "accuracy",
-        "dataset": dict(domain.dataset),
-        "data_sets": list(domain.data_sets),
-        "model": dict(domain.model),
-        "config": numbers_of(_given(options)) | {"arms": {arm: base.settings[arm].of(arm) for arm in ARMS}},
-        "identity": identity(experiment, base.study),
-        "seeds": sorted({run["seed"] for run in runs}),
-        "fractions": list(options.fractions),
-        "examples": {str(fraction): len(base.study.rows(fraction, 0)) for fraction in options.fractions},
-        "schedule": {
-            "ssl_epochs": options.ssl_epochs,
-            "sl_epochs": options.sl_epochs,
-            "mix_ratio": mixed.mix_ratio,
-            "alpha": {"kind": mixed.alpha.kind, "start": mixed.alpha.start, "end": mixed.alpha.end},
-            "ssl_mask": mixed.ssl_mask,
-            "joint_mask": mixed.joint_mask,
-            "joint": options.joint,
-            "restart_learning_rate": options.restart_learning_rate,
-            "restart_moments": options.restart_moments,
-        },
-        "arms": list(ARMS),
-        "times_cheaper": options.times_cheaper,
-        "runs": list(runs),
-        "steps": {kind: dict(cost) for kind, cost in base.costs.items()},
-        "tuning": base.tuning,
-        "settings": _how_chosen(options),
-        "references": list(base.references),
-        "price_per_hour": options.price_per_hour,
-        "made_by": dict(made_by),
-        "stage_commits": stages.commits(),
-        **made_elsewhere(stages.records, made_by),
-        "command": made_by["command"],
-        "seconds_in_all": sum(record.seconds for record in records),  # of all that was computed, in this run or earlier
-        **skipped_steps(options, stages.records),
-    }
+    return MixTrainingMetrics(
+        experiment=experiment,
+        demonstration=demonstration,
+        complete=len(runs) == len(base.trials),
+        seeds=tuple(sorted({run.seed for run in runs})),
+        config=numbers_of(_given(options)),
+        identity=identity(experiment, base.study),
+        domain=domain.name,
+        dataset=typed(dict(domain.dataset), Dataset, "the data"),
+        model=typed(dict(domain.model), Model, "the model"),
+        fractions=options.fractions,
+        examples=tuple(len(base.study.rows(fraction, 0)) for fraction in options.fractions),
+        joint=options.joint,
+        times_cheaper=options.times_cheaper,
+        arms={arm: settings_of(base.settings[arm], arm) for arm in ARMS},
+        runs=tuple(runs),
+        steps=dict(base.costs),
+        tuning=base.tuning,
+        references=tuple(base.references),
+        price_per_hour=options.price_per_hour,
+        **run_fields(options, stages.records, made_by, domain.data_sets),
+    ).derived()
+
+
+def from_stages(metrics: MixTrainingMetrics, stages: Path) -> MixTrainingMetrics | None:
+    """The record with what its stages say in their place; None where one is missing."""
+
+    def product(name: str) -> Product:
+        return read_stage(stages / f"{name}.npz")[0]
+
+    try:
+        return dataclasses.replace(
+            metrics,
+            runs=tuple(_again(run, product) for run in metrics.runs),
+            steps=costs_of(product("costs")),
+            references=tuple(
+                found
+                for fraction in metrics.fractions
+                for found in references_of(fraction, product(f"references-{fraction:g}"))
+            ),
+        )
+    except FileNotFoundError:
+        return None
+
+
+def _again(run: Run, product: Callable[[str], Product]) -> Run:
+    name = f"{run.arm}-{run.budget}-{run.fraction:g}-seed{run.seed}"
+    told = {key: getattr(run, key) for key in ("arm", "budget", "fraction", "seed", "learning_rate")}
+    return typed(to_builtins(told | numbers(product(name))), Run, f"the stage {name}")
 
 
 def _given(options: MixTrainingOptions) -> dict[str, Any]:
     """The options as JSON can hold them."""
-    return {name: _plain(value) for name, value in dataclasses.asdict(options).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return value if isinstance(value, (int, float, str, type(None))) else str(value)
-
-
-def _how_chosen(options: MixTrainingOptions) -> dict[str, str]:
-    if options.tune:
-        return {
-            "chosen_on": "validation",
-            "text": f"Each arm's settings are the best of {options.tune_trials} on the validation part; where less than"
-            " a standard error of the accuracy lies between two, the cheaper. They were found with the same number of"
-            " trials and epochs, learning rates and SSL masks from one list, at the smallest fraction, with a seed that"
-            " no reported run has.",
-        }
-    return {
-        "chosen_on": "other data, or by hand",
-        "text": "Settings are those of the command; this run searched for none, for any arm.",
-    }
+    found = to_builtins(dataclasses.asdict(options))
+    assert isinstance(found, dict)
+    return found

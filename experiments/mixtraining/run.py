@@ -12,16 +12,25 @@ import numpy as np
 from experiments.harness.devices import batch_mesh
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import provenance
-from experiments.harness.result_files import write_bytes, write_json
+from experiments.harness.result_files import rendering, write_bytes, write_json
 from experiments.harness.run_folder import run_folder
 from experiments.harness.stages import Product, Running, Stages
-from experiments.mixtraining.conclusion import conclusion
 from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.costs import step_costs
 from experiments.mixtraining.domain import Domain
 from experiments.mixtraining.plan import Study, Trial
-from experiments.mixtraining.report_files import PICTURES, write_report
-from experiments.mixtraining.results import Foundations, build_metrics, identity, run_entry, stage_inputs
+from experiments.mixtraining.report import PICTURES, QUESTION, verdict
+from experiments.mixtraining.results import (
+    Foundations,
+    MixTrainingMetrics,
+    Run,
+    build_metrics,
+    costs_of,
+    identity,
+    references_of,
+    run_entry,
+    stage_inputs,
+)
 from experiments.mixtraining.runs import Cell
 from experiments.mixtraining.trial import arrays, run_trial
 from experiments.mixtraining.tuning import check_search, search_flops, tune
@@ -29,7 +38,8 @@ from mixmin_jax.training.proxies import Diverged
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "matplotlib")
 FAILED = "failed"  # folder of the last good parameters of runs that failed
-RESULTS = ("metrics.json", "report.md", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz")  # patterns of a run's files
+# patterns of the files that a run writes
+RESULTS = ("metrics.json", "report.md", "report.html", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz")
 
 Reconstruct = Callable[[Any, float], Mapping[str, np.ndarray]]  # (parameters, mask ratio) -> reconstructions.npz
 
@@ -41,14 +51,15 @@ def run_experiment(
     *,
     demonstration: bool,
     reconstruct: Reconstruct | None = None,
-) -> dict[str, Any]:
+) -> MixTrainingMetrics | None:
     """Train every arm at every fraction and seed, and write metrics.json, report.md and figures after each seed.
 
-    Finished stages are found again.  Returns the metrics (nothing for a dry run).
+    Finished stages are found again. Returns the metrics (nothing for a dry run).
 
     Raises:
         InputError: what cannot be run, before any compute.
         Diverged: training failed in some run; after all others are done and everything is written.
+        NotRendered: the report cannot be rendered; metrics.json is whole.
     """
     study = Study(domain, options)
     batch_mesh(options)  # refuses what is not there
@@ -59,24 +70,24 @@ def run_experiment(
     total = sum(map(study.cost, trials)) + (search_flops(study) if options.tune else 0.0)
     print(_describe(experiment, study, trials, total), flush=True)
     if options.dry_run:
-        return {}
+        return None
     with run_folder(options, identity(experiment, study), RESULTS) as folder:
         made_by = provenance(*DISTRIBUTIONS)
         stages = folder.stages(RunProgress(total), made_by)
         shared = stage_inputs(experiment, study)
         base = _foundations(study, settings, stages, shared)
-        runs: list[dict[str, Any]] = []
-        metrics: dict[str, Any] = {}
+        runs: list[Run] = []
         for seed in range(options.seeds):
             for trial in (trial for trial in base.trials if trial.seed == seed):
                 product = _product(study, trial, stages, shared, reconstruct)
                 _write_arrays(options.out, trial, product)
-                runs.append(run_entry(trial, product, base.costs, study))
+                runs.append(run_entry(trial, product))
             metrics = build_metrics(experiment, base, runs, stages, made_by, demonstration)
             write_json(options.out / "metrics.json", metrics)
-            write_report(options.out, metrics)
-    print(f"\n{options.out / 'report.md'}\n{conclusion(metrics)}")
-    if failed := [run for run in runs if run["failure"]]:
+            with rendering(options.out):
+                QUESTION.write(options.out, {"": metrics})
+    print(f"\n{options.out / 'report.md'}\n{verdict(metrics)}")
+    if failed := [run for run in runs if run.failure]:
         raise Diverged(
             f"{len(failed)} of {len(runs)} runs failed; all others are done, and the report leaves the failed ones out."
             f" Their last good parameters are in {options.out / FAILED}. Lower the learning rate, or look for broken"
@@ -98,13 +109,18 @@ def _foundations(study: Study, settings: dict[Arm, ArmSettings], stages: Stages,
         functools.partial(step_costs, study, settings),
     )
     references = [
-        {"name": name, "fraction": fraction, "accuracy": reached}
+        found
         for fraction in study.options.fractions
-        for name, reached in stages.run(
-            f"references-{fraction:g}", shared | {"fraction": fraction}, functools.partial(_references, study, fraction)
-        ).items()
+        for found in references_of(
+            fraction,
+            stages.run(
+                f"references-{fraction:g}",
+                shared | {"fraction": fraction},
+                functools.partial(_references, study, fraction),
+            ),
+        )
     ]
-    return Foundations(study, settings, trials, tuning, costs, references)
+    return Foundations(study, settings, trials, tuning, costs_of(costs), references)
 
 
 def _references(study: Study, fraction: float, _stage: Running) -> Product:

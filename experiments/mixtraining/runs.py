@@ -1,34 +1,30 @@
-"""The runs of a MixTraining experiment, as its metrics.json holds them: which to set against which, and what they say.
+"""The runs of a MixTraining experiment, as its record holds them: which to set against which, and what they say.
 
 A cell is what differs between runs beside the seed: an arm, a budget ("schedule": its own epochs; "matched": the FLOPs
 of `ssl_then_sl`, whose own schedule counts for all, by more epochs; "cheaper": these divided by `times_cheaper`) and a
-fraction of the training data.  Runs are paired by seed, whatever their order.  Runs that failed are in no cell.
+fraction of the training data. Runs are paired by seed, whatever their order. Runs that failed are in no cell.
 """
 
 import itertools
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from experiments.mixtraining.config import Budget
+from experiments.mixtraining.results import BASELINE, MixTrainingMetrics, Run
+from experiments.reporting.schema import Comparison
 from mixmin_jax.errors import InputError
 from mixmin_jax.stats.comparison import (
     CostShare,
-    Difference,
+    Summary,
     cost_to_reach,
     paired_difference,
     share_of_cost,
     summary,
-    verdict,
 )
 
-Metrics = Mapping[str, Any]
-Runs = dict[int, Metrics]  # of one cell, by seed
+Runs = dict[int, Run]  # of one cell, by seed
 
-MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
-Budget = Literal["schedule", "matched", "cheaper"]
 BUDGETS: tuple[Budget, ...] = ("schedule", "cheaper", "matched")
-OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
 EQUAL_COMPUTE = 0.05  # FLOPs further apart than this share are not called matched
-STANDARD_ERRORS = 2.0  # a difference larger than this many is called one
 
 
 class Cell(NamedTuple):
@@ -42,67 +38,57 @@ class Cell(NamedTuple):
         return self.arm if self.budget == "schedule" else f"{self.arm}, {self.budget}"
 
 
-def cells(metrics: Metrics) -> list[Cell]:
+def cells(metrics: MixTrainingMetrics) -> list[Cell]:
     """The cells that any run, failed ones included, belongs to: in the order of the arms, `schedule` first."""
-    there = {(run["arm"], run["budget"]) for run in metrics["runs"]}
-    return [Cell(arm, budget) for arm in metrics["arms"] for budget in BUDGETS if (arm, budget) in there]
+    there = {(run.arm, run.budget) for run in metrics.runs}
+    return [Cell(arm, budget) for arm in metrics.arms for budget in BUDGETS if (arm, budget) in there]
 
 
-def cell_runs(metrics: Metrics, cell: Cell, fraction: float) -> Runs:
+def cell_runs(metrics: MixTrainingMetrics, cell: Cell, fraction: float) -> Runs:
     """The runs of a cell that did not fail, by seed, in the order of the seeds.
 
     Raises:
         InputError: two runs of the same cell, fraction and seed.
     """
-    found = [
-        run
-        for run in metrics["runs"]
-        if (run["arm"], run["budget"], run["fraction"]) == (*cell, fraction) and not run["failure"]
-    ]
-    by_seed = {run["seed"]: run for run in sorted(found, key=lambda run: run["seed"])}
+    found = [run for run in metrics.runs if (run.arm, run.budget, run.fraction) == (*cell, fraction)]
+    found = [run for run in found if not run.failure]
+    by_seed = {run.seed: run for run in sorted(found, key=lambda run: run.seed)}
     if len(by_seed) < len(found):
         raise InputError(f"metrics: {cell.name}, fraction {fraction:g} holds a seed twice; keep one run each")
     return by_seed
 
 
-def paired_runs(metrics: Metrics, a: Cell, b: Cell) -> dict[float, tuple[Runs, Runs]]:
+def paired_runs(metrics: MixTrainingMetrics, a: Cell, b: Cell) -> dict[float, tuple[Runs, Runs]]:
     """The runs of two cells by fraction, those fractions and seeds that both have."""
     found = {}
-    for fraction in metrics["fractions"]:
+    for fraction in metrics.fractions:
         runs_a, runs_b = cell_runs(metrics, a, fraction), cell_runs(metrics, b, fraction)
         if seeds := [seed for seed in runs_a if seed in runs_b]:
             found[fraction] = {seed: runs_a[seed] for seed in seeds}, {seed: runs_b[seed] for seed in seeds}
     return found
 
 
-def failed_runs(metrics: Metrics) -> list[Metrics]:
-    """The runs that stopped at a loss or gradient that was not finite, by arm, budget, fraction and seed."""
-    failed = [run for run in metrics["runs"] if run["failure"]]
-    return sorted(failed, key=lambda run: (metrics["arms"].index(run["arm"]), *_place(run)))
-
-
-def _place(run: Metrics) -> tuple[int, float, int]:
-    return BUDGETS.index(run["budget"]), run["fraction"], run["seed"]
+def failed_runs(metrics: MixTrainingMetrics) -> list[Run]:
+    """Runs that failed, by arm, budget, fraction and seed."""
+    arms = list(metrics.arms)
+    failed = [run for run in metrics.runs if run.failure]
+    return sorted(failed, key=lambda run: (arms.index(run.arm), BUDGETS.index(run.budget), run.fraction, run.seed))
 
 
 def values(runs: Runs, key: str) -> list[float]:
     """One number per seed."""
-    return [run[key] for run in runs.values()]
+    return [getattr(run, key) for run in runs.values()]
 
 
-def accuracy(runs: Runs) -> dict[str, Any]:
-    """`comparison.summary` of the accuracies of one run or more."""
+def accuracy(runs: Runs) -> Summary:
+    """The accuracies of one run or more."""
     return summary(values(runs, "accuracy"))
 
 
-def accuracy_difference(a: Runs, b: Runs) -> Difference:
+def accuracy_difference(a: Runs, b: Runs) -> Comparison:
     """Accuracy of a less that of b, paired by seed; both as `paired_runs` gives them."""
-    return paired_difference(values(a, "accuracy"), values(b, "accuracy"))
-
-
-def accuracy_verdict(difference: Difference) -> Literal["wins", "ties", "loses"] | None:
-    """What a does against b at two standard errors; None where one seed leaves the error unknown."""
-    return None if difference.standard_error is None else verdict(difference, STANDARD_ERRORS, better="higher")
+    difference = paired_difference(values(a, "accuracy"), values(b, "accuracy"))
+    return Comparison.of(difference, "higher", decides=difference.standard_error is not None)
 
 
 def times_cheaper(a: Runs, b: Runs, key: Literal["flops", "seconds"]) -> float:
@@ -110,14 +96,7 @@ def times_cheaper(a: Runs, b: Runs, key: Literal["flops", "seconds"]) -> float:
     return sum(values(b, key)) / sum(values(a, key))
 
 
-def kind_of(phase: str, arm: str, joint: str, costs: Mapping[str, Any]) -> str:
-    """Which of the kinds of step in `costs` an arm's steps of a phase are; `joint` is the variant of joint steps."""
-    if phase == "joint":
-        return f"joint_{joint}"
-    return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in costs else phase
-
-
-def speed_range(metrics: Metrics, a: Runs, b: Runs) -> tuple[float, float]:
+def speed_range(metrics: MixTrainingMetrics, a: Runs, b: Runs) -> tuple[float, float]:
     """The least and the most that `times_cheaper(a, b, "seconds")` is while each kind of step takes what a round took.
 
     A kind has one time for both arms, from its fastest to its slowest round; the extremes lie where all are at an end.
@@ -125,11 +104,10 @@ def speed_range(metrics: Metrics, a: Runs, b: Runs) -> tuple[float, float]:
     steps: dict[str, list[int]] = {}  # of a and b, by kind
     for place, runs in enumerate((a, b)):
         for run in runs.values():
-            for phase, count in run["steps"].items():
+            for phase, count in run.steps.items():
                 if count:
-                    kind = kind_of(phase, run["arm"], metrics["schedule"]["joint"], metrics["steps"])
-                    steps.setdefault(kind, [0, 0])[place] += count
-    ends = [(metrics["steps"][kind]["ms_low"], metrics["steps"][kind]["ms_high"]) for kind in steps]
+                    steps.setdefault(metrics.kind_of(phase, run.arm), [0, 0])[place] += count
+    ends = [(metrics.steps[kind].ms_low, metrics.steps[kind].ms_high) for kind in steps]
     found = []
     for ms in itertools.product(*ends):
         ms_a, ms_b = (sum(n[i] * t for n, t in zip(steps.values(), ms, strict=True)) for i in (0, 1))
@@ -137,16 +115,16 @@ def speed_range(metrics: Metrics, a: Runs, b: Runs) -> tuple[float, float]:
     return min(found), max(found)
 
 
-def accuracy_curve(run: Metrics) -> tuple[list[float], list[float]]:
+def accuracy_curve(run: Run) -> tuple[list[float], list[float]]:
     """FLOPs and test accuracy at the checkpoints of a run, and at its end."""
-    checkpoints = zip(run["checkpoints"]["flops"], run["checkpoints"]["accuracy"], strict=True)
-    before_end = (1 - 1e-6) * run["flops"]
+    checkpoints = zip(run.checkpoints.flops, run.checkpoints.accuracy, strict=True)
+    before_end = (1 - 1e-6) * run.flops
     points = [(flops, reached) for flops, reached in checkpoints if flops < before_end]
-    points.append((run["flops"], run["accuracy"]))
+    points.append((run.flops, run.accuracy))
     return [flops for flops, _ in points], [reached for _, reached in points]
 
 
-def flops_to_accuracy(run: Metrics, level: float) -> float | None:
+def flops_to_accuracy(run: Run, level: float) -> float | None:
     """The FLOPs from which on the test accuracy of a run stays at `level` or above; None where it ends below."""
     return cost_to_reach(*accuracy_curve(run), level)
 
@@ -157,7 +135,7 @@ def same_accuracy(a: Runs, b: Runs) -> CostShare:
     Both are read off their checkpoints, which are scored on fewer examples than ends are: b itself often is there
     before its end, and a share of all its FLOPs would call that a saving (`share_of_all_flops`).
     """
-    there = [flops_to_accuracy(run, run["accuracy"]) for run in b.values()]
+    there = [flops_to_accuracy(run, run.accuracy) for run in b.values()]
     return share_of_cost(_curves(a), [flops for flops in there if flops is not None], values(b, "accuracy"))
 
 
@@ -170,7 +148,7 @@ def _curves(runs: Runs) -> list[tuple[list[float], list[float]]]:
     return [accuracy_curve(run) for run in runs.values()]
 
 
-def unmatched(metrics: Metrics) -> list[tuple[Cell, float, float]]:
+def unmatched(metrics: MixTrainingMetrics) -> list[tuple[Cell, float, float]]:
     """Cells of matched compute that got more or less of it than they should: (cell, fraction, share that they got)."""
     found = []
     for cell in (cell for cell in cells(metrics) if cell.budget == "matched"):

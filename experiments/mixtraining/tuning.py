@@ -18,11 +18,11 @@ import numpy as np
 from experiments.harness.stages import Product, Stages, fingerprint
 from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.plan import Study, Trial
+from experiments.mixtraining.results import Failure, Search, SearchTrial, settings_of
 from experiments.mixtraining.trial import run_trial
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.schedule import Alpha
 
-RULE = "validation accuracy, and by FLOPs where less than one standard error of it lies between two"  # of the choice
 SEED = 1_000_003  # of the search; no run that is reported has it
 _FARTHEST = 2  # learning rates go up to 2**2 times away from the given ones, and from each other
 _FINENESS = (1, 2, 4, 8)  # steps to a factor of 2: finer ones where an arm has tried all coarser rates
@@ -111,11 +111,10 @@ def search_flops(study: Study) -> float:
     return runs * per_epochs
 
 
-def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm, ArmSettings], dict[str, Any]]:
+def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm, ArmSettings], Search]:
     """The settings of every arm, and the record of the search for metrics.json."""
     chosen: dict[Arm, ArmSettings] = {}
-    record: list[dict[str, Any]] = []
-    spent = 0.0
+    tried: list[SearchTrial] = []
     for arm in ARMS:
         left = candidates(arm, study.options)
         rungs = _rungs(len(left))
@@ -125,31 +124,21 @@ def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm
             for settings in left:
                 trial = _trial(study, arm, settings, _scale(rung, rungs))
                 result = _result(study, stages, shared, trial)
-                spent += result["flops"]
-                reached.append(None if result["failure"] else result["accuracy"])
+                failure = Failure(**result["failure"]) if result["failure"] else None
+                reached.append(None if failure else result["accuracy"])
                 flops.append(result["flops"])
-                record.append(
-                    {
-                        "arm": arm,
-                        "settings": {"arm": arm} | settings.of(arm),
-                        "rung": rung,
-                        "epochs": float(sum(segment.epochs for segment in trial.epochs)),
-                        "accuracy": result["accuracy"],
-                        "flops": result["flops"],
-                        "failure": result["failure"],
-                    }
+                epochs = float(sum(segment.epochs for segment in trial.epochs))
+                tried.append(
+                    SearchTrial(
+                        arm, settings_of(settings, arm), rung, epochs, result["accuracy"], result["flops"], failure
+                    )
                 )
             best = ranking(reached, flops, len(study.domain.validation))
             left = [left[i] for i in best[: _survivors(len(left))]]
         chosen[arm] = left[0]
     baseline = study.trial("ssl_then_sl", chosen["ssl_then_sl"], max(study.options.fractions), 0)
-    return chosen, {
-        "trials": record,
-        "rule": RULE,
-        "chosen": {arm: _in_words(settings.of(arm)) for arm, settings in chosen.items()},
-        "flops": spent,
-        "share_of_run": spent / study.cost(baseline),
-    }
+    spent = sum(trial.flops for trial in tried)
+    return chosen, Search(tuple(tried), spent / study.cost(baseline)).derived()
 
 
 def ranking(accuracies: Sequence[float | None], flops: Sequence[float], num_examples: int) -> list[int]:
@@ -196,8 +185,3 @@ def _result(study: Study, stages: Stages, shared: dict[str, Any], trial: Trial) 
         lambda stage: run_trial(study, trial, validation, stage),
         cost=study.cost(trial),
     )
-
-
-def _in_words(settings: dict[str, Any]) -> str:
-    words = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items())
-    return ", ".join(words)

@@ -12,19 +12,27 @@ from typing import Any, Literal, NamedTuple, get_args
 from experiments.harness.devices import batch_mesh
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import provenance
-from experiments.harness.result_files import write_json, write_text
+from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import run_folder
-from experiments.harness.stages import made_elsewhere, skipped_steps
+from experiments.harness.run_record import run_fields
 from experiments.mixtraining.config import Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.domain import Domain
 from experiments.mixtraining.plan import Study, Trial
-from experiments.mixtraining.run import identity
+from experiments.mixtraining.results import Dataset, identity, settings_of
 from experiments.mixtraining.trial import run_trial
-from experiments.reporting import markdown as md
-from mixmin_jax.stats.comparison import paired_difference, summary, verdict
+from experiments.mixtraining.variants_report import (
+    BASE,
+    QUESTION,
+    REFERENCE,
+    VariantRun,
+    VariantsMetrics,
+    stage_name,
+    variant_run,
+    variants_table,
+)
+from experiments.reporting.json_files import typed
 from mixmin_jax.training.schedule import Alpha
 
-BASE, REFERENCE = "mixtraining", "ssl_then_sl"
 Change = Literal["joint", "alpha", "mix_ratio", "mask", "restarts"]
 CHANGES: tuple[Change, ...] = get_args(Change)
 
@@ -74,7 +82,7 @@ VARIANTS: dict[str, Variant] = {
 
 def run_variants(
     experiment: str, domain: Domain, options: MixTrainingOptions, changes: Collection[Change] = CHANGES
-) -> dict[str, Any]:
+) -> VariantsMetrics | None:
     """Train every variant of these changes that differs from the others; write variants.json and variants.md.
 
     At the first fraction; the base and `ssl_then_sl` are always among them.
@@ -88,43 +96,38 @@ def run_variants(
     total = sum(variants[name].study(study).cost(trial) for name, found in trials.items() for trial in found)
     print(f"{experiment}: {len(variants)} variants, {options.seeds} seeds; {total:.3g} FLOPs of training", flush=True)
     if options.dry_run:
-        return {}
+        return None
     shared = identity(experiment, study)
     made_by = provenance("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow")
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
-    record: dict[str, Any] = {}
-    with run_folder(options, shared, ("variants.json", "variants.md")) as folder:
+    done: dict[str, list[VariantRun]] = {name: [] for name in variants}
+    with run_folder(options, shared, (QUESTION.result_file, "variants.md")) as folder:
         stages = folder.stages(RunProgress(total), made_by)
         for seed in range(options.seeds):
             for name, variant in variants.items():
                 its, trial = variant.study(study), trials[name][seed]
                 product = stages.run(
-                    f"{name.replace(' ', '-').replace(',', '').replace(':', '')}-seed{seed}",
+                    stage_name(name, seed),
                     shared | trial.inputs | {"options": dict(variant.options)},
                     functools.partial(run_trial, its, trial, domain.validation),
                     cost=its.cost(trial),
                 )
-                results[name].append({key: product[key] for key in ("accuracy", "flops", "failure", "epochs")})
-            record = {
-                "schema_version": 1,
-                "experiment": experiment,
-                "complete": seed == options.seeds - 1,
-                "dataset": dict(domain.dataset),
-                "data_sets": list(domain.data_sets),
-                "fraction": options.fractions[0],
-                "examples": len(study.rows(options.fractions[0], 0)),
-                "seeds": list(range(seed + 1)),
-                "base": options.settings("mixtraining").of("mixtraining"),
-                "variants": results,
-                "config": shared["options"],
-                "identity": shared,
-                "made_by": made_by,
-                "stage_commits": stages.commits(),
-                **made_elsewhere(stages.records, made_by),
-                **skipped_steps(options, stages.records),
-            }
-            write_json(options.out / "variants.json", record)
-            write_text(options.out / "variants.md", variants_table(record) + "\n")
+                done[name].append(variant_run(product))
+            record = VariantsMetrics(
+                experiment=experiment,
+                complete=seed == options.seeds - 1,
+                seeds=tuple(range(seed + 1)),
+                config=shared["options"],
+                identity=shared,
+                dataset=typed(dict(domain.dataset), Dataset, "the data"),
+                fraction=options.fractions[0],
+                examples=len(study.rows(options.fractions[0], 0)),
+                base=settings_of(options.settings(BASE), BASE),
+                variants={name: tuple(runs) for name, runs in done.items()},
+                **run_fields(options, stages.records, made_by, domain.data_sets),
+            ).derived()
+            write_json(options.out / QUESTION.result_file, record)
+            with rendering(options.out):
+                QUESTION.write(options.out, {"": record})
     print(f"\n{options.out / 'variants.md'}\n{variants_table(record)}")
     return record
 
@@ -142,36 +145,6 @@ def distinct(options: MixTrainingOptions, changes: Collection[Change] = CHANGES)
             seen.add((*what, changed.restart_moments))
             found[name] = variant
     return found
-
-
-def variants_table(record: Mapping[str, Any]) -> str:
-    """A row per variant: validation accuracy, the differences to the base and to `ssl_then_sl`, and its cost.
-
-    Cost is the FLOPs relative to those of `ssl_then_sl`, whose accuracy is to be reached for less.
-    """
-    variants = record["variants"]
-    rows = []
-    for name, runs in variants.items():
-        failed = sum(run["failure"] is not None for run in runs)
-        compared = [_compared(runs, variants[other]) if name != other else ["", ""] for other in (BASE, REFERENCE)]
-        rows.append(
-            [
-                md.code(name) if name in (BASE, REFERENCE) else name,
-                md.percent_spread(summary([run["accuracy"] for run in runs])) + (f" ({failed} failed)" * (failed > 0)),
-                *(cell for cells in compared for cell in cells),
-                f"{sum(run['flops'] for run in runs) / sum(run['flops'] for run in variants[REFERENCE]):.2f}",
-            ]
-        )
-    reference = md.code(REFERENCE)
-    header = ["variant", "validation accuracy", "less the base, points", "verdict", f"less {reference}, points"]
-    return md.table([*header, "verdict", f"FLOPs of {reference}"], rows)
-
-
-def _compared(runs, others):
-    """The difference in points, and the verdict."""
-    difference = paired_difference([run["accuracy"] for run in runs], [run["accuracy"] for run in others])
-    known = difference.standard_error is not None
-    return [md.points(vars(difference)), verdict(difference, 2.0, better="higher") if known else "one seed"]
 
 
 def _trial(study: Study, variant: Variant, seed: int) -> Trial:

@@ -79,6 +79,7 @@ def typed(value: Any, record: type[Record], where: str) -> Record:
         found = msgspec.convert(value, record)
     except msgspec.ValidationError as error:
         raise InputError(f"{where} holds no {record.__name__}: {error}") from error
+    _fill(found)
     if unknown := next(_unknown(value, to_builtins(found)), None):
         raise InputError(f"{where} holds no {record.__name__}: nothing is called {unknown}")
     return cast(Record, _with_defaults(found))
@@ -92,6 +93,18 @@ def _with_defaults(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_defaults(part) for key, part in value.items()}
     return tuple(map(_with_defaults, value)) if isinstance(value, tuple) else value
+
+
+def _fill(record: Any) -> None:
+    """Give records their default values themselves: msgspec leaves them to the class, and so out of JSON."""
+    if dataclasses.is_dataclass(record):
+        for field in dataclasses.fields(record):
+            part = getattr(record, field.name)
+            object.__setattr__(record, field.name, part)
+            _fill(part)
+    elif isinstance(record, dict | list | tuple):
+        for part in record.values() if isinstance(record, dict) else record:
+            _fill(part)
 
 
 def _unknown(value: Any, known: Any, path: str = "$") -> Any:

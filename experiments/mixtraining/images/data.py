@@ -3,19 +3,27 @@
 Axes: B batch, E images that are shown.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.harness.data_sets import image_records
 from experiments.mixtraining.domain import Domain, Labels
+from experiments.mixtraining.images.config import SIZES, ImageMixTraining
+from experiments.mixtraining.run import Reconstruct
+from experiments.reporting.markdown import plural
+from experiments.reporting.schema import DataSet
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.images.augmentation import crop_and_flip
 from mixmin_jax.data.images.image_sets import Images, ImageSet, hold_out
-from mixmin_jax.errors import InputError
+from mixmin_jax.data.images.sources import DIGITS, read_images
+from mixmin_jax.errors import InputError, list_some
 from mixmin_jax.models.masking import random_view
 from mixmin_jax.models.vision_transformer import VisionConfig, gray_out, reconstruct
 from mixmin_jax.training.language_model import num_parameters
@@ -27,13 +35,37 @@ SPLIT_SEED = 0  # of the validation part
 SKIPPED_NAMED = 100  # images that could not be read, in metrics.json; their number is there in any case
 
 
+def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
+    """The data and the model that the options name, and what makes pictures of them."""
+    images = read_images(config.dataset, config.image_size)
+    tell_of_skipped(images)
+    height, width, channels = images.train.images_NxHxWxC.shape[1:]
+    if height != width:
+        raise InputError(f"images are {height} x {width} and must be square here: give --image-size")
+    encoder, decoder = (dataclasses.replace(size, bfloat16=config.bfloat16) for size in SIZES[config.model])
+    classes = (len(images.train.classes),)
+    model = VisionConfig(height, config.patch_size, channels, classes, encoder, decoder, config.pool)
+    natural = config.dataset != DIGITS  # digits are centred, eight pixels wide, and no digit when mirrored
+    padding = height // 8 * natural if config.padding is None else config.padding
+    fetch = image_fetch(config.batch_size, padding, natural if config.flip is None else config.flip)
+    records = image_records(images, config.dataset, config.image_size)
+    domain = image_domain(images, model, config.model, fetch, config.validation_fraction, records)
+    return domain, reconstructions(model, images.test, "mixtraining", config.ssl_sees == "all_tokens")
+
+
+def tell_of_skipped(images: Images) -> None:
+    """The first images that could not be read, on stderr."""
+    if skipped := images.train.skipped + images.test.skipped:
+        print(f"left out, because unreadable: {plural(len(skipped), 'image')}: {list_some(skipped)}", file=sys.stderr)
+
+
 def image_domain(
     images: Images,
     model: VisionConfig,
     model_name: str,
     fetch: Fetch,
     validation_fraction: float,
-    data_sets: Sequence[Mapping[str, Any]],
+    data_sets: Sequence[DataSet],
 ) -> Domain:
     """The data, their training part split into train and validation, and the model's learners."""
     try:

@@ -16,7 +16,8 @@ import tyro
 from experiments.harness.command_line import run
 from experiments.harness.devices import see_devices
 from experiments.harness.processes import together
-from experiments.mixtraining.images.__main__ import PRESETS, ImageMixTraining, read_domain
+from experiments.mixtraining.images.config import PRESETS, ImageMixTraining
+from experiments.mixtraining.images.data import read_domain
 from experiments.mixtraining.variants import CHANGES, Change, run_variants
 from mixmin_jax.errors import InputError
 

@@ -5,12 +5,12 @@ Axes: N examples, B batch, L bytes.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.mixtraining.domain import Domain, Labels
+from experiments.reporting.schema import DataSet
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.labeled_windows import LabeledWindows, balanced_windows, drop_shared_documents, split_corpus
@@ -36,7 +36,7 @@ def text_domain(
     validation_fraction: float,
     split_seed: int,
     num_parameters: Mapping[str, int],
-    data_sets: Sequence[Mapping[str, Any]],
+    data_sets: Sequence[DataSet],
 ) -> Domain:
     """Windows of the sources' documents, split by document, and the model's learners.
 

@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+from experiments.mixtraining.conclusion import conclusion
 
 from experiments.mixtraining import report_files as mixtraining_report
 from experiments.mixtraining import run as mixtraining_run
 from experiments.mixtraining import trial as mixtraining_trial
 from experiments.mixtraining import tuning as mixtraining_tuning
-from experiments.mixtraining.conclusion import conclusion
 from experiments.mixtraining.config import ARMS, MixTrainingOptions
 from experiments.mixtraining.costs import OTHER_SSL, kind_of, step_kinds
 from experiments.mixtraining.domain import Labels

@@ -1,0 +1,106 @@
+"""variants.json of MixTraining with one thing changed at a time, and the table of it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Final, Self
+
+from experiments.harness.question import Question, Results
+from experiments.harness.result_files import write_text
+from experiments.harness.stages import Product, read_stage
+from experiments.mixtraining.results import Dataset, Failure, Settings
+from experiments.reporting import markdown as md
+from experiments.reporting.schema import Comparison, RunRecord, paired
+from mixmin_jax.stats.comparison import Summary, summary
+
+BASE: Final = "mixtraining"
+REFERENCE: Final = "ssl_then_sl"
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantRun:
+    """One training, judged on the validation part; the last good parameters if it failed."""
+
+    accuracy: float
+    flops: float
+    failure: Failure | None
+    epochs: dict[str, float]  # by phase
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariantsMetrics(RunRecord):
+    """All numbers of a run; `accuracies` and `comparisons` (with BASE and REFERENCE) follow from the trainings."""
+
+    dataset: Dataset
+    fraction: float
+    examples: int
+    base: Settings
+    variants: dict[str, tuple[VariantRun, ...]]  # by seed
+    accuracies: dict[str, Summary] = dataclasses.field(default_factory=dict)
+    comparisons: dict[str, dict[str, Comparison]] = dataclasses.field(default_factory=dict)
+
+    def derived(self) -> Self:
+        reached = {name: summary([run.accuracy for run in runs]) for name, runs in self.variants.items()}
+        comparisons = {
+            name: {
+                other: Comparison.of(paired(ours, reached[other]), "higher", decides=len(self.seeds) > 1)
+                for other in (BASE, REFERENCE)
+                if other != name
+            }
+            for name, ours in reached.items()
+        }
+        return dataclasses.replace(self, accuracies=reached, comparisons=comparisons)
+
+
+def variants_table(metrics: VariantsMetrics) -> str:
+    """A row per variant: validation accuracy, the differences to the base and to `ssl_then_sl`, and its cost.
+
+    Cost is the FLOPs relative to those of `ssl_then_sl`, whose accuracy is to be reached for less.
+    """
+    rows = []
+    for name, runs in metrics.variants.items():
+        failed = sum(run.failure is not None for run in runs)
+        found = [metrics.comparisons[name].get(other) for other in (BASE, REFERENCE)]
+        told = [[md.points(each), each.verdict or "one seed"] if each else ["", ""] for each in found]
+        cost = sum(run.flops for run in runs) / sum(run.flops for run in metrics.variants[REFERENCE])
+        rows.append(
+            [
+                md.code(name) if name in (BASE, REFERENCE) else name,
+                md.percent_mean_std(metrics.accuracies[name]) + (f" ({failed} failed)" * (failed > 0)),
+                *(cell for cells in told for cell in cells),
+                f"{cost:.2f}",
+            ]
+        )
+    reference = md.code(REFERENCE)
+    header = ["variant", "validation accuracy", "less the base, points", "verdict", f"less {reference}, points"]
+    return md.table([*header, "verdict", f"FLOPs of {reference}"], rows)
+
+
+def stage_name(variant: str, seed: int) -> str:
+    return f"{variant.replace(' ', '-').replace(',', '').replace(':', '')}-seed{seed}"
+
+
+def variant_run(product: Product) -> VariantRun:
+    """What a stage says of one training."""
+    failure = Failure(**product["failure"]) if product["failure"] else None
+    return VariantRun(product["accuracy"], product["flops"], failure, product["epochs"])
+
+
+def from_stages(metrics: VariantsMetrics, stages: Path) -> VariantsMetrics | None:
+    """The record with what its stages say in their place; None where one is missing."""
+    try:
+        found = {
+            name: tuple(variant_run(read_stage(stages / f"{stage_name(name, seed)}.npz")[0]) for seed in metrics.seeds)
+            for name in metrics.variants
+        }
+    except FileNotFoundError:
+        return None
+    return dataclasses.replace(metrics, variants=found)
+
+
+def _write(folder: Path, results: Results) -> None:
+    write_text(folder / "variants.md", variants_table(results[""]) + "\n")
+
+
+QUESTION = Question(
+    "image_mixtraining_variants", VariantsMetrics, _write, result_file="variants.json", from_stages=from_stages
+)
