@@ -92,7 +92,10 @@ def _with_defaults(value: Any) -> Any:
         return dataclasses.replace(value, **parts)
     if isinstance(value, dict):
         return {key: _with_defaults(part) for key, part in value.items()}
-    return tuple(map(_with_defaults, value)) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        parts = map(_with_defaults, value)
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)  # a NamedTuple keeps its names
+    return value
 
 
 def _fill(record: Any) -> None:
