@@ -93,8 +93,8 @@ def _with_defaults(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_defaults(part) for key, part in value.items()}
     if isinstance(value, tuple):
-        parts = map(_with_defaults, value)
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)  # a NamedTuple keeps its names
+        members = map(_with_defaults, value)
+        return type(value)(*members) if hasattr(value, "_fields") else tuple(members)  # a NamedTuple keeps its names
     return value
 
 
