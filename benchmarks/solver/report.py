@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchmarks.solver.figure import gap_time_figure
 from benchmarks.solver.methods import OURS, TOLERANCE
 from benchmarks.solver.records import CaseRecord, Result, SolverRecord
 from benchmarks.tables import aligned_table, or_blank
 from experiments.reporting import markdown as md
-from experiments.reporting.figures import figure_png, gap_time_figure
+from experiments.reporting.figures import figure_png
 
 LARGE = 1e9  # multiply-adds (N K^2): time over floor is judged from here on, where products outweigh fixed costs
 WITHIN = 3.0  # time over floor that counts as near the machine's limit

@@ -23,6 +23,7 @@ from experiments.reporting import markdown
 from experiments.reporting.figures import figure_svg
 
 MOST_SENTENCES = 3  # of a verdict: what a reader takes in before the table
+LEAST_PIXELS = 56  # per inch of a figure on a page (96 is its full size): text of 8.5 points stays readable on a phone
 
 _FILTERS = (
     "certificates", "code", "correlation", "listing", "mean_std", "number_range", "percent", "percent_mean_std",
@@ -59,21 +60,23 @@ def page(report: Report) -> str:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
 
     def image(self: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
-        name = str(tokens[index].attrs["src"])
+        name, style = str(tokens[index].attrs["src"]), ""
         alt = escape(self.renderInlineAsText(tokens[index].children, options, env))
         if name in report.figures:
+            style = f' style="min-width: {LEAST_PIXELS * report.figures[name].get_figwidth():.0f}px"'
             name = f"data:image/svg+xml;base64,{base64.b64encode(figure_svg(report.figures[name])).decode()}"
-        return f'<img src="{name}" alt="{alt}">'
+        return f'<span class="wide"><img src="{name}" alt="{alt}"{style}></span>'
 
     def table_open(self: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
-        return '<div class="table"><table>'
+        return '<div class="wide"><table>'
 
     def table_close(self: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
         return "</table></div>"
 
     for rule in (image, table_open, table_close):
         parser.add_render_rule(rule.__name__, rule)
-    return _ENVIRONMENT.get_template("page.html.jinja").render(title=report.title, body=parser.render(report.markdown))
+    title = "".join(token.content for token in parser.parseInline(report.title)[0].children or ())
+    return _ENVIRONMENT.get_template("page.html.jinja").render(title=title, body=parser.render(report.markdown))
 
 
 def _sentences(text: str) -> str:

@@ -21,7 +21,6 @@ import pyarrow.parquet
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from experiments.harness.result_files import file_fingerprint
 from mixmin_jax import cross_entropy
 from mixmin_jax.data.files import refuse_odd_name
 from mixmin_jax.errors import InputError
@@ -119,15 +118,6 @@ class Target:
             return cross_entropy(self.table.logp_NxK, example_weights=v_N, sources=self.table.sources)
         except InputError as error:
             raise InputError(f"{self.path}: {error} (rows are counted from 0)") from None
-
-    def record(self) -> dict[str, Any]:
-        """What metrics.json says about the file, whatever the weights."""
-        alone = zip(self.table.sources, self.loss_alone_K.tolist(), strict=True)
-        return {
-            "data": file_fingerprint(self.path) | {f"num_{what}": count for what, count in self.counts.items()},
-            "example_weight": self.example_weight,
-            "loss_alone": {k: v if math.isfinite(v) else None for k, v in alone},
-        }
 
 
 def read_targets(paths: tuple[Path, ...]) -> list[Target]:

@@ -14,6 +14,7 @@ from benchmarks.records import call_times
 from benchmarks.solver import __main__ as solver
 from benchmarks.solver import mixsqp
 from benchmarks.solver.cases import CASES, Case, classifiers, documents
+from benchmarks.solver.figure import gap_time_figure
 from benchmarks.solver.gap import judge
 from benchmarks.solver.measure import measure
 from benchmarks.solver.methods import OURS, Answer, Method, Session
@@ -24,7 +25,7 @@ from benchmarks.solver.streaming import File, Repeated, measure_streaming
 from benchmarks.timing import Call, Stopped, memory_growth, side_by_side
 from experiments.harness.command_line import parse
 from experiments.harness.result_files import read_result
-from experiments.reporting.figures import figure_png, gap_time_figure
+from experiments.reporting.figures import figure_png
 from mixmin_jax.errors import InputError
 from tests.benchmarks.made_up import cells, timing
 

@@ -1,6 +1,7 @@
 """Records as JSON and back."""
 
 import dataclasses
+from typing import NamedTuple
 
 import pytest
 
@@ -38,3 +39,18 @@ def test_defaults_that_a_file_leaves_out_are_written_again():
 def test_what_does_not_fit_is_refused_with_its_place(value, why):
     with pytest.raises(InputError, match=why):
         typed(value, Whole, "x")
+
+
+class Row(NamedTuple):
+    number: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    rows: tuple[Row, ...]
+
+
+def test_a_named_tuple_keeps_its_names():
+    found = typed({"rows": [[7, "unreadable"]]}, Rows, "x")
+    assert found.rows[0].reason == "unreadable" and dumps(found) == '{"rows": [[7, "unreadable"]]}\n'

@@ -16,11 +16,15 @@ import pytest
 from experiments.harness.command_line import run
 from experiments.harness.folder_lock import LOCK, claimed_folder
 from experiments.harness.options import RunOptions
+from experiments.harness.result_files import read_result
 from experiments.harness.run_folder import run_folder
 from experiments.weights_from_file import __main__ as weights_from_file
+from experiments.weights_from_file.report import tables
+from experiments.weights_from_file.results import WeightsFromFile
 from mixmin_jax import NotConverged, cross_entropy, solve, weighted_sum, worst_case
 from mixmin_jax.errors import InputError
 from tests.experiments.harness.held_folder import held_elsewhere
+from tests.experiments.verify.verified import assert_verified, failures
 
 SOURCES = ("code", "math", "news")
 
@@ -108,6 +112,19 @@ def test_what_is_printed(tmp_path, cli, logp_NxK):
     assert done.metrics["mixmin"]["status"] in done.stdout
 
 
+def test_the_record_says_all_that_is_printed_and_is_verified(tmp_path, cli, files, logp_NxK):
+    single = cli(write(tmp_path / "scores.npz", logp_NxK))
+    assert_verified(tmp_path / "out", with_data=True)
+    assert tables(read_result(tmp_path / "out" / "metrics.json", WeightsFromFile)) in single.stdout
+    several = cli(files, "--combine", "worst_case", "--relative-to", "best", out=tmp_path / "several")
+    assert_verified(tmp_path / "several", with_data=True)
+    path = tmp_path / "several" / "metrics.json"
+    assert tables(read_result(path, WeightsFromFile)) in several.stdout
+    path.write_text(path.read_text().replace('"uniform": {"loss": ', '"uniform": {"loss": 1'))
+    (why,) = failures(tmp_path / "several").values()
+    assert "arms.uniform.loss is" in why
+
+
 @pytest.mark.parametrize(
     "method",
     [
@@ -136,7 +153,8 @@ def test_caps_and_prior(tmp_path, cli, logp_NxK):
 def test_a_source_may_exclude_examples_and_there_may_be_one_source(tmp_path, cli, logp_NxK):
     logp_NxK[3, 1] = -np.inf
     done = cli(write(tmp_path / "scores.csv", logp_NxK))
-    assert done.status == 0 and done.metrics["loss_alone"]["math"] is None
+    assert done.status == 0 and done.metrics["targets"][0]["loss_alone"]["math"] is None
+    assert f"math    {done.weights['mixmin']['math']:.4f}         inf" in done.stdout
     single = cli(write(tmp_path / "one.csv", logp_NxK[:, :1], sources=("code",)), out=tmp_path / "one")
     assert single.weights == {"mixmin": {"code": 1.0}}
 
@@ -335,7 +353,8 @@ def test_a_weighted_sum_of_files(cli, files, logp_NxK, other_NxK):
     uniform = [-np.log(np.exp(logp).mean(1)).mean() for logp in (logp_NxK, other_NxK)]
     np.testing.assert_allclose([record["loss_uniform"] for record in records], uniform)
     assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform[0] + 3 * uniform[1], rel_tol=1e-9)
-    assert [record["data"]["num_examples"] for record in records] == [200, 120]
+    assert [record["examples"] for record in records] == [200, 120]
+    assert [found["counts"]["sources"] for found in done.metrics["data_sets"]] == [3, 3]
     assert math.isclose(records[1]["loss_alone"]["code"], -other_NxK[:, 0].mean(), rel_tol=1e-9)
     equal = cli(files, "--combine", "weighted", "--overwrite")
     assert [record["price"] for record in equal.metrics["targets"]] == [0.5, 0.5]
