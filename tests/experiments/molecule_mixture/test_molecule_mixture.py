@@ -159,7 +159,7 @@ def test_a_report_that_cannot_be_rendered_leaves_the_results_whole(finished, con
     out = shutil.copytree(finished, tmp_path / "out")
     for path in out.glob("*/*.json"):
         path.unlink()
-    monkeypatch.setitem(molecule_reports.DESCRIPTIONS, "own", None)
+    monkeypatch.setattr(molecule_reports, "TOP_SOURCES", "many")
     with pytest.raises(result_files.NotRendered, match=r"cannot be rendered, metrics.json is whole \(TypeError"):
         main(dataclasses.replace(config, out=out))
     for target in plan.targets:
