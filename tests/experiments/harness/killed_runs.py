@@ -5,7 +5,6 @@ import csv
 import errno
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -19,6 +18,7 @@ import numpy as np
 
 from experiments import report
 from experiments.questions import RESULT_FILES
+from tests.experiments.made_up_text import WORDS, sentences, write_lines
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 600  # that anything may take here, on a busy machine too
@@ -30,7 +30,6 @@ MAY_DIFFER = {
     "ms", "ms_low", "ms_high",  # measured times of steps
     "command",
 }  # fmt: skip
-WORDS = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
 
 
 class Experiment(NamedTuple):
@@ -39,16 +38,6 @@ class Experiment(NamedTuple):
     module: str
     options: tuple[str, ...]
     kinds: dict[str, str]  # kind of stages -> pattern of their names
-
-
-def sentences(words, count, seed):
-    rng = random.Random(seed)
-    return [" ".join(rng.choices(words, k=15)) for _ in range(count)]
-
-
-def write_lines(path, texts):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
 def text_mixture(folder):

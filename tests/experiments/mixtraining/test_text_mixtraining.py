@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import random
 
 import numpy as np
 import pytest
@@ -20,25 +19,16 @@ from experiments.mixtraining.text.model import SIZES
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
+from tests.experiments.made_up_text import WORDS, sentences, write_lines
 
 LENGTH = 12
-
-
-def documents(words, count, seed):
-    rng = random.Random(seed)
-    return [" ".join(rng.choices(words, k=30)) for _ in range(count)]
-
-
-def write_lines(path, texts):
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
-    vocabularies = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
-    for seed, (name, words) in enumerate(vocabularies.items()):
-        write_lines(folder / f"{name}.jsonl", documents(words, 30, seed))
+    for seed, (name, words) in enumerate(WORDS.items()):
+        write_lines(folder / f"{name}.jsonl", sentences(words, 30, seed, 30))
     return folder
 
 

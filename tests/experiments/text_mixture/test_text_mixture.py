@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import random
 import re
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.source_monitor import Divergence
+from tests.experiments.made_up_text import WORDS, sentences, write_lines
 from tests.experiments.verify.verified import assert_verified, failures
 
 NOTES = """
@@ -43,28 +43,18 @@ PROXY = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=40 * 2 * 16, sequenc
 MODEL = LanguageModelRun(TransformerConfig(12, 1, 1), tokens=50 * 2 * 16, sequence_length=16, batch_size=2)
 
 
-def sentences(words, count, seed):
-    rng = random.Random(seed)
-    return [" ".join(rng.choices(words, k=15)) for _ in range(count)]
-
-
-def write_lines(path, texts):
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-
-
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """Three sources, of which `upper` holds copies of five target documents, and one that may not be used."""
     folder = tmp_path_factory.mktemp("text")
     (folder / "sources").mkdir()
     (folder / "sources" / "sources.toml").write_text(NOTES)
-    vocabularies = {"digits": list("0123456789"), "lower": ["abba", "cede", "fig"], "upper": ["XYZ", "WVU", "T"]}
-    numbers = sentences(vocabularies["digits"], 40, 10)
-    both = sentences(vocabularies["lower"] + vocabularies["upper"], 40, 11)
+    numbers = sentences(WORDS["digits"], 40, 10)
+    both = sentences(WORDS["lower"] + WORDS["upper"], 40, 11)
     copies = {"upper": [*both[:3], *(text.replace(" ", "\n") for text in numbers[:2])]}
-    for seed, (name, words) in enumerate(vocabularies.items()):
+    for seed, (name, words) in enumerate(WORDS.items()):
         write_lines(folder / "sources" / f"{name}.jsonl", copies.get(name, []) + sentences(words, 120, seed))
-    write_lines(folder / "sources" / "web.jsonl", sentences(vocabularies["digits"], 400, 12))
+    write_lines(folder / "sources" / "web.jsonl", sentences(WORDS["digits"], 400, 12))
     write_lines(folder / "numbers.jsonl", numbers)
     write_lines(folder / "both.jsonl", both)
     return folder
