@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from benchmarks.timing import Timing
 from experiments.harness.provenance import provenance
 from experiments.harness.result_files import read_result, write_bytes, write_json
-from experiments.reporting.json_files import typed
 from experiments.reporting.schema import MadeBy
 
 
@@ -93,7 +92,7 @@ Report = Callable[[AnyRecord], Mapping[str, str | bytes]]  # files by suffix: {"
 
 def made_by(*distributions: str) -> MadeBy:
     """Where the numbers of this run come from; also printed."""
-    found = typed(provenance(*distributions), MadeBy, "provenance")
+    found = provenance(*distributions)
     print(f"{found.device}; commit {found.git_commit}")
     return found
 

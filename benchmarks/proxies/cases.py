@@ -70,7 +70,7 @@ class MoleculeCase:
     def data(self) -> MoleculeData:
         """Molecules with some 50 bits set, few of them common, and labels that depend on common bits and on pairs.
 
-        Every assay labels equally many molecules of either part.  Raises InputError if an assay has molecules of one
+        Every assay labels equally many molecules of either part. Raises InputError if an assay has molecules of one
         class only in one of the parts.
         """
         rng = np.random.default_rng(self.seed)

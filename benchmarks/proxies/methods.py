@@ -59,7 +59,7 @@ class Method:
 
 
 def make_method(name: str, case: Case, data: Any, child: Executor) -> Method | str:
-    """The method of that name on a case, or why there is none.  `child` is an `other_process`."""
+    """The method of that name on a case, or why there is none. `child` is an `other_process`."""
     if name == ONE_PROGRAM:
         return Method(_counted(lambda: case.train_all(data, case.mesh(jax.device_count()))), case.flops(data))
     if name == "one_device":

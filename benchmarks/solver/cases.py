@@ -19,7 +19,7 @@ class Data(NamedTuple):
     v_N: np.ndarray | None  # example weights; 1/N each if None
 
     @property
-    def normalised_N(self) -> np.ndarray:
+    def normalized_N(self) -> np.ndarray:
         """Example weights that sum to 1: the same optimum, and the same relative gap."""
         n = len(self.logp_NxK)
         return np.full(n, 1 / n) if self.v_N is None else self.v_N / self.v_N.sum()
@@ -65,7 +65,7 @@ def documents(rng: np.random.Generator, n: int, k: int) -> Data:
 
 
 def scales(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
-    """A sample of two normals under k normals of mean 0 and scales 0.1 to 10, neighbours much alike."""
+    """A sample of two normals under k normals of mean 0 and scales 0.1 to 10, neighbors much alike."""
     scale_K = np.geomspace(0.1, 10, k)
     x_Nx1 = rng.normal(size=(n, 1)) * np.where(rng.random((n, 1)) < 0.5, 1, 4)
     return -0.5 * (x_Nx1 / scale_K) ** 2 - np.log(scale_K)

@@ -26,7 +26,7 @@ def judge(logp_NxK: np.ndarray, v_N: np.ndarray | None, weights_K: np.ndarray) -
 
     bounds (f(w) - min f) / sum v from above (Kiefer and Wolfowitz 1956). All terms are at least 0, so that nothing
     cancels but in max g - g, which float64 knows to about 1e-15. Negative weights are first set to 0 and the sum to 1,
-    which favours methods that miss the simplex; `repaired` says by how much.
+    which favors methods that miss the simplex; `repaired` says by how much.
     """
     w_K = np.asarray(weights_K, np.float64)
     if w_K.shape != logp_NxK.shape[1:] or not np.isfinite(w_K).all() or not np.maximum(w_K, 0).any():

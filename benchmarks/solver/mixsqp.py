@@ -56,7 +56,7 @@ def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Sess
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         logp, weights = Path(folder, "logp"), Path(folder, "weights")
         data.logp_NxK.astype(np.float64).ravel(order="F").tofile(logp)
-        data.normalised_N.tofile(weights)
+        data.normalized_N.tofile(weights)
         process = subprocess.Popen(
             ("Rscript", "--vanilla", str(_SCRIPT), str(logp), str(n), str(k), str(weights)),
             stdin=subprocess.PIPE,

@@ -21,12 +21,12 @@ from benchmarks.solver.cases import Data
 from benchmarks.solver.methods import TOLERANCE, Answer, Method, Session
 from benchmarks.timing import Stopped
 
-REFERENCE_STEPS = 100
-JAXOPT_STEPS = 2_000
-SLSQP_STEPS = 1_000
-EM_STEPS = 1_000_000
-EM_SECONDS = 10.0
-_EM_CHUNK = 500  # iterations between two looks at the clock
+REFERENCE_STEPS = 100  # iterations of the published loop, which always runs all of them
+JAXOPT_STEPS = 2_000  # iterations: four times jaxopt's default
+SLSQP_STEPS = 1_000  # iterations: ten times SciPy's default
+EM_STEPS = 1_000_000  # iterations
+EM_SECONDS = 10.0  # seconds: on cases where EM is slow, it would take minutes
+_EM_CHUNK = 500  # iterations between two looks at the clock, which then cost next to nothing
 
 
 def scaled_likelihoods(logp_NxK: np.ndarray) -> np.ndarray:
@@ -41,7 +41,7 @@ def reference(in_logarithms: bool, data: Data, limit: float) -> Iterator[Session
     def call() -> Answer:
         with jax.enable_x64(True):
             end = time.perf_counter() + limit
-            v_N = jnp.asarray(data.normalised_N)
+            v_N = jnp.asarray(data.normalized_N)
             if in_logarithms:
                 logp_NxK = jnp.asarray(data.logp_NxK)
 
@@ -67,7 +67,7 @@ def reference(in_logarithms: bool, data: Data, limit: float) -> Iterator[Session
 
 @contextmanager
 def em(data: Data, limit: float) -> Iterator[Session]:
-    """Expectation maximisation, w <- w * (-grad f), until the gap max(-grad f) - 1 is at most the tolerance."""
+    """Expectation maximization, w <- w * (-grad f), until the gap max(-grad f) - 1 is at most the tolerance."""
     limit = min(limit, EM_SECONDS)
 
     @jax.jit
@@ -92,7 +92,7 @@ def em(data: Data, limit: float) -> Iterator[Session]:
     def call() -> Answer:
         with jax.enable_x64(True):
             end = time.perf_counter() + limit
-            p_NxK, v_N = start(data.logp_NxK), jnp.asarray(data.normalised_N)
+            p_NxK, v_N = start(data.logp_NxK), jnp.asarray(data.normalized_N)
             w_K, t = jnp.full(p_NxK.shape[1], 1 / p_NxK.shape[1]), jnp.asarray(0)
             while True:
                 w_K, growth_K, t = go_on(p_NxK, v_N, w_K, t)
@@ -127,7 +127,7 @@ def jaxopt_projected_gradient(data: Data, limit: float) -> Iterator[Session]:
 
     def call() -> Answer:
         with jax.enable_x64(True):
-            w_K, iterations = jax.device_get(run(data.logp_NxK, data.normalised_N))
+            w_K, iterations = jax.device_get(run(data.logp_NxK, data.normalized_N))
         return Answer(w_K, int(iterations))
 
     yield Session(call)
@@ -139,7 +139,7 @@ def slsqp(data: Data, limit: float) -> Iterator[Session]:
 
     def call() -> Answer:
         end = time.perf_counter() + limit
-        p_NxK, v_N = scaled_likelihoods(data.logp_NxK), data.normalised_N
+        p_NxK, v_N = scaled_likelihoods(data.logp_NxK), data.normalized_N
         k = p_NxK.shape[1]
 
         def loss_and_gradient(w_K: np.ndarray) -> tuple[float, np.ndarray]:
@@ -171,7 +171,7 @@ def cvxpy_clarabel(data: Data, limit: float) -> Iterator[Session]:
 
         p_NxK = scaled_likelihoods(data.logp_NxK)
         w = cp.Variable(p_NxK.shape[1])
-        loss = -(data.normalised_N @ cp.log(p_NxK @ w))
+        loss = -(data.normalized_N @ cp.log(p_NxK @ w))
         problem = cp.Problem(cp.Minimize(loss), [w >= 0, cp.sum(w) == 1])
     settings = [dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-10), {}]
 

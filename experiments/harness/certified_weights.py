@@ -1,4 +1,4 @@
-"""Mixture weights with their certificate, as JSON can hold them."""
+"""Mixture weights with their certificate, as JSON."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ def certified_weights(
     upper_bounds: PerSource | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[dict[str, Any], Solution]:
-    """The weights that minimise a loss, converged or not: as a record, and the solver's solution.
+    """The weights that minimize a loss, converged or not, as a record, and the solver's solution.
 
     `mesh`: devices to spread the rows over; see `solve`.
     """

@@ -30,14 +30,14 @@ def run(
     """Parse the command line into `config_class`, call `main` with it, and exit.
 
     `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
-    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2, a diverged training likewise
-    with status 1; Ctrl-C exits with 130, SIGTERM, where the run looks out for it, with 143.  A process that is one of
-    several and fails does not wait for the others, so that they fail as well; they end with status 1 and a line.
+    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2. A training that diverged gets
+    such a line and status 1. Ctrl-C exits with 130, SIGTERM with 143. If one of several processes fails, it does not
+    wait for the others; these end with status 1 and a line.
 
     Args:
         config_class: a frozen dataclass; the defaults of its fields are the command line's.
         main: the experiment.
-        presets: complete configs by name: those that `--preset NAME` chooses among, the first being the default.
+        presets: complete configs by name, for `--preset NAME`; the first is the default.
     """
     try:
         config = parse(config_class, presets)
@@ -47,7 +47,7 @@ def run(
         _exit(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
     except Stopped:
         _exit(128 + signal.SIGTERM)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (InputError, OSError, Diverged) as error:
@@ -68,7 +68,7 @@ def run(
 
 
 def _exit(status: int) -> NoReturn:
-    """End the process; one of several at once, as JAX's own way out waits for the others, who wait for this one."""
+    """End the process. One of several leaves at once: JAX's own exit would wait for the others, which wait for it."""
     if jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -79,7 +79,7 @@ def _exit(status: int) -> NoReturn:
 def parse(
     config_class: type[Config], presets: Mapping[str, Config] | None = None, arguments: Sequence[str] | None = None
 ) -> Config:
-    """The config that `arguments` (default: the command line's) describe; other options override the preset's."""
+    """The config that `arguments` describe (default: the command line); other options override those of the preset."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     module = main_module()
     options: dict[str, Any] = {

@@ -7,13 +7,13 @@ from experiments.harness.options import ManyModelsOptions, RunOptions
 from experiments.harness.provenance import cpu_cores
 from mixmin_jax.training.mesh import make_mesh, source_devices, split_cpu
 
-MOST_CORES = 8  # virtual devices of a CPU, by default
+MOST_CORES = 8  # by default no more virtual devices than this
 
 
 def see_devices(options: RunOptions) -> None:
-    """Let JAX see as many devices of a CPU as the options ask for; to be called before anything touches them.
+    """Split the CPU into as many virtual devices as the options ask for, before anything touches JAX's devices.
 
-    By default an experiment with many models sees one per core.  With --distributed, the cluster decides.
+    By default an experiment with many models gets one per core. With --distributed the cluster decides.
     """
     if options.distributed:
         return
@@ -26,33 +26,33 @@ def see_devices(options: RunOptions) -> None:
 
 
 def whole_mesh(options: ManyModelsOptions) -> Mesh:
-    """All devices of a run.  Raises InputError for more than there are."""
+    """All devices of a run. Raises InputError for more than there are."""
     return make_mesh(_source(options), options.mesh_data)
 
 
 def models_mesh(options: ManyModelsOptions, num_models: int) -> Mesh:
-    """For some models at once: no more devices than shorten the run, but of several processes always all."""
+    """The devices for some models at once: as many as shorten the run; with several processes always all."""
     if jax.process_count() > 1:
         return whole_mesh(options)
     return make_mesh(source_devices(num_models, _source(options)), options.mesh_data)
 
 
 def batch_mesh(options: RunOptions) -> Mesh:
-    """For one model: its batches over `data`.  Raises InputError for more devices than there are.
+    """The devices for one model, whose batches are split over `data`. Raises InputError for more than there are.
 
-    Of several processes the mesh has all devices, and along `source` all do the same.
+    With several processes the mesh has all devices; along `source` all do the same work.
     """
     several = jax.process_count() > 1 and isinstance(options, ManyModelsOptions)
     return make_mesh(_source(options) if several else 1, options.mesh_data)  # type: ignore[arg-type]
 
 
 def solver_mesh(options: ManyModelsOptions) -> Mesh | None:
-    """For the rows of a solve, where --mesh-data asks for more than one device."""
+    """The devices for the rows of a solve; None unless --mesh-data asks for more than one."""
     return None if options.mesh_data == 1 else batch_mesh(options)
 
 
 def own_rows(mesh: Mesh | None, num_rows: int) -> slice:
-    """The rows that this process gives to a solve over `mesh`: all, or of several processes its part."""
+    """The rows that this process gives to a solve over `mesh`: all, or its part if there are several processes."""
     if mesh is None or not mesh.is_multi_process:
         return slice(None)
     process, processes = jax.process_index(), jax.process_count()

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout, lock_descriptor
 from mixmin_jax.errors import InputError
 
 LOCK = ".lock"
-_PATIENCE = 0.2  # seconds: longer than another run takes to look whether the lock is held
+_PATIENCE = 0.2  # seconds: longer than `refuse_if_locked` of another process holds the lock
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
@@ -47,7 +47,7 @@ def locked(out: Path) -> Iterator[None]:
             yield
         finally:
             with contextlib.suppress(OSError):
-                path.unlink()  # before it is let go of, so that nobody else's is removed
+                path.unlink()  # while it is held, so that no other process's is removed
 
 
 def refuse_if_locked(out: Path) -> None:

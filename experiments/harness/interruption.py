@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM (a scheduler's notice): a run ends in order, with nothing lost that can be kept."""
+"""SIGINT (Ctrl-C) and SIGTERM (from a scheduler): a run saves its state, then ends."""
 
 import contextlib
 import signal
@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was told to end; `number` is the signal's."""
+    """A signal told the run to end; `number` is that of the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -17,9 +17,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """What a signal does inside this context: raise `Interrupted`, at once, or where work `deferred` it.
+    """Inside this context a signal raises `Interrupted`: at once, or later where work has `deferred` it.
 
-    A second signal raises at once wherever it finds the run.
+    A second signal always raises at once.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Interruption:
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> "Interruption":
-        with contextlib.suppress(ValueError):  # only the main thread may; elsewhere signals do what they did
+        with contextlib.suppress(ValueError):  # only the main thread may set handlers; elsewhere signals act as before
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._received)
         return self
@@ -49,7 +49,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """A signal waits for `check`: for work that asks `requested` itself, and saves its state first."""
+        """In this context a signal waits for `check`: the work asks `requested` itself and saves its state first."""
         before, self._is_deferred = self._is_deferred, True
         try:
             yield

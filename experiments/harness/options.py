@@ -1,4 +1,4 @@
-"""The options that all experiments with trainings share: where results go, on which devices, and what a stop does."""
+"""The options of all experiments that train: the folder for results, the devices, and how to stop and resume."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -16,13 +16,13 @@ class RunOptions:
     out: Path = Path("runs/run")
     """Folder for the results."""
     checkpoint_every: int = 500
-    """Save the state of a training every so many steps (at the next end of a block of steps); Ctrl-C and SIGTERM save
-    it as well."""
+    """Steps between two saved states of a training (rounded up to whole blocks of steps). Ctrl-C and SIGTERM also
+    save."""
     resume: bool = False
     """Go on with the run in --out where it stopped (an empty folder: begin)."""
     on_nonfinite: OnNonfinite = "stop"
-    """What a training does at a step whose loss or gradient is not finite: stop, or skip the step, count it and go on.
-    More than a tenth of its steps, or 20 in a row, stop it all the same."""
+    """What a training does at a step whose loss or gradient is not finite: stop, or skip and count the step.
+    It also stops when it skips more than a tenth of its steps, or 20 in a row."""
     overwrite: bool = False
     """Replace the results of another run in --out (stages that still fit are kept)."""
     dry_run: bool = False
@@ -38,7 +38,7 @@ class RunOptions:
     process_id: int | None = None
     """Several processes: which one this is, from 0 on."""
     distributed: bool = False
-    """Several processes, started by Slurm, Open MPI, Kubernetes or on a TPU pod: all of that follows from there."""
+    """Several processes that Slurm, Open MPI, Kubernetes or a TPU pod starts: it says how many there are and where."""
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 1:
@@ -69,7 +69,7 @@ class RunOptions:
             )
 
     def check_batches(self, **sizes: int) -> None:
-        """Raise InputError for a batch, by the name of its option, that does not divide over --mesh-data."""
+        """Raise InputError if a batch size, given by its option's name, does not divide over --mesh-data."""
         for name, size in sizes.items():
             if size % self.mesh_data:
                 raise InputError(
@@ -91,19 +91,18 @@ class ManyModelsOptions(RunOptions):
             raise InputError(f"--mesh-source must be at least 1, not {self.mesh_source}")
 
 
-# Options that change no number of a run (beyond rounding: sums over devices have another order).
-NO_NUMBER = tuple(field.name for field in dataclasses.fields(ManyModelsOptions) if field.name != "on_nonfinite")
+# Options that change results by rounding at most: sums over devices have another order.
+_SAME_RESULTS = tuple(field.name for field in dataclasses.fields(ManyModelsOptions) if field.name != "on_nonfinite")
 
 
-# Options that earlier versions lacked, at what those did.
-_LATER = {"on_nonfinite": "stop", "ssl_sees": "visible", "times_cheaper": None}
+# Options that were added after results were published, with the values that leave everything as it was.
+_ADDED = {"on_nonfinite": "stop", "ssl_sees": "visible", "times_cheaper": None}
 
 
 def numbers_of(config: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:
-    """What of a configuration, as JSON, can change numbers: all but NO_NUMBER and `without`.
+    """The options, as JSON, that can change results: all of `config` but `_SAME_RESULTS` and `without`.
 
-    Options of `_LATER` are left out at their defaults, as they are in runs from before they were there, so that those
-    stay the same.
+    Options of `_ADDED` are left out at those values, so that published runs stay the same.
     """
-    left_out = {*NO_NUMBER, *without} | {name for name, before in _LATER.items() if config.get(name) == before}
+    left_out = {*_SAME_RESULTS, *without} | {name for name, before in _ADDED.items() if config.get(name) == before}
     return {key: value for key, value in config.items() if key not in left_out}

@@ -1,7 +1,7 @@
 """Several processes that run one experiment together: how they join, and what they tell each other.
 
-Each runs the same program and makes the same calls in the same order, over devices that are all of theirs.  The first
-writes files and prints, the others read what it wrote: --out lies on a file system that all see.
+All run the same program and make the same calls in the same order, over the devices of all. The first process writes
+files and prints. The others read what it wrote, so --out must lie on a file system that all see.
 """
 
 import contextlib
@@ -21,25 +21,25 @@ from experiments.harness.options import RunOptions
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.scale import sharding
 
-JOIN_SECONDS = 300  # that the processes wait for each other at the start
-HEARTBEAT_SECONDS = 30  # a process that has been silent for so long is taken for dead, and all others end
+JOIN_SECONDS = 300  # how long processes wait for each other at the start
+HEARTBEAT_SECONDS = 30  # a process that is silent for longer counts as dead, and all others end
 _LOST = ("Gloo", "NCCL", "UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED", "Connection closed", "coordination")
 
 
 @contextlib.contextmanager
 def joined(options: RunOptions) -> Iterator[None]:
-    """Be the process that `options` make this one, until all have finished; before anything touches JAX's devices.
+    """Join the other processes that `options` name, and wait at the end until all have finished.
 
-    Without --coordinator and --distributed nothing happens.
+    Call it before anything touches JAX's devices. Without --coordinator and --distributed nothing happens.
+    If a process is missing, JAX aborts this one after JOIN_SECONDS; if one dies later, after HEARTBEAT_SECONDS at most.
 
-    Raises InputError where no cluster is found, and where the coordinator cannot listen.  Where processes are missing,
-    JAX aborts this one after JOIN_SECONDS, and one that dies later makes it do so after HEARTBEAT_SECONDS, if nothing
-    else has shown that by then.
+    Raises:
+        InputError: no cluster was found, or the coordinator cannot listen.
     """
     if not (options.coordinator or options.distributed):
         yield
         return
-    jax.config.update("jax_enable_preemption_service", False)  # signals are `Interruption`'s
+    jax.config.update("jax_enable_preemption_service", False)  # `Interruption` handles signals
     if options.coordinator:
         print(
             f"process {options.process_id} of {options.num_processes}: waiting for the others at {options.coordinator},"
@@ -68,7 +68,7 @@ def joined(options: RunOptions) -> Iterator[None]:
         if options.process_id != 0 and (options.coordinator or not is_first()):
             held.enter_context(contextlib.redirect_stdout(held.enter_context(open(os.devnull, "w"))))
         yield
-        any_process(False)  # none leaves while another still works
+        any_process(False)  # wait for all
     jax.distributed.shutdown()
 
 
@@ -83,15 +83,15 @@ def is_first() -> bool:
 
 
 def any_process(mine: bool) -> bool:
-    """Whether one of the processes says so; all wait here for the last."""
+    """Whether `mine` is true in one of the processes; all wait here for the last."""
     return mine if not several() else bool(np.any(multihost_utils.process_allgather(np.array(mine))))
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """A block of work on files, without collectives: where it fails on one process, it fails on all, with that error.
+    """Work on files that fails on all processes, with the same error, if it fails on one; it must use no collectives.
 
-    An OSError becomes an InputError.
+    Of several processes, an OSError becomes an InputError.
     """
     with sharding.together(_world()):
         try:
@@ -103,7 +103,7 @@ def together() -> Iterator[None]:
 
 
 def check_same(described: Any) -> None:
-    """Raise InputError unless all processes give the same, as JSON: what their run is."""
+    """Raise InputError unless all processes give the same description of their run, as JSON."""
     if not several():
         return
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).digest()
@@ -116,12 +116,12 @@ def check_same(described: Any) -> None:
 
 
 def lost_process(error: BaseException) -> str | None:
-    """What JAX says where `error` means that another process ended or cannot be reached; None where it does not."""
+    """JAX's message if `error` means that another process ended or cannot be reached; else None."""
     if not jax.distributed.is_initialized():
         return None
     found: BaseException | None = error
     while found is not None:
-        # fetching what a broken collective should have made can raise a plain ValueError
+        # reading the result of a broken collective can raise a plain ValueError
         if isinstance(found, (RuntimeError, ValueError)) and any(word in str(found) for word in _LOST):
             return str(found).splitlines()[0]
         found = found.__cause__ or found.__context__
@@ -129,5 +129,5 @@ def lost_process(error: BaseException) -> str | None:
 
 
 def _world() -> Mesh | None:
-    """All devices of all processes; None for one process."""
+    """A mesh of the devices of all processes; None for one process."""
     return sharding.checked_mesh(jax.make_mesh((jax.device_count(),), ("devices",))) if several() else None

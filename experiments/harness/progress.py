@@ -17,7 +17,7 @@ _EVERY = 60.0  # seconds between lines of one stage in a log
 
 
 class RunProgress:
-    """Shares of one total cost (in FLOPs, say); the time left is what the rest costs at the speed so far."""
+    """Progress in shares of a total cost, in FLOPs or any unit. The time left assumes the speed so far."""
 
     def __init__(self, total_cost: float, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr, quiet=not is_first())
@@ -46,13 +46,12 @@ class RunProgress:
         def advance(done: int, of: int) -> None:
             fraction = done / of
             spent = self._spent + earlier() + time.perf_counter() - started
-            cost_done = self._done + fraction * cost
-            left = spent / cost_done * (self._total - self._skipped - cost_done) if cost_done > 0 else math.nan
-            self._bar.update(task, completed=fraction, left=f"{_duration(left)} left in all")
+            left = self._left(spent, self._done + fraction * cost)
+            self._bar.update(task, completed=fraction, left=f"{left} in all")
             nonlocal told
             if not live and time.perf_counter() - told > _EVERY:
                 told = time.perf_counter()
-                self._console.print(f"{name}: {fraction:.0%}; about {_duration(left)} left", highlight=False)
+                self._console.print(f"{name}: {fraction:.0%}; about {left}", highlight=False)
 
         try:
             yield advance
@@ -64,8 +63,8 @@ class RunProgress:
                 self._bar.update(task, left="")
                 self._bar.stop()
             self._bar.remove_task(task)
-        left = self._spent / self._done * (self._total - self._skipped - self._done) if self._done else math.nan
-        self._console.print(f"{name}: {_duration(seconds)}; about {_duration(left)} left", highlight=False)
+        left = self._left(self._spent, self._done)
+        self._console.print(f"{name}: {_duration(seconds)}; about {left}", highlight=False)
 
     def tell(self, line: str) -> None:
         """Print a line above the bar."""
@@ -76,6 +75,10 @@ class RunProgress:
         """A stage whose product was found."""
         self._skipped += cost
         self._console.print(f"{name}: found, not computed again", highlight=False)
+
+    def _left(self, spent: float, done: float) -> str:
+        rest = self._total - self._skipped - done
+        return f"{_duration(spent / done * rest if done > 0 else math.nan)} left"
 
 
 def _duration(seconds: float) -> str:

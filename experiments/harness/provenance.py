@@ -28,8 +28,7 @@ def _version(distribution: str) -> str:
 
 
 def device() -> str:
-    """Kind and number of the devices that JAX uses; for a CPU how many cores stand behind them, for a GPU whether it is
-    deterministic: what is made with that and without is not the same to the bit."""
+    """Number and kind of JAX's devices, with the cores of a CPU, and whether a GPU computes deterministically."""
     devices = jax.devices()
     cores = f" on {cpu_cores()} cores" if devices[0].platform == "cpu" else ""
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""

@@ -1,4 +1,4 @@
-"""Result files: written whole or not at all, never one run's beside another's."""
+"""Result files, written whole or not at all."""
 
 import contextlib
 import hashlib
@@ -15,16 +15,16 @@ from experiments.reporting.figures import figure_png
 from experiments.reporting.json_files import Record, dumps, read_json, typed
 from experiments.reporting.render import Report, page, report
 
-SUMMARY_FILES = ("summary.md", "summary.png", "gains.md", "gains.png", "growth.png")  # of a run with several targets
+SUMMARY_FILES = ("summary.md", "summary.png", "gains.md", "gains.png", "growth.png")  # of all targets of a run
 
 PARTIAL = ".partial"  # end of the name of a file that is being written
 
 
 def file_name(name: str) -> str:
-    """A name from a data set as that of a file or folder in a run's folder.
+    """The name of a file or folder in a run's folder for something that a data set names.
 
-    Itself, or, with a hash, what remains of it without what file systems refuse, what is too long, and what the run
-    calls its own files.
+    The name itself where that is possible. Otherwise, because file systems refuse it, it is too long, or the run has
+    such a file: the characters that are possible, with a hash.
     """
     plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:80].lstrip(".")
     taken = plain.lower() in ("", "stages", "config.json", "status.json", *SUMMARY_FILES)
@@ -32,7 +32,7 @@ def file_name(name: str) -> str:
 
 
 def read_result(path: Path, record: type[Record]) -> Record:
-    """A result file as its record.  Raises InputError, naming file and entry, for anything else."""
+    """A result file as its record. Raises InputError, naming file and entry, for anything else."""
     return typed(read_json(path), record, str(path))
 
 
@@ -51,12 +51,12 @@ def write_report(folder: Path, report: Report) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, whenever the write is cut off."""
+    """Write `text` so that a reader sees the old file or the new one, even if the process dies meanwhile."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`.  Of several processes the first alone writes."""
+    """As `write_text`. Of several processes only the first writes."""
     if not is_first():
         return
     with replacing(path) as partial:
@@ -65,7 +65,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of `path` if all goes well.  An OSError names `path`."""
+    """A file to write that replaces `path` at the end, unless there was an error. An OSError names `path`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield partial

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, that no other process writes to it, whether it is finished, and how to go on."""
+"""The folder of a run: which run it holds, whether that is complete, and how to resume it. One process writes there."""
 
 import contextlib
 import dataclasses
@@ -44,13 +44,16 @@ class RunFolder:
 def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence[str]) -> Iterator[RunFolder]:
     """Claim `options.out` for the run that `config` describes, and hold it while the run goes on.
 
-    A new or empty folder begins a run; that of the same run is gone on with if it is finished or with --resume.
-    `config.json` there says whose it is, `status.json` whether it is complete, and if not, how to go on.  With
-    --overwrite another run's `results` (patterns of files in the folder) are removed; its stages stay.
+    A new or empty folder starts a run. A folder with the same run is accepted if that is complete, or with --resume.
+    `config.json` there identifies the run; `status.json` says whether it is complete, and if not, how to resume it.
+    With --overwrite another run's `results` (patterns of files in the folder) are removed; its stages stay.
 
-    Raises InputError, before anything is changed, for a folder that holds another run (with what differs), an
-    unfinished one without --resume, something else, or that another run is writing to.  Of several processes the first
-    claims the folder for all, and a signal waits for the end of a stage, or a block of a training, so that all stop.
+    Of several processes the first claims the folder for all. A signal then waits for the end of a stage, or of a block
+    of a training, so that all stop at the same place.
+
+    Raises:
+        InputError: the folder holds another run (the message says what differs), an unfinished one without --resume,
+            or something else, or another run is writing to it. Nothing was changed.
     """
     out, new = options.out, json.loads(json.dumps(config))
     spread = [getattr(options, name, None) for name in ("mesh_source", "mesh_data", "tokens_on")]
@@ -70,7 +73,7 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
             if isinstance(error, Diverged):
                 how = _after_divergence(options)
                 again = " The same command fails at the same step again, with --resume as well."
-                with contextlib.suppress(OSError):  # what ended the run is to be told, not this
+                with contextlib.suppress(OSError):  # report what ended the run, not this
                     _write_status(out, complete=False, how=how)
             if is_first():
                 print(f"{why}incomplete; what is finished is kept in {out}.{again} Go on with: {how}", file=sys.stderr)
@@ -80,12 +83,12 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
 
 @contextlib.contextmanager
 def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]) -> Iterator[None]:
-    """The folder, claimed and held."""
+    """The folder, locked, with the run's configuration and status in it."""
     out = options.out
     try:
         _check_claim(options, new)
     except InputError:
-        refuse_if_locked(out)  # of what a live run holds this is the reason, and --resume no way out
+        refuse_if_locked(out)  # a live run is the better reason: --resume would not help
         raise
     with locked(out):
         differs = _check_claim(options, new)  # once more: a run may have ended between the two
@@ -99,7 +102,7 @@ def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]
 
 
 def identity_of(out: Path) -> dict[str, Any]:
-    """What `config.json` in the folder of a run says: all that its numbers follow from.
+    """What `config.json` in the folder of a run says: everything that determines its results.
 
     Raises InputError, naming the file, if it cannot be read, or if another version began the run.
     """
@@ -113,13 +116,13 @@ def identity_of(out: Path) -> dict[str, Any]:
 
 
 def how_to_go_on() -> str:
-    """The command line that goes on with this run."""
+    """The command line that resumes this run."""
     words = [word for word in command_words() if word not in ("--overwrite", "--resume")]
     return shlex.join([*words, "--resume"])
 
 
 def _after_divergence(options: RunOptions) -> str:
-    """What goes on with a run after a training that fails whenever it is repeated, in words."""
+    """How to continue after a training that diverged, and would again: in words."""
     skip = "" if options.on_nonfinite == "skip" else " or --on-nonfinite skip"
     return (
         f"another learning rate{skip}, and either --overwrite, which keeps the stages that this does not change, or"
@@ -128,7 +131,7 @@ def _after_divergence(options: RunOptions) -> str:
 
 
 def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
-    """Whether the folder holds another run, which may be replaced.  Raises InputError if this run may not have it."""
+    """Whether the folder holds another run, to be replaced. Raises InputError if this run may not use the folder."""
     out, path = options.out, options.out / CONFIG
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
@@ -155,12 +158,12 @@ def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
 
 
 def _content(out: Path) -> list[Path]:
-    """What lies in the folder, but for what a run leaves there before it claims it."""
+    """The files of the folder, without those that a run writes before it has claimed it."""
     return [path for path in out.iterdir() if path.name != LOCK and not path.name.endswith(PARTIAL)]
 
 
 def _remove(out: Path, results: Sequence[str]) -> None:
-    """Remove another run's result files, so that none is taken for the new run's."""
+    """Remove the result files of another run, so that none is mistaken for one of the new run."""
     for pattern in results:
         for path in list(out.glob(pattern)):
             path.unlink()

@@ -1,4 +1,4 @@
-"""Stages of a run: each writes its product once and finds it again, so that a second run does nothing twice."""
+"""Stages of a run: each writes its product once, and a second run reads it instead of computing it again."""
 
 import contextlib
 import dataclasses
@@ -44,21 +44,21 @@ Found = tuple[Product, StageRecord]
 
 
 class Running(NamedTuple):
-    """What the computation of a stage is given."""
+    """What a stage gives to the function that computes its product."""
 
-    advance: OnFraction  # to be told how far it is
-    checkpoints: Callable[[], contextlib.AbstractContextManager[Checkpoints]]  # of its training; kept until it is done
-    skipped: Callable[[Mapping[str, int]], None]  # to be told {model: steps that were skipped}, of those with any
+    advance: OnFraction  # to call with (done, of how many)
+    checkpoints: Callable[[], contextlib.AbstractContextManager[Checkpoints]]  # of its training
+    skipped: Callable[[Mapping[str, int]], None]  # to call with {model: steps that were skipped}, of those with any
 
 
 class Stages:
     """Products in one folder, one .npz a stage, each stamped with a hash of everything that it was computed from.
 
-    A stage that trains leaves checkpoints, `checkpoint_every` steps apart, until its product is written: it then goes
-    on from the newest.  A signal stops the run (`Interrupted`), in a training after its state was saved.
+    A stage that trains saves checkpoints, `checkpoint_every` steps apart, and starts from the newest. They are removed
+    when its product is written. A signal stops the run (`Interrupted`), in a training after its state was saved.
 
-    Of several processes the first says which products are there, and writes those that all compute; the others read
-    them.  A signal to one of them stops all.
+    All of several processes compute, and the first writes; it also decides which products are there, and the others
+    read those. A signal to one of them stops all.
     """
 
     def __init__(
@@ -86,9 +86,17 @@ class Stages:
     ) -> Product:
         """The product of stage `name`: read back if it was made from the same `inputs`, else computed and written.
 
-        `inputs` is whatever determines the product, as JSON can hold it; `cost` is its share of the run's progress.  A
-        product that is damaged (cut off, changed) is reported and made again; one that the file system does not give
-        raises InputError.
+        A product that is damaged (cut off, changed) is reported and made again.
+
+        Args:
+            name: of the stage and its file.
+            inputs: everything that determines the product, as JSON.
+            compute: makes the product.
+            cost: of the stage, in the unit of the run's progress.
+            target: whose results rest on the stage; None for all.
+
+        Raises:
+            InputError: the file system does not give the product, which may be whole.
         """
         stamp, path = fingerprint([FORMAT, inputs]), self._folder / f"{name}.npz"
         found = _read(path, stamp, self._progress.tell) if is_first() else None
@@ -140,7 +148,7 @@ class Stages:
             self._stop()
 
     def _warn_of_other_places(self) -> None:
-        """Say, once, that this run computes stages and has found others that were made elsewhere."""
+        """Warn, once, if this run computes some stages and has found others that were made elsewhere."""
         devices, versions = made_elsewhere(self.records, self._made_by)
         if self._warned or not (self._computes and (devices or versions)):
             return
@@ -158,7 +166,7 @@ class Stages:
         raise Interrupted(signal.SIGTERM)  # another process was told to
 
     def records_of(self, target: str) -> dict[str, StageRecord]:
-        """The stages that one target's results rest on."""
+        """The records of the stages that the results of one target rest on."""
         return {name: record for name, record in self.records.items() if record.target in (None, target)}
 
 
@@ -182,15 +190,15 @@ def fingerprint(inputs: Any) -> str:
 
 
 def _read(path: Path, stamp: str, warn: Callable[[str], None] = lambda line: None) -> Found | None:
-    """The product and its record; None if there is none, if it is of other inputs, or, with a line, damaged."""
+    """The product and its record; None if there is none, if it has other inputs, or, with a warning, is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return _found(file) if str(file["stamp"]) == stamp else None
     except FileNotFoundError:
         return None
-    except Exception as error:  # np.load raises half a dozen kinds on a damaged file; all mean the same: make it again
+    except Exception as error:  # np.load raises many kinds on a damaged file
         why = " ".join(str(error).split()) or type(error).__name__
-        # a damaged archive can send its reader to a place that no file has (EINVAL)
+        # a damaged archive can make its reader seek to an impossible place (EINVAL)
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise InputError(
                 f"{path} cannot be read ({error.strerror}), and may be whole: see to that, or remove it to make it"
@@ -201,7 +209,7 @@ def _read(path: Path, stamp: str, warn: Callable[[str], None] = lambda line: Non
 
 
 def read_stage(path: Path) -> Found:
-    """The product in a stage's file and its record, whatever it was made from; damage raises what NumPy does."""
+    """The product in a stage's file and its record, whatever the inputs were. A damaged file raises what NumPy does."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         return _found(file)
 

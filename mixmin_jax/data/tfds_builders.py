@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import re
 import socket
 import urllib.request
 from collections.abc import Sequence
@@ -36,6 +37,11 @@ def find_builder(spec: str, dataset: str, data_dir: str | None = None) -> Any:
         raise InputError(f"{spec}: TFDS knows no data set {dataset!r}, and none is prepared on disk{hint}") from error
     except Exception as error:  # of many kinds: configs, versions, broken folders
         raise InputError(f"{spec}: {_first_line(error)}") from error
+
+
+def default_name(spec: str) -> str:
+    """A name that can serve as a folder: `tfds:paws_x_wiki/en:sentence1@test` -> `paws_x_wiki_en_sentence1_test`."""
+    return re.sub(r"[^\w.-]+", "_", spec.removeprefix(TFDS_PREFIX)).strip("_")
 
 
 def open_split(

@@ -1,7 +1,7 @@
-"""Certificates of optimality: upper bounds on F(w) - min F that come free with the gradient.
+"""Certificates of optimality: upper bounds on F(w) - min F, computed from the gradient.
 
-F = f + s KL(w || q) is convex, so linearising f at w bounds the error of w (Frank-Wolfe gap; for mixture proportions
-the directional-derivative condition of Kiefer and Wolfowitz 1956):
+F = f + s KL(w || q) is convex, so the linearization of f at w bounds the error of w (Frank-Wolfe gap; for mixture
+proportions the directional-derivative condition of Kiefer and Wolfowitz 1956):
 
     gap(w) = max over u in C of  grad f . (w - u) + s [KL(w || q) - KL(u || q)]   >=   F(w) - min F   >=   0
 """
@@ -35,27 +35,34 @@ class Prior:
 def gap(
     w_K: Float[Array, " K"], gradient_K: Float[Array, " K"], feasible: FeasibleSet, prior: Prior | None = None
 ) -> Float[Array, ""]:
-    """The bound above for w in C, from the gradient of f at w, in the units of f.
+    """The bound above, in the units of f.
 
-    Without a prior a linear programme over C, on the simplex grad . w - min_k grad_k. With a prior the inner minimum is
-    attained at u, the KL projection of q exp(-grad / s) on C (Boyd and Vandenberghe 2004, chapter 5: its multipliers
-    give a valid bound whether or not they are exact). On the simplex, and with a prior everywhere, the gap is written
-    as a sum of terms >= 0, so that nothing large cancels; a linear programme with bounds is shifted by its price, so
-    that little does.
+    Without a prior the maximum over u is a linear program over C; on the simplex the gap is grad . w - min_k grad_k.
+    With a prior the maximum is at the KL projection u of q exp(-grad / s) on C. Its multipliers give a valid bound even
+    if they are not exact (Boyd and Vandenberghe 2004, chapter 5).
+
+    Cancellation: on the simplex, and with a prior on any C, the gap is a sum of terms >= 0. In a linear program with
+    bounds, costs are shifted by the price of the last source bought.
+
+    Args:
+        w_K: weights in C.
+        gradient_K: the gradient of f at w.
+        feasible: C.
+        prior: s and q.
     """
     if prior is None:
         return _linear_gap(w_K, gradient_K, feasible)
     s = prior.strength
     log_target_K = jnp.log(prior.q_K) - gradient_K / s
     u_K, nu_K, lambda_G = feasible.project_kl(log_target_K)
-    log_free_K = log_target_K - nu_K  # the minimiser without floors and caps, u_K = clip(exp(log_free_K), floor, cap)
+    log_free_K = log_target_K - nu_K  # the minimizer without floors and caps: u_K = clip(exp(log_free_K), floor, cap)
     if feasible.plain:
         return s * kl_terms(w_K, log_free_K).sum()
-    # Where a bound is active, D(w, free) - D(u, free) = D(w, u) + (w - u) log(u / free): the three-point identity.
+    # Three-point identity where a bound is active: D(w, free) - D(u, free) = D(w, u) + (w - u) log(u / free).
     log_u_K = jnp.where(u_K > 0, jnp.log(jnp.where(u_K > 0, u_K, 1)), log_free_K)
-    # The last term is at least 0 as u is the nearest allowed value to free.
+    # The last term is at least 0: u is the allowed value nearest to free.
     terms_K = kl_terms(w_K, log_u_K) + jnp.maximum((w_K - u_K) * (log_u_K - log_free_K), 0)
-    # A group that has a price and that w does not fill adds what is left of its cap at that price.
+    # A group with a price that w does not fill adds its price times the rest of its cap.
     groups = feasible.groups
     slack = 0.0 if groups is None or lambda_G is None else lambda_G @ jnp.maximum(groups.cap_G - groups.sums(w_K), 0)
     return s * (terms_K.sum() + slack)
@@ -65,7 +72,7 @@ def _linear_gap(w_K, gradient_K, feasible):
     if feasible.plain:
         return w_K @ (gradient_K - gradient_K.min())
     u_K = feasible.minimize_linear(gradient_K)
-    # As sum (w - u) = 0 a shift changes nothing; one by the price of the last source bought avoids cancellation.
+    # sum (w - u) = 0, so a shift changes nothing. The price of the last source bought avoids cancellation.
     price = jnp.max(jnp.where(u_K > feasible.lower_K, gradient_K, -jnp.inf))
     price = jnp.where(jnp.isfinite(price), price, gradient_K.min())
     return jnp.maximum((gradient_K - price) @ (w_K - u_K), 0)

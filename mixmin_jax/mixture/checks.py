@@ -1,4 +1,4 @@
-"""Checks of arrays and names that users hand in, with messages that say where the fault is."""
+"""Checks of arrays and names from users, with messages that locate the fault."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,12 @@ from jaxtyping import ArrayLike
 
 from mixmin_jax.errors import InputError
 
-SLACK = 1e-9  # totals that miss 1, or a cap, by no more than this are taken to be rounded
-_SHOWN = 5  # rows or names that a message lists
+SLACK = 1e-9  # largest distance of a total from 1, or from a cap, that counts as rounding
+_SHOWN = 5  # most rows or names in a message
 
 
 def is_traced(*values: object) -> bool:
-    """Whether any value, or any element of a list or mapping, is a tracer of jit, vmap or grad, with nothing to see."""
+    """Whether any value, or any element of a list or mapping, is a tracer of jit, vmap or grad."""
 
     def traced(value):
         if isinstance(value, Mapping):
@@ -26,7 +26,7 @@ def is_traced(*values: object) -> bool:
 
 
 def as_float64(values: ArrayLike, what: str) -> np.ndarray:
-    """Host copy in float64; no copy where the values already are that."""
+    """The values on the host in float64, without a copy if they are so already."""
     try:
         if np.iscomplexobj(values):
             raise TypeError("got complex ones")
@@ -36,7 +36,7 @@ def as_float64(values: ArrayLike, what: str) -> np.ndarray:
 
 
 def total(value: float) -> str:
-    """A total that should be 1, with its distance where six digits hide it: '0.83', '1 - 2e-08'."""
+    """A total that should be 1, as text: '0.83', or '1 - 2e-08' if six digits would hide the distance."""
     text = f"{value:.6g}"
     return text if text != "1" or value == 1 else f"1 {'+' if value > 1 else '-'} {abs(value - 1):.2g}"
 
@@ -53,7 +53,7 @@ def checked_tolerance(tolerance: Any) -> float:
 
 
 def checked_iterations(max_iterations: Any) -> int:
-    """A whole number of at least 0; ones that no run reaches are cut to what a counter holds."""
+    """A whole number of at least 0, limited to the range of an int32 counter."""
     try:
         value = -1 if is_traced(max_iterations) else operator.index(max_iterations)
     except TypeError:
@@ -74,7 +74,7 @@ def at_rows(rows: np.ndarray) -> str:
 def describe_bad_rows(
     logp_NxK: np.ndarray, max_N: np.ndarray, names: tuple[str, ...] | None, label: Callable[[Any], str] = str
 ) -> str:
-    """What is wrong with the rows of log-likelihoods whose maximum is not finite, and what to do; label names a row."""
+    """Say what is wrong with rows whose maximum is not finite, and what to do. `label` names a row."""
 
     def at(bad_N: np.ndarray, culprit_NxK: np.ndarray | None) -> str:
         rows = np.flatnonzero(bad_N)

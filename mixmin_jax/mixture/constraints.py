@@ -1,4 +1,4 @@
-"""Constraints and priors as users write them, checked and turned into a feasible set and a penalty."""
+"""Check constraints and priors as users write them; make a feasible set and a penalty of them."""
 
 import numbers
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from mixmin_jax.mixture.checks import SLACK, as_float64, is_traced, list_names, 
 from mixmin_jax.mixture.feasible import FeasibleSet, Groups
 
 Source = str | int
-# One value for all sources, one each, or some sources' by name or column.
+# One value for all sources, one value each, or a mapping from some sources (name or column) to values.
 PerSource = ArrayLike | Sequence[Any] | Mapping[str, Any] | Mapping[int, Any]
 GroupCaps = Mapping[tuple[Source, ...], Any]
 
-_ROUNDING = 1e-13  # room that is no more than this is none
+_ROUNDING = 1e-13  # largest room for a weight that counts as none
 
 
 def build(
@@ -30,15 +30,16 @@ def build(
     prior: PerSource | None = None,
     prior_strength: ArrayLike = 0.0,
 ) -> tuple[FeasibleSet, Prior | None]:
-    """The feasible set and the prior that the options of `solve` describe.
+    """The feasible set and the prior from the options of `solve`.
+
+    Traced values are not checked. The others are checked as if traced bounds were no restriction.
 
     Raises:
-      InputError: no weights satisfy the bounds (with the total they allow), or a bound or prior is not one. Traced
-        values are taken as they are; the others are checked as if the traced ones bound nothing.
+        InputError: no weights satisfy the bounds (with the total that they allow), or a bound or prior is invalid.
     """
     unbounded = upper_bounds is lower_bounds is groups is prior is None
     if unbounded and type(prior_strength) is float and prior_strength == 0:
-        return FeasibleSet(num_sources), None  # what follows would take as long as a part of a small solve
+        return FeasibleSet(num_sources), None  # the checks below would take as long as a part of a small solve
     names = sources or tuple(str(k) for k in range(num_sources))
     cap_K = _per_source(upper_bounds, "upper_bounds", 1.0, num_sources, sources)
     floor_K = _per_source(lower_bounds, "lower_bounds", 0.0, num_sources, sources)
@@ -52,7 +53,7 @@ def build(
     low_K, known_q_K = _known(floor_K, np.zeros(num_sources)), _known(q_K, np.ones(num_sources))
     high_K = np.minimum(_known(cap_K, np.ones(num_sources)), 1)
     _check_floors(low_K, high_K, known_q_K, names)
-    high_K = np.where(known_q_K > 0, high_K, 0)  # s KL(w || q) is infinite otherwise
+    high_K = np.where(known_q_K > 0, high_K, 0)  # elsewhere s KL(w || q) is infinite
     most = high_K.sum()
     if grouped is not None:
         cap_G, floors_G = _known(grouped.cap_G, np.ones(len(grouped.cap_G))), grouped.sums(low_K)
@@ -84,23 +85,23 @@ def build(
 
 
 def usable(feasible: FeasibleSet, prior: Prior | None) -> np.ndarray:
-    """The sources that may have a weight above 0 at all, all of them at once; traced bounds are taken to allow it."""
+    """Columns of the sources that can have a weight above 0. Traced bounds count as no restriction."""
     if feasible.plain and prior is None:
         return np.arange(feasible.num_sources)
     floor_K = _known(feasible.floor_K, np.zeros(feasible.num_sources))
     may_K = _known(feasible.cap_K, np.ones(feasible.num_sources)) > 0
     if prior is not None:
         may_K &= _known(prior.q_K, np.ones(feasible.num_sources)) > 0
-    # Where floors use up a group, or the sum, nothing is left for sources without a floor.
+    # If floors use up a group or the sum, sources without a floor have no room.
     room_K = np.full(feasible.num_sources, 1 - floor_K.sum())
     if feasible.groups is not None:
         cap_G = _known(feasible.groups.cap_G, np.ones(len(feasible.groups.cap_G)))
-        room_K = np.minimum(room_K, feasible.groups.spread(cap_G - feasible.groups.sums(floor_K), 1.0))
+        room_K = np.minimum(room_K, feasible.groups.to_sources(cap_G - feasible.groups.sums(floor_K), 1.0))
     return np.flatnonzero(may_K & ((floor_K > 0) | (room_K > _ROUNDING)))
 
 
 def take(feasible: FeasibleSet, prior: Prior | None, columns: np.ndarray) -> tuple[FeasibleSet, Prior | None]:
-    """The same constraints over some of the sources, the others held at 0."""
+    """The same constraints over some sources; the others are held at 0."""
 
     def of(x_K):
         return None if x_K is None else x_K[..., columns]
@@ -115,12 +116,12 @@ def take(feasible: FeasibleSet, prior: Prior | None, columns: np.ndarray) -> tup
 
 
 def _binding(cap_K):
-    """None where no cap can bind, so that the plain simplex is seen as such."""
+    """None if no cap can bind, so the plain simplex is recognized."""
     return None if cap_K is None or (cap_K >= 1).all() else cap_K
 
 
 def _known(values, otherwise):
-    """Values to look at; `otherwise`, which binds nothing, where there are none or they are traced."""
+    """The values if they can be looked at; `otherwise`, which is no restriction, for None and traced values."""
     return otherwise if values is None or is_traced(values) else np.asarray(values)
 
 
@@ -190,7 +191,7 @@ def _groups(groups, num_sources, sources):
 
 
 def _prior(q_K, strength, names):
-    """The prior and its strength, checked as far as they are not traced; a prior below the least float is 0."""
+    """The prior and its strength, checked unless traced. Values below the smallest normal float become 0."""
     if not is_traced(strength):
         strength = as_float64(strength, "prior_strength")
         if strength.shape != ():

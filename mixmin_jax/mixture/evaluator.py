@@ -1,21 +1,21 @@
-"""What solvers evaluate: a convex function of the weights, as sums over rows.
+"""The convex functions of the weights that solvers evaluate, as sums over rows.
 
-An evaluator gives a value, a gradient and a K x K curvature, each of them a sum over rows. Solvers know nothing else,
-so rows may be streamed, sharded or belong to several targets without a change to any solver.
+An evaluator gives a value, a gradient and a K x K curvature. Each is a sum over rows. Solvers know nothing else, so
+rows can be streamed, sharded or of several targets without any change to a solver.
 
 Axes: N examples, K sources; C blocks of B examples.
 """
 
 import dataclasses
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, Int
 
-BLOCK = 1024  # rows that stay in the cache, with their scaled copy, while the curvature is summed
-_SMALL = 2**19  # numbers that make one block; in float32 sums over many rows need what is carried between blocks
+BLOCK = 1024  # rows per block: they and their scaled copy fit in a core's cache while the curvature is summed
+_SMALL = 2**19  # in float64, rows with up to this many numbers form one block (float32 needs the sums of blocks)
 
 
 @runtime_checkable
@@ -24,15 +24,15 @@ class Evaluator(Protocol):
 
     @property
     def homogeneous(self) -> bool:
-        """Whether f(c w) = f(w) - scale log c, so that w . grad f = -scale everywhere; known without data."""
+        """Whether f(c w) = f(w) - scale log c, which gives w . grad f = -scale. Known without data."""
 
     @property
     def scale(self) -> Float[Array, ""]:
-        """What a relative tolerance refers to, in the units of f."""
+        """The unit of a relative tolerance, in the units of f."""
 
     @property
     def offset(self) -> Float[Array, ""]:
-        """A constant left out of the values below, beside which small improvements would drown."""
+        """A constant that the values below leave out, because small improvements would vanish next to it."""
 
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         """f(w) - offset; +inf outside the domain."""
@@ -41,7 +41,7 @@ class Evaluator(Protocol):
         """f(w) - offset, and the gradient."""
 
     def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        """How far rounding may have moved grad . (w - u) for u in the simplex, where that can matter; else 0."""
+        """A bound on the rounding error of grad . (w - u) for u in the simplex; 0 if it is negligible."""
 
     def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
         """f(w) - offset, the gradient and the Hessian, in one pass over the rows."""
@@ -52,7 +52,7 @@ class Evaluator(Protocol):
 class Likelihoods:
     """f(w) = offset - sum_n v_n log (p_n . w), with every row of p scaled to a maximum of 1.
 
-    Rows stand in blocks that stay in the cache, as columns, and sums over blocks carry what rounding took from them.
+    Rows are stored in blocks that fit in the cache, as columns. Sums over blocks carry their rounding errors.
     """
 
     p_CxKxB: Float[Array, "C K B"]
@@ -69,38 +69,42 @@ class Likelihoods:
         *,
         finite: bool = False,
     ) -> "Likelihoods":
-        """Rows of log-likelihoods, less `shift`, in blocks.
+        """Put rows of log-likelihoods into blocks.
 
-        The last block ends with the last row; what it has in common with the block before gets weight 0. Nothing else
-        is as large as the rows: memory that a process gets anew costs as much time as what is computed there.
+        The last block ends with the last row; rows that it shares with the block before get weight 0 there. No other
+        array is as large as the rows, because new memory costs as much time as the computation.
 
-        `finite`: every row has a finite maximum. Other rows have weight 0, or never any density.
+        Args:
+            logp_NxK: the rows, without the shift.
+            v_N: weights of the rows.
+            shift_N: constants that were subtracted from the rows before.
+            finite: whether every row has a finite maximum. Rows without one have weight 0 or no density.
         """
         n, k = logp_NxK.shape
         block = n if n * k <= _SMALL and logp_NxK.dtype == jnp.float64 else _rows_of_block(n)
 
         def prepared(logp_RxK):
-            most_CxB = jax.lax.stop_gradient(logp_RxK.max(axis=1)).reshape(-1, block)  # f does not depend on it
+            most_CxB = jax.lax.stop_gradient(logp_RxK.max(axis=1)).reshape(-1, block)  # f does not depend on this
             logp_CxKxB = logp_RxK.reshape(-1, block, k).swapaxes(1, 2)
-            if not finite:  # choosing costs as much as the rest
+            if not finite:  # these selections cost as much as everything else here
                 good_CxB = jnp.isfinite(most_CxB)
                 most_CxB = jnp.where(good_CxB, most_CxB, 0)
                 logp_CxKxB = jnp.where(good_CxB[:, None], logp_CxKxB, -jnp.inf)
             return jnp.exp(logp_CxKxB - most_CxB[:, None]), most_CxB
 
-        # All blocks at once, not one after the other: so the compiler spreads them over the cores.
+        # All blocks at once, so the compiler distributes them over the cores.
         p_CxKxB, most_CxB = prepared(logp_NxK[: n - n % block])
         if n % block:
             last = prepared(logp_NxK[n - block :])
             p_CxKxB, most_CxB = (jnp.concatenate(pair) for pair in zip((p_CxKxB, most_CxB), last, strict=True))
-        # Else the compiler may keep rows as they are and call them columns, and choosing columns would be slow.
+        # XLA may keep a transposed view, which makes column gathers slow: fix the layout.
         p_CxKxB = with_layout_constraint(p_CxKxB, Layout(major_to_minor=(0, 1, 2)))
         v_CxB = _weights_in_blocks(v_N, block)
         offset = -jnp.vdot(v_CxB, most_CxB)
         return cls(p_CxKxB, v_CxB, offset if shift_N is None else offset - v_N @ shift_N)
 
     def reweighted(self, v_N: Float[Array, " N"]) -> "Likelihoods":
-        """The same rows with other weights, and the offset as it was."""
+        """The same rows with other weights and the old offset."""
         return dataclasses.replace(self, weights_CxB=_weights_in_blocks(v_N, self.weights_CxB.shape[1]))
 
     @property
@@ -108,7 +112,7 @@ class Likelihoods:
         return self.weights_CxB.sum()
 
     def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        return jnp.zeros_like(self.scale)  # sums of terms of one sign: a few units in the last place of the scale
+        return jnp.zeros_like(self.scale)  # sums of terms of one sign, so errors are a few units in the last place
 
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         return self._sum(w_K, lambda p_KxB, v_B, d_B, value: value)
@@ -125,7 +129,7 @@ class Likelihoods:
         return value, -(curvature_KxK @ w_K), curvature_KxK  # f is homogeneous: grad f = - hess f . w
 
     def curvature_among(self, columns_M: Int[Array, " M"] | slice, w_M: Float[Array, " M"]) -> Float[Array, "M M"]:
-        """The Hessian among M sources that hold all weight; without what rounding takes from sums over blocks."""
+        """The Hessian for M sources that hold all weight. Rounding errors between blocks are not carried."""
 
         def add(curvature_MxM, rows):
             p_KxB, v_B = rows
@@ -138,11 +142,11 @@ class Likelihoods:
         return jax.lax.scan(add, zeros_MxM, (self.p_CxKxB, self.weights_CxB))[0]
 
     def among(self, columns_M: Int[Array, " M"]) -> "Likelihoods":
-        """f as a function of the weights of M sources, where no others have any."""
+        """f as a function of the weights of M sources; all others have weight 0."""
         return dataclasses.replace(self, p_CxKxB=self.p_CxKxB[:, columns_M])
 
     def part(self, num_rows: int) -> "Likelihoods":
-        """About so many of the rows, taken evenly, that stand for all; where there are no more, all."""
+        """About `num_rows` evenly spaced rows that represent all; all rows if there are fewer."""
         blocks, _, block = self.p_CxKxB.shape
         every = max(1, min(8, blocks * block // max(num_rows, 1)))
         taken = slice(None, None, every) if blocks > 1 else (..., slice(None, None, every))
@@ -150,51 +154,55 @@ class Likelihoods:
         return Likelihoods(self.p_CxKxB[taken], v_CxB * (self.scale / v_CxB.sum()), self.offset)
 
     def _sum(self, w_K, block):
-        """The sum over blocks of what `block` makes of the densities of its rows."""
+        """Sum `block(p, v, densities, value)` over blocks."""
 
         def add(sums, rows):
             p_KxB, v_B = rows
             d_B = w_K @ p_KxB
             inside = jnp.all((d_B > 0) | (v_B == 0))
-            d_B = jnp.where(d_B > 0, d_B, 1)  # rows of weight 0 may have no density; others make the value infinite
+            d_B = jnp.where(
+                d_B > 0, d_B, 1
+            )  # a row of weight 0 may have no density; any other makes the value infinite
             value = jnp.where(inside, -(v_B @ jnp.log(d_B)), jnp.inf)
             return jax.tree.map(accumulate, sums, block(p_KxB, v_B, d_B, value), is_leaf=is_sum), None
 
-        def shape(leaf):
-            return RunningSum(jnp.zeros(leaf.shape, leaf.dtype), jnp.zeros(leaf.shape, leaf.dtype))
-
         first = self.p_CxKxB[0], self.weights_CxB[0]
-        zeros = jax.tree.map(shape, jax.eval_shape(block, *first, first[1], first[1].sum()))
+        shapes = jax.eval_shape(block, *first, first[1], first[1].sum())
+        zeros = jax.tree.map(lambda leaf: RunningSum.zero(leaf.shape, leaf.dtype), shapes)
         sums = jax.lax.scan(add, zeros, (self.p_CxKxB, self.weights_CxB))[0]
         return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=is_sum)
 
 
 def _rows_of_block(n):
-    """The most rows up to BLOCK of which there are whole blocks, where that is not much less: else BLOCK, or all."""
+    """The largest divisor of n in (BLOCK / 2, BLOCK], so blocks need no padding; else BLOCK, or n if it is less."""
     return next((rows for rows in range(min(n, BLOCK), BLOCK // 2, -1) if n % rows == 0), min(n, BLOCK))
 
 
 def _weights_in_blocks(v_N, block):
-    """The weights of rows as `Likelihoods.of_log_rows` cuts them, 0 where the last block repeats rows."""
+    """The weights in the blocks of `Likelihoods.of_log_rows`; 0 for repeated rows in the last block."""
     repeated = -v_N.size % block
     before, last = jnp.split(v_N, [v_N.size + repeated - block])
     return jnp.concatenate([before, jnp.zeros(repeated, v_N.dtype), last]).reshape(-1, block)
 
 
 class RunningSum(NamedTuple):
-    """A sum that carries what rounding took from it; its value is total + lost."""
+    """A sum that carries its rounding error; its value is total + lost."""
 
     total: Array
-    lost: Array  # what rounding took from the total
+    lost: Array  # the rounding error of the total
+
+    @classmethod
+    def zero(cls, shape: tuple[int, ...] = (), dtype: Any = None) -> "RunningSum":
+        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 def is_sum(node: object) -> bool:
-    """For trees whose leaves are running sums."""
+    """Whether a node is a running sum: the `is_leaf` of trees of running sums."""
     return isinstance(node, RunningSum)
 
 
 def accumulate(sum: RunningSum, term: Array) -> RunningSum:
-    """Adds a term and keeps what that rounds off (Knuth's two-sum; Neumaier 1974)."""
+    """Add a term and keep the rounding error (Knuth's two-sum; Neumaier 1974)."""
     total = sum.total + term
     moved = total - sum.total
     lost = (sum.total - (total - moved)) + (term - moved)
@@ -215,7 +223,7 @@ class Quadratic:
         return jnp.zeros_like(self.scale)
 
     def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        reach_K = jnp.abs(self.r_KxK) @ w_K  # far above grad . w where residuals of opposite sign cancel
+        reach_K = jnp.abs(self.r_KxK) @ w_K  # far above grad . w if residuals of opposite sign cancel
         return 2 * jnp.finfo(w_K.dtype).eps * (w_K @ reach_K + reach_K.max())
 
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:

@@ -2,9 +2,9 @@
 
     C = { w : sum_k w_k = 1,  floor_k <= w_k <= cap_k,  sum_{k in G} w_k <= cap_G }
 
-Everything that solvers and certificates need to know about C stands here, usable under jit, vmap and grad.
+All that solvers and certificates need to know about C is here. It works under jit, vmap and grad.
 
-Axes: K sources, G groups, M inequalities (K floors, then K caps and G group caps where there are any).
+Axes: K sources, G groups, M inequalities (K floors, then K caps and G group caps if there are any).
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_BISECTIONS = 100  # narrows any bracket that occurs to the resolution of float64
+_BISECTIONS = 100  # halvings; enough to narrow any bracket here to the resolution of float64
 
 
 @jax.tree_util.register_dataclass
@@ -29,15 +29,15 @@ class Groups:
         """The sum over each group."""
         return self.members_GxK @ x_K
 
-    def spread(self, x_G: Float[Array, " G"], otherwise: Float[Array, ""] | float = 0.0) -> Float[Array, " K"]:
-        """The value of each source's group; `otherwise` for sources in none."""
+    def to_sources(self, x_G: Float[Array, " G"], otherwise: Float[Array, ""] | float = 0.0) -> Float[Array, " K"]:
+        """The value of each source's group; `otherwise` for sources in no group."""
         return x_G @ self.members_GxK + otherwise * (1 - self.members_GxK.sum(axis=0))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FeasibleSet:
-    """Bounds as arrays; None where there are none, so that the plain simplex compiles to its closed forms."""
+    """Bounds as arrays. They are None if there are none, so the plain simplex compiles to closed forms."""
 
     num_sources: int = dataclasses.field(metadata={"static": True})
     floor_K: Float[Array, " K"] | None = None
@@ -60,7 +60,7 @@ class FeasibleSet:
     # The inequalities A w <= b, for interior-point methods.
 
     def limits(self) -> Float[Array, " M"]:
-        """b. A cap of 1 or more is implied by sum w = 1; it is moved to 2 so that it can never be active."""
+        """b. sum w = 1 implies caps of 1 or more; they are moved to 2, so they are never active."""
         parts = [-self.lower_K]
         if self.cap_K is not None:
             parts.append(jnp.where(self.upper_K < 1, self.upper_K, 2))
@@ -79,36 +79,36 @@ class FeasibleSet:
 
     @property
     def num_bounds(self) -> int:
-        """How many of the M inequalities bound a single source; the rest are groups."""
+        """The number of inequalities that bound a single source; the rest are caps of groups."""
         return self.num_sources if self.cap_K is None else 2 * self.num_sources
 
     def bounds_adjoint(self, z_M: Float[Array, " M"]) -> Float[Array, " K"]:
-        """A' z, of the bounds on single sources alone."""
+        """A' z of the bounds on single sources only."""
         k = self.num_sources
         return -z_M[:k] if self.cap_K is None else z_M[k : 2 * k] - z_M[:k]
 
     def adjoint(self, z_M: Float[Array, " M"]) -> Float[Array, " K"]:
         """A' z."""
         bounds_K = self.bounds_adjoint(z_M)
-        return bounds_K if self.groups is None else bounds_K + self.groups.spread(z_M[self.num_bounds :])
+        return bounds_K if self.groups is None else bounds_K + self.groups.to_sources(z_M[self.num_bounds :])
 
     def bounds_gram(self, d_M: Float[Array, " M"]) -> Float[Array, " K"]:
-        """The diagonal of A' diag(d) A, of the bounds on single sources alone."""
+        """The diagonal of A' diag(d) A of the bounds on single sources only."""
         k = self.num_sources
         return d_M[:k] if self.cap_K is None else d_M[:k] + d_M[k : 2 * k]
 
     def violation(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        """By how much w misses C, at most, in any one bound or in the sum; 0 or rounding where C is not empty."""
+        """The largest violation of a bound or of the sum; 0 up to rounding for w in C."""
         return jnp.maximum(jnp.abs(w_K.sum() - 1), jnp.max(self.rows(w_K) - self.limits()))
 
     # Points of C.
 
     def start(self) -> Float[Array, " K"]:
-        """A point with room on all sides, where C has one: every source takes the same share of its room."""
+        """An interior point of C if there is one: every source takes the same share of its room."""
         return self.repair(self.lower_K)
 
     def repair(self, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
-        """A point of C near w; w itself up to rounding where w lies in C."""
+        """A point of C near w. It is w up to rounding if w is in C."""
         if self.plain:
             w_K = jnp.maximum(w_K, 0)
             total = w_K.sum()
@@ -122,25 +122,25 @@ class FeasibleSet:
         if self.groups is not None:
             sum_G = self.groups.sums(above_K)
             fit_G = jnp.minimum(1, (self.groups.cap_G - self.groups.sums(low_K)) / jnp.where(sum_G > 0, sum_G, 1))
-            above_K = above_K * self.groups.spread(fit_G, 1.0)
+            above_K = above_K * self.groups.to_sources(fit_G, 1.0)
         free = 1 - low_K.sum()
         above_K = above_K * jnp.minimum(1, free / positive(above_K.sum()))
-        # What is missing goes to sources in proportion to what they have, so that zeros stay zeros, then to all.
+        # The rest goes first to sources in proportion to their weights, so zeros stay 0, then to all.
         above_K = above_K + jnp.clip(above_K * (free / positive(above_K.sum()) - 1), 0, self._room(low_K + above_K))
         room_K = self._room(low_K + above_K)
         above_K = above_K + jnp.clip(room_K * (free - above_K.sum()) / positive(room_K.sum()), 0, room_K)
         return low_K + above_K
 
     def _room(self, w_K):
-        """Amounts by which all sources can grow together."""
+        """Amounts by which all sources can grow at the same time."""
         room_K = jnp.maximum(self.upper_K - w_K, 0)
         if self.groups is None:
             return room_K
         room_G, left_G = self.groups.sums(room_K), jnp.maximum(self.groups.cap_G - self.groups.sums(w_K), 0)
-        return room_K * self.groups.spread(jnp.minimum(1, left_G / jnp.where(room_G > 0, room_G, 1)), 1.0)
+        return room_K * self.groups.to_sources(jnp.minimum(1, left_G / jnp.where(room_G > 0, room_G, 1)), 1.0)
 
     def minimize_linear(self, cost_K: Float[Array, " K"]) -> Float[Array, " K"]:
-        """argmin over u in C of cost . u. Greedy, and exact: floors first, then room by ascending cost."""
+        """argmin over u in C of cost . u, by a greedy rule that is exact: floors first, then the cheapest sources."""
         order_K = jnp.argsort(cost_K)
         if self.plain:
             return jnp.zeros(self.num_sources, cost_K.dtype).at[order_K[0]].set(1)
@@ -149,7 +149,7 @@ class FeasibleSet:
         if self.groups is not None:
             members_GxK = jnp.asarray(self.groups.members_GxK)[:, order_K]
             left_G = self.groups.cap_G - self.groups.sums(low_K)
-            # Within its group a source gets what cheaper members leave, whatever happens outside the group.
+            # Inside its group a source gets what cheaper members leave; other groups do not matter.
             before_GxK = jnp.cumsum(members_GxK * room_K, axis=1) - members_GxK * room_K
             left_K = (members_GxK * (left_G[:, None] - before_GxK)).sum(axis=0)
             room_K = jnp.where(members_GxK.sum(axis=0) > 0, jnp.clip(left_K, 0, room_K), room_K)
@@ -164,23 +164,24 @@ class FeasibleSet:
     def project_kl(
         self, logx_K: Float[Array, " K"]
     ) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " G"] | None]:
-        """argmin over u in C of KL(u || x) = clip(x exp(-nu_k), floor, cap), for x given by its logarithm.
+        """argmin over u in C of KL(u || x) = clip(x exp(-nu_k), floor, cap), from log x.
 
-        Returns u, the multipliers nu_k (that of sum u = 1 plus that of the source's group) and the groups' multipliers.
+        Returns:
+            u; the multipliers nu_k (that of sum u = 1 plus that of the source's group); the groups' multipliers.
         """
         if self.plain:
             nu = jax.nn.logsumexp(logx_K)
             return jnp.exp(logx_K - nu), jnp.full_like(logx_K, nu), None
-        # At the top of the bracket sources weigh exp(-80) or their floor.
+        # At the top of the bracket weights are exp(-80) or the floor.
         nu_K, lambda_G = self._level(lambda nu: jnp.exp(logx_K - nu), logx_K.min(), logx_K.max() + 80)
         u_K = jnp.clip(jnp.exp(logx_K - nu_K), self.lower_K, self.upper_K)
         return u_K, nu_K, lambda_G
 
     def _level(self, response: Callable, low, high):
-        """nu_K, equal for all sources but for their group's multiplier, at which clip(response(nu)) lies in C.
+        """The levels nu_K at which clip(response(nu)) lies in C: one nu for all sources plus their group's multiplier.
 
-        A full group stays full as nu falls, so that with nu_G, the level at which group G is just full, all its sources
-        see max(nu, nu_G): one bisection for all groups and one for the total, not one inside the other.
+        A full group stays full as nu falls. Let nu_G be the level at which group G is just full: then all its sources
+        have the level max(nu, nu_G). So one bisection for all groups and one for the total suffice.
         """
 
         def filled(nu_K):
@@ -193,12 +194,14 @@ class FeasibleSet:
         low_G, high_G = low + jnp.zeros_like(groups.cap_G), high + jnp.zeros_like(groups.cap_G)
 
         def excess(nu_G):
-            return groups.sums(filled(groups.spread(nu_G))) - groups.cap_G
+            return groups.sums(filled(groups.to_sources(nu_G))) - groups.cap_G
 
-        nu_G = jnp.where(excess(low_G) > 0, _bisect(excess, low_G, high_G), low)  # a cap that cannot bind has no level
+        nu_G = jnp.where(
+            excess(low_G) > 0, _bisect(excess, low_G, high_G), low
+        )  # a cap that cannot bind has no level of its own
 
         def levels(nu):
-            return groups.spread(jnp.maximum(nu, nu_G), nu)
+            return groups.to_sources(jnp.maximum(nu, nu_G), nu)
 
         nu = _bisect(lambda nu: filled(levels(nu)).sum() - 1, low, high)
         return levels(nu), jnp.maximum(nu_G - nu, 0)

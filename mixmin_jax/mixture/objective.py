@@ -1,6 +1,6 @@
-"""Objectives over mixture weights: cross-entropy and squared error, as data that users build.
+"""Objectives over mixture weights, as data that users build: cross-entropy and squared error.
 
-`prepare()` turns them, inside a compiled program, into what a solver evaluates (an `Evaluator`).
+Inside a compiled program, `prepare()` makes an `Evaluator` of them, which solvers evaluate.
 
 Axes: N examples, K sources, D outputs of a predictor.
 """
@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, Shaped
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, at_rows, describe_bad_rows, is_traced, source_names
 from mixmin_jax.mixture.evaluator import Evaluator, Likelihoods, Quadratic
-from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, Spread, Summed
+from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, RowShards, Summed
 
 HostOrDevice = np.ndarray | Array
 
@@ -35,16 +35,16 @@ class Objective(Protocol):
         """K."""
 
     def prepare(self) -> Evaluator:
-        """The function that solvers evaluate; called once per solve, inside the compiled program."""
+        """The function that solvers evaluate. Called once per solve, inside the compiled program."""
 
     def take(self, columns: np.ndarray) -> "Objective":
-        """The same objective over some of the sources only, validated again."""
+        """The same objective over some of the sources, validated again."""
 
     def anonymous(self) -> "Objective":
-        """The same objective without names, which would be compiled in."""
+        """The same objective without names, so that names cause no new compilation."""
 
     def rounded(self, dtype: Any) -> "Objective":
-        """The same objective in arrays of a float type, with large constants taken off host arrays in float64 first."""
+        """The same objective in a float type. Large constants are subtracted from host arrays in float64 before."""
 
 
 @jax.tree_util.register_dataclass
@@ -55,9 +55,9 @@ class CrossEntropy:
     logp_NxK: Float[HostOrDevice, "N K"]
     weights_N: Float[HostOrDevice, " N"]
     sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
-    shift_N: Float[HostOrDevice, " N"] | None = None  # what has been taken off the rows already
-    even: bool = dataclasses.field(default=False, metadata={"static": True})  # the weights are 1/N, nobody gave others
-    finite: bool = dataclasses.field(default=False, metadata={"static": True})  # every row has a finite maximum
+    shift_N: Float[HostOrDevice, " N"] | None = None  # constants already subtracted from the rows
+    even: bool = dataclasses.field(default=False, metadata={"static": True})  # whether the weights are the default, 1/N
+    finite: bool = dataclasses.field(default=False, metadata={"static": True})  # whether every row has a finite maximum
 
     @property
     def num_sources(self) -> int:
@@ -77,7 +77,7 @@ class CrossEntropy:
         return dataclasses.replace(self, sources=None, even=False)
 
     def centered(self) -> "CrossEntropy":
-        """With rows that have a maximum of 0, in float64, where they are on the host."""
+        """With rows shifted to a maximum of 0 in float64, if they are on the host."""
         if not isinstance(self.logp_NxK, np.ndarray) or self.shift_N is not None:
             return self
         shift_N = self.logp_NxK.max(axis=1)
@@ -91,8 +91,8 @@ class CrossEntropy:
         num_rows = exchange(np.array([len(self.logp_NxK)])).sum()
         return dataclasses.replace(self, weights_N=np.full(len(self.logp_NxK), 1 / num_rows)) if self.even else self
 
-    def spread(self, mesh: Mesh, dtype: Any) -> Spread:
-        return Spread.of_rows(self, len(self.logp_NxK), mesh, dtype)
+    def shard_rows(self, mesh: Mesh, dtype: Any) -> RowShards:
+        return RowShards.of_rows(self, len(self.logp_NxK), mesh, dtype)
 
 
 @jax.tree_util.register_dataclass
@@ -103,8 +103,8 @@ class SquaredError:
     residuals_NxKxD: Float[HostOrDevice, "N K D"]  # yhat - y: the weights sum to 1, so f = 1/N sum_n ||r_n^T w||^2
     variance: Float[HostOrDevice, ""]
     sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
-    target: "Target | None" = None  # of this process's rows
-    num_rows: Float[HostOrDevice, ""] | None = None  # N, where other processes hold rows too
+    target: "Target | None" = None  # moments of this process's targets
+    num_rows: Float[HostOrDevice, ""] | None = None  # N, if other processes hold rows too
 
     @property
     def num_sources(self) -> int:
@@ -139,13 +139,13 @@ class SquaredError:
         scale = _scale(np, variance, variance + mean_D @ mean_D, (share_P @ worst_PxK).max(), np.float64)
         return dataclasses.replace(self, variance=scale, num_rows=np.asarray(num_rows))
 
-    def spread(self, mesh: Mesh, dtype: Any) -> Summed:
+    def shard_rows(self, mesh: Mesh, dtype: Any) -> Summed:
         num_rows = len(self.residuals_NxKxD) if self.num_rows is None else self.num_rows
         return Summed.of_residuals(self.residuals_NxKxD, num_rows, self.variance, mesh, dtype)
 
 
 class Target(NamedTuple):
-    """Moments of what a squared error predicts."""
+    """Moments of the target values of a squared error."""
 
     mean_D: Float[HostOrDevice, " D"]
     variance: Float[HostOrDevice, ""]
@@ -164,18 +164,21 @@ def cross_entropy(
     conditional log-likelihoods, log p(y | x), additionally assume that all sources share the distribution of x.
 
     Args:
-      logp_NxK: log-likelihood of example n under the proxy of source k, in nats; -inf where a source excludes an
-        example. NumPy or JAX arrays of any real type; held in float64 on the host (a traced array keeps its type,
-        float32 at least, unchecked).
-      example_weights: v_N >= 0, used as given; 1/N each by default: f in nats per example. With tokens length_n, v_n =
-        1 / sum of lengths gives nats per token of the whole set (total loss / total tokens), which weighs examples
-        alike; v_n = 1 / (N length_n) gives the mean over examples of each one's nats per token, which weighs short ones
-        more. Rows of weight 0 do not count, whatever they hold.
-      sources: names of the K columns.
+        logp_NxK: log-likelihood of example n under the proxy of source k, in nats; -inf if a source excludes an
+            example. A NumPy or JAX array of any real type, held in float64 on the host. A traced array is not checked
+            and keeps its type (float32 at least).
+        example_weights: v_N >= 0, used as given. The default 1/N gives f in nats per example. With length_n tokens,
+            v_n = 1 / sum of lengths gives nats per token of the whole set: all tokens count alike. v_n = 1 / (N
+            length_n) gives the mean of each example's nats per token: tokens of short examples count more. Rows of
+            weight 0 are ignored, whatever they hold.
+        sources: names of the K columns.
+
+    Returns:
+        An objective for `solve`, `solve_traced`, `bootstrap`, `leave_one_out`, `weighted_sum` and `worst_case`.
 
     Raises:
-      InputError: NaN, +inf or all -inf in rows that count; negative or non-finite weights, or none above 0; lengths
-        that do not match.
+        InputError: NaN, +inf or all -inf in rows that count; negative or non-finite weights, or none above 0; lengths
+            that do not match.
     """
     shape = np.shape(logp_NxK)
     if len(shape) != 2 or 0 in shape:
@@ -207,15 +210,15 @@ def cross_entropy(
         return CrossEntropy(_at_least_single(logp_NxK, "log-likelihoods"), v_N, names, even=even)
     host_NxK = as_float64(logp_NxK, "log-likelihoods")
     with np.errstate(all="ignore"):
-        all_finite = np.isfinite(host_NxK.sum())  # the fastest look at all numbers; others look closer
+        all_finite = np.isfinite(host_NxK.sum())  # the fastest check of all numbers; rows are checked only if it fails
     if not all_finite:
         host_NxK = _usable_rows(host_NxK, np.ones(shape[0], bool) if is_traced(v_N) else v_N > 0, names)
     return CrossEntropy(host_NxK, v_N, names, even=even, finite=True)
 
 
 def _usable_rows(logp_NxK, counts_N, names):
-    """The rows, with zeros in place of unusable ones that do not count; others that are unusable are an error."""
-    most_N = logp_NxK.max(axis=1)  # NaN and +inf survive the maximum
+    """Replace unusable rows of weight 0 by zeros; raise InputError for other unusable rows."""
+    most_N = logp_NxK.max(axis=1)  # NaN or +inf in a row gives NaN or +inf
     unusable_N = ~np.isfinite(most_N)
     if (unusable_N & counts_N).any():
         logp_NxK, most_N = np.where(counts_N[:, None], logp_NxK, 0), np.where(counts_N, most_N, 0)
@@ -224,7 +227,7 @@ def _usable_rows(logp_NxK, counts_N, names):
 
 
 def _at_least_single(traced, what):
-    """A traced array in its own float type, or in float32 where that is less or no float type."""
+    """A traced array in its float type, but float32 at least."""
     traced = jnp.asarray(traced)
     if jnp.iscomplexobj(traced):
         raise InputError(f"{what} must be real; got {traced.dtype}")
@@ -240,15 +243,18 @@ def squared_error(
 
         f(w) = 1/N sum_n ||sum_k w_k yhat_nk - y_n||^2
 
-    A tolerance refers to the variance mean_n ||y_n - mean y||^2, or to the worst source's error where y is constant.
+    A tolerance is relative to the variance mean_n ||y_n - mean y||^2, or to the worst source's error if y is constant.
 
     Args:
-      yhat: predictions of the K sources' proxies, (N, K) for one output or (N, K, D).
-      y: the target values, (N,) or (N, D).
-      sources: names of the K sources.
+        yhat: predictions of the K sources' proxies, (N, K) for one output or (N, K, D).
+        y: the target values, (N,) or (N, D).
+        sources: names of the K sources.
+
+    Returns:
+        An objective, for the same functions as that of `cross_entropy`.
 
     Raises:
-      InputError: values that are not finite, or shapes that do not match.
+        InputError: values that are not finite, or shapes that do not match.
     """
     if np.ndim(yhat) not in (2, 3) or 0 in np.shape(yhat):
         raise InputError(f"predictions must have the shape (examples, sources[, outputs]); got {np.shape(yhat)}")
@@ -270,7 +276,7 @@ def squared_error(
     n, k = np.shape(yhat)[:2]
     y_NxD, yhat_NxKxD = xp.reshape(y, (n, -1)), xp.reshape(yhat, (n, k, -1))
     residuals_NxKxD = yhat_NxKxD - y_NxD[:, None]
-    moved_NxD = y_NxD - y_NxD[0]  # a constant that float64 cannot hold exactly, as 0.1, has no variance either
+    moved_NxD = y_NxD - y_NxD[0]  # so that a constant has variance 0 even if float64 cannot hold it exactly (0.1)
     variance = ((moved_NxD - moved_NxD.mean(axis=0)) ** 2).sum(axis=1).mean()
     worst = (residuals_NxKxD**2).sum(axis=2).mean(axis=0).max()
     scale = _scale(xp, variance, (y_NxD**2).sum(axis=1).mean(), worst, y_NxD.dtype)
@@ -279,6 +285,6 @@ def squared_error(
 
 
 def _scale(xp, variance, square, worst, dtype):
-    """What a tolerance refers to, from the variance and mean square of y and the worst source's error."""
+    """The unit of a tolerance, from the variance and mean square of y and the worst source's error."""
     varies = variance > (8 * xp.finfo(dtype).eps) ** 2 * square
     return xp.where(varies, variance, xp.where(worst > 0, worst, 1.0))

@@ -1,9 +1,9 @@
-"""The problem that every method solves, and the loop that drives every method.
+"""The problem that all methods solve, and the loop that drives them.
 
-    minimise  F(w) = f(w) + s KL(w || q)   over w in C
+    minimize  F(w) = f(w) + s KL(w || q)   over w in C
 
-A method is two pure functions: `init(problem) -> state` and `step(problem, state) -> state`. Its states have a field
-`point`: feasible weights, with the loss, gradient and gap at exactly these weights.
+A method is two pure functions: `init(problem) -> state` and `step(problem, state) -> state`. The field `point` of a
+state holds feasible weights with the loss, gradient and gap at exactly these weights.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Problem:
 
     @property
     def homogeneous(self) -> bool:
-        """Whether the constraint sum w = 1 can be dropped: F(w) + scale sum w is then least where the sum is 1."""
+        """Whether the constraint sum w = 1 can be dropped: the minimum of F(w) + scale sum w then has sum 1."""
         return self.f.homogeneous and self.feasible.plain and self.prior is None
 
     def penalty(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
@@ -39,7 +39,7 @@ class Problem:
         return jnp.zeros((), w_K.dtype) if self.prior is None else self.prior.value(w_K)
 
     def certified(self, w_K: Float[Array, " K"], loss: Float[Array, ""], gradient_K: Float[Array, " K"]) -> "Point":
-        """w in C, f and its gradient there, and the certificate; outside the domain of f nothing is certified."""
+        """The point w in C with its certificate; outside the domain of f the gap is infinite."""
         bound = gap(w_K, gradient_K, self.feasible, self.prior) + self.f.rounding(w_K)
         return Point(w_K, loss, gradient_K, jnp.where(loss == jnp.inf, jnp.inf, bound))
 
@@ -49,7 +49,7 @@ class Problem:
 
 
 class Point(NamedTuple):
-    """Feasible weights with what is known there."""
+    """Feasible weights with the values there."""
 
     weights: Float[Array, " K"]
     loss: Float[Array, ""]  # f, without its offset and the prior's penalty
@@ -58,16 +58,16 @@ class Point(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A solver: how it begins, and one iteration."""
+    """A solver: its first state, and one iteration."""
 
     init: Callable[[Problem], Any]
     step: Callable[[Problem, Any], Any]
-    iterations: int = 20_000  # allowed by default
-    priors: bool = True  # whether it can minimise s KL(w || q) as well
+    iterations: int = 20_000  # default of max_iterations
+    priors: bool = True  # whether it can take a prior
 
 
 class Progress(NamedTuple):
-    """A run that is under way."""
+    """The state of a run."""
 
     state: Any
     best: Any  # the state with the smallest gap so far, among those whose F is not above `ceiling`
@@ -77,9 +77,9 @@ class Progress(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What the loop leaves: the state with the smallest gap."""
+    """The result of a run."""
 
-    best: Any
+    best: Any  # the state with the smallest gap
     converged: Bool[Array, ""]
     iterations: Int[Array, ""]
     gap_history: Float[Array, " T"]  # the gap at the start and after each iteration, NaN after the last
@@ -93,11 +93,18 @@ def iterate(
     history_length: int = 1,
     first: Any = None,
 ) -> Run:
-    """Iterates until gap <= tolerance x scale, at most max_iterations times. Pure; usable under jit and vmap.
+    """Iterate until gap <= tolerance x scale. Pure; works under jit and vmap.
 
-    The state returned is the best one seen: its gap is the smallest among those whose F is not above that of the start.
-    The first `history_length` gaps are kept. Weights that miss the feasible set, as where traced bounds leave none,
-    have not converged.
+    Args:
+        method, problem: how and what to minimize.
+        tolerance: relative to the scale of f.
+        max_iterations: most iterations.
+        history_length: number of gaps to keep, from the start on.
+        first: the state to start from; None: `method.init(problem)`.
+
+    Returns:
+        The state with the smallest gap among those whose F is not above F at the start. Weights outside the feasible
+        set (traced bounds may leave it empty) have not converged.
     """
     progress = jax.lax.while_loop(
         lambda progress: unfinished(problem, progress, tolerance, max_iterations),
@@ -108,7 +115,7 @@ def iterate(
 
 
 def start(problem: Problem, first: Any, history_length: int = 1) -> Progress:
-    """A run that has reached its first state; of its gaps, the first `history_length` will be kept."""
+    """A run in its first state; it will keep its first `history_length` gaps."""
     initial = _total(problem, first.point)
     initial = jnp.where(jnp.isfinite(initial), initial, jnp.inf)
     slack = 16 * jnp.finfo(initial.dtype).eps * (jnp.abs(initial) + problem.f.scale)
@@ -119,7 +126,7 @@ def start(problem: Problem, first: Any, history_length: int = 1) -> Progress:
 def unfinished(
     problem: Problem, progress: Progress, tolerance: ArrayLike, max_iterations: ArrayLike
 ) -> Bool[Array, ""]:
-    """Whether another step is to be taken."""
+    """Whether to take another step."""
     reached = progress.best.point.gap <= tolerance * problem.f.scale
     return (progress.iterations < max_iterations) & ~reached & ~jnp.isnan(progress.state.point.gap)
 
@@ -134,7 +141,7 @@ def record(problem: Problem, progress: Progress, state: Any) -> Progress:
 
 
 def finish(problem: Problem, progress: Progress, tolerance: ArrayLike) -> Run:
-    """What the run leaves."""
+    """The result of the run."""
     point = progress.best.point
     rounding = float(jnp.finfo(progress.ceiling.dtype).eps)
     inside = problem.feasible.violation(point.weights) <= max(SLACK, 1e3 * rounding)

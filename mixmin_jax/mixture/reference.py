@@ -1,4 +1,4 @@
-"""The weights of a reference mixture as users write them.
+"""Check the weights of a reference mixture as users write them.
 
 Axes: K sources.
 """
@@ -13,16 +13,21 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, list_names, total
 from mixmin_jax.mixture.constraints import PerSource
 
-_DIGITS = 1e-6  # for weights written to a few digits or held in float32
+_DIGITS = 1e-6  # largest distance of the sum from 1; larger than SLACK for weights in few digits or float32
 
 
 def reference_weights(
     weights: PerSource, what: str, num_sources: int, sources: tuple[str, ...] | None
 ) -> Float[np.ndarray, " K"]:
-    """One weight a source, or a mapping from names or columns to weights (0 for the others), as an array of sum 1.
+    """The weights as an array with sum 1.
+
+    Args:
+        weights: one weight per source, or a mapping from names or columns to weights (0 for the others).
+        what: name of the weights in messages.
+        num_sources, sources: K and the names.
 
     Raises:
-      InputError: names that are no sources, negative weights, a sum that is not 1. `what` names them in the message.
+        InputError: names that are not sources, negative weights, or a sum that is not 1.
     """
     values: Any = weights
     if isinstance(weights, Mapping):

@@ -1,4 +1,4 @@
-"""The methods by name, which of them can solve what, and which `solve` takes by itself."""
+"""The methods by name, what each can solve, and the choice of method='auto'."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ METHODS: dict[str, Method] = {
     "mirror_descent": MIRROR_DESCENT,
 }
 AUTO = "auto"
-_WORTHWHILE = 4_000_000  # N K^2 from which fewer passes are worth a second program to compile
+_WORTHWHILE = 4_000_000  # least N K^2 for the active set: below, compiling a second program costs more than it saves
 
 
 def attempts(
@@ -30,10 +30,12 @@ def attempts(
     """The methods to try in turn, until one converges.
 
     Args:
-      elsewhere: whether rows lie on a mesh, or the solve runs in float32.
+        method: a name, or "auto".
+        objective, feasible, prior: the problem.
+        elsewhere: whether rows are on a mesh, or the solve runs in float32.
 
     Raises:
-      InputError: a method that cannot solve this.
+        InputError: the method cannot solve this problem.
     """
     possible = isinstance(objective, CrossEntropy) and feasible.plain and prior is None and not elsewhere
     if method == AUTO:
@@ -49,7 +51,7 @@ def attempts(
 
 
 def check_method(method: str, objective: Any, prior: object) -> None:
-    """Raises InputError for what is no objective, no method, or a method that cannot take the objective or a prior."""
+    """Raise InputError for an unknown objective or method, or a method that cannot take the objective or a prior."""
     streamed = isinstance(objective, StreamedCrossEntropy)
     if not streamed and not hasattr(objective, "prepare"):
         got = type(objective).__name__

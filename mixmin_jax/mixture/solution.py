@@ -1,4 +1,4 @@
-"""What a solve hands back."""
+"""The results of a solve."""
 
 import dataclasses
 from typing import NamedTuple
@@ -9,18 +9,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TargetLosses:
-    """What a solution means to each of several targets.
+    """The losses of a solution for each of several targets, and their prices.
 
-    With these prices the weights also minimise sum_t price_t f_t + penalty: a target of price 0 has no say.
+    The weights also minimize sum_t price_t f_t + penalty. So a target of price 0 has no influence.
     """
 
     losses: Float[np.ndarray, " T"]  # f_t at the weights, each in its own units
-    references: Float[np.ndarray, " T"]  # r_t, to which `worst_case` compares; 0 where the losses themselves count
-    prices: Float[np.ndarray, " T"]  # lambda_t: as given to `weighted_sum`; found by `worst_case`, with a sum of 1
+    references: Float[np.ndarray, " T"]  # r_t of `worst_case`; 0 if the losses themselves are compared
+    prices: Float[np.ndarray, " T"]  # lambda_t: given to `weighted_sum`, or found by `worst_case` with sum 1
 
     @property
     def excess(self) -> Float[np.ndarray, " T"]:
-        """f_t - r_t; the largest is the loss of a worst case."""
+        """f_t - r_t; its maximum is the loss of a worst case."""
         return self.losses - self.references
 
 
@@ -32,7 +32,7 @@ class Solution:
     """
 
     weights: Float[np.ndarray, " K"]  # float64, at least 0; they sum to 1 and obey all bounds to 1e-9
-    loss: float  # the objective at the weights, in its own units (nats x the units of the example weights)
+    loss: float  # the objective at the weights (for cross-entropy in nats x the units of the example weights)
     penalty: float  # s KL(weights || prior); 0 without a prior
     gap: float  # in the units of the loss
     goal: float  # the gap asked for: tolerance x the objective's scale
@@ -57,7 +57,7 @@ class NotConverged(RuntimeError):
 
 
 class TracedSolution(NamedTuple):
-    """What `solve_traced` returns, as arrays; fields as in `Solution`."""
+    """The result of `solve_traced`, as arrays; fields as in `Solution`."""
 
     weights: Float[Array, " K"]
     loss: Float[Array, ""]
@@ -80,7 +80,7 @@ def describe(
 ) -> str:
     """One sentence on how a solve of `what` ended, and what to do if it did not converge.
 
-    `rounding` is what the precision resolves of the loss and its gradient.
+    `rounding` is the smallest gap that the precision can resolve.
     """
     after = f"{method} after {iterations} iteration{'' if iterations == 1 else 's'}"
     if converged:

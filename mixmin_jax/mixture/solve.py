@@ -23,9 +23,9 @@ from mixmin_jax.mixture.scale.streaming import StreamedCrossEntropy, iterate_str
 from mixmin_jax.mixture.solution import NotConverged, Solution, TargetLosses, describe
 from mixmin_jax.mixture.targets import WeightedSum, WorstCase, per_target
 
-_LONGEST_HISTORY = 100_000
-_TOLERANCES = {"float64": 1e-9, "float32": 1e-6}  # by default
-_OF_REFERENCES = 0.25  # of the tolerance: what a worst case's references may miss
+_LONGEST_HISTORY = 100_000  # most gaps that a solution keeps, to bound memory
+_TOLERANCES = {"float64": 1e-9, "float32": 1e-6}  # defaults by precision, relative to the scale of f
+_OF_REFERENCES = 0.25  # share of the tolerance that the error of a worst case's references may take
 
 
 def solve(
@@ -43,45 +43,47 @@ def solve(
     precision: Literal["float64", "float32"] = "float64",
     throw: bool = True,
 ) -> Solution:
-    """Minimises f(w) + s KL(w || q) over the allowed weights, with a certificate (MixMin, arXiv:2502.10510).
+    """Minimize f(w) + s KL(w || q) over the allowed weights, with a certificate (MixMin, arXiv:2502.10510).
 
-    Runs in float64 on the CPU, or over a mesh, whatever the caller's JAX configuration, which it leaves alone; compiled
-    once for each shape, method and kind of constraints. Inside jit, vmap or grad it takes constants only; see
-    `solve_traced`.
+        minimize  f(w) + s KL(w || q)   with  sum_k w_k = 1,  floor_k <= w_k <= cap_k,  sum_{k in G} w_k <= cap_G
+
+    Runs in float64 on the CPU, or over a mesh, and neither depends on nor changes the caller's JAX configuration.
+    Compiles once for each shape, method and kind of constraints. Inside jit, vmap and grad it takes only constants; use
+    `solve_traced` there.
 
     Args:
-      objective: from `cross_entropy` or `squared_error`, or their streamed forms, or several of them together, from
-        `weighted_sum` or `worst_case`; for `stream_cross_entropy` and `worst_case` by the interior point only.
-      method: "interior_point" (primal-dual, some ten iterations), "active_set" (fewer and cheaper ones, for a
-        cross-entropy on the whole simplex), "projected_gradient" (jaxopt's, guarded) or "mirror_descent" (the paper's
-        entropic descent, with a safeguarded step). All but "active_set" take bounds; "interior_point" and
-        "mirror_descent" take a prior. "auto": "active_set" where it can be used and pays, and "interior_point"
-        elsewhere, and where the other one makes no headway.
-      upper_bounds, lower_bounds: caps and floors on weights: one number for all sources, one each, or a mapping from
-        some sources (by name or column) to theirs.
-      groups: a mapping from tuples of sources to a cap on their summed weight, as in {("web", "news"): 0.5}; disjoint.
-      prior, prior_strength: q, which sums to 1, and s > 0, in the units of f: the penalty s KL(w || q).
-      tolerance: stop when gap <= tolerance x the sum of the example weights (cross-entropy) or x the variance of the
-        target (squared error); for several targets x the weighted sum of these scales, or x the largest in a worst
-        case. 1e-9 by default; 1e-6 in float32.
-      max_iterations: by default 100 for the interior point and 20 000 for the others.
-      mesh: devices to spread the rows over, whatever its axes are called; sums are reduced, rows stay where they are.
-        With `jax.distributed`, a mesh of several processes: each gives an objective over its own rows, as many as it
-        has, with the same options otherwise, and all get the same solution over the rows of all. Example weights are
-        used as given; the default is 1 / the number of rows of all. Build such objectives in `on_every_process`.
-      precision: "float32" runs on the devices of the mesh, without one on JAX's default device, in float32, and
-        certifies in float64 on the host, from the data as given. For accelerators without float64 (a mesh of TPUs is
-        taken so whatever is asked); of the methods, the interior point reaches 1e-6 there and others may not.
-      throw: whether to raise when the tolerance is not reached.
+        objective: from `cross_entropy` or `squared_error`, their streamed forms, `weighted_sum` or `worst_case`. Only
+            the interior point takes those of `stream_cross_entropy` and `worst_case`.
+        method: "interior_point" (primal-dual, about ten iterations); "active_set" (fewer and cheaper iterations, for
+            one cross-entropy on the whole simplex); "projected_gradient" (jaxopt's, safeguarded); "mirror_descent" (the
+            paper's entropic descent, safeguarded). All but "active_set" take bounds; "interior_point" and
+            "mirror_descent" take a prior. "auto" takes "active_set" where it can be used and saves time, and
+            "interior_point" elsewhere or if the active set does not converge.
+        upper_bounds, lower_bounds: caps and floors on weights: one number for all sources, one per source, or a mapping
+            from some sources (by name or column) to numbers.
+        groups: a mapping from disjoint tuples of sources to a cap on their summed weight: {("web", "news"): 0.5}.
+        prior, prior_strength: q, with sum 1, and s > 0, in the units of f.
+        tolerance: stop when gap <= tolerance x scale. The scale is the sum of the example weights (cross-entropy), the
+            variance of the target (squared error), the weighted sum of the targets' scales, or their largest (worst
+            case). Default: 1e-9, in float32 1e-6.
+        max_iterations: default: 100 for the interior point, 30 for the active set, 20 000 for the others.
+        mesh: devices to shard the rows over, with any axis names. Sums are reduced; rows are not moved. With
+            `jax.distributed`, a mesh of several processes: each gives an objective over its own rows, of any number,
+            and otherwise the same options. All get the same solution over all rows. Example weights are used as given;
+            the default is 1 / the number of all rows. Build such objectives with `on_every_process`.
+        precision: "float32" runs in float32 on the devices of the mesh, or on JAX's default device, and certifies in
+            float64 on the host, from the data as given. It is for accelerators without float64 (a mesh of TPUs always
+            runs so). The interior point reaches 1e-6 there; other methods may not.
+        throw: whether to raise if the tolerance is not reached.
 
     Returns:
-      A `Solution`; its gap bounds the error of loss + penalty and is evaluated at exactly the weights returned.
+        A `Solution`. Its gap bounds the error of loss + penalty at exactly the weights returned.
 
     Raises:
-      InputError: bounds that no weights satisfy, an invalid prior, an unknown method, names that are no sources, a row
-        that no allowed weights explain; a mesh that JAX does not have, processes that disagree, a device that runs out
-        of memory.
-      NotConverged: the tolerance was not reached; holds the solution.
+        InputError: bounds that no weights satisfy, an invalid prior, an unknown method, names that are not sources, a
+            row that no allowed weights explain; a mesh that JAX does not have, processes that disagree, a device that
+            runs out of memory.
+        NotConverged: the tolerance was not reached; holds the solution.
     """
     devices = None if mesh is None else checked_mesh(mesh)
     device = None
@@ -99,7 +101,7 @@ def solve(
             feasible, penalty = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
             columns = usable(feasible, penalty)
             reduced = objective
-            if len(columns) < k:  # sources that must have weight 0 are left out: rows rescale to those that remain
+            if len(columns) < k:  # leave out sources whose weight must be 0, so rows are scaled to the others
                 reduced = _take(objective, columns)
                 feasible, penalty = take(feasible, penalty, columns)
             elsewhere = devices is not None or precision == "float32"
@@ -111,8 +113,10 @@ def solve(
         for method in methods:
             default = METHODS[method].iterations
             allowed = default if limit is None else limit
-            length = min(max(default, allowed), _LONGEST_HISTORY) + 1  # rarely another program to compile
-            outputs = _minimise(reduced, feasible, penalty, tolerance, allowed, method, length, devices, device)
+            length = (
+                min(max(default, allowed), _LONGEST_HISTORY) + 1
+            )  # the same for most limits, which saves compilations
+            outputs = _minimize(reduced, feasible, penalty, tolerance, allowed, method, length, devices, device)
             if outputs.converged:
                 break
     weights = np.zeros(k)
@@ -129,7 +133,7 @@ def solve(
         method=method,
         status=describe(
             method,
-            _minimised(objective, penalty),
+            _quantity(objective, penalty),
             gap,
             float(outputs.goal),
             float(outputs.rounding),
@@ -147,8 +151,8 @@ def solve(
     return solution
 
 
-def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, length, mesh, device):
-    """What `_run` returns, in float32 with a certificate in float64 where a device for that is given."""
+def _minimize(objective, feasible, penalty, tolerance, max_iterations, method, length, mesh, device):
+    """The outputs of a solve; in float32 with a certificate in float64 if a `device` is given."""
     if isinstance(objective, StreamedCrossEntropy):
         problem, run = iterate_streamed(objective, feasible, penalty, tolerance, max_iterations, length)
         return _unpacked(_streamed_outputs(problem, run, tolerance), feasible.num_sources, length)
@@ -156,7 +160,7 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
     try:
         if mesh is not None and mesh.is_multi_process:
             objective = objective.pooled(functools.partial(exchange, mesh))
-        objective = objective.anonymous()  # names are no part of what is compiled
+        objective = objective.anonymous()  # names must not cause new compilations
         if device is None:
             placed = objective if mesh is None else objective.shard_rows(mesh, np.float64)
             limits = np.float64(tolerance), np.int64(max_iterations)
@@ -207,7 +211,7 @@ def _minimise(objective, feasible, penalty, tolerance, max_iterations, method, l
 
 
 def _extent(objective):
-    """The rows of an objective, and how many numbers a row has."""
+    """The number of rows of an objective, and of numbers in a row."""
     largest = max((np.shape(leaf) for leaf in jax.tree.leaves(objective)), key=np.prod)
     return largest[0], int(np.prod(largest[1:]))
 
@@ -225,7 +229,7 @@ def _run(objective, feasible, prior, tolerance, max_iterations, method, history_
 
 
 def _least(objective, feasible, tolerance, method):
-    """The least loss over the allowed weights, and a bound on its error: a part of the tolerance."""
+    """The least loss over the allowed weights, and a bound on its error: a share of the tolerance."""
     default = METHODS[method].iterations
     limits = np.float64(_OF_REFERENCES * tolerance), np.int64(default)
     found = _run(objective, feasible, None, *limits, method, default + 1)
@@ -239,10 +243,10 @@ def _losses(objective, w_K):
 
 
 class _Outputs(NamedTuple):
-    """What a solve leaves, before it is put in words."""
+    """The numbers of a solution."""
 
     weights: Any
-    loss: Any  # with the offset
+    loss: Any  # including the offset
     gap: Any
     penalty: Any
     goal: Any
@@ -254,7 +258,7 @@ class _Outputs(NamedTuple):
 
 
 def _outputs(problem, run, tolerance):
-    """The outputs, one after the other in one vector: fetching many small arrays takes as long as a small solve."""
+    """The outputs joined into one vector, because fetching many small arrays takes as long as a small solve."""
     point = run.best.point
     outputs = _Outputs(
         weights=point.weights,
@@ -294,8 +298,8 @@ def _take(objective, columns):
         ) from None
 
 
-def _minimised(objective, penalty):
-    """What the certificate is about, for the status."""
+def _quantity(objective, penalty):
+    """The name of the quantity that the certificate bounds, for the status."""
     what = "the worst of the targets' losses" if isinstance(objective, WorstCase) else "the loss"
     return what if penalty is None else what.removeprefix("the ") + " + penalty"
 
@@ -306,7 +310,7 @@ def _check_place(objective, mesh, precision):
     if isinstance(objective, WorstCase) and (mesh is not None or precision == "float32"):
         raise InputError("a worst_case is solved in float64 on one device only; leave mesh and precision out")
     what = type(objective).__name__
-    if mesh is not None and not hasattr(objective, "spread"):
+    if mesh is not None and not hasattr(objective, "shard_rows"):
         raise InputError(f"a {what} cannot be spread over a mesh; leave mesh out, or hold its rows in memory")
     if precision == "float32" and not hasattr(objective, "rounded"):
         raise InputError(f"a {what} is solved in float64 only; leave precision out, and use a mesh that has float64")

@@ -1,14 +1,14 @@
 """Several targets at once, as data that users build: a weighted sum of objectives, or their worst case.
 
-`weighted_sum` is an objective like any other. `worst_case` is a problem of its own kind: the largest of several losses
-is not smooth, so it has its own interior point (`worst_case.py`).
+`weighted_sum` is an objective like any other. The maximum of several losses is not smooth, so `worst_case` has its own
+interior point (`methods/worst_case.py`).
 
 Axes: T targets, K sources.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +26,11 @@ from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.sharding import Exchange, Mesh
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class WeightedSum:
-    """f(w) = sum_t lambda_t f_t(w); built by `weighted_sum`."""
+class _Parts:
+    """Several objectives over the same sources."""
 
     parts: tuple[Objective, ...]
-    weights_T: Float[HostOrDevice, " T"]
 
     @property
     def sources(self) -> tuple[str, ...] | None:
@@ -42,14 +40,22 @@ class WeightedSum:
     def num_sources(self) -> int:
         return self.parts[0].num_sources
 
-    def prepare(self) -> "Sum":
-        return Sum(tuple(part.prepare() for part in self.parts), jnp.asarray(self.weights_T))
-
-    def take(self, columns: np.ndarray) -> "WeightedSum":
+    def take(self, columns: np.ndarray) -> Self:
         return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.take(columns)))
 
-    def anonymous(self) -> "WeightedSum":
+    def anonymous(self) -> Self:
         return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.anonymous()))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class WeightedSum(_Parts):
+    """f(w) = sum_t lambda_t f_t(w); built by `weighted_sum`."""
+
+    weights_T: Float[HostOrDevice, " T"]
+
+    def prepare(self) -> "Sum":
+        return Sum(tuple(part.prepare() for part in self.parts), jnp.asarray(self.weights_T))
 
     def rounded(self, dtype: Any) -> "WeightedSum":
         parts = _each(self.parts, lambda part: part.rounded(dtype))
@@ -58,15 +64,15 @@ class WeightedSum:
     def pooled(self, exchange: Exchange) -> "WeightedSum":
         return dataclasses.replace(self, parts=_each(self.parts, lambda part: _shardable(part).pooled(exchange)))
 
-    def spread(self, mesh: Mesh, dtype: Any) -> "WeightedSum":
-        parts = _each(self.parts, lambda part: _shardable(part).spread(mesh, dtype))
+    def shard_rows(self, mesh: Mesh, dtype: Any) -> "WeightedSum":
+        parts = _each(self.parts, lambda part: _shardable(part).shard_rows(mesh, dtype))
         return WeightedSum(parts, np.asarray(self.weights_T, dtype))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sum:
-    """sum_t lambda_t f_t(w) as solvers see it. Targets of weight 0 do not count, not even where they are infinite."""
+    """sum_t lambda_t f_t(w) for solvers. Targets of weight 0 do not count, even if they are infinite."""
 
     parts: tuple[Evaluator, ...]
     weights_T: Float[Array, " T"]
@@ -111,34 +117,19 @@ class Sum:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class WorstCase:
-    """max_t [f_t(w) - r_t]; built by `worst_case`. Not smooth: `solve` takes it, by its own interior point."""
+class WorstCase(_Parts):
+    """max_t [f_t(w) - r_t]; built by `worst_case`. `solve` takes it with its own interior point."""
 
-    parts: tuple[Objective, ...]
     reference_T: Float[HostOrDevice, " T"]  # r_t, in the units of f_t
-    reference_error: Float[HostOrDevice, ""]  # by how much an r_t may be above what it stands for
-    to_best: bool = dataclasses.field(default=False, metadata={"static": True})  # r_t are still to be found
-
-    @property
-    def sources(self) -> tuple[str, ...] | None:
-        return self.parts[0].sources
-
-    @property
-    def num_sources(self) -> int:
-        return self.parts[0].num_sources
+    reference_error: Float[HostOrDevice, ""]  # largest amount by which an r_t may be too high
+    to_best: bool = dataclasses.field(default=False, metadata={"static": True})  # whether the r_t are still to be found
 
     def prepare(self) -> Targets:
         parts = tuple(part.prepare() for part in self.parts)
         return Targets(parts, jnp.asarray(self.reference_T), jnp.asarray(self.reference_error))
 
-    def take(self, columns: np.ndarray) -> "WorstCase":
-        return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.take(columns)))
-
-    def anonymous(self) -> "WorstCase":
-        return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.anonymous()))
-
     def with_references(self, least: Callable[[Objective], tuple[float, float]]) -> "WorstCase":
-        """With r_t the least of f_t where that is wanted, from a function that finds it and bounds its error."""
+        """With r_t = min f_t, if asked for; `least` finds a minimum and bounds its error."""
         if not self.to_best:
             return self
         losses, errors = zip(*map(least, self.parts), strict=True)
@@ -146,11 +137,7 @@ class WorstCase:
 
 
 def per_target(f: Any, best: Any) -> tuple[Array, Array, Array] | None:
-    """The losses f_t, references r_t and prices lambda_t in the last state of a solve; None where there is one target.
-
-    Args:
-      f: what `prepare` made.
-    """
+    """The losses f_t, references r_t and prices lambda_t at the best state of a solve; None for a single target."""
     if isinstance(f, Targets):
         values_T = jnp.stack([part.value(best.point.weights) for part in f.parts])
         return values_T + f.offset_T, f.reference_T, best.prices_T
@@ -165,18 +152,21 @@ def weighted_sum(objectives: Sequence[Objective], weights: ArrayLike | Sequence[
 
         f(w) = sum_t lambda_t f_t(w)
 
-    An objective like its parts: every method, constraint and prior applies to it, and `solve_traced` differentiates
-    with respect to lambda too. Its tolerance refers to sum_t lambda_t scale_t (scale_t: the sum of target t's example
-    weights, or the variance of what it predicts).
+    It is an objective like its parts: every method, constraint and prior applies to it, and `solve_traced` also
+    differentiates with respect to lambda. A tolerance is relative to sum_t lambda_t scale_t, where scale_t is the sum
+    of target t's example weights or the variance of its values.
 
     Args:
-      objectives: at least one, from `cross_entropy`, `squared_error` or `weighted_sum`, with the same sources in the
-        same order.
-      weights: lambda_t >= 0, used as given, one each; 1 / T each by default. A target of weight 0 does not count.
+        objectives: at least one, from `cross_entropy`, `squared_error` or `weighted_sum`, with the same sources in the
+            same order.
+        weights: lambda_t >= 0, used as given; default 1 / T. A target of weight 0 does not count.
+
+    Returns:
+        An objective.
 
     Raises:
-      InputError: no objectives, or other things; sources that differ; negative or non-finite weights, none above 0, or
-        not one each.
+        InputError: no objectives, or other things; sources that differ; negative or non-finite weights, none above 0,
+            or not one per target.
     """
     parts = _checked(objectives, "weighted_sum")
     if weights is None:
@@ -200,27 +190,30 @@ def weighted_sum(objectives: Sequence[Objective], weights: ArrayLike | Sequence[
 
 
 def worst_case(objectives: Sequence[Objective], relative_to: str | PerSource | None = None) -> WorstCase:
-    """The worst of several targets' losses, over the same K sources, for `solve` to minimise.
+    """The worst of several targets' losses, over the same K sources, for `solve` to minimize.
 
-        minimise over w in C   max_t [f_t(w) - r_t] + s KL(w || q)
+        minimize over w in C   max_t [f_t(w) - r_t] + s KL(w || q)
 
-    At the solution there are prices lambda_t >= 0 that sum to 1, with which `weighted_sum` has the same solution: what
-    the targets that are worst off together weigh. Others have price 0. `Solution.targets` holds them.
+    The solution has prices lambda_t >= 0 with sum 1, in `Solution.targets`: `weighted_sum` with these weights has the
+    same solution. Targets that are not the worst have price 0.
 
-    Losses in different units, as cross-entropies of documents of different length, are better compared by `relative_to`
-    or given example weights that make them alike (nats per token). The tolerance refers to the largest of the targets'
-    scales (the sum of the example weights, or the variance of what is predicted).
+    Losses in different units (documents of different length) are better compared with `relative_to`, or with example
+    weights that give the same units (nats per token). A tolerance is relative to the largest scale of the targets (the
+    sum of the example weights, or the variance of the values).
 
     Args:
-      objectives: at least one, from `cross_entropy`, `squared_error` or `weighted_sum`, with the same sources in the
-        same order.
-      relative_to: what r_t is. None: 0, so that the losses themselves count. "best": the least of f_t over the allowed
-        weights, without the prior (excess loss, or regret); found by `solve` first, with an error that counts in the
-        gap. Weights of a reference mixture, one each or a mapping from sources to weights (others 0): f_t there.
+        objectives: at least one, from `cross_entropy`, `squared_error` or `weighted_sum`, with the same sources in the
+            same order.
+        relative_to: the choice of r_t. None: 0. "best": the least f_t over the allowed weights without the prior
+            (excess loss, or regret); `solve` finds it first, and its error is part of the gap. Weights of a
+            reference mixture, one per source or a mapping from sources to weights (others 0): f_t there.
+
+    Returns:
+        A problem for `solve`.
 
     Raises:
-      InputError: no objectives, or other things; sources that differ; a reference that is not a distribution, or that
-        cannot produce a row of a target.
+        InputError: no objectives, or other things; sources that differ; a reference that is not a distribution, or
+            that gives a row no density.
     """
     parts = _checked(objectives, "worst_case")
     if is_traced(jax.tree.leaves(parts), [relative_to]):
@@ -281,7 +274,7 @@ def _difference(first, other, t):
 
 
 def _loss(part, weights_K):
-    """f at weights, with rows scaled to the sources in use so that nothing underflows."""
+    """f at weights; rows are scaled to the sources in use, so nothing underflows."""
     used = np.flatnonzero(weights_K)
     with float64_on_cpu():
         f = part.take(used).prepare()
@@ -289,7 +282,7 @@ def _loss(part, weights_K):
 
 
 def _shardable(part):
-    if not hasattr(part, "spread"):
+    if not hasattr(part, "shard_rows"):
         raise InputError(
             f"a {type(part).__name__} cannot be spread over a mesh; leave mesh out, or hold its rows in memory"
         )
@@ -297,7 +290,7 @@ def _shardable(part):
 
 
 def _each(parts, change):
-    """What a function makes of each target; errors say which."""
+    """Apply a function to each target; its errors name the target."""
     results = []
     for t, part in enumerate(parts):
         try:

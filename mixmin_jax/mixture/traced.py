@@ -1,8 +1,8 @@
 """The traced form of `solve`, for use under jit, vmap and grad.
 
-At the solution the Newton equations of the interior point, taken at fixed t z, are those of the implicit function
-theorem on the active set: a bound that is active has z / t -> infinity and pins its weights, one that is not has z / t
--> 0. So, with d for the change along the direction in which the problem moves,
+Derivatives come from the Newton equations of the interior point at the solution, with t z fixed. These are the
+equations of the implicit function theorem on the active set: z / t is infinite for an active bound, which fixes its
+weights, and 0 for others. With d for the change along the direction in which the problem moves,
 
     (hess F + A' D A) dw + dy 1 = - d(grad F) + A' D db,     sum dw = 0,     D = diag(z / t).
 """
@@ -34,17 +34,25 @@ def solve_traced(
     tolerance: ArrayLike | None = None,
     max_iterations: int = 100,
 ) -> TracedSolution:
-    """`solve` by the interior point as a pure function of arrays, under jit, vmap and grad.
+    """`solve` by the interior point as a pure function of arrays, for use under jit, vmap and grad.
 
-    Differentiable once, forwards and backwards, with respect to the log-likelihoods (or predictions), the example
-    weights, the bounds, the prior and its strength. Where weights are not unique (duplicate sources) or a bound only
-    just holds, derivatives are those of a nearby problem. Runs on the device of its arrays, in the precision of JAX's
-    configuration: the gap refers to the data as rounded to that. Nothing raises when the tolerance is missed or traced
-    bounds leave no weights: read `.converged`.
+    It can be differentiated once, forward and backward, with respect to the log-likelihoods (or predictions), example
+    weights, bounds, prior and prior strength. If weights are not unique (duplicate sources) or a bound is just active,
+    derivatives are those of a nearby problem. It runs on the device of its arrays in the precision of JAX's
+    configuration, and the gap refers to the data rounded to that.
 
-    Arguments are those of `solve`. Traced values are not validated. Caps must be above 0 if weights are differentiated,
-    and with a prior every source must be allowed a weight. The tolerance is 1e-9 in float64 and 1e-5 in float32 by
-    default.
+    Args:
+        objective: held in memory; no `worst_case`.
+        upper_bounds, lower_bounds, groups, prior, prior_strength: as in `solve`. Traced values are not checked. Caps
+            must be above 0 if weights are differentiated; with a prior every source must be allowed a weight.
+        tolerance: as in `solve`; default: 1e-9 in float64, 1e-5 in float32.
+        max_iterations: most iterations.
+
+    Returns:
+        A `TracedSolution`. Read `.converged`: nothing raises if the tolerance is missed or bounds leave no weights.
+
+    Raises:
+        InputError: invalid values that are not traced.
     """
     if isinstance(objective, WorstCase):
         raise InputError("solve_traced cannot take a worst_case; use solve, or a weighted_sum of its targets")
@@ -105,7 +113,7 @@ def _solve_jvp(max_iterations, primals, tangents):
         loss, gradient_K = problem.f.value_and_gradient(w_K)
         if problem.prior is not None:
             gradient_K = gradient_K + problem.prior.gradient(w_K)
-        price = problem.f.scale if problem.homogeneous else 0.0  # of the sum, where it is not a constraint but a cost
+        price = problem.f.scale if problem.homogeneous else 0.0  # of the sum, if it is a cost and not a constraint
         outputs = loss + problem.f.offset, gradient_K + price, problem.penalty(w_K), problem.feasible.limits()
         return outputs, (gradient_K, problem)
 

@@ -1,8 +1,7 @@
-"""What the image and the text model share: transformer stack, encoder and decoder of tokens, classification heads.
+"""Parts that the image and the text model share: transformer stack, token encoder and decoder, classification heads.
 
-Sequences start with a class token; after it come all tokens in their order, or the visible ones and then the hidden.
-The rest of the model treats a sequence as a set: only the positions that are added to the tokens tell them apart, so
-nothing is ever put back in order.
+A sequence is the class token followed by all tokens in order, or by the visible and then the hidden tokens. The rest of
+the model treats it as a set: only the positions added to the tokens matter. So tokens are never put back in order.
 
 Axes: B batch, L tokens of an input, V visible ones, H hidden ones, T a sequence with its class token, D width of the
 encoder, E width of the decoder, O outputs per hidden token, A classes.
@@ -21,9 +20,9 @@ from jaxtyping import Array, Float, Integer
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.masking import View
 
-Pool = Literal["mean", "cls"]  # what heads read: the mean of the tokens' features, or the class token's
+Pool = Literal["mean", "cls"]  # features that heads read: the mean over tokens, or those of the class token
 
-_small = nn.initializers.normal(0.02)  # tokens, positions and heads, as in timm
+_small = nn.initializers.normal(0.02)  # for tokens, positions and heads, as in timm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +79,9 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """The blocks and a last LayerNorm, whose output is float32 whatever the blocks computed in.
+    """The blocks and a last LayerNorm, whose output is float32 also if the blocks compute in bfloat16.
 
-    The blocks are unrolled: XLA's cost analysis counts the body of a scan once whatever its length.
+    The blocks are unrolled, because XLA's cost analysis counts the body of a scan only once.
     """
 
     config: EncoderConfig
@@ -106,9 +105,9 @@ def gather_tokens(x_BxLxC: Array, index_BxN: Integer[Array, "B N"]) -> Array:
 class TokenEncoder(nn.Module):
     """Embedded tokens -> features_BxTxD, the class token's first.
 
-    `view` None: the tokens are all L of each input, in order.  Otherwise they are the visible ones; then the encoder
-    sees [class, visible], or with `mask_tokens` [class, visible, hidden], a learned token standing for what is hidden.
-    The parameters are the same in all three uses.
+    With `view` None the tokens are all L tokens of each input, in order. Otherwise they are the visible ones, and the
+    sequence is [class, visible], or with `mask_tokens` [class, visible, hidden], where a learned token stands for each
+    hidden one. The parameters are the same in all three cases.
     """
 
     config: EncoderConfig
@@ -134,12 +133,11 @@ class TokenEncoder(nn.Module):
 
 
 class TokenDecoder(nn.Module):
-    """Features and the positions of what is hidden -> predictions_BxHxO for the hidden tokens.
+    """Features of a sequence -> predictions_BxHxO for the hidden tokens.
 
-    Features of [class, visible] get a learned token and its position for each hidden token, as in the masked
-    autoencoder (He et al., arXiv:2111.06377, section 3); features of [class, visible, hidden] are decoded as they are.
-    Positions are fixed, because for a hidden token they are all that is known: a short training should not first have
-    to learn where things are.
+    To features of [class, visible], a learned token with its position is added for each hidden token, as in the masked
+    autoencoder (He et al., arXiv:2111.06377, section 3). Features of [class, visible, hidden] are decoded directly.
+    Positions are fixed, not learned: for hidden tokens nothing else is known, and learning them takes long.
     """
 
     config: EncoderConfig
@@ -171,8 +169,11 @@ class TokenDecoder(nn.Module):
 def sine_cosine_positions(axes: Sequence[int], width: int) -> Float[np.ndarray, "L width"]:
     """Fixed positions on a grid, the last axis fastest; each axis has an equal share of the width.
 
-    A share of S features at coordinate x is sin(x w_i), i < S/2, then cos(x w_i), with w_i = 10000^(-2i/S) (Vaswani et
-    al., arXiv:1706.03762, section 3.5).  Raises InputError if the width has no such shares.
+    The S features for coordinate x of an axis are sin(x w_i), i < S/2, then cos(x w_i), with w_i = 10000^(-2i/S)
+    (Vaswani et al., arXiv:1706.03762, section 3.5).
+
+    Raises:
+        InputError: the width cannot be divided in this way.
     """
     if width % (2 * len(axes)):
         raise InputError(
@@ -204,12 +205,12 @@ class ClassHeads(nn.Module):
 
 
 def pooled(features_BxTxD: Float[Array, "B T D"], pool: Pool) -> Float[Array, "B D"]:
-    """The class token's features, or the mean of those of all tokens after it that the encoder saw."""
+    """The features of the class token, or the mean over all tokens after it."""
     return features_BxTxD[:, 0] if pool == "cls" else features_BxTxD[:, 1:].mean(axis=1)
 
 
 def check_heads(classes: tuple[int, ...], pool: str) -> None:
-    """Raise InputError if a task has fewer than two classes or the pool is none that exists."""
+    """Raise InputError if a task has fewer than two classes, or for an unknown pool."""
     if any(count < 2 for count in classes):
         raise InputError(f"a supervised task needs at least 2 classes, got {', '.join(map(str, classes))}")
     if pool not in ("mean", "cls"):

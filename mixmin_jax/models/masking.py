@@ -1,6 +1,6 @@
-"""Which tokens of an input self-supervision hides: indices with static shapes.
+"""Choose the tokens that self-supervision hides, as indices with static shapes.
 
-Axes: B batch, L tokens of an input (patches, bytes; a class token is none of them), V visible ones, H hidden ones.
+Axes: B batch, L tokens of an input (patches, bytes; without the class token), V visible ones, H hidden ones.
 """
 
 from typing import NamedTuple
@@ -20,9 +20,10 @@ class View(NamedTuple):
 
 
 def num_hidden(tokens: int, mask_ratio: float) -> int:
-    """H: the whole number nearest to mask_ratio * L that leaves one token visible.
+    """H: the whole number nearest to mask_ratio * L, but at most L - 1.
 
-    Raises InputError if the ratio is outside [0, 1).
+    Raises:
+        InputError: the ratio is outside [0, 1).
     """
     if not 0 <= mask_ratio < 1:
         raise InputError(f"mask_ratio must be at least 0 and less than 1, got {mask_ratio}")
@@ -30,9 +31,9 @@ def num_hidden(tokens: int, mask_ratio: float) -> int:
 
 
 def random_view(key: jax.Array, batch: int, tokens: int, mask_ratio: float) -> View:
-    """Hide `num_hidden(tokens, mask_ratio)` tokens of each row, every subset of that size with the same probability.
+    """Hide `num_hidden(tokens, mask_ratio)` tokens of each row; all subsets of that size are equally likely.
 
-    The order inside both parts is random too.  Where nothing is hidden the visible tokens come in their own order.
+    The order inside both parts is random. If nothing is hidden, the visible tokens keep their order.
     """
     hidden = num_hidden(tokens, mask_ratio)
     if hidden == 0:

@@ -11,14 +11,13 @@ from jaxtyping import Array, Float, Num
 class BitMLP(nn.Module):
     """bits_BxD (0 or 1) -> scores_B: logits, or values.
 
-    hidden: width of each hidden layer (ReLU); with none the model is linear.
+    hidden: width of each hidden layer (ReLU); without any the model is linear.
 
-    The first kernel is stored H x D.  With M models on one batch, vmapped over parameters, the first layer is then one
-    product of (M H) x D and D x B, forward and backward, and XLA (CPU, jax 0.10) moves no kernel in memory; stored
-    D x H, it transposes arrays of the kernels' size in every step.
+    The first kernel is stored as H x D. For M models on one batch (vmap over parameters) the first layer is then one
+    product of (M H) x D and D x B. Stored as D x H, XLA (CPU, jax 0.10) would transpose it in every step.
 
-    The first kernel starts with variance 1 / D, although only some 50 of 2048 bits are set in a row: what a rare bit
-    starts with is noise that training hardly changes.  The last layer starts at 0, and so do the scores.
+    The first kernel starts with variance 1 / D, although only about 50 of 2048 bits are set: training hardly changes
+    the kernel of a rare bit, so its start should be small. The last layer, and so the scores, start at 0.
     """
 
     hidden: tuple[int, ...] = (32,)

@@ -34,7 +34,7 @@ class TextEncoderConfig:
     classes: tuple[int, ...]  # classes of each supervised task
     encoder: EncoderConfig = EncoderConfig(width=64, depth=2, heads=2)
     decoder: EncoderConfig = EncoderConfig(width=64, depth=1, heads=2)
-    pool: Pool = "mean"  # what the heads read: the mean of the tokens the encoder saw, or its class token
+    pool: Pool = "mean"  # features that the heads read: the mean over the encoder's tokens, or its class token
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.vocabulary < 2:
@@ -44,7 +44,7 @@ class TextEncoderConfig:
 
     @property
     def tokens(self) -> int:
-        """L, by the name that the image model gives it."""
+        """L, under the same name as in the image model."""
         return self.length
 
     def decoder_positions(self) -> Float[np.ndarray, "L E"]:
@@ -54,7 +54,7 @@ class TextEncoderConfig:
 class TextEncoder(nn.Module):
     """tokens_BxL -> features_BxTxD of [class, tokens], [class, visible] or [class, visible, hidden].
 
-    See `TokenEncoder` for `view` and `mask_tokens`.  Raises InputError if the rows are not of the configured length.
+    See `TokenEncoder` for `view` and `mask_tokens`. Raises InputError for rows of another length.
     """
 
     config: TextEncoderConfig

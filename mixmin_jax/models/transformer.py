@@ -85,5 +85,5 @@ class TransformerLM(nn.Module):
         block = nn.remat(Block) if cfg.remat else Block
         for i in range(cfg.depth):
             x = block(cfg, name=f"block_{i}")(x)
-        x = nn.RMSNorm(name="final_norm")(x)  # from here on in the parameters' type: log-likelihoods need its digits
+        x = nn.RMSNorm(name="final_norm")(x)  # from here on in float32, for accurate log-likelihoods
         return nn.Dense(VOCABULARY, use_bias=False, name="head")(x)

@@ -1,8 +1,7 @@
 """A vision transformer with a masked-autoencoder decoder and classification heads.
 
-Patches are gathered from the pixels before they are embedded, so an encoding of the visible patches costs what those
-cost.  Images are uint8, mapped from 0..255 to [-1, 1], or floats, which are used as they are and should be of about
-that scale.
+Visible patches are gathered before the embedding, so hidden patches cost nothing. Images are uint8, mapped from 0..255
+to [-1, 1], or floats, which should have about that scale.
 
 Axes: B batch, S image side, C channels, G patches per side, L = G^2 patches, V visible ones, H hidden ones,
 P = patch_size^2 C values of a patch, T a sequence with its class token, D width of the encoder.
@@ -44,7 +43,7 @@ class VisionConfig:
     classes: tuple[int, ...]  # classes of each supervised task
     encoder: EncoderConfig = MICRO
     decoder: EncoderConfig = MICRO_DECODER
-    pool: Pool = "mean"  # what the heads read: the mean of the patches the encoder saw, or its class token
+    pool: Pool = "mean"  # features that the heads read: the mean over the encoder's patches, or its class token
 
     def __post_init__(self) -> None:
         if min(self.image_size, self.patch_size, self.channels) < 1:
@@ -60,7 +59,7 @@ class VisionConfig:
             )
         if self.patch_values < 2:
             raise InputError(
-                "patches of one value are all the same once they are normalised, and there is nothing to predict;"
+                "patches of one value are all the same once they are normalized, and there is nothing to predict;"
                 " choose a larger patch_size"
             )
         check_heads(self.classes, self.pool)
@@ -107,14 +106,15 @@ class ImageEncoder(nn.Module):
 
 
 def image_decoder(config: VisionConfig) -> TokenDecoder:
-    """The decoder: predicts the hidden patches' values, each patch normalised to mean 0 and variance 1."""
+    """The decoder: predicts the hidden patches' values, each patch normalized to mean 0 and variance 1."""
     return TokenDecoder(config.decoder, config.patch_values)
 
 
 def patches_of(config: VisionConfig, images_BxSxSxC: Num[Array, "B S S C"]) -> Num[Array, "B L P"]:
     """Cut images into patches, row by row; the values of a patch are ordered (row, column, channel).
 
-    Raises InputError if the images are not of the configured size.
+    Raises:
+        InputError: images of another size.
     """
     size, p, c = config.image_size, config.patch_size, config.channels
     if images_BxSxSxC.shape[1:] != (size, size, c):
@@ -132,7 +132,7 @@ def images_of(config: VisionConfig, patches_BxLxP: Num[Array, "B L P"]) -> Num[A
 
 
 def normalize(pixels: Num[Array, "..."]) -> Float[Array, "..."]:
-    """uint8 0..255 -> float32 [-1, 1]; floats as they are, in float32.  Raises InputError for other types."""
+    """uint8 0..255 -> float32 in [-1, 1]; floats -> float32 without scaling. Raises InputError for other types."""
     if pixels.dtype == jnp.uint8:
         return pixels.astype(jnp.float32) / 127.5 - 1
     if not jnp.issubdtype(pixels.dtype, jnp.floating):
@@ -145,31 +145,31 @@ def patch_loss(
 ) -> Float[Array, ""]:
     """Mean over rows, hidden patches and their values of (prediction - (x - mean x) / sqrt(var x + 1e-6))^2.
 
-    x are the values of one patch (He et al., arXiv:2111.06377, section 3, "Reconstruction target").  Predicting the
-    mean of every patch costs 1, less where patches are flat.  0 if nothing is hidden.
+    x are the values of one patch (He et al., arXiv:2111.06377, section 3, "Reconstruction target"). Predicting the mean
+    of every patch costs 1, or less for flat patches. The loss is 0 if nothing is hidden.
     """
     if predicted_BxHxP.shape[1] == 0:
         return jnp.zeros(())
-    mean, spread, x_BxHxP = _statistics(gather_tokens(patches_of(config, images_BxSxSxC), view.hidden_BxH))
-    return jnp.square(predicted_BxHxP - (x_BxHxP - mean) / spread).mean()
+    mean, deviation, x_BxHxP = _statistics(gather_tokens(patches_of(config, images_BxSxSxC), view.hidden_BxH))
+    return jnp.square(predicted_BxHxP - (x_BxHxP - mean) / deviation).mean()
 
 
 def reconstruct(
     config: VisionConfig, params: Any, images_BxSxSxC: Num[Array, "B S S C"], view: View, mask_tokens: bool = False
 ) -> Num[Array, "B S S C"]:
-    """Images with the hidden patches as predicted, in the type and units of `images`.
+    """Images with predicted hidden patches, in the type and units of `images`.
 
-    The predictions take the mean and the variance of the patches that they stand for, as in the figures of He et al.,
-    arXiv:2111.06377: those two numbers per patch come from the image, the pattern from the model.
+    As in the figures of He et al., arXiv:2111.06377, the mean and variance of each patch come from the image, and only
+    the pattern from the model.
     """
     features = ImageEncoder(config).apply({"params": params["encoder"]}, images_BxSxSxC, view, mask_tokens)
     predicted: Any = image_decoder(config).apply({"params": params["ssl"]}, features, view, config.decoder_positions())
-    mean, spread, _ = _statistics(gather_tokens(patches_of(config, images_BxSxSxC), view.hidden_BxH))
-    return _replace_hidden(config, images_BxSxSxC, view, predicted * spread + mean)
+    mean, deviation, _ = _statistics(gather_tokens(patches_of(config, images_BxSxSxC), view.hidden_BxH))
+    return _replace_hidden(config, images_BxSxSxC, view, predicted * deviation + mean)
 
 
 def gray_out(config: VisionConfig, images_BxSxSxC: Num[Array, "B S S C"], view: View) -> Num[Array, "B S S C"]:
-    """Images with the hidden patches in grey (0 in the model's units), in the type and units of `images`."""
+    """Images with gray hidden patches (0 in the model's units), in the type and units of `images`."""
     return _replace_hidden(config, images_BxSxSxC, view, jnp.zeros((*view.hidden_BxH.shape, config.patch_values)))
 
 

@@ -1,7 +1,7 @@
-"""Which of two arms is better, and do predictions rank what training then reached?  NumPy and SciPy only.
+"""Compare arms over seeds and at equal cost, and predicted with reached losses. NumPy and SciPy only.
 
 Axes: S seeds, N test documents, P points (one prediction and what was reached, each), C checkpoints of one training.
-Quantities that cannot be computed (a spread of one value, a correlation of constants) are None, as JSON wants them.
+Quantities that cannot be computed (a standard deviation of one value, a correlation of constants) are None.
 """
 
 import dataclasses
@@ -37,12 +37,12 @@ class Summary:
 class Difference:
     """Mean difference of two arms, a - b, with its standard error.
 
-    `basis` says what was repeated to get the standard error: "seeds" (whole trainings, n of them) or "documents" (the
-    n test documents of one training each, so that the noise of training is not in it).
+    basis: what the standard error is taken over: "seeds" (n trainings of each arm), or "documents" (n test documents
+        of one training each, without the noise of training).
     """
 
     mean: float
-    standard_error: float | None  # None where one seed says nothing about noise
+    standard_error: float | None  # None for a single seed
     n: int
     per_seed: tuple[float, ...]
     basis: Literal["seeds", "documents"]
@@ -50,9 +50,9 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class CostShare:
-    """At which share of a baseline's cost an arm reached the baseline's score: per seed, None where it did not.
+    """The share of a baseline's cost at which an arm reached the baseline's score; None for seeds that did not.
 
-    `mean` and `std` are over the `num_reached` seeds that did, and so too low if others did not.
+    `mean` and `std` are over the `num_reached` seeds that reached it, so they are too low if others did not.
     """
 
     mean: float | None
@@ -63,7 +63,7 @@ class CostShare:
 
 @dataclasses.dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's rank correlation over n points; None where it is not defined."""
+    """Spearman's rank correlation over n points; None if it is not defined."""
 
     spearman: float | None
     n: int
@@ -79,7 +79,7 @@ def summary(values_S: Values) -> Summary:
 def paired_difference(a_S: Values, b_S: Values) -> Difference:
     """Mean over seeds of `a_s - b_s`; its standard error is `std(a - b) / sqrt(S)`, with S - 1 in the variance.
 
-    Seed s of both arms must share what a seed determines (split, proxies, initialisation), so that this cancels.
+    Seed s of both arms must share what a seed determines (split, proxies, initial parameters), so its effect cancels.
     """
     a_S, b_S = _vector(a_S, "a"), _vector(b_S, "b")
     _same_length(a_S, b_S)
@@ -95,8 +95,8 @@ def paired_bootstrap_over_documents(
 
         mean = sum_n (nats_a_n - nats_b_n) / (ln 2 sum_n bytes_n)
 
-    The standard error is the spread of that ratio over `num_samples` draws of N documents with replacement.  It
-    measures how far the choice of test documents matters; another training of the same arm may differ by more.
+    The standard error is the standard deviation of that ratio over `num_samples` draws of N documents with replacement.
+    It measures the influence of the choice of test documents. Another training of the same arm may differ by more.
     """
     nats_a_N, nats_b_N, bytes_N = _vector(nats_a_N, "nats_a"), _vector(nats_b_N, "nats_b"), _vector(bytes_N, "bytes")
     _same_length(nats_a_N, nats_b_N, bytes_N)
@@ -116,9 +116,9 @@ def paired_bootstrap_over_documents(
 def verdict(
     difference: Difference, num_standard_errors: float = 2, better: Literal["lower", "higher"] = "lower"
 ) -> Literal["wins", "ties", "loses"]:
-    """What arm a does against arm b where `better` (a lower loss, a higher accuracy) wins.
+    """Whether arm a wins against arm b: it differs by more than `num_standard_errors` in the direction `better`.
 
-    "ties" means not distinguishable; a difference without a standard error decides nothing and is a tie.
+    "ties" means not distinguishable. A difference without a standard error is a tie.
     """
     if difference.standard_error is None or not (
         abs(difference.mean) > num_standard_errors * difference.standard_error
@@ -128,21 +128,29 @@ def verdict(
 
 
 def chance_of_false_verdict(num_seeds: int, num_standard_errors: float = 2) -> float:
-    """How often two equal arms are called different: `P(|t| > num_standard_errors)`, Student's t, S - 1 degrees.
+    """The probability that two equal arms are called different.
 
-    With three seeds and two standard errors this is 0.18, not the 0.05 of many seeds.
+        P(|t| > num_standard_errors),   t: Student's distribution with num_seeds - 1 degrees of freedom
+
+    With three seeds and two standard errors this is 0.18; with many seeds it is 0.05.
     """
     return float(2 * scipy.stats.t.sf(num_standard_errors, num_seeds - 1)) if num_seeds > 1 else 1.0
 
 
 def cost_to_reach(cost_C: Values, score_C: Values, level: float) -> float | None:
-    """The cost from which on a score (higher is better) stays at `level` or above until its curve ends.
+    """The least cost after which a score (higher is better) stays at `level` or above.
 
-    Between checkpoints the score is taken as linear in the cost.  A lucky checkpoint with worse ones after it does not
-    count.  A curve that is never below gives its first cost, an upper bound; one that ends below gives None.
+    The score is linear in the cost between checkpoints. A lucky checkpoint with worse ones after it does not count.
+
+    Args:
+        cost_C, score_C: of each checkpoint.
+        level: the score to reach.
+
+    Returns:
+        The cost. The first cost, an upper bound, if the score is never below; None if it ends below.
 
     Raises:
-        InputError: costs that do not increase, or not as many costs as scores.
+        InputError: costs do not increase, or there are not as many costs as scores.
     """
     cost_C, score_C = _vector(cost_C, "costs"), _vector(score_C, "scores")
     _same_length(cost_C, score_C)
@@ -165,8 +173,8 @@ def share_of_cost(
 
     Args:
         curves: (cost_C, score_C) of the arm, one per seed.
-        baseline_cost_S: what the baseline cost in all, in the same unit, above 0.
-        baseline_score_S: what it reached.
+        baseline_cost_S: the whole cost of the baseline, in the same unit, above 0.
+        baseline_score_S: the score that it reached.
     """
     baseline_cost_S, baseline_score_S = _vector(baseline_cost_S, "costs"), _vector(baseline_score_S, "scores")
     _same_length(curves, baseline_cost_S, baseline_score_S)
@@ -184,8 +192,8 @@ def stratified_spearman(predicted_P: Values, reached_P: Values, stratum_P: Itera
 
         sum_h sum_(p in h) r_p q_p / sqrt(sum r^2 sum q^2),   r, q: ranks inside stratum h less their mean
 
-    Differences between strata (larger models reach lower losses) can therefore neither make nor break it.  Ties share
-    their mean rank; a stratum of one point is dropped and not counted in n; with one stratum it is the usual rho.
+    So differences between strata (larger models reach lower losses) have no influence. Ties share their mean rank. A
+    stratum of one point is dropped and not counted in n. With one stratum it is the usual rho.
     """
     predicted_P, reached_P = np.asarray(predicted_P, np.float64), np.asarray(reached_P, np.float64)
     strata: dict[Any, list[int]] = {}
@@ -195,7 +203,7 @@ def stratified_spearman(predicted_P: Values, reached_P: Values, stratum_P: Itera
     used = [members for members in strata.values() if len(members) > 1]
     if not used:
         return RankCorrelation(None, 0)
-    r_P, q_P = (np.concatenate([_centred_ranks(x_P[members]) for members in used]) for x_P in (predicted_P, reached_P))
+    r_P, q_P = (np.concatenate([_centered_ranks(x_P[members]) for members in used]) for x_P in (predicted_P, reached_P))
     scale = math.sqrt((r_P @ r_P) * (q_P @ q_P))
     if not scale > 0:  # all values equal, or one of them not a number
         return RankCorrelation(None, len(r_P))
@@ -254,7 +262,7 @@ def fidelity(points: Sequence[Point]) -> Fidelity:
     return Fidelity(rows, tuple(points))
 
 
-def _centred_ranks(values_P: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:
+def _centered_ranks(values_P: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:
     return scipy.stats.rankdata(values_P) - (len(values_P) + 1) / 2
 
 

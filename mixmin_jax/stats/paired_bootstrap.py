@@ -1,6 +1,6 @@
-"""Which of two models predicts the same held-out examples better: percentile intervals over resampled examples.
+"""Compare two models on the same held-out examples: percentile intervals over resampled examples.
 
-NumPy only.  Axes: N examples, G groups of examples, S seeds, R resamples.
+NumPy only. Axes: N examples, G groups of examples, S seeds, R resamples.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike
 from mixmin_jax.errors import InputError
 from mixmin_jax.stats.prediction_metrics import Metric, evaluate
 
-_MAX_ROUNDS = 100  # of drawing again what cannot be judged
+_MAX_ROUNDS = 100  # most rounds of drawing again resamples in which all values are equal
 
 
 @dataclasses.dataclass(frozen=True)
 class BootstrapDifference:
     """A difference a - b with its percentile interval.
 
-    `mean` is taken on the examples and seeds as they are; `lower` and `upper` are percentiles over resamples.
+    `mean` is that of the given examples and seeds; `lower` and `upper` are percentiles over resamples.
     """
 
     mean: float
@@ -34,13 +34,18 @@ class BootstrapDifference:
 def resample_counts(
     values_N: ArrayLike, num_resamples: int, seed: int, groups_N: ArrayLike | None = None
 ) -> Int[np.ndarray, "R N"]:
-    """How often each example stands in each of R draws with replacement of as many groups as there are.
+    """The number of times that each example is in each of R resamples of the groups, drawn with replacement.
 
-    Examples of one group (a scaffold, a document) are alike and come together; by default each is its own group.
-    Draws in which all values are equal (a class is missing) cannot be judged and are drawn again.
+    Resamples with equal values only (a class is missing) have no metric and are drawn again.
+
+    Args:
+        values_N: labels or measurements.
+        num_resamples: R.
+        seed: of the draws.
+        groups_N: examples of a group (a scaffold, a document) stay together; None: each example is a group.
 
     Raises:
-        InputError: the values do not vary, or vary inside so few groups that draws hardly ever do.
+        InputError: the values are equal, or differ between so few groups that resamples hardly ever have two values.
     """
     values_N = np.asarray(values_N, np.float64)
     _, group_N = np.unique(np.arange(len(values_N)) if groups_N is None else groups_N, return_inverse=True)
@@ -69,10 +74,10 @@ def resampled_metric(
     seed: int = 0,
     groups_N: ArrayLike | None = None,
 ) -> dict[str, Float[np.ndarray, "S _"]]:
-    """`metric` of every model and seed: on the examples as they are (column 0), then on R resamples, the same for all.
+    """`metric` of every model and seed, on the examples (column 0) and on R resamples, which are the same for all.
 
     Raises:
-        InputError: as `resample_counts` and `prediction_metrics.evaluate`.
+        InputError: as in `resample_counts` and `prediction_metrics.evaluate`.
     """
     counts_RxN = resample_counts(values_N, num_resamples, seed, groups_N)
     counts_RxN = np.concatenate([np.ones_like(counts_RxN[:1]), counts_RxN])
@@ -87,9 +92,13 @@ def bootstrap_difference(
 ) -> BootstrapDifference:
     """Difference of two arms' metrics, mean over seeds, with its percentile interval over examples and seeds.
 
-    Both come from one `resampled_metric`, so that a resample holds the same examples for both.  Each resample also
-    draws S seeds with replacement (the same for both), so that the interval has the randomness of training in it; from
-    a few seeds that is a rough measure, a little too small, and with one seed there is none.
+    Each resample also draws S seeds with replacement, the same for both arms, so the interval includes the randomness
+    of training. With few seeds this part is rough and a little too small; with one seed it is missing.
+
+    Args:
+        a_SxR, b_SxR: from one call of `resampled_metric`, so a resample has the same examples for both.
+        confidence: probability of the interval.
+        seed: of the draws.
     """
     difference_SxR = a_SxR - b_SxR
     num_seeds, num_columns = difference_SxR.shape
@@ -102,5 +111,5 @@ def bootstrap_difference(
 
 
 def interval_verdict(difference: BootstrapDifference) -> Literal["wins", "ties", "loses"]:
-    """What a does against b where higher is better: "ties" means that the interval holds 0."""
+    """Whether a wins against b if higher is better; "ties" means that the interval contains 0."""
     return "wins" if difference.lower > 0 else "loses" if difference.upper < 0 else "ties"

@@ -1,7 +1,7 @@
 """How well scores predict held-out values: ranking metrics for 0/1 labels, correlation for measured values.
 
-NumPy only; higher is better throughout.  A sample may be resampled: `counts_RxN` says how often each example stands in
-each of R resamples (bootstrap draws), which costs no copies.
+NumPy only. For all metrics, higher is better. `counts_RxN` holds how often each example is in each of R resamples
+(bootstrap draws), so resampling copies no examples.
 
 Axes: N examples, R resamples, T distinct scores.
 """
@@ -23,7 +23,7 @@ REGRESSION_METRICS: tuple[Metric, ...] = ("spearman", "r_squared")
 def evaluate(
     metric: Metric, scores_N: ArrayLike, values_N: ArrayLike, counts_RxN: ArrayLike | None = None
 ) -> Float[np.ndarray, " R"]:
-    """`metric` of each resample, in which example n stands `counts_RxN[r, n]` times (default: one sample, all once).
+    """`metric` of each resample; example n is in it `counts_RxN[r, n]` times (default: one sample, all once).
 
     Raises:
         InputError: scores or values are not finite vectors of equal length, labels are not 0 or 1 or of one class
@@ -52,7 +52,7 @@ def average_precision(scores_N: ArrayLike, labels_N: ArrayLike) -> float:
 
         AP = sum_t (R_t - R_(t-1)) P_t,   P_t, R_t: precision and recall of "score >= s_t", s_1 > s_2 > ... the scores
 
-    As scikit-learn's `average_precision_score`.  A random ranking has about the share of positives.
+    The same as scikit-learn's `average_precision_score`. A random ranking has about the share of positives.
     """
     return float(evaluate("average_precision", scores_N, labels_N)[0])
 
@@ -73,7 +73,7 @@ def r_squared(scores_N: ArrayLike, values_N: ArrayLike) -> float:
 
 
 def positives(labels_N: ArrayLike) -> Bool[np.ndarray, " N"]:
-    """Which labels are 1.  Raises InputError unless all are 0 or 1 and both occur."""
+    """Which labels are 1. Raises InputError unless all are 0 or 1 and both occur."""
     labels_N = np.asarray(labels_N)
     if not np.isin(labels_N, (0, 1)).all():
         raise InputError("labels must be 0 or 1")
@@ -119,11 +119,13 @@ def _spearman(
     scores_N: Float[np.ndarray, " N"], values_N: Float[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "R N"]
 ) -> Float[np.ndarray, " R"]:
     ranks_RxN, other_RxN = _mean_ranks(scores_N, counts_RxN), _mean_ranks(values_N, counts_RxN)
-    spread_R, other_R = (np.sqrt((counts_RxN * r_RxN**2).sum(1)) for r_RxN in (ranks_RxN, other_RxN))
-    if not other_R.all():
+    deviation_R, other_deviation_R = (np.sqrt((counts_RxN * r_RxN**2).sum(1)) for r_RxN in (ranks_RxN, other_RxN))
+    if not other_deviation_R.all():
         raise InputError("the values to predict are all equal: nothing can be ranked")
     covariance_R = (counts_RxN * ranks_RxN * other_RxN).sum(1)
-    return np.divide(covariance_R, spread_R * other_R, out=np.zeros_like(covariance_R), where=spread_R > 0)
+    return np.divide(
+        covariance_R, deviation_R * other_deviation_R, out=np.zeros_like(covariance_R), where=deviation_R > 0
+    )
 
 
 def _mean_ranks(values_N: Float[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "R N"]) -> Float[np.ndarray, "R N"]:

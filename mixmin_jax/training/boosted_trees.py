@@ -27,12 +27,12 @@ from mixmin_jax.training.weighted_examples import (
 
 @dataclasses.dataclass(frozen=True)
 class TreeRun:
-    """One model's boosting.  The defaults were chosen on Tox21 (12 assays, held-out folds of the training part)."""
+    """One model's boosting. The defaults were chosen on Tox21 (12 assays, held-out folds of the training part)."""
 
     rounds: int = 50  # trees
     depth: int = 8  # splits from the root to a leaf, at most
     learning_rate: float = 0.2  # shrinkage of each tree
-    min_child_weight: float = 0.3  # least sum of second derivatives in a leaf; p (1 - p) a molecule for cross-entropy
+    min_child_weight: float = 0.3  # least sum of second derivatives in a leaf; p (1 - p) per molecule for cross-entropy
     subsample: float = 0.8  # share of the molecules that a tree sees
     colsample: float = 0.1  # share of the bits that a split may choose from
     l2: float = 1.0  # penalty on leaf values
@@ -73,7 +73,7 @@ class TreeLearner:
         checkpoints: Checkpoints | None = None,
         on_skipped: OnSkipped | None = None,
     ) -> Float32[np.ndarray, "N M"]:
-        del on_skipped  # trees have no steps that could fail
+        del on_skipped  # trees have no steps to skip
         return train_trees(
             self.run,
             features_NxD,
@@ -90,7 +90,7 @@ class TreeLearner:
 
 
 def require_xgboost() -> None:
-    """InputError, with the command that installs it, if xgboost is missing; for checks before compute is spent."""
+    """Raise InputError, with the command that installs it, if xgboost is missing."""
     if importlib.util.find_spec("xgboost") is None:
         raise InputError('xgboost is not installed: pip install "mixmin_jax[molecules]"')
 
@@ -106,20 +106,29 @@ def train_trees(
     on_progress: OnProgress | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Float32[np.ndarray, "N M"]:
-    """Boost M models one after the other and score all molecules: log-odds for cross-entropy, values otherwise.
+    """Boost M models one after the other and score all molecules with each.
 
-    Each starts from its best constant score.  Bits go to xgboost as a sparse matrix whose zeros are "missing": a split
-    on a bit parts the molecules that have it from the others either way, so the trees are those of dense bits, at a
-    twentieth of the time.  Each model gets a matrix of its own molecules only (weight above 0), built in milliseconds:
-    the others cost nothing and have no part in `subsample`.
+    Each model starts from its best constant score. Bits are given to xgboost as a sparse matrix with zeros "missing":
+    the trees are the same as with dense bits, in a twentieth of the time. Each model's matrix has only its own
+    molecules (weight above 0), so others cost nothing and take no part in `subsample`.
 
-    `min_child_weight` and `l2` are measured against a model's weights, which are scaled to sum to the number of
-    molecules that they are worth, (sum a)^2 / sum a^2 (Kish): the number of molecules if all weigh the same, and no
-    more than those that matter if most weigh next to nothing.
+    A model's weights are scaled to the effective number of molecules, (sum a)^2 / sum a^2 (Kish). `min_child_weight`
+    and `l2` are relative to these weights.
 
-    The result depends on the seed alone, which all models share, and on xgboost's version.  `checkpoints` hold whole
-    models; their steps are trees.  Raises InputError for
-    examples that cannot be trained on and if xgboost is not installed.
+    Args:
+        run: settings.
+        features_NxD: bits of all molecules.
+        examples: targets and weights.
+        seed: the same for all models.
+        loss, names, on_progress: as in `weighted_examples.Learner`.
+        checkpoints: of whole models; their steps are trees.
+
+    Returns:
+        scores_NxM: log-odds for cross-entropy, values for squared error. They depend on the seed and on xgboost's
+        version only.
+
+    Raises:
+        InputError: examples that cannot be trained on, or xgboost is not installed.
     """
     require_xgboost()
     import xgboost
@@ -139,7 +148,7 @@ def train_trees(
         matrix = xgboost.QuantileDMatrix(
             bits_NxD[used_N],
             label=examples.target_MxN[m, used_N],
-            weight=_worth(examples.weight_MxN[m, used_N]),
+            weight=_effective_weights(examples.weight_MxN[m, used_N]),
         )
         probability = loss == "cross_entropy"
         params = {
@@ -163,7 +172,7 @@ def train_trees(
     return scores_NxM
 
 
-def _worth(weight_U: Float32[np.ndarray, " U"]) -> Float[np.ndarray, " U"]:
+def _effective_weights(weight_U: Float32[np.ndarray, " U"]) -> Float[np.ndarray, " U"]:
     """The weights, scaled to sum to (sum a)^2 / sum a^2."""
     weight_U = weight_U.astype(np.float64)
     return weight_U * (weight_U.sum() / (weight_U**2).sum())

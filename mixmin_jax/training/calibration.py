@@ -1,4 +1,4 @@
-"""Scores of models made into honest predictions: a line per model, fitted on examples that the model did not see.
+"""Calibrate the scores of models: one line per model, fitted on examples that the model has not seen.
 
 Axes: N molecules, M models.
 """
@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.weighted_examples import Loss, WeightedExamples
 
-_NO_PENALTY = 1e8  # scikit-learn's C: the inverse of a ridge that only keeps separable scores finite
+_NO_PENALTY = 1e8  # scikit-learn's C, the inverse of a ridge so weak that it only keeps separable scores finite
 
 
 class Calibration(NamedTuple):
-    """score -> slope score + intercept, for each of M models; slope >= 0, so that no order changes."""
+    """score -> slope x score + intercept, for each of M models; slope >= 0, so the order of scores is kept."""
 
     slope_M: Float64[np.ndarray, " M"]
     intercept_M: Float64[np.ndarray, " M"]
@@ -26,16 +26,18 @@ class Calibration(NamedTuple):
 
 
 def calibrate(heldout_NxM: Float[np.ndarray, "N M"], examples: WeightedExamples, loss: Loss) -> Calibration:
-    """The lines that minimise  sum_i a_i loss(slope s_i + intercept, t_i)  of each model's held-out scores.
+    """The line of each model that minimizes the loss of its held-out scores.
 
-    For cross-entropy that is Platt's scaling (Platt 1999; with soft targets where t_i is one), for squared error a
-    regression line.  A model overfits where its scores are too large for molecules that it has not seen; mixing
-    predictions assumes that they are the p(y | x) of their source.  Where the best slope is negative the scores say
-    nothing, and the line is the best constant.
+        min over slope >= 0 and intercept of  sum_i a_i loss(slope s_i + intercept, t_i)
+
+    For cross-entropy this is Platt's scaling (Platt 1999; also with soft targets), for squared error a regression line.
+    It is needed because mixing predictions assumes that they are p(y | x) of their source, and scores of overfitted
+    models are too large for new molecules. If the best slope is negative, the line is the best constant.
 
     Args:
-        heldout_NxM: scores of molecules by models that did not see them; molecules of weight 0 may have NaN.
+        heldout_NxM: scores of molecules by models that have not seen them; NaN is allowed for molecules of weight 0.
         examples: targets and weights of the same molecules.
+        loss: of the models.
 
     Raises:
         InputError: a molecule of positive weight has no finite score.
@@ -58,18 +60,18 @@ def _line(
     if not np.isfinite(score_N).all():
         raise InputError(f"model {model} has no finite score for {int((~np.isfinite(score_N)).sum())} of its molecules")
     mean = float(weight_N @ target_N)
-    centre, scale = float(weight_N @ score_N), float(np.sqrt(weight_N @ (score_N - weight_N @ score_N) ** 2))
+    center, scale = float(weight_N @ score_N), float(np.sqrt(weight_N @ (score_N - weight_N @ score_N) ** 2))
     if loss == "squared_error":
-        slope = float(weight_N @ ((score_N - centre) * (target_N - mean))) / scale**2 if scale > 0 else 0.0
-        return (slope, mean - slope * centre) if slope > 0 else (0.0, mean)
+        slope = float(weight_N @ ((score_N - center) * (target_N - mean))) / scale**2 if scale > 0 else 0.0
+        return (slope, mean - slope * center) if slope > 0 else (0.0, mean)
     if not 0 < mean < 1:
         raise InputError(f"model {model} has targets of one class only: nothing to calibrate on")
     constant = 0.0, float(np.log(mean / (1 - mean)))
     if not scale > 0:
         return constant
-    x_2Nx1 = np.tile((score_N - centre) / scale, 2)[:, None]
+    x_2Nx1 = np.tile((score_N - center) / scale, 2)[:, None]
     label_2N = np.repeat([1, 0], len(score_N))
     weight_2N = np.concatenate([weight_N * target_N, weight_N * (1 - target_N)]) * len(score_N)
     fit = LogisticRegression(C=_NO_PENALTY).fit(x_2Nx1, label_2N, weight_2N)
     slope = float(fit.coef_[0, 0]) / scale
-    return (slope, float(fit.intercept_[0]) - slope * centre) if slope > 0 else constant
+    return (slope, float(fit.intercept_[0]) - slope * center) if slope > 0 else constant

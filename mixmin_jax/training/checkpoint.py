@@ -1,10 +1,9 @@
-"""Checkpoints of a training run: everything that its next step depends on, so that a resumed run repeats it to the bit.
+"""Checkpoints of a training run, with everything that its next step depends on. Resumed results are bit-identical.
 
-A checkpoint is a tree of arrays (parameters, optimiser state, key, losses so far, ...) after some number of steps, and
-`notes`, whatever else the caller wants back.  Data need no state of their own: which examples a step sees follows from
-its number and the key.  Orbax writes them, in the background and atomically; each leaf's CRC-32 goes with it, so that a
-damaged checkpoint is found out, and the one before is taken.  What cannot be used is set aside, and removed when the
-run has written a checkpoint of as many steps.
+A checkpoint is a tree of arrays (parameters, optimizer state, key, losses so far, ...) after some number of steps, and
+`notes` of the caller. Data need no state: the examples of a step follow from its number and the key. Orbax writes
+checkpoints in the background and atomically. Each leaf has a CRC-32, so a damaged checkpoint is recognized and the one
+before is used. A checkpoint that cannot be used is set aside, and removed after a later one was written.
 """
 
 import contextlib
@@ -31,24 +30,24 @@ from jax.experimental import multihost_utils
 
 PyTree = Any
 Tree = TypeVar("Tree")
-Request = Callable[[], bool]  # whether somebody wants the run to stop
-SET_ASIDE = "set-aside"  # how the names of folders begin that hold what could not be used
+Request = Callable[[], bool]  # whether the run should stop
+SET_ASIDE = "set-aside"  # prefix of the folders of checkpoints that cannot be used
 
 
 class Stopped(Exception):
-    """A run was asked to stop, and did so after its state was saved."""
+    """A run stopped on request, after its state was saved."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder of its own; a context manager, which waits for the last write.
+    """The checkpoints of one run, in their own folder. A context manager, which waits for the last write.
 
-    folder: made when the first checkpoint is written.  All processes of a run must see the same one.
-    stamp: says what is trained; checkpoints with another stamp are not this run's and are set aside.
-    every: steps from one checkpoint to the next; each falls on the first end of a block at or after that.
-    keep: how many of the newest are kept.
-    stop: asked when a block ends; if it says yes, the state is saved and `Stopped` raised.
-    warn: is told, in a line, of a checkpoint that cannot be used.
-    on_restore: is told the step after which the run goes on.
+    folder: created with the first checkpoint. All processes of a run must see the same folder.
+    stamp: identifies the training; checkpoints with another stamp are set aside.
+    every: steps between checkpoints; each is written at the end of the block that reaches it.
+    keep: number of newest checkpoints to keep.
+    stop: asked at the end of each block; if true, the state is saved and `Stopped` raised.
+    warn: called with one line about each checkpoint that cannot be used.
+    on_restore: called with the step after which the run continues.
     """
 
     def __init__(
@@ -86,32 +85,38 @@ class Checkpoints:
         try:
             manager.close()
         except Exception as error:
-            if kind is None:  # else it must not hide what went wrong first
+            if kind is None:  # otherwise it must not hide the first error
                 self._warn(str(_not_written(self._folder, error)) + "; the run itself has ended")
         finally:
             self._silence.close()
 
     @property
     def earlier_seconds(self) -> float:
-        """How long the run had taken when the checkpoint was written that was restored, parts included; else 0."""
+        """Seconds that the run had taken at the restored checkpoint, including parts; 0 without one."""
         return self._earlier + sum(part.earlier_seconds for part in self._parts)
 
     def part(self, name: str) -> "Checkpoints":
-        """Checkpoints of a run that is part of this one, in a folder below, under the same rules; closed with them."""
+        """Checkpoints of a part of this run, in a subfolder with the same rules; closed with these."""
         rules: dict[str, Any] = {"every": self._every, "keep": self._keep}
         rules |= {"stop": self._stop, "warn": self._warn, "on_restore": self._on_restore}
         self._parts.append(Checkpoints(self._folder / name, f"{self._stamp}/{name}", **rules))
         return self._parts[-1]
 
     def restore(self, like: Tree) -> tuple[int, Tree] | None:
-        """Steps done and state of the newest whole checkpoint, None without one; `notes` become those saved with it.
+        """Restore the newest usable checkpoint; `notes` become those saved with it.
 
-        The state has the structure, shapes, types and shardings of `like`, whatever devices it was saved from.  A
-        checkpoint that is damaged (cut off, changed by a bit), of another training or saved by another number of
-        processes is reported and set aside, and the one before is tried.
+        A checkpoint that is damaged, of another training or of another number of processes is reported and set aside,
+        and the one before is tried.
 
-        Raises OSError, which names the checkpoint and leaves it as it is, where it cannot be read for a reason that may
-        pass: an error of the disk or network, too many open files, too little memory.
+        Args:
+            like: gives the structure, shapes, types and shardings of the state; the devices may have changed.
+
+        Returns:
+            The steps done and the state; None without a usable checkpoint.
+
+        Raises:
+            OSError: a checkpoint cannot be read for a reason that may pass (disk, network, open files, memory). It
+                names the checkpoint and leaves it as it is.
         """
         if not _agreed(self._folder.is_dir()):
             return None
@@ -133,19 +138,20 @@ class Checkpoints:
         return None
 
     def due(self, done: int, of: int) -> bool:
-        """Whether `save` should be called now that a block has ended, with `done` of `of` steps made."""
+        """Whether to call `save` at the end of a block, after `done` of `of` steps."""
         if done >= of:
-            return False  # what it made is about to be written, and is safer than a checkpoint
+            return False  # the run is complete: its results follow
         self._stopping = _agreed(self._stop(), any)
         return self._stopping or done // self._every > self._saved // self._every
 
     def save(self, done: int, of: int, state: PyTree) -> None:
-        """Save the state; it may be given away (donated) as soon as this returns.
+        """Save the state, which may be donated as soon as this returns.
 
-        Raises `Stopped`, once the state is safe, if a stop was asked for when `due` was, and OSError, which names the
-        folder and the cause, if this checkpoint or the one before, which is written meanwhile, cannot be written.
+        Raises:
+            Stopped: the last `due` found a request to stop; the state is saved.
+            OSError: with folder and cause: this checkpoint, or the one before, cannot be written.
         """
-        copy = jax.tree.map(lambda leaf: leaf.copy(), state)  # a CPU's arrays would be written after they were donated
+        copy = jax.tree.map(lambda leaf: leaf.copy(), state)  # on CPUs, Orbax would write arrays after their donation
         seconds = self._earlier + time.perf_counter() - self._started
         about = _sealed({"stamp": self._stamp, "sums": _sums(copy), "notes": self.notes, "seconds": seconds})
         arguments = {"state": ocp.args.StandardSave(copy), "about": ocp.args.JsonSave(about)}
@@ -153,15 +159,15 @@ class Checkpoints:
             self._open().save(done, args=ocp.args.Composite(**arguments), force=True)
             if self._stopping:
                 self._open().wait_until_finished()
-        except Exception as error:  # of any kind, also from the threads that write in the background
+        except Exception as error:  # of any kind, also from background threads
             raise _not_written(self._folder, error) from error
-        self._remove_set_aside(done if self._stopping else self._saved)  # this one may still be under way
+        self._remove_set_aside(done if self._stopping else self._saved)  # this one may not be written yet
         self._saved = done
         if self._stopping:
             raise Stopped(f"stopped after step {done} of {of}; the state is saved")
 
     def _read_about(self, step: int) -> tuple[dict[str, Any] | None, str]:
-        """What is said about a checkpoint of this training and number of processes, or None and what else it is."""
+        """The description of a checkpoint of this training and number of processes; or None, and why it is unusable."""
         found, reason = self._read(step, about=ocp.args.JsonRestore())
         if found is None:
             return None, reason
@@ -175,15 +181,15 @@ class Checkpoints:
         return about, ""
 
     def _read(self, step: int, **arguments: Any) -> tuple[Any, str]:
-        """The named items of a checkpoint, or None and why they cannot be used.  Raises OSError as `restore` does."""
+        """The named items of a checkpoint; or None, and why they are unusable. Raises OSError as `restore` does."""
         found: Any = None
         reason, passing = "another process cannot read it", ""
         with _quiet():
             try:
                 found = self._open().restore(step, args=ocp.args.Composite(**arguments))
-            except Exception as error:  # damaged files raise almost anything; all of it means the same
+            except Exception as error:  # of many kinds: damaged files
                 reason, passing = _in_a_line(error), _passing(error)
-                time.sleep(0.2)  # for the reads that are under way
+                time.sleep(0.2)  # let other reads end
         if _agreed(bool(passing), any):
             raise OSError(
                 f"checkpoint of step {step} in {self._folder} cannot be read now"
@@ -193,14 +199,15 @@ class Checkpoints:
         return (found, "") if _agreed(found is not None) else (None, reason)
 
     def _set_aside(self, step: int) -> str:
-        """Rename a checkpoint, so that it is neither read nor counted nor written over; its new name.
+        """Rename a checkpoint, so it is not read, counted or overwritten; returns the new name.
 
-        Raises OSError, which names the folder and the cause, if it cannot be renamed.
+        Raises:
+            OSError: with folder and cause: it cannot be renamed.
         """
         names = (f"{SET_ASIDE}-{step}" + (f"-{n}" if n > 1 else "") for n in itertools.count(1))
         name = next(name for name in names if not (self._folder / name).exists())
         cause = ""
-        _agreed(True)  # all have seen which names are taken, before one is
+        _agreed(True)  # wait until all processes have looked at the names
         if jax.process_index() == 0:
             try:
                 (self._folder / str(step)).rename(self._folder / name)
@@ -215,7 +222,7 @@ class Checkpoints:
         return name
 
     def _remove_set_aside(self, step: int) -> None:
-        """Remove what was set aside and is of no more steps than `step`, which is whole on disk."""
+        """Remove checkpoints set aside with at most `step` steps; the one of `step` is complete on disk."""
         if jax.process_index() != 0:
             return
         for path in self._folder.glob(f"{SET_ASIDE}-*"):
@@ -233,9 +240,9 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what is said when the other reads of a checkpoint that cannot be read are thrown away.
+    """Silence messages about reads that are abandoned after one has failed.
 
-    They end in threads of tensorstore, and find the event loop closed that they were started from.
+    They end in threads of tensorstore after their event loop was closed.
     """
     logger, hook = logging.getLogger("asyncio"), sys.unraisablehook
     disabled = logger.disabled
@@ -249,14 +256,14 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Without the traceback of each thread of Orbax and tensorstore that meets an error: we raise it, or warn of it."""
+    """Silence tracebacks from threads of Orbax and tensorstore: their errors are raised or reported here."""
     logger, hook = logging.getLogger("absl"), sys.unraisablehook
 
     def is_told(record: logging.LogRecord) -> bool:
         return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
     def tell(found: Any) -> None:
-        if "Event loop is closed" not in str(found.exc_value):  # what writes find that end after one has failed
+        if "Event loop is closed" not in str(found.exc_value):  # of writes that end after one has failed
             hook(found)
 
     logger.addFilter(is_told)
@@ -269,14 +276,14 @@ def _silence() -> Iterator[None]:
 
 
 def _not_written(folder: Path, error: BaseException) -> OSError:
-    """What Orbax raises where a checkpoint cannot be written, as one line with the cause that the system gave."""
+    """An error of Orbax about a checkpoint that cannot be written, in one line with the system's cause."""
     number = _system_error(error)
     cause = os.strerror(number) if number else _in_a_line(error)
     return OSError(f"a checkpoint in {folder} cannot be written: {cause}")
 
 
 def _passing(error: BaseException | None) -> str:
-    """Why a read may go well another time, where the cause is not in the files that are read; else empty."""
+    """Why a read may succeed another time; empty if the files themselves are the cause."""
     while error is not None:
         number = _system_error(error)
         if number and number != errno.ENOENT:
@@ -290,7 +297,7 @@ def _passing(error: BaseException | None) -> str:
 
 
 def _system_error(error: BaseException) -> int | None:
-    """The number that the system gave; tensorstore has it in its words only."""
+    """The system's error number; tensorstore has it only in its message."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return error.errno if isinstance(error, OSError) else int(code[1]) if code else None
 
@@ -300,13 +307,13 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def _sealed(about: dict[str, Any]) -> dict[str, Any]:
-    """As JSON in JSON, with the CRC-32 of its text."""
+    """The description as JSON text, with the CRC-32 of that text."""
     body = json.dumps(about)
     return {"body": body, "crc": zlib.crc32(body.encode())}
 
 
 def _unsealed(found: Any) -> dict[str, Any] | None:
-    """What was sealed, None if a bit of it has changed or it never was."""
+    """The description from `_sealed`; None if it is damaged or none."""
     body = found.get("body") if isinstance(found, dict) else None
     if not isinstance(body, str) or zlib.crc32(body.encode(errors="surrogatepass")) != found.get("crc"):
         return None
@@ -315,7 +322,7 @@ def _unsealed(found: Any) -> dict[str, Any] | None:
 
 
 def _sums(tree: PyTree) -> list[list[int]]:
-    """CRC-32 of every leaf, per process, over the parts that it holds."""
+    """CRC-32 of every leaf, per process, over the parts that the process holds."""
     leaves = jax.tree.leaves(tree)
     mine = np.array(
         [functools.reduce(lambda crc, part: zlib.crc32(part, crc), _parts(x), 0) for x in leaves], np.uint32
@@ -324,20 +331,20 @@ def _sums(tree: PyTree) -> list[list[int]]:
 
 
 def _parts(leaf: Any) -> Iterator[bytes]:
-    """The bytes of an array, on whatever mesh it lies; where other processes hold some, those of this one's pieces."""
+    """The bytes of an array on any mesh; if other processes hold parts, only those of this process."""
     if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         yield np.asarray(leaf).tobytes()
         return
-    # by where they begin, as numbers: the order of rows, however many devices share them
+    # sorted by position as numbers, so the order does not depend on the number of devices
     pieces = {tuple(axis.start or 0 for axis in shard.index): shard.data for shard in leaf.addressable_shards}
     for place in sorted(pieces):
         yield np.asarray(pieces[place]).tobytes()
 
 
 def _agreed(mine: bool, how: Callable[[list[bool]], bool] = all) -> bool:
-    """What all processes say together."""
+    """The common answer of all processes."""
     if jax.process_count() == 1:
         return mine
     return how(np.asarray(multihost_utils.process_allgather(np.array(mine))).tolist())

@@ -1,4 +1,4 @@
-"""What compiled programs cost."""
+"""The cost of compiled programs."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax
 
 
 def count_flops(lowered: jax.stages.Lowered) -> float:
-    """FLOPs of one lowered program, as XLA counts them: a loop's body once, of a conditional the dearest branch."""
+    """FLOPs of a lowered program as XLA counts them: loop bodies once, and the dearest branch of a conditional."""
     analysis: Any = (
         lowered.cost_analysis() or lowered.compile().cost_analysis()
     )  # some backends count compiled code only

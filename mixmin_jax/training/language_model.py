@@ -1,4 +1,4 @@
-"""What training a language model means here: its size and budget, its loss, its optimiser, its cost.
+"""The training of a language model: size, budget, loss, optimizer and cost.
 
 Axes: B batch, L positions.
 """
@@ -45,12 +45,12 @@ class LanguageModelRun:
     def num_steps(self) -> int:
         steps = self.tokens // (self.batch_size * self.sequence_length)
         while steps > BLOCK_STEPS and steps % -(-steps // BLOCK_STEPS):
-            steps -= 1  # until blocks of one length make up the run: they compile once
+            steps -= 1  # until all blocks have the same length, which compiles once
         return steps
 
     @property
     def num_windows(self) -> int:
-        """Windows that the run draws in all."""
+        """Number of windows that the run draws."""
         return self.num_steps * self.batch_size
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -68,7 +68,7 @@ class LanguageModelRun:
         """One update on a batch of windows of L + 1 tokens; returns the new state and the loss in nats per token."""
 
         def loss(params: Any, batch: jax.Array, key: jax.Array) -> jax.Array:
-            del key  # no dropout: a run sees few tokens more than once
+            del key  # there is no dropout: runs see few tokens more than once
             return -token_log_likelihoods(self.model, params, batch).mean()
 
         return make_train_step(loss, self.optimizer())(state, tokens_BxL1)

@@ -1,8 +1,8 @@
-"""The image and the text model as learners for MixTraining: masked autoencoding and classification over one encoder.
+"""The image and the text model as learners for MixTraining: masked autoencoding and classification with one encoder.
 
-A learner is made for one mask ratio and one way to encode what is hidden, because these fix shapes.  Learners of one
-configuration share one tree of parameters, so that a training can use one for its self-supervised steps and another for
-its joint steps.
+A learner has one mask ratio and one way to encode hidden tokens, because these fix shapes. Learners of one
+configuration share the structure of their parameters. So a training can use one for self-supervised and another for
+joint steps.
 
 Axes: B batch, T tokens in a sequence with its class token, D width of the encoder, A classes of a task.
 """
@@ -25,14 +25,17 @@ from mixmin_jax.training.mixtraining import Learner
 def image_learner(
     config: VisionConfig, mask_ratio: float, mask_tokens: bool = False, *, joint_only: bool = False
 ) -> Learner:
-    """Masked autoencoding of images (`patch_loss`) and classification.  Inputs: images_BxSxSxC, uint8 or float.
+    """Masked autoencoding of images (`patch_loss`) and classification. Inputs: images_BxSxSxC, uint8 or float.
 
-    mask_ratio: share of the patches that self-supervision hides, in [0, 1).
-    mask_tokens: the encoder sees hidden patches as a learned token; otherwise it does not see them at all.
-    joint_only: the learner is for joint steps alone, where a mask ratio of 0 makes sense: the self-supervised loss is 0
-        and the supervised one reads everything.
+    Args:
+        config: of the model.
+        mask_ratio: share of the patches that self-supervision hides, in [0, 1).
+        mask_tokens: whether the encoder sees a learned token in place of each hidden patch; otherwise it sees nothing.
+        joint_only: the learner is only for joint steps, so the mask ratio may be 0: the self-supervised loss is then 0
+            and the supervised loss sees all patches.
 
-    Raises InputError for a mask ratio that hides nothing, unless `joint_only`.
+    Raises:
+        InputError: the mask ratio hides nothing, unless `joint_only`.
     """
     return _masked_learner(
         config,
@@ -49,9 +52,9 @@ def image_learner(
 def text_learner(
     config: TextEncoderConfig, mask_ratio: float, mask_tokens: bool = True, *, joint_only: bool = False
 ) -> Learner:
-    """Prediction of hidden bytes (`hidden_token_loss`) and classification.  Inputs: tokens_BxL, any integer type.
+    """Prediction of hidden bytes (`hidden_token_loss`) and classification. Inputs: tokens_BxL, any integer type.
 
-    The options are those of `image_learner`; with `mask_tokens` this is masked language modelling, without it a masked
+    The arguments are those of `image_learner`. With `mask_tokens` this is masked language modeling, without it a masked
     autoencoder of text.
     """
     return _masked_learner(

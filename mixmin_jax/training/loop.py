@@ -10,20 +10,20 @@ import optax
 from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counted, counters, is_finite
 
 PyTree = Any
-BLOCK_STEPS = 50  # steps of one compiled call: few enough to show progress, many enough to hide the dispatch
+BLOCK_STEPS = 50  # steps per compiled call: few enough to show progress, enough to hide the cost of the call
 
 LossFn = Callable[[PyTree, PyTree, jax.Array], PyTree]  # (params, batch, key) -> scalar loss, or (loss, more)
 StepFn = Callable[["TrainState", PyTree], tuple["TrainState", PyTree]]
 
 
 class TrainState(NamedTuple):
-    """Everything that training changes; a pytree, so that it can be vmapped, donated, sharded and saved whole."""
+    """Everything that training changes, as a pytree that can be vmapped, donated, sharded and saved."""
 
     step: jax.Array  # number of steps made
     params: PyTree
     opt_state: PyTree
-    key: jax.Array  # never changes: the randomness of a step is fold_in(key, step), so that resuming repeats it
-    skipped: Skipped | tuple[()] = ()  # of a training that skips steps
+    key: jax.Array  # constant: a step uses fold_in(key, step), so a resumed run repeats it
+    skipped: Skipped | tuple[()] = ()  # counts, if the training skips steps
 
 
 def init_state(
@@ -33,12 +33,12 @@ def init_state(
 
 
 def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, has_aux: bool = False) -> StepFn:
-    """A pure `step(state, batch) -> (state, loss)`: one gradient, one update, not compiled here.
+    """A pure `step(state, batch) -> (state, loss)` with one gradient and one update; it is not compiled here.
 
-    Where the state counts skipped steps, one whose loss or gradient is not finite leaves parameters and optimiser state
-    as they were, and its loss is NaN.
+    If the state counts skipped steps, a step with a loss or gradient that is not finite changes neither parameters nor
+    optimizer state, and its loss is NaN.
 
-    With `has_aux` the loss function returns (loss, more), and so does a step in place of the loss.
+    With `has_aux` the loss function, and so the step, returns (loss, more) in place of the loss.
     """
 
     def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
@@ -61,9 +61,8 @@ def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, ha
 def compile_block(step: StepFn, fetch: Callable[..., PyTree] = lambda x: x) -> Callable[..., tuple[TrainState, PyTree]]:
     """Compile `block(state, xs, *data) -> (state, metrics)`: a scan of `step` over the leading axis of `xs`.
 
-    Step t trains on `fetch(xs[t], *data)`, so that what is scanned can be small (positions) while the data they point
-    into stays on the device. The state's buffers are donated: the caller's old state is gone after the call. Blocks of
-    one length compile once.
+    Step t trains on `fetch(xs[t], *data)`. So `xs` can hold small positions, while the data stay on the device. The
+    state's buffers are donated: the caller cannot use the old state after the call. Blocks of one length compile once.
     """
 
     def block(state: TrainState, xs: PyTree, *data: PyTree) -> tuple[TrainState, PyTree]:

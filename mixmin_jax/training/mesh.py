@@ -1,6 +1,6 @@
 """The device mesh: a `source` axis over models (one per source or mixture) and a `data` axis over their batches.
 
-The devices may be those of several processes (`jax.distributed`), which then all make the same calls in the same order.
+With devices of several processes (`jax.distributed`), all processes must make the same calls in the same order.
 """
 
 import contextlib
@@ -19,8 +19,9 @@ PyTree = Any
 def make_mesh(source: int = 1, data: int = 1) -> Mesh:
     """A mesh of source x data devices.
 
-    Raises InputError if there are not that many, or if it leaves out some of the devices of several processes: those
-    that have none would wait for ever.
+    Raises:
+        InputError: there are fewer devices; or, with several processes, the mesh leaves out some devices (a process
+            without any would wait for ever).
     """
     present, processes = jax.device_count(), jax.process_count()
     if min(source, data) < 1 or source * data > present:
@@ -36,22 +37,22 @@ def make_mesh(source: int = 1, data: int = 1) -> Mesh:
 
 
 def over_models(mesh: Mesh) -> NamedSharding:
-    """Leading axis (models) split over `source`."""
+    """Shard the leading axis (models) over `source`."""
     return NamedSharding(mesh, PartitionSpec("source"))
 
 
 def over_models_and_batch(mesh: Mesh) -> NamedSharding:
-    """Axes (models, batch, ...) split over `source` and `data`."""
+    """Shard axes (models, batch, ...) over `source` and `data`."""
     return NamedSharding(mesh, PartitionSpec("source", "data"))
 
 
 def over_steps_models_and_batch(mesh: Mesh) -> NamedSharding:
-    """Axes (steps, models, batch, ...), the steps on all devices, the others split over `source` and `data`."""
+    """Shard axes (steps, models, batch, ...) over `source` and `data`; all devices have all steps."""
     return NamedSharding(mesh, PartitionSpec(None, "source", "data"))
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """Leading axis (the rows of a batch) split over `data`, the same along `source`."""
+    """Shard the leading axis (rows of a batch) over `data`; copies along `source`."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
@@ -60,7 +61,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put(tree: PyTree, sharding: Sharding) -> PyTree:
-    """Arrays that every process holds whole, on devices; each process hands over what its own devices are to have."""
+    """Put arrays, which every process holds in full, on devices; each process fills its own devices."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
@@ -74,7 +75,7 @@ def put(tree: PyTree, sharding: Sharding) -> PyTree:
 
 
 def gathered(tree: PyTree) -> PyTree:
-    """Arrays on devices as NumPy arrays, whole in every process."""
+    """Arrays on devices as NumPy arrays, complete in every process."""
 
     def whole(leaf: Any) -> np.ndarray:
         if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
@@ -85,15 +86,15 @@ def gathered(tree: PyTree) -> PyTree:
 
 
 def source_devices(num_models: int, present: int) -> int:
-    """How many of `present` devices to spread models over: no more than shorten the longest queue on a device."""
+    """The fewest of `present` devices with the smallest possible number of models on each device."""
     longest = -(-num_models // present)
     return -(-num_models // longest)
 
 
 def split_cpu(num_devices: int) -> None:
-    """Let JAX see the CPU as `num_devices` devices, so that a mesh spreads models over its cores too.
+    """Let JAX see the CPU as `num_devices` devices, so a mesh can shard models over its cores.
 
-    Accelerators are not touched; once a backend has started, nothing happens.
+    This does not affect accelerators, and does nothing after a backend has started.
     """
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", num_devices)

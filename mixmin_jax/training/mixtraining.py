@@ -1,6 +1,6 @@
 """MixTraining: self-supervised (SSL) and supervised (SL) losses of one shared encoder, in one compiled loop.
 
-Li et al., arXiv:2502.19513.  A `Learner` says what the model is, `schedule.StepPlan` what each step does.
+Li et al., arXiv:2502.19513. A `Learner` defines the model, a `schedule.StepPlan` what each step does.
 
 Axes: B rows of a batch, A classes of a task, T steps.
 """
@@ -37,7 +37,7 @@ from mixmin_jax.training.schedule import JOINT, PHASES, SL, SSL, Phase, StepPlan
 
 PyTree = Any
 PARTS = ("encoder", "ssl", "sl")  # of the parameters: "ssl" is the decoder, "sl" the heads of all supervised tasks
-PADDING = len(PHASES)  # phase of the rows that fill a block: nothing is computed and nothing changes
+PADDING = len(PHASES)  # phase of steps that fill up a block: they compute and change nothing
 
 
 class Labeled(NamedTuple):
@@ -48,14 +48,14 @@ class Labeled(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one step sees."""
+    """The data of one step."""
 
-    sl: tuple[Labeled, ...]  # one per supervised task; may be empty where every step is SSL
-    ssl: PyTree | None = None  # inputs of self-supervision; None: those of `sl`, the rows of all tasks
+    sl: tuple[Labeled, ...]  # one per supervised task; may be empty if all steps are SSL
+    ssl: PyTree | None = None  # inputs of self-supervision; None: those of all tasks in `sl`
 
 
 class Losses(NamedTuple):
-    """Means over rows; NaN where a step does not compute them."""
+    """Means over rows; NaN if a step does not compute them."""
 
     ssl: Any
     sl: Any
@@ -65,13 +65,13 @@ class Losses(NamedTuple):
 class Learner:
     """A shared encoder with a self-supervised and supervised heads, as pure functions.
 
-    `params` is a dict of three trees, "encoder", "ssl" and "sl".  Every leaf of `inputs`, of what `hide` and what
-    `encode` return has the rows as its leading axis, so that rows of several origins can be encoded together.
-    Two variants of one model (views of another size, say) are two learners over the same params.
+    `params` is a dict of three trees, "encoder", "ssl" and "sl". Rows are the leading axis of every leaf of `inputs`
+    and of the results of `hide` and `encode`, so rows of several origins can be encoded together. Two variants of a
+    model (with views of different size) are two learners with the same params.
     """
 
     init: Callable[..., PyTree]  # (key) -> params
-    hide: Callable[..., PyTree]  # (key, inputs) -> view: what self-supervision hides, always the same number per row
+    hide: Callable[..., PyTree]  # (key, inputs) -> view: what self-supervision hides, the same number in every row
     encode: Callable[..., PyTree]  # (params, inputs, view | None) -> features; None: nothing is hidden
     ssl_loss: Callable[..., jax.Array]  # (params, features, inputs, view) -> mean over rows
     sl_logits: Callable[..., jax.Array]  # (params, features, task) -> logits_BxA of the task of that number
@@ -79,13 +79,13 @@ class Learner:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW with clipped gradients; learning rates belong to the schedule."""
+    """AdamW with clipped gradients. Learning rates are part of the schedule."""
 
-    weight_decay: float = 0.05  # on arrays of two axes and more
+    weight_decay: float = 0.05  # on arrays of two or more axes
     b1: float = 0.9
     b2: float = 0.95
-    clip_norm: float = 1.0  # largest norm of the gradient of all parts that a step trains; inf: any
-    label_smoothing: float = 0.0  # share of a label that is spread evenly over its task's classes
+    clip_norm: float = 1.0  # largest norm of the gradient over all parts that a step trains; inf: no clipping
+    label_smoothing: float = 0.0  # share of a label that is divided evenly among its task's classes
 
     def __post_init__(self) -> None:
         if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
@@ -99,7 +99,7 @@ class OptimizerSettings:
             raise InputError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing}")
 
     def direction(self) -> optax.GradientTransformation:
-        """AdamW's step before it is scaled by -learning rate."""
+        """AdamW's step before the factor -learning rate."""
         return optax.chain(
             optax.scale_by_adam(self.b1, self.b2),
             optax.add_decayed_weights(self.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
@@ -111,18 +111,18 @@ class MixState(NamedTuple):
 
     step: jax.Array  # number of steps made
     params: PyTree
-    opt_state: dict[str, PyTree]  # of each part, so that an idle head's moments and step count stay as they are
-    key: jax.Array  # never changes: the randomness of a step is fold_in(key, step)
-    failed_at: jax.Array  # int32: the step whose loss or gradient was not finite; -1 while all are, or are skipped
-    skipped: Skipped | tuple[()] = ()  # of a training that skips steps
+    opt_state: dict[str, PyTree]  # one per part, so an idle head keeps its moments and step count
+    key: jax.Array  # constant: a step uses fold_in(key, step)
+    failed_at: jax.Array  # int32: the step that ended the training with a loss or gradient that is not finite; else -1
+    skipped: Skipped | tuple[()] = ()  # counts, if the training skips steps
 
 
 class Failure(NamedTuple):
-    """Where training stopped because a loss or gradient was not finite, or because too many were."""
+    """The step at which training stopped for a loss or gradient that is not finite, or for too many of them."""
 
     phase: Phase
     step: int
-    too_many: str = ""  # how many, where such steps are skipped
+    too_many: str = ""  # the number of such steps, if they are skipped
 
     def __str__(self) -> str:
         if self.too_many:
@@ -139,13 +139,13 @@ class Failure(NamedTuple):
 class TrainRun(NamedTuple):
     """A trained model."""
 
-    state: MixState  # the last good one where training failed
-    losses: Losses  # float32 arrays of T steps; NaN where not computed or skipped, and from a failed step on
+    state: MixState  # if training failed, the last good one
+    losses: Losses  # float32 arrays of T steps; NaN if not computed or skipped, and from a failed step on
     failure: Failure | None
 
     @property
     def skipped(self) -> int:
-        """How many steps were skipped."""
+        """The number of skipped steps."""
         return int(self.state.skipped.in_all) if self.state.skipped else 0
 
 
@@ -154,14 +154,14 @@ OnBlock = Callable[[int, int, Losses, MixState], None]  # (steps done, steps in 
 
 
 def ssl_loss(learner: Learner, params: PyTree, batch: Batch, key: jax.Array) -> Float[Array, ""]:
-    """The self-supervised loss alone."""
+    """The self-supervised loss."""
     inputs = _ssl_inputs(batch)
     view = learner.hide(_hide_keys(key)[0], inputs)
     return learner.ssl_loss(params, learner.encode(params, inputs, view), inputs, view)
 
 
 def sl_loss(learner: Learner, params: PyTree, batch: Batch, *, label_smoothing: float = 0.0) -> Float[Array, ""]:
-    """The supervised loss alone, in nats: the mean over tasks of the mean cross-entropy of their rows.
+    """The supervised loss in nats: the mean over tasks of the mean cross-entropy of their rows.
 
     One encoder pass, with nothing hidden, serves all tasks.
     """
@@ -178,12 +178,24 @@ def joint_loss(
     two_passes: bool = False,
     label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, ""], Losses]:
-    """alpha L_ssl + (1 - alpha) L_sl, and the two (arXiv:2502.19513, section 3).
+    """The joint loss (arXiv:2502.19513, section 3).
 
-    One encoder pass over what `hide` leaves of all rows (first those of `batch.ssl`, where it has its own) serves all
-    heads.  L_ssl hides what `ssl_loss` hides with the same key.  `two_passes` is the reference that costs more: L_sl
-    then comes from a second pass, with nothing hidden.
-    Raises InputError where there are no labels, or where rows that are to be encoded together differ in shape or type.
+        alpha L_ssl + (1 - alpha) L_sl
+
+    One encoder pass over the visible parts of all rows (those of `batch.ssl`, if given, come first) serves all heads.
+    L_ssl hides the same as `ssl_loss` with the same key.
+
+    Args:
+        learner, params, batch, key: the model and its data.
+        alpha: weight of L_ssl.
+        two_passes: L_sl comes from a second pass with nothing hidden: the dearer reference.
+        label_smoothing: as in `OptimizerSettings`.
+
+    Returns:
+        The joint loss, and the two losses.
+
+    Raises:
+        InputError: there are no labels, or rows to encode together differ in shape or type.
     """
     if two_passes:
         ssl = ssl_loss(learner, params, batch, key)
@@ -208,19 +220,19 @@ def joint_loss(
 def init_state(
     learner: Learner, optimizer: OptimizerSettings, key: jax.Array, on_nonfinite: OnNonfinite = "stop"
 ) -> MixState:
-    """New parameters, with moments of zero."""
+    """New parameters with zero moments."""
     init_key, train_key = jax.random.split(key)
     params = learner.init(init_key)
     if not isinstance(params, dict) or set(params) != set(PARTS):
         raise InputError(f"a learner's params must be a dict of the three trees {', '.join(PARTS)}")
-    params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)  # weak types would compile twice
+    params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)  # weak types compile twice
     opt_state = {part: optimizer.direction().init(params[part]) for part in PARTS}
     begin, none = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
     return MixState(begin, params, opt_state, train_key, none, counters(on_nonfinite))
 
 
 def given(step: jax.Array, key: jax.Array, batch: Batch) -> Batch:
-    """The `fetch` of steps that are handed their batch."""
+    """The `fetch` of steps whose data are the batch itself."""
     del step, key
     return batch
 
@@ -236,17 +248,23 @@ def make_step(
 ) -> Callable[..., tuple[MixState, Losses]]:
     """A pure `step(state, row, *data) -> (state, losses)` for a scan over the rows of a `StepPlan`; not compiled here.
 
-    The step's phase selects its gradient by `lax.switch`, and the batch, `fetch(step, key, *data)`, is made inside the
-    selected branch, so that a phase pays for what it uses.  SSL steps minimise `ssl_loss(learner)`, SL steps
-    `sl_loss(learner)`, joint steps `joint_loss(joint or learner)`.
+    1. Gradient: `lax.switch` selects it by phase. The batch, `fetch(step, key, *data)`, is made inside the branch, so a
+       phase pays only for what it uses. SSL steps minimize `ssl_loss(learner)`, SL steps `sl_loss(learner)`, joint
+       steps `joint_loss(joint or learner)`.
+    2. Update: the gradient is clipped by the norm over all parts that the phase trains; each part takes AdamW's step.
+       An idle head keeps its parameters and moments (a restart resets its moments too).
+    3. If loss or gradient is not finite, only `failed_at` changes, and later steps change nothing. If the state counts
+       skipped steps, the step is counted instead and the next one continues; a restart still takes place.
 
-    Then comes one update: the gradient is clipped by the norm of all parts that the phase trains, and each of them
-    takes AdamW's step.  The head that is idle keeps its parameters and moments (a restart forgets its moments too).
-    If loss or gradient is not finite, the state stays as it was but for `failed_at`, and so in every later step; where
-    the state counts skipped steps, the step is counted, the next one goes on, and only a restart still takes place.
+    Do not batch the row in a vmap over states: with a batched phase XLA computes all branches.
 
-    `only` makes the step of one phase without the switch, whatever the row says, to measure what it costs.  Under vmap
-    over states, share the row: a batched phase makes XLA compute all branches.
+    Args:
+        learner: of SSL and SL steps.
+        optimizer: settings.
+        joint: learner of joint steps; None: `learner`.
+        two_passes: as in `joint_loss`.
+        fetch: makes the batch.
+        only: makes the step of this phase without a switch, to measure its cost.
     """
     direction = optimizer.direction()
     clip = optax.clip_by_global_norm(optimizer.clip_norm)
@@ -258,7 +276,7 @@ def make_step(
         if phase == SSL:
             loss = ssl_loss(learner, params, batch, key)
             return loss, Losses(loss, nan)
-        if not batch.sl:  # a run of SSL steps only; were this ever run, the step would be refused as not finite
+        if not batch.sl:  # only for runs of SSL steps: NaN makes any other step fail
             return nan, Losses(nan, nan)
         if phase == SL:
             loss = sl_loss(learner, params, batch, label_smoothing=optimizer.label_smoothing)
@@ -280,7 +298,7 @@ def make_step(
         batch = fetch(step, fetch_key, *data)
         value_and_grad = jax.value_and_grad(lambda p: objective(phase, p, batch, hide_key, alpha), has_aux=True)
         (loss, losses), grads = value_and_grad(params)
-        return *_float32((loss, losses)), grads  # branches of one type
+        return *_float32((loss, losses)), grads  # all branches must have the same types
 
     def nothing(params: PyTree, *_: Any) -> tuple[jax.Array, Losses, PyTree]:
         nan = jnp.full((), jnp.nan, jnp.float32)
@@ -312,7 +330,7 @@ def make_step(
         kept = going & finite
         begun = going if state.skipped else kept
         fresh = {part: direction.init(state.params[part]) for part in PARTS}
-        params, opt_state = jax.lax.cond(  # in a branch, an update has the arithmetic of one compiled alone, to the bit
+        params, opt_state = jax.lax.cond(  # inside a branch, updates are bit-identical to those compiled alone
             kept,
             functools.partial(select, row.phase, updates),
             lambda params, opt_state, *_: (params, opt_state),
@@ -346,20 +364,34 @@ def train(
     checkpoints: Checkpoints | None = None,
     on_nonfinite: OnNonfinite = "stop",
 ) -> TrainRun:
-    """Train by `plan`: step t on `fetch(t, key_t, *data)`; `joint` and `two_passes` are those of `make_step`.
+    """Train by `plan`: step t on `fetch(t, key_t, *data)`.
 
-    With a `mesh` the rows of every batch are split over its `data` axis (devices along `source` repeat each other);
-    parameters and `data` are on all devices.
+    Steps run in blocks; the last block is filled up with steps that do nothing. So one compiled program serves all
+    plans with the same learners, fetch and shapes. Blocks and padding do not change any bit of the result. Training
+    stops after a block with a loss that is not finite (see `TrainRun`), or, with `on_nonfinite="skip"`, with too many
+    of them (`nonfinite.too_many`).
 
-    Steps run in blocks of `block_steps`, the last one filled up with steps that do nothing.  So one compiled program
-    serves all plans, as long as learners and fetch are the same objects and shapes stay; neither blocks nor padding
-    change a bit of the result.  The next block takes over the state's buffers, so `on_block` must read what it wants of
-    the state before it returns.  Training stops after the block in which a loss is not finite (see `TrainRun`), or,
-    with `on_nonfinite="skip"`, in which too many are (`nonfinite.too_many`).  With `checkpoints` it goes on from the
-    newest, and ends as if it had not been interrupted, to the bit.
+    Args:
+        learner, optimizer, joint, two_passes: as in `make_step`.
+        plan: what each step does.
+        fetch: (step, key, *data) -> batch.
+        data: arrays for `fetch`.
+        key: of the parameters and of the whole training.
+        mesh: rows of batches are sharded over its `data` axis; devices along `source` do the same work. Parameters and
+            `data` are on all devices.
+        block_steps: steps of one compiled call.
+        on_block: called after each block. It must read what it needs of the state before it returns, because the next
+            block reuses the buffers.
+        checkpoints: training continues from the newest; the result is bit-identical to an uninterrupted one.
+        on_nonfinite: "stop" or "skip".
 
-    Raises InputError before any training for a plan that is none, for SL or joint steps without labels, and for rows
-    that do not fit together, or do not divide over the mesh; `Stopped` where `checkpoints` was asked to stop.
+    Returns:
+        The trained model, its losses, and the failure if there was one.
+
+    Raises:
+        InputError: before any training: an invalid plan, SL or joint steps without labels, or rows that do not fit
+            together or do not divide over the mesh.
+        Stopped: on a request to `checkpoints`.
     """
     check_plan(plan)
     if block_steps < 1:
@@ -403,20 +435,20 @@ def step_flops(
     joint: Learner | None = None,
     two_passes: bool = False,
 ) -> dict[Phase, float]:
-    """FLOPs of one step of each phase, lowered alone: batch, gradient and update.  Without labels: of SSL steps only.
+    """FLOPs of one step of each phase, lowered alone: batch, gradient and update. Without labels: only of SSL steps.
 
-    `data` may be `jax.ShapeDtypeStruct`s.  Nothing is run or compiled.
+    `data` may be `jax.ShapeDtypeStruct`s. Nothing runs or compiles.
     """
     state = jax.eval_shape(functools.partial(init_state, learner, optimizer), jax.random.key(0))
     dtypes: Any = jnp.int32, jnp.float32, jnp.float32, jnp.bool_
     row = jax.tree.map(lambda dtype: jax.ShapeDtypeStruct((), dtype), StepPlan(*dtypes))
-    labelled = bool(jax.eval_shape(fetch, *_step_and_key(), *data).sl)
+    labeled = bool(jax.eval_shape(fetch, *_step_and_key(), *data).sl)
 
     def flops(phase: Phase) -> float:
         step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=fetch, only=phase)
         return count_flops(jax.jit(step).lower(state, row, *data))
 
-    return {phase: flops(phase) for phase in (PHASES if labelled else PHASES[:1])}
+    return {phase: flops(phase) for phase in (PHASES if labeled else PHASES[:1])}
 
 
 def _mixed(alpha: ArrayLike, ssl: jax.Array, sl: jax.Array) -> tuple[jax.Array, Losses]:
@@ -425,7 +457,7 @@ def _mixed(alpha: ArrayLike, ssl: jax.Array, sl: jax.Array) -> tuple[jax.Array, 
 
 
 def _hide_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """For the rows of self-supervision and, where they are others, for those with labels."""
+    """Keys for the rows of self-supervision and for labeled rows, if these are others."""
     ssl_key, sl_key = jax.random.split(key)
     return ssl_key, sl_key
 
@@ -455,7 +487,7 @@ def _heads_loss(
 def _cross_entropy(
     logits_BxA: Float[Array, "B A"], labels_B: Integer[Array, " B"], label_smoothing: float
 ) -> Float[Array, ""]:
-    # -1 would mean the last class; what is no class has the loss NaN
+    # an invalid label must give NaN, but -1 would mean the last class
     known_B = jnp.where(labels_B < 0, logits_BxA.shape[1], labels_B)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits_BxA, known_B).mean()
     if label_smoothing:
@@ -519,7 +551,7 @@ def _check_rows(batch: Batch, mesh: Mesh | None) -> None:
 
 
 def _padded(plan: StepPlan, first: int, last: int, length: int) -> StepPlan:
-    """Rows first to last - 1, and steps that do nothing up to the length of a block."""
+    """Rows first to last - 1, filled up to `length` with steps that do nothing."""
     fill = length - (last - first)
     rows = StepPlan(*(np.pad(values[first:last], (0, fill)) for values in plan))
     return rows._replace(phase=np.pad(plan.phase[first:last], (0, fill), constant_values=PADDING))
@@ -543,13 +575,13 @@ def _compiled_block(
     fetch: Fetch,
     mesh: Mesh | None,
 ) -> Callable[..., tuple[MixState, Losses]]:
-    """A block of steps: one program per length of blocks and shape of data."""
+    """A block of steps; one program per length of block and shape of data."""
 
-    def spread(step: jax.Array, key: jax.Array, *data: PyTree) -> Batch:
+    def fetch_sharded(step: jax.Array, key: jax.Array, *data: PyTree) -> Batch:
         batch = fetch(step, key, *data)
         return batch if mesh is None else jax.lax.with_sharding_constraint(batch, over_batch(mesh))
 
-    step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=spread)
+    step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=fetch_sharded)
 
     def block(state: MixState, rows: StepPlan, *data: PyTree) -> tuple[MixState, Losses]:
         return jax.lax.scan(lambda s, row: step(s, row, *data), state, rows)

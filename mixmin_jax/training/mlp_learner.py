@@ -1,4 +1,4 @@
-"""M perceptrons on weighted examples, in one compiled program that all of them share, batches of molecules included.
+"""Train M perceptrons on weighted examples in one compiled program, with the same batches of molecules for all.
 
 Axes: N molecules, U molecules that some model is trained on, D bits, M models, B batch, T steps, S blocks of rows.
 """
@@ -33,24 +33,25 @@ from mixmin_jax.training.weighted_examples import (
     check_examples,
 )
 
-BLOCK_STEPS = 20  # fewer than in loop.py: a step of hundreds of models takes seconds on a CPU
-MAX_BYTES = 2**30  # by default, for the models that are trained at once
+BLOCK_STEPS = 20  # steps per compiled call; fewer than in loop.py, as a step of hundreds of models takes seconds
+MAX_BYTES = 2**30  # default memory in bytes for the models that are trained at once
 
 
 @dataclasses.dataclass(frozen=True)
 class MlpRun:
     """One training run of a perceptron: AdamW, warm-up and cosine.
 
-    The defaults were chosen on Tox21 (12 assays one by one, held-out folds of the training part).  What matters most
-    there is `epsilon`: Adam's usual 1e-8 lets rare bits learn as fast as common ones, and they learn noise.  It is in
-    units of the gradient of a mean loss.
+    The defaults were chosen on Tox21 (12 assays one by one, held-out folds of the training part). `epsilon` matters
+    most
+    there: with Adam's usual 1e-8, rare bits learn as fast as common ones, and they learn noise. Its unit is that of the
+    gradient of a mean loss.
     """
 
-    hidden: tuple[int, ...] = (32,)  # width of each hidden layer; with none the model is linear
-    epochs: int = 10  # passes over the molecules; a little more, to fill the last batch and block
+    hidden: tuple[int, ...] = (32,)  # width of each hidden layer; without any the model is linear
+    epochs: int = 10  # passes over the molecules, rounded up to fill the last batch and block
     batch_size: int = 256  # B: molecules in a step
     learning_rate: float = 1e-2  # peak
-    weight_decay: float = 3.0  # of AdamW, on kernels; times the learning rate in each step
+    weight_decay: float = 3.0  # of AdamW, on kernels; multiplied by the learning rate in each step
     epsilon: float = 1e-3  # of AdamW
 
     def __post_init__(self) -> None:
@@ -83,7 +84,7 @@ class MlpRun:
 
 class _Batch(NamedTuple):
     bits_BxD: jax.Array  # the same for all models
-    target_B: jax.Array  # of one model, as the rest; all models' have a leading axis of models
+    target_B: jax.Array  # this and the next: of one model; with a leading axis for several models
     weight_B: jax.Array
     offset: jax.Array
 
@@ -94,7 +95,7 @@ class MlpLearner:
 
     run: MlpRun = MlpRun()
     loss: Loss = "cross_entropy"
-    mesh: Mesh | None = None  # devices to spread the models over; default: one
+    mesh: Mesh | None = None  # devices to shard the models over; default: one
     max_bytes: int = MAX_BYTES
     on_nonfinite: OnNonfinite = "stop"
 
@@ -148,27 +149,43 @@ def train_mlps(
     on_nonfinite: OnNonfinite = "stop",
     on_skipped: OnSkipped | None = None,
 ) -> Float32[np.ndarray, "N M"]:
-    """Train M perceptrons and score all molecules: logits for cross-entropy, values for squared error.
+    """Train M perceptrons and score all molecules with each.
 
-    Model m is  f(x) = base_m + scale_m mlp(x),  base_m its best constant score, scale_m the standard deviation of its
-    targets (1 for cross-entropy), mlp 0 at the start.  It minimises  sum_i a_i loss(f(x_i), t_i) / sum_i a_i  over its
-    row of `examples`.  A step sees B of the U molecules that have a positive weight in any model, and its gradient is
-    that of  (U / B) sum_{i in batch} a_i loss_i,  which is unbiased (sum_i a_i = 1).  Molecules come in a new order in
-    each epoch; a batch may end one epoch and begin the next, and the last batches, up to whole blocks of steps, go on
-    into one more epoch.
+        f(x) = base_m + scale_m mlp(x)          minimize  sum_i a_i loss(f(x_i), t_i) / sum_i a_i
 
-    All models have the same initial parameters and batches, so differences between them come from the examples; a
-    model's scores do depend on U, that is on what the others are trained on.  Models are spread over the mesh's
-    `source` axis and batches over its `data` axis.  `max_bytes` bounds what models take on all devices together: where
-    more are asked for, equal groups are trained one after the other, with the same program and the same result.
+    base_m is the best constant score of model m, scale_m the standard deviation of its targets (1 for cross-entropy).
+    mlp starts at 0. A step sees B of the U molecules that have a positive weight in any model. Its gradient is that of
+    (U / B) sum_{i in batch} a_i loss_i  with sum_i a_i = 1, which is unbiased. Each epoch has a new order of molecules.
+    A batch may contain the end of one epoch and the start of the next.
 
-    With `on_nonfinite="skip"` a step whose loss or gradient is not finite changes nothing of that model, and touches no
-    other; `on_skipped` is told in the end how many steps of which model were skipped.
+    All models have the same initial parameters and batches, so differences come from the examples. A model's scores
+    depend on U, and so on the examples of the others.
 
-    Raises InputError for examples that cannot be trained on, a batch that does not divide over `data` and too small a
-    `max_bytes`; `Diverged`, naming model, step and learning rate, for a loss or a score that is not finite (or for too
-    many skipped steps, see `nonfinite.too_many`); `Stopped` where `checkpoints`, whose steps are those of all groups,
-    was asked to stop.
+    Args:
+        run: settings.
+        features_NxD: bits of all molecules.
+        examples: targets and weights.
+        key: of initial parameters and order.
+        loss: "cross_entropy" or "squared_error".
+        mesh: models are sharded over its `source` axis, batches over its `data` axis.
+        max_bytes: memory for models on all devices together. If more is needed, equal groups of models are trained one
+            after the other, with the same program and result.
+        names: of the models, for errors.
+        on_progress: called with steps done and steps in all.
+        checkpoints: training continues from the newest; their steps are those of all groups.
+        on_nonfinite: with "skip", a step with a loss or gradient that is not finite changes nothing of that model, and
+            does not affect others.
+        on_skipped: called at the end with the number of skipped steps by model.
+
+    Returns:
+        scores_NxM: logits for cross-entropy, values for squared error.
+
+    Raises:
+        InputError: examples that cannot be trained on, a batch that does not divide over `data`, or a `max_bytes` that
+            is too small.
+        Diverged: with model, step and learning rate: a loss or score that is not finite, or too many skipped steps
+            (`nonfinite.too_many`).
+        Stopped: on a request to `checkpoints`.
     """
     num_models, num_molecules = examples.weight_MxN.shape
     names = names or tuple(f"model {m}" for m in range(num_models))
@@ -191,7 +208,7 @@ def train_mlps(
         checkpoints = checkpoints.part(f"{group}-at-once")
     for g, first in enumerate(firsts):
         members, before = slice(first, min(first + group, num_models)), g * num_steps
-        part, scale_M = _standardised(examples.rows(members), loss)
+        part, scale_M = _standardized(examples.rows(members), loss)
         data = _put(part, group, loss, len(used_U) / run.batch_size, mesh)
         state = programs.init(init_key, features_NxD[:1], data[-1])
         if g == 0 and checkpoints and (found := checkpoints.restore((state, scores_NxM, skipped_M))):
@@ -227,7 +244,7 @@ def train_mlps(
             save=save,
         )
         score_MxN = _score(programs.score, state.params, features, data[-1], run.batch_size)[: len(scale_M)]
-        _check_finite(score_MxN.T[:1], num_steps, names[members], run)  # one bad parameter spoils every score
+        _check_finite(score_MxN.T[:1], num_steps, names[members], run)  # one bad parameter makes every score not finite
         scores_NxM[:, members] = (score_MxN * scale_M[:, None]).T
         if state.skipped:
             skipped_M[members] = gathered(state.skipped.in_all)[: len(scale_M)]
@@ -241,12 +258,13 @@ def train_mlps(
 def models_at_once(
     run: MlpRun, num_models: int, num_molecules: int, num_bits: int, num_devices: int, max_bytes: int
 ) -> int:
-    """Models of one group: groups are equal, a multiple of the devices, and as few as `max_bytes` allows.
+    """Models per group: groups are equal, a multiple of the devices, and as few as `max_bytes` allows.
 
-    A model takes its parameters, two moments and the gradient, the batch's activations and their gradients, and its
-    rows of targets, weights and scores.
+    A model needs memory for its parameters, two moments and the gradient, the batch's activations and their gradients,
+    and its targets, weights and scores.
 
-    Raises InputError if one model per device does not fit.
+    Raises:
+        InputError: one model per device does not fit.
     """
     widths = (num_bits, *run.hidden, 1)
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
@@ -261,8 +279,11 @@ def models_at_once(
 
 
 def training_flops(run: MlpRun, num_molecules: int, num_bits: int, num_models: int) -> float:
-    """FLOPs of the matrix products in training on `num_molecules` molecules: 2 per weight and molecule forward, 4
-    backward, but 2 in the first layer, whose inputs need no gradient.  AdamW is left out (some 10 / B of it)."""
+    """FLOPs of the matrix products in training on `num_molecules` molecules.
+
+    2 per weight and molecule forward and 4 backward; 2 backward in the first layer, whose inputs need no gradient.
+    AdamW is left out (about 10 / B of the total).
+    """
     widths = (num_bits, *run.hidden, 1)
     products = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(widths)]
     seen = run.num_steps(num_molecules) * run.batch_size
@@ -270,7 +291,7 @@ def training_flops(run: MlpRun, num_molecules: int, num_bits: int, num_models: i
 
 
 class Programs(NamedTuple):
-    """What one run compiles, each once per shape."""
+    """The compiled programs of a run, one per shape."""
 
     init: Callable[..., TrainState]  # (key, bits_1xD, offset_M)
     block: Callable[..., tuple[TrainState, jax.Array]]  # (state, order_TxB, bits_NxD, target_MxN, weight_MxN, offset_M)
@@ -319,19 +340,19 @@ def weighted_loss(run: MlpRun, loss: Loss, params: Any, batch: _Batch, key: jax.
 def visiting_order(
     used_U: Int[np.ndarray, " U"], num_steps: int, batch_size: int, key: jax.Array
 ) -> Int[np.ndarray, "T B"]:
-    """The molecules of each step: one permutation of `used_U` after the other, epoch e's from `fold_in(key, e)`."""
+    """The molecules of each step: permutations of `used_U`, one per epoch e, from `fold_in(key, e)`."""
     num_epochs = -(-num_steps * batch_size // len(used_U))
     shuffled = [jax.random.permutation(jax.random.fold_in(key, epoch), used_U) for epoch in range(num_epochs)]
     return np.concatenate(shuffled)[: num_steps * batch_size].reshape(num_steps, batch_size).astype(np.int32)
 
 
-def _standardised(examples: WeightedExamples, loss: Loss) -> tuple[WeightedExamples, Float32[np.ndarray, " M"]]:
+def _standardized(examples: WeightedExamples, loss: Loss) -> tuple[WeightedExamples, Float32[np.ndarray, " M"]]:
     """Weights of sum 1, targets in units of their standard deviation for squared error, and those units."""
     weight_MxN = examples.weight_MxN / examples.weight_MxN.sum(1, keepdims=True)
     scale_M = np.ones(len(weight_MxN), np.float32)
     if loss == "squared_error":
-        centred_MxN = examples.target_MxN - base_scores(examples, loss)[:, None]
-        scale_M = np.sqrt((weight_MxN * centred_MxN**2).sum(1))
+        centered_MxN = examples.target_MxN - base_scores(examples, loss)[:, None]
+        scale_M = np.sqrt((weight_MxN * centered_MxN**2).sum(1))
         scale_M = np.where(scale_M > 0, scale_M, np.float32(1))
     return WeightedExamples(examples.target_MxN / scale_M[:, None], weight_MxN), scale_M
 
@@ -339,7 +360,7 @@ def _standardised(examples: WeightedExamples, loss: Loss) -> tuple[WeightedExamp
 def _put(
     examples: WeightedExamples, group: int, loss: Loss, scale: float, mesh: Mesh
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Targets, weights times `scale` and base scores on the devices, padded to `group` models by weightless ones."""
+    """Targets, weights times `scale` and base scores on devices, padded to `group` models with models of weight 0."""
 
     def padded(rows: np.ndarray) -> np.ndarray:
         return np.concatenate([rows, np.zeros((group - len(rows), *rows.shape[1:]), rows.dtype)])
@@ -361,7 +382,7 @@ def _train(
     due: Callable[[int], bool],
     save: Callable[[int, TrainState], None],
 ) -> TrainState:
-    """The trained state; while one block's losses are fetched the next is already under way."""
+    """The trained state. The next block runs while the losses of the one before are fetched."""
     block_steps = len(order_TxB) // -(-len(order_TxB) // BLOCK_STEPS)
 
     def report(first: int, loss_TxM: jax.Array, skipped_M: Skipped | tuple[()]) -> None:
@@ -377,7 +398,7 @@ def _train(
         state, loss_TxM = block(state, order_TxB[first:done], *data)
         if pending is not None:
             report(*pending)
-        pending = first, loss_TxM, jax.tree.map(jnp.copy, state.skipped)  # the next block takes the state
+        pending = first, loss_TxM, jax.tree.map(jnp.copy, state.skipped)  # the next block reuses the buffers
         if done < len(order_TxB) and due(done):
             report(*pending)
             pending = None

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: a training stops there, or skips them, counts them and goes on.
+"""Steps with a loss or gradient that is not finite: a training stops, or skips and counts them.
 
 Axes: M models.
 """
@@ -14,12 +14,12 @@ from mixmin_jax.errors import InputError
 
 PyTree = Any
 OnNonfinite = Literal["stop", "skip"]
-MOST_IN_A_ROW = 20  # as many skipped steps in a row are too many: no later step will be better
-LARGEST_SHARE = 0.1  # of a training's steps; more are too many
+MOST_IN_A_ROW = 20  # skipped steps in a row that end a training: later steps would fail too
+LARGEST_SHARE = 0.1  # largest share of skipped steps; more would make the result unreliable
 
 
 class Skipped(NamedTuple):
-    """How many steps of a model were skipped; int32, with a leading axis of models where there are several."""
+    """Numbers of skipped steps of a model; int32, with a leading axis if there are several models."""
 
     in_all: jax.Array
     in_a_row: jax.Array  # up to now
@@ -27,7 +27,7 @@ class Skipped(NamedTuple):
 
 
 def counters(on_nonfinite: str) -> Skipped | tuple[()]:
-    """What a training's state begins with: counts if it skips steps, nothing if it stops.  Raises InputError."""
+    """Counts of 0 if the training skips steps, () if it stops. Raises InputError for another word."""
     if on_nonfinite not in ("stop", "skip"):
         raise InputError(f"on_nonfinite must be 'stop' or 'skip', not {on_nonfinite!r}")
     zero = jnp.zeros((), jnp.int32)
@@ -35,19 +35,19 @@ def counters(on_nonfinite: str) -> Skipped | tuple[()]:
 
 
 def is_finite(loss: jax.Array, grads: PyTree) -> jax.Array:
-    """Whether a loss and the norm of its gradient are numbers."""
+    """Whether a loss and the norm of its gradient are finite."""
     return jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
 
 
 @jax.jit
 def finite_models(params: PyTree) -> jax.Array:
-    """Which of M models, the leading axis of every leaf, have only finite numbers."""
+    """Which of M models (the leading axis of every leaf) have only finite parameters."""
     finite = [jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(params)]
     return jnp.stack(finite).all(axis=0)
 
 
 def counted(skipped: Skipped, skip: jax.Array) -> Skipped:
-    """The counts after a step that was skipped or not."""
+    """The counts after a step; `skip`: whether it was skipped."""
     in_a_row = jnp.where(skip, skipped.in_a_row + 1, 0)
     return Skipped(skipped.in_all + skip, in_a_row, jnp.maximum(skipped.longest, in_a_row))
 
@@ -59,7 +59,7 @@ def too_many(skipped: Skipped, num_steps: int) -> np.ndarray:
 
 
 def too_many_in_words(in_all: int, longest: int, num_steps: int) -> str:
-    """What `too_many` found, for an error."""
+    """The finding of `too_many`, for an error."""
     return (
         f"{in_all} of {num_steps} steps had a loss or gradient that is not finite, {longest} of them in a row: more"
         f" than a share of {LARGEST_SHARE:g} or {MOST_IN_A_ROW} in a row are not skipped"

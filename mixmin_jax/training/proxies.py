@@ -1,4 +1,4 @@
-"""Train one model per mixture, all in one compiled program: MixMin's proxies are the mixtures with one source each.
+"""Train one model per mixture in one compiled program. MixMin's proxies are mixtures of one source each.
 
 Axes: M models, K sources, B batch, L positions, T steps of a block.
 """
@@ -33,24 +33,24 @@ from mixmin_jax.training.mesh import (
 from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counters, finite_models, too_many, too_many_in_words
 from mixmin_jax.training.source_monitor import SourceMonitor, empty_monitor, observe
 
-MAX_DEVICE_TOKENS = 2**31 - 1  # positions on the device are int32; more text than this is fed from the host
+MAX_DEVICE_TOKENS = 2**31 - 1  # most tokens on the device, where positions are int32; more come from the host
 OnBlock = Callable[
     [int, int, Float[np.ndarray, " M"]], None
 ]  # (steps done, steps in all, last losses in nats per token)
 
 
 class Diverged(RuntimeError):
-    """A model's loss or parameters became NaN or infinite, or too many of its steps were skipped; names the model."""
+    """A model's loss or parameters became NaN or infinite, or too many of its steps were skipped."""
 
 
 class TrainedModels(NamedTuple):
     """M trained models; every leaf of `params` has a leading axis of models."""
 
     params: Any
-    loss_TxM: Float[np.ndarray, "T M"]  # training loss of every step, nats per token; NaN where it was skipped
+    loss_TxM: Float[np.ndarray, "T M"]  # training loss of each step, nats per token; NaN for skipped steps
     draws_MxK: Int[np.ndarray, "M K"]  # windows that each model drew from each source
-    skipped_M: Int[np.ndarray, " M"]  # steps whose loss or gradient was not finite, and which changed nothing
-    monitor: SourceMonitor | None = None  # where it was asked for
+    skipped_M: Int[np.ndarray, " M"]  # number of skipped steps (loss or gradient not finite)
+    monitor: SourceMonitor | None = None  # if asked for
 
 
 def train_on_mixtures(
@@ -72,19 +72,34 @@ def train_on_mixtures(
     """Train M models of one size, model m on mixture `weights_MxK[m]` of the store's sources.
 
     All models start from the same parameters and share the key of their data order (common random numbers), so
-    that differences between them come from the mixtures.  M is padded to the mesh's `source` axis with copies whose
-    results are dropped.  `tokens_on="host"` feeds the same examples in the same order through Grain, for text that
-    does not fit on the device; of several processes each then reads the windows of its own devices only.  With
-    `checkpoints` the run goes on from the newest, on whatever mesh, and ends as if it had not been interrupted, to the
-    bit where the mesh is the same.  With `monitor_sources` the step also returns the loss of each window, and these are
-    summed by source; without, its program is the same as if there were no monitors.
+    differences between them come from the mixtures.
 
-    With `on_nonfinite="skip"` a step whose loss or gradient is not finite changes nothing of that model, and touches no
-    other; the model goes on with its next batch.
+    Args:
+        run: size and budget of a model.
+        store: the text of the sources.
+        weights_MxK: the mixtures.
+        key: of initial parameters and order.
+        max_epochs: most repetitions of a source's windows.
+        mesh: models are sharded over its `source` axis (padded with copies, whose results are dropped), batches over
+            its `data` axis.
+        tokens_on: "device"; or "host" for text that does not fit on the device. "host" feeds the same examples in the
+            same order; each process reads only the windows of its own devices.
+        block_steps: steps of one compiled call.
+        on_block: called after each block.
+        names: of the models, for errors.
+        checkpoints: training continues from the newest, on any mesh. On the same mesh the result is bit-identical to an
+            uninterrupted one.
+        on_nonfinite: with "skip", a step with a loss or gradient that is not finite changes nothing of that model, and
+            does not affect others. The model continues with its next batch.
+        monitor_sources: also sum the loss of each window by source. Without it, the program has no trace of monitors.
 
-    Raises InputError for weights the sources cannot supply within `max_epochs`, `Diverged` for a loss or parameters
-    that are not finite (or for too many skipped steps, see `nonfinite.too_many`), and `Stopped` where `checkpoints` was
-    asked to stop.
+    Returns:
+        The trained models.
+
+    Raises:
+        InputError: the sources cannot supply the weights within `max_epochs`.
+        Diverged: a loss or parameters that are not finite, or too many skipped steps (`nonfinite.too_many`).
+        Stopped: on a request to `checkpoints`.
     """
     weights_MxK = np.asarray(weights_MxK, np.float64)
     num_models, num_sources = weights_MxK.shape
@@ -129,8 +144,8 @@ def train_on_mixtures(
         sources = None if own_plan is None else _draw_block(own_plan, _examples(first, last, run.batch_size))[0]
         state, metrics = train_block(state, xs)
         if pending is not None:
-            report(*pending)  # the next block is already under way while these numbers are fetched
-        pending = first, last, metrics, sources, jax.tree.map(jnp.copy, state.skipped)  # the next block takes the state
+            report(*pending)  # the next block runs while these numbers are fetched
+        pending = first, last, metrics, sources, jax.tree.map(jnp.copy, state.skipped)  # its buffers are reused
         if checkpoints and checkpoints.due(last, run.num_steps):
             report(*pending)
             pending = None
@@ -160,7 +175,7 @@ def _with_padding(tree: Any, padded: int, mesh: Mesh) -> Any:
 
 
 def _bounds(num_steps: int, block_steps: int, start: int) -> list[tuple[int, int]]:
-    """First step and end of each block from step `start` on; blocks are as equal as can be."""
+    """First step and last step + 1 of each block from step `start` on; blocks are nearly equal."""
     blocks_in_all = -(-num_steps // block_steps)
     edges = [num_steps * b // blocks_in_all for b in range(blocks_in_all + 1)]
     return list(itertools.pairwise([start, *(edge for edge in edges if edge > start)]))
@@ -175,7 +190,7 @@ def _feed(
     bounds: Sequence[tuple[int, int]],
     monitor_sources: bool,
 ) -> tuple[Callable, Iterator[Any]]:
-    """The compiled block for this data path, and what to scan in each block."""
+    """The compiled block for this data path, and the array to scan in each block."""
     if tokens_on == "host":
         train = compiled_block(run, mesh, "host", monitor_sources)
         return train, sharded_blocks(store, plan, run.batch_size, bounds, over_steps_models_and_batch(mesh))
@@ -221,9 +236,9 @@ def compiled_init(
 
 @functools.lru_cache(maxsize=8)
 def compiled_block(run: LanguageModelRun, mesh: Mesh, tokens_on: str, monitor_sources: bool = False) -> Callable:
-    """The one compiled program that trains all models for a block of steps (one trace per block length).
+    """The compiled program that trains all models for a block of steps (one trace per length of block).
 
-    Its metrics are the losses, T x M, and with `monitor_sources` a pair of these and those of each window, T x M x B.
+    Its metrics are the losses, T x M; with `monitor_sources` also those of each window, T x M x B.
     """
     sharding = over_models_and_batch(mesh)
     train_step = run.monitored_step if monitor_sources else run.train_step
@@ -263,9 +278,9 @@ def _checked(
 
 
 def check_parameters(params: Any, done: int, names: tuple[str, ...], learning_rate: float) -> None:
-    """Raise `Diverged` where the last step spoiled a model: its loss is that of the parameters before it.
+    """Raise `Diverged` if the last step made parameters infinite or NaN, which its loss does not show yet.
 
-    Models beyond the names only pad the mesh.
+    Models beyond the names are padding.
     """
     finite_M = gathered(finite_models(params))[: len(names)]
     if not finite_M.all():

@@ -1,4 +1,4 @@
-"""When a run trains on which objective: phases in epochs become arrays with one entry a step.
+"""The objective of each step of a run: phases in epochs become arrays with one entry per step.
 
 Axes: T steps of a run, n steps of a part of it.
 """
@@ -14,32 +14,32 @@ from jaxtyping import Float
 from mixmin_jax.errors import InputError
 
 Phase = Literal["ssl", "joint", "sl"]
-PHASES: tuple[Phase, ...] = get_args(Phase)  # a phase's place here is its number in `StepPlan.phase`
+PHASES: tuple[Phase, ...] = get_args(Phase)  # the index of a phase is its number in `StepPlan.phase`
 SSL, JOINT, SL = range(3)
 Number = int | float
 
 
 class Segment(NamedTuple):
-    """A stretch of a run with one objective; a plain pair ("ssl", 2) serves as well."""
+    """A part of a run with one objective. A pair such as ("ssl", 2) can be used instead."""
 
     phase: Phase
-    epochs: Number  # may be fractional: `plan_steps` rounds it to whole steps
+    epochs: Number  # may be a fraction; `plan_steps` rounds to whole steps
 
 
 class StepPlan(NamedTuple):
-    """What each step of a run does: NumPy arrays with a leading axis of T steps; a scan reads one row a step."""
+    """What each step of a run does: NumPy arrays with a leading axis of T steps. A scan reads one row per step."""
 
     phase: np.ndarray  # int32: SSL, JOINT or SL
     alpha: np.ndarray  # float32: weight of the self-supervised loss; 1 in SSL steps, 0 in SL steps
     learning_rate: np.ndarray  # float32
-    restart: np.ndarray  # bool: forget the optimiser's moments before this step
+    restart: np.ndarray  # bool: reset the optimizer's moments before this step
 
 
 @dataclasses.dataclass(frozen=True)
 class Alpha:
-    """Weight of the self-supervised loss over the joint steps of a run; 1 - alpha is the supervised loss's.
+    """Weight of the self-supervised loss over the joint steps of a run; the supervised loss has weight 1 - alpha.
 
-    With t going from 0 at the first joint step to 1 at the last:
+    With t from 0 at the first joint step to 1 at the last:
 
         linear    start + (end - start) t
         cosine    start + (end - start) (1 - cos(pi t)) / 2
@@ -66,11 +66,11 @@ class Alpha:
         return cls("constant", value, value)
 
     def values(self, num_steps: int) -> Float[np.ndarray, " n"]:
-        """Alpha of each of the run's n joint steps; a single one has the value `start`."""
+        """Alpha of each of the n joint steps; a single step has `start`."""
         t_n = np.linspace(0, 1, num_steps)
         if self.kind == "cosine":
             t_n = (1 - np.cos(np.pi * t_n)) / 2
-        return (1 - t_n) * self.start + t_n * self.end  # this form meets both ends exactly
+        return (1 - t_n) * self.start + t_n * self.end  # exact at both ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +82,11 @@ class Schedule:
 
         SSL for ssl_epochs - J, joint for J, SL for sl_epochs - J epochs
 
-    J is rounded to whole epochs (a half upwards) where both objectives have whole epochs; otherwise it is exact.
-    mix_ratio = 0 is "pretrain, then fine-tune"; no SSL epochs make it supervised training.
-    Raises InputError for settings that make no run.
+    J is rounded to whole epochs (a half goes up) if both objectives have whole epochs; otherwise it is exact.
+    mix_ratio = 0 is "pretrain, then fine-tune". Without SSL epochs it is supervised training.
+
+    Raises:
+        InputError: invalid settings.
     """
 
     ssl_epochs: Number
@@ -94,9 +96,9 @@ class Schedule:
     learning_rate: float = 1e-3  # peak
     sl_learning_rate: float | None = None  # peak in SL steps; None: that of the others
     warmup_fraction: float = 0.05  # of the steps of each cosine
-    final_fraction: float = 0.0  # what the cosine ends at, as a share of its peak
-    restart_learning_rate: bool = True  # a warm-up and a cosine per segment; False: one over the whole run
-    restart_moments: bool = True  # forget the optimiser's moments where a segment begins
+    final_fraction: float = 0.0  # end of the cosine, as a share of its peak
+    restart_learning_rate: bool = True  # one warm-up and cosine per segment; False: one for the whole run
+    restart_moments: bool = True  # reset the optimizer's moments at the start of each segment
 
     def __post_init__(self) -> None:
         if not (0 <= self.ssl_epochs < math.inf and 0 <= self.sl_epochs < math.inf):
@@ -120,12 +122,12 @@ class Schedule:
 
     @property
     def peaks(self) -> dict[Phase, float]:
-        """The peak of the learning rate in each phase."""
+        """The peak learning rate of each phase."""
         sl = self.learning_rate if self.sl_learning_rate is None else self.sl_learning_rate
         return {"ssl": self.learning_rate, "joint": self.learning_rate, "sl": sl}
 
     def segments(self) -> tuple[Segment, ...]:
-        """The phases in their order; those without epochs are left out."""
+        """The phases with epochs, in order."""
         joint = self.joint_epochs
         all_three = (
             Segment("ssl", self.ssl_epochs - joint),
@@ -135,7 +137,7 @@ class Schedule:
         return tuple(segment for segment in all_three if segment.epochs > 0)
 
     def plan(self, steps_per_epoch: int, segments: Iterable[tuple[str, Number]] | None = None) -> StepPlan:
-        """The arrays of this schedule, or of other `segments` (those of `matched`, say) under its alpha and rates."""
+        """The arrays of this schedule, or of other `segments` (such as those of `matched`) with its alpha and rates."""
         return plan_steps(
             self.segments() if segments is None else segments,
             steps_per_epoch,
@@ -161,15 +163,26 @@ def plan_steps(
 ) -> StepPlan:
     """The arrays of any interleaving of (phase, epochs), such as [("ssl", 2), ("joint", 1), ("ssl", 1), ("sl", 2)].
 
-    A segment has epochs * steps_per_epoch steps, rounded (a half upwards).  Alpha runs over the joint steps of all
-    segments in their order.  A stretch of n steps (each segment, or the whole run) with w = warmup_fraction n
-    (rounded, n - 1 at most) has the learning rates
+    A segment has epochs * steps_per_epoch steps, rounded (a half goes up). Alpha runs over the joint steps of all
+    segments in order. A segment (or the whole run) of n steps with w = warmup_fraction n (rounded, at most n - 1) has
+    the learning rates
 
         peak (i + 1) / (w + 1)                                                   for step i < w
         peak (final + (1 - final) (1 + cos(pi (i - w) / (n - w))) / 2)           from step w on
 
-    no step has rate 0.  `learning_rate` is the peak, or one for each phase.  Moments are forgotten, where wanted, at
-    the first step of each segment but the first.  Raises InputError for segments that make no run.
+    No step has rate 0.
+
+    Args:
+        segments: phases and epochs.
+        steps_per_epoch: of the data.
+        alpha: weight of the self-supervised loss.
+        learning_rate: the peak, or one peak per phase.
+        warmup_fraction, final_fraction: as in the formula.
+        restart_learning_rate: whether each segment has its own warm-up and cosine.
+        restart_moments: whether to reset moments at the start of each segment but the first.
+
+    Raises:
+        InputError: invalid segments or rates.
     """
     parts = _checked(segments, steps_per_epoch)
     steps = [_nearest(part.epochs * steps_per_epoch) for part in parts]
@@ -200,12 +213,20 @@ def plan_steps(
 def matched(
     segments: Iterable[tuple[str, Number]], steps_per_epoch: int, flops: Mapping[Phase, float], budget: float
 ) -> tuple[Segment, ...]:
-    """The same segments, made longer or shorter by one factor, so that the run costs `budget` FLOPs.
+    """Scale the epochs of all segments by one factor, so the run costs `budget` FLOPs.
 
-    With c_i FLOPs a step (`flops`) and n_i steps (not rounded) in segment i, the factor is budget / sum_i c_i n_i.
-    Every segment is then rounded to whole steps, except the one that costs most: it gets the number of steps that
-    brings the total nearest to the budget, so that the two differ by at most half of one of its steps.
-    Raises InputError if that leaves a segment without a step.
+    With c_i FLOPs per step and n_i steps (not rounded) in segment i, the factor is budget / sum_i c_i n_i. Segments are
+    then rounded to whole steps. The dearest segment gets the number of steps that brings the total nearest to the
+    budget, so the two differ by at most half of one of its steps.
+
+    Args:
+        segments: phases and epochs.
+        steps_per_epoch: of the data.
+        flops: FLOPs of one step of each phase.
+        budget: FLOPs of the run.
+
+    Raises:
+        InputError: a segment is left without a step, or a cost is not positive.
     """
     parts = _checked(segments, steps_per_epoch)
     n = np.array([part.epochs * steps_per_epoch for part in parts])
@@ -225,7 +246,7 @@ def matched(
 
 
 def phase_steps(plan: StepPlan) -> dict[Phase, int]:
-    """How many steps of a run belong to each phase."""
+    """The number of steps of each phase."""
     return {phase: int((plan.phase == number).sum()) for number, phase in enumerate(PHASES)}
 
 
@@ -235,7 +256,7 @@ def total_flops(plan: StepPlan, flops: Mapping[Phase, float]) -> float:
 
 
 def check_plan(plan: StepPlan) -> None:
-    """Raise InputError for arrays, written by hand perhaps, that describe no run."""
+    """Raise InputError for arrays that are not a valid plan."""
     lengths = {name: np.shape(values) for name, values in plan._asdict().items()}
     if len(set(lengths.values())) != 1 or np.ndim(plan.phase) != 1 or not len(plan.phase):
         raise InputError(f"a plan needs four arrays of one entry a step, but their shapes are {lengths}")
@@ -282,5 +303,5 @@ def _check_rates(peaks: Iterable[float], warmup_fraction: float, final_fraction:
 
 
 def _nearest(x: Number) -> int:
-    """The nearest whole number; a half goes up, also where binary fractions put it just below."""
+    """The nearest whole number. A half goes up, also if rounding in binary put it just below."""
     return math.floor(x + 0.5 + 1e-9)

@@ -1,4 +1,4 @@
-"""Log-likelihoods of documents under many models at once: the rows that MixMin mixes, and the test losses.
+"""Log-likelihoods of documents under many models at once, for MixMin's rows and for test losses.
 
 Axes: M models, N tokens, D documents, R rows of a batch, L positions.
 """
@@ -17,15 +17,15 @@ from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import token_log_likelihoods
 from mixmin_jax.training.mesh import gathered, make_mesh, over_models, over_models_and_batch, put, replicated
 
-ROWS = 16  # rows scored together, or a few more that divide over `data`; few, so that a CPU's caches hold the logits
-BATCHES = 32  # batches in one call, so that one compiled program serves any number of documents
+ROWS = 16  # rows scored together (rounded up to divide over `data`), so few that logits fit in a CPU's cache
+BATCHES = 32  # batches per compiled call; the last call is padded, so one program serves any number of documents
 
 
 class Scores(NamedTuple):
     """Log-likelihoods in nats; every byte of every document is scored once, in order."""
 
     logp_NxM: Float[np.ndarray, "N M"]  # float32, one row per byte
-    bytes_D: Int[np.ndarray, " D"]  # bytes of each document: document d owns the next bytes_D[d] rows
+    bytes_D: Int[np.ndarray, " D"]  # bytes, and so rows, of each document
 
     @property
     def document_logp_DxM(self) -> Float[np.ndarray, "D M"]:
@@ -35,15 +35,18 @@ class Scores(NamedTuple):
 
 
 def count_windows(documents: Sequence[bytes], length: int) -> int:
-    """Rows that `document_windows` cuts these documents into."""
+    """The number of windows from `document_windows`."""
     return sum(-(-len(document) // length) for document in documents)
 
 
 def document_windows(documents: Sequence[bytes], length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut each document, with a separator before it, into windows: tokens (rows x length + 1) and which targets count.
+    """Cut each document, with a separator before it, into windows.
 
-    A window's first input is the last target of the one before, so that every byte is a target exactly once; its
-    context begins with its window, as in training.
+    The first input of a window is the last target of the one before, so every byte is a target exactly once. The
+    context of a byte starts with its window, as in training.
+
+    Returns:
+        tokens_RxL1 of the windows, and a mask of the targets that count.
     """
     rows, masks = [], []
     for document in documents:
@@ -65,7 +68,7 @@ def score_documents(
     mesh: Mesh | None = None,
     on_block: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Score non-empty documents under M models (leading axis of every leaf of `params`)."""
+    """Score non-empty documents under M models, the leading axis of every leaf of `params`."""
     mesh = mesh or make_mesh()
     num_models = jax.tree.leaves(params)[0].shape[0]
     missing = -num_models % mesh.shape["source"]  # padded with copies, whose scores are dropped

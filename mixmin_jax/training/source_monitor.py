@@ -1,6 +1,6 @@
-"""What a training on a mixture saw of each source: how many windows, and with which loss, over the course of the run.
+"""Monitor a training on a mixture: windows and loss of each source over the run.
 
-Axes: S stretches of a run (its steps in parts as equal as can be), M models, K sources, T steps, B batch.
+Axes: S stretches of a run (nearly equal parts of its steps), M models, K sources, T steps, B batch.
 """
 
 from typing import Literal, NamedTuple
@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-STRETCHES = 12  # of a run with at least as many steps; a multiple of 4, see `divergences`
-RISE = 0.02  # share of its level by which a source's loss must rise to be called rising
-ERRORS = 3.0  # standard errors by which it must
-MIN_WINDOWS = 20  # of a source in each of the two quarters that are compared
+STRETCHES = 12  # parts of a run (fewer for fewer steps); a multiple of 4, as `divergences` compares quarters
+RISE = 0.02  # least relative rise of a source's loss to report: smaller ones do not matter
+ERRORS = 3.0  # least rise in standard errors: chance exceeds it once in 700
+MIN_WINDOWS = 20  # least windows of a source in each compared quarter, for a usable standard error
 
 
 class SourceMonitor(NamedTuple):
@@ -24,33 +24,33 @@ class SourceMonitor(NamedTuple):
 
     @property
     def loss_SxMxK(self) -> Float[np.ndarray, "S M K"]:
-        """Mean loss of a source's windows, nats per token; NaN where none was drawn."""
+        """Mean loss of a source's windows, nats per token; NaN without windows."""
         with np.errstate(invalid="ignore"):
             return self.nats_SxMxK / self.windows_SxMxK
 
     @property
     def sampled_MxK(self) -> Float[np.ndarray, "M K"]:
-        """The share of each source in all windows that were really trained on."""
+        """The share of each source in the windows that were trained on."""
         windows_MxK = self.windows_SxMxK.sum(0)
         return windows_MxK / windows_MxK.sum(1, keepdims=True)
 
     def of_model(self, model: int) -> "SourceMonitor":
-        """That of one model, as the only one."""
+        """The monitor of one model."""
         return SourceMonitor(self.ends_S, *(sums[:, model : model + 1] for sums in self[1:]))
 
 
 class Divergence(NamedTuple):
-    """One source of one model that does not do what was asked, or that gets worse."""
+    """A source of a model with a wrong share, or with a rising loss."""
 
     model: int
     source: int
     kind: Literal["share", "loss"]
-    before: float  # the share asked for; or the loss in the third quarter of the run, nats per token
-    after: float  # the share sampled; or the loss in the last quarter
+    before: float  # share: the one asked for; loss: in the third quarter of the run, nats per token
+    after: float  # share: the one sampled; loss: in the last quarter
 
 
 def empty_monitor(num_steps: int, num_models: int, num_sources: int) -> SourceMonitor:
-    """That of a run which has not begun."""
+    """The monitor of a run before its first step."""
     stretches = min(STRETCHES, num_steps)
     shape = stretches, num_models, num_sources
     ends_S = np.arange(1, stretches + 1) * num_steps // stretches
@@ -63,9 +63,9 @@ def observe(
     loss_TxMxB: Float[np.ndarray, "T M B"],
     source_TxMxB: Int[np.ndarray, "T M B"],
 ) -> SourceMonitor:
-    """The monitor after T further steps from `first_step` on: each window's loss is added to its source's.
+    """The monitor after T more steps from `first_step` on; each window's loss is added to its source.
 
-    Windows of steps that were skipped, whose loss is NaN, are left out: nothing was learned from them.
+    Windows of skipped steps, whose loss is NaN, are left out.
     """
     shape = monitor.windows_SxMxK.shape
     stretch_T = np.searchsorted(monitor.ends_S, first_step + np.arange(len(loss_TxMxB)), side="right")
@@ -86,19 +86,18 @@ def observe(
 
 
 def divergences(monitor: SourceMonitor, weights_MxK: Float[np.ndarray, "M K"]) -> list[Divergence]:
-    """What should not happen in a training on the mixtures `weights_MxK`; empty for a run as it should be.
+    """Find sources with a wrong share or a rising loss in a training on the mixtures `weights_MxK`.
 
-    share: a source's share of the windows is off by two windows or more.  Draws are apportioned to the weights before
-    the run and rounded to whole windows, so anything beyond one window is a defect of the sampling, or skipped steps.
+    share: a source's windows differ from its weight by two or more. Draws are apportioned to the weights and rounded to
+    whole windows, so more than one window is a defect of the sampling, or comes from skipped steps.
 
-    loss: a source's mean loss in the last quarter of the run is above that in the third,
+    loss: a source's mean loss rises from the third to the last quarter of the run,
 
         after - before > max(RISE * before, ERRORS * sqrt(s_before^2 / n_before + s_after^2 / n_after))
 
-    with n >= MIN_WINDOWS windows in both and s^2 the variance over windows.  The learning rate decays then, so the loss
-    of every source that is trained on should fall; three standard errors keep chance out (1 in 700 for a loss that
-    stands still), and 2 % keep out what is measurable but too small to act on.  A loss that rises says that the source
-    is forgotten for the others, that the text changes, or that the training is unstable.
+    with n >= MIN_WINDOWS windows in both quarters and s^2 the variance over windows. The learning rate decays there, so
+    the loss of every source should fall. A rising loss means that the source is forgotten in favor of others, that its
+    text changes, or that the training is unstable.
     """
     found = []
     num_windows_M = monitor.windows_SxMxK.sum((0, 2))
@@ -121,6 +120,6 @@ def _quarter(monitor: SourceMonitor, quarter: int) -> tuple[np.ndarray, np.ndarr
     windows, nats, squares = (
         sums[part].sum(0) for sums in (monitor.windows_SxMxK, monitor.nats_SxMxK, monitor.squares_SxMxK)
     )
-    n = np.maximum(windows, 2)  # fewer are not judged
+    n = np.maximum(windows, 2)  # avoids a division by 0; fewer than MIN_WINDOWS are not compared
     mean = nats / n
     return windows, mean, np.maximum(squares / n - mean**2, 0) / (n - 1)

@@ -1,12 +1,14 @@
-"""The one interface of learners that take arrays only: M models, each with a target and a weight for every molecule.
+"""The interface of learners on arrays: M models, each with a target and a weight for every molecule.
 
-A model trained on a mixture w of sources minimises
+A model trained on a mixture w of sources minimizes
 
-    sum_k w_k (1 / n_k) sum over molecules i labelled in source k of  loss(f(x_i), y_ik)
+    sum_k w_k (1 / n_k) sum over molecules i labeled in source k of  loss(f(x_i), y_ik)
 
-As f has one output, a molecule's terms collapse into one, with weight a_i = sum_k w_k [i labelled in k] / n_k and
-target t_i = (sum_k w_k [i labelled in k] y_ik / n_k) / a_i: both losses are, up to a constant, a_i loss(f(x_i), t_i).
-Such a target is a soft label in [0, 1], or a weighted mean of measurements.
+As f has one output, the terms of a molecule become one: a_i loss(f(x_i), t_i) up to a constant, for both losses, with
+
+    a_i = sum_k w_k [i labeled in k] / n_k          t_i = (sum_k w_k [i labeled in k] y_ik / n_k) / a_i
+
+t_i is a soft label in [0, 1], or a weighted mean of measurements.
 
 Axes: N molecules, K sources (assays), M models, D fingerprint bits.
 """
@@ -22,18 +24,18 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 
 Loss = Literal["cross_entropy", "squared_error"]
-OnProgress = Callable[[int, int], None]  # (done, of how many)
-OnSkipped = Callable[[dict[str, int]], None]  # {model: steps that were skipped}, of those with any
+OnProgress = Callable[[int, int], None]  # (steps done, steps in all)
+OnSkipped = Callable[[dict[str, int]], None]  # {model: number of skipped steps}, models with any
 
-LEAST_PROBABILITY = 1e-4  # a model whose targets are all 0 or all 1 starts from here, not from an infinite logit
+LEAST_PROBABILITY = 1e-4  # least distance of a constant prediction from 0 and 1, so that its logit is finite
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeightedExamples:
-    """What M models are trained on, one row a model.
+    """The training data of M models, one row per model.
 
     target_MxN: in [0, 1] for cross-entropy, any finite number for squared error; 0 where the weight is 0.
-    weight_MxN: at least 0; 0 means not trained on.  A row's scale has no influence; `mixture_examples` gives sum 1.
+    weight_MxN: at least 0; 0 means not trained on. The scale of a row does not matter; `mixture_examples` gives sum 1.
     """
 
     target_MxN: Float32[np.ndarray, "M N"]
@@ -49,7 +51,7 @@ class Learner(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that determines the scores beside data and seed, as JSON can hold it."""
+        """Everything that determines the scores except data and seed, as JSON values."""
         ...
 
     def __call__(
@@ -63,15 +65,15 @@ class Learner(Protocol):
         checkpoints: Checkpoints | None = None,
         on_skipped: OnSkipped | None = None,
     ) -> Float32[np.ndarray, "N M"]:
-        """Logits (cross-entropy) or values (squared error) of all N molecules; `names` are the models', for errors.
+        """Train, and return logits (cross-entropy) or values (squared error) of all N molecules.
 
-        With `checkpoints` it goes on from the newest, and ends as if it had not been interrupted, to the bit.  A
-        learner that can skip steps (`nonfinite`) says in the end how many by `on_skipped`.
+        With `checkpoints` training continues from the newest; the result is bit-identical to an uninterrupted one.
+        `names` are those of the models, for errors. Learners that skip steps call `on_skipped` at the end.
         """
         ...
 
     def flops(self, num_molecules: int, num_bits: int, num_models: int) -> float | None:
-        """FLOPs of training `num_models` on `num_molecules` molecules; None where nobody counts them."""
+        """FLOPs of training `num_models` on `num_molecules` molecules; None if unknown."""
         ...
 
 
@@ -85,14 +87,17 @@ def mixture_examples(
 ) -> WeightedExamples:
     """The examples of M models, model m on mixture `weights_MxK[m]` of the sources' molecules inside `train`.
 
-    values_NxK: labels or measurements, NaN where there is none.      train: one mask, or one for each model.
-    balanced: each class of a source has half of its weight, w_k / (2 n_k1) for its ones and w_k / (2 n_k0) for its
-        zeros; otherwise both have w_k / n_k.  n_k, n_k0 and n_k1 count the source's molecules inside `train`.
-    names: of the sources, for errors.
+    Args:
+        values_NxK: labels or measurements; NaN if there is none.
+        weights_MxK: the mixtures.
+        train: one mask, or one per model.
+        balanced: each class of a source has half of its weight: w_k / (2 n_k1) for ones and w_k / (2 n_k0) for zeros;
+            otherwise all have w_k / n_k. n_k, n_k0 and n_k1 count the source's molecules inside `train`.
+        names: of the sources, for errors.
 
-    Raises InputError for mixtures that are negative or do not sum to 1, infinite values, `balanced` values that are
-    neither 0 nor 1, and, naming source and model, for a source of positive weight without a labelled molecule in
-    `train` (without one of either class if `balanced`).
+    Raises:
+        InputError: mixtures that are negative or do not sum to 1; infinite values; `balanced` values other than 0 and
+            1; a source of positive weight without a labeled molecule in `train` (of each class if `balanced`).
     """
     names = names or tuple(f"source {k}" for k in range(values_NxK.shape[1]))
     if len(names) != values_NxK.shape[1]:
@@ -102,26 +107,27 @@ def mixture_examples(
     if wrong_M.any():
         m = int(wrong_M.argmax())
         raise InputError(f"the weights of model {m} must be at least 0 and sum to 1, not {weights_MxK[m].sum():g}")
-    labelled_NxK = ~np.isnan(values_NxK)
-    value_NxK = np.where(labelled_NxK, values_NxK, 0.0)
+    labeled_NxK = ~np.isnan(values_NxK)
+    value_NxK = np.where(labeled_NxK, values_NxK, 0.0)
     if not np.isfinite(value_NxK).all():
         raise InputError(f"{names[int((~np.isfinite(value_NxK)).any(0).argmax())]} has a value that is not finite")
     if not balanced:
-        weight_MxN = _spread(weights_MxK, labelled_NxK, train, names, "labelled molecule")
-        sum_MxN = _spread(weights_MxK, labelled_NxK, train, names, "labelled molecule", value_NxK)
+        weight_MxN = _sum_over_sources(weights_MxK, labeled_NxK, train, names, "labeled molecule")
+        sum_MxN = _sum_over_sources(weights_MxK, labeled_NxK, train, names, "labeled molecule", value_NxK)
     else:
         odd_K = ((value_NxK != 0) & (value_NxK != 1)).any(0)
         if odd_K.any():
             k = int(odd_K.argmax())
             raise InputError(f"balanced needs values of 0 and 1, but {names[k]} has others; it is not for regression")
-        one_NxK = labelled_NxK & (value_NxK == 1)
-        sum_MxN = _spread(weights_MxK / 2, one_NxK, train, names, "molecule of class 1")
-        weight_MxN = sum_MxN + _spread(weights_MxK / 2, labelled_NxK & ~one_NxK, train, names, "molecule of class 0")
+        one_NxK = labeled_NxK & (value_NxK == 1)
+        sum_MxN = _sum_over_sources(weights_MxK / 2, one_NxK, train, names, "molecule of class 1")
+        zero_NxK = labeled_NxK & ~one_NxK
+        weight_MxN = sum_MxN + _sum_over_sources(weights_MxK / 2, zero_NxK, train, names, "molecule of class 0")
     target_MxN = np.divide(sum_MxN, weight_MxN, out=np.zeros_like(sum_MxN), where=weight_MxN > 0)
     return WeightedExamples(target_MxN.astype(np.float32), weight_MxN.astype(np.float32))
 
 
-def _spread(
+def _sum_over_sources(
     weights_MxK: Float64[np.ndarray, "M K"],
     member_NxK: Bool[np.ndarray, "N K"],
     train: np.ndarray,
@@ -129,7 +135,7 @@ def _spread(
     member: str,
     value_NxK: np.ndarray | None = None,
 ) -> Float64[np.ndarray, "M N"]:
-    """sum_k w_mk [i is in k and in train] v_ik / n_mk, v = 1 by default."""
+    """sum_k w_mk [i is in k and in train] v_ik / n_mk; v = 1 by default."""
     in_NxK = member_NxK.astype(np.float64)
     count_MxK = np.atleast_2d(train).astype(np.float64) @ in_NxK
     empty_MxK = (count_MxK == 0) & (weights_MxK > 0)
@@ -139,14 +145,14 @@ def _spread(
             f"{names[k]} has a positive weight in model {m}, but no {member} among those to train on; leave it out or"
             " give it weight 0"
         )
-    spread_MxN = (weights_MxK / np.maximum(count_MxK, 1)) @ (in_NxK if value_NxK is None else in_NxK * value_NxK).T
-    return spread_MxN * train
+    sum_MxN = (weights_MxK / np.maximum(count_MxK, 1)) @ (in_NxK if value_NxK is None else in_NxK * value_NxK).T
+    return sum_MxN * train
 
 
 def check_examples(
     features_NxD: UInt8[np.ndarray, "N D"], examples: WeightedExamples, loss: Loss, names: tuple[str, ...]
 ) -> None:
-    """Raises InputError, naming the model, for what no learner can be trained on."""
+    """Raise InputError, with the model, for examples that no learner can be trained on."""
     target_MxN, weight_MxN = examples.target_MxN, examples.weight_MxN
     if features_NxD.size == 0 or features_NxD.max() > 1:
         raise InputError("features must be bits, a uint8 of 0 or 1 each, not packed, and at least one")

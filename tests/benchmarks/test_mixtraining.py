@@ -22,7 +22,7 @@ from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import (
     Batch,
-    Labelled,
+    Labeled,
     Learner,
     MixState,
     OptimizerSettings,
@@ -36,7 +36,7 @@ from tests.benchmarks.made_up import MADE_BY, cells, columns_line_up, timing
 
 MODEL = VisionConfig(8, 2, 3, (10,), EncoderConfig(32, 1, 2), EncoderConfig(8, 1, 1))
 BATCH, STEPS = 4, 2
-UNOPTIMISED = {"xla_backend_optimization_level": 0}  # compiles in half the time, and runs as fast where all is small
+UNOPTIMIZED = {"xla_backend_optimization_level": 0}  # compiles in half the time, and runs as fast where all is small
 
 
 def made_up():
@@ -84,7 +84,7 @@ def test_every_phase_of_a_pipeline_has_its_kind_of_step():
 
 
 def test_data_repeat_and_an_epoch_shows_every_image_once():
-    @functools.partial(jax.jit, compiler_options=UNOPTIMISED)
+    @functools.partial(jax.jit, compiler_options=UNOPTIMIZED)
     def epoch(key):
         order_key, images_NxSxSxC, labels_N = cases.random_data(MODEL, 8, key)
         batches = [cases.epoch_fetch(4)(step, key, order_key, images_NxSxSxC, jax.numpy.arange(8)) for step in (0, 1)]
@@ -109,7 +109,7 @@ def test_kinds_cost_what_they_encode():
     )
 
     def first_images(step, key, order_key, images_NxSxSxC, labels_N):
-        return Batch((Labelled(images_NxSxSxC[:BATCH], labels_N[:BATCH]),))
+        return Batch((Labeled(images_NxSxSxC[:BATCH], labels_N[:BATCH]),))
 
     def flops(name):
         kind = cases.KINDS[name]

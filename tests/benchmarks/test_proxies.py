@@ -36,7 +36,7 @@ TEXT = TextCase(2, LanguageModelRun(TransformerConfig(8, 1, 2), tokens=128, sequ
 
 
 @pytest.fixture(scope="module", autouse=True)
-def unoptimised():
+def unoptimized():
     """Programs compile in half the time, and run as fast where all is small; also in other processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

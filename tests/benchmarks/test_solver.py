@@ -158,7 +158,7 @@ def test_cases_repeat_themselves(name):
     one, other = case.data(), case.data()
     np.testing.assert_array_equal(one.logp_NxK, other.logp_NxK)
     assert one.logp_NxK.shape == (60, case.k) and np.isfinite(one.logp_NxK.max(axis=1)).all()
-    assert one.normalised_N.sum() == pytest.approx(1)
+    assert one.normalized_N.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", [method.name for rivals in RIVALS.values() for method in rivals])

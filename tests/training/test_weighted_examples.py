@@ -94,7 +94,7 @@ def test_each_model_can_have_a_mask_of_its_own():
 
 def test_sources_that_cannot_supply_their_weight_are_named():
     outside = np.where(TRAIN[:, None] & (np.arange(K) == 2), np.nan, LABELS).astype(np.float32)
-    with pytest.raises(InputError, match="c has a positive weight in model 0, but no labelled molecule"):
+    with pytest.raises(InputError, match="c has a positive weight in model 0, but no labeled molecule"):
         mixture_examples(outside, WEIGHTS, TRAIN, names=NAMES)
     mixture_examples(outside, WEIGHTS[1:2], TRAIN, names=NAMES)  # weight 0 asks for nothing
     zeros = np.where(np.arange(K) == 0, 0 * LABELS, LABELS).astype(np.float32)

@@ -10,8 +10,7 @@ import numpy as np
 
 from mixmin_jax.data.images.decoding import Encoded, Part, decode_parts
 from mixmin_jax.data.images.image_sets import Images, split_off_test
-from mixmin_jax.data.text.tfds_text import default_name
-from mixmin_jax.data.tfds_builders import TFDS_PREFIX, find_builder, open_split
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name, find_builder, open_split
 from mixmin_jax.errors import InputError
 
 _TEST_SPLITS = ("test", "validation")

@@ -5,13 +5,12 @@ version (`paws_x_wiki/en`, `ag_news_subset:1.0.0`). FIELD is a text feature; a s
 (`translation/en`). SPLIT is a split in TFDS (`test`, `train[:10%]`), by default `train`.
 """
 
-import re
 from typing import Any
 
 import numpy as np
 
 from mixmin_jax.data.text.documents import Corpus
-from mixmin_jax.data.tfds_builders import TFDS_PREFIX, find_builder, open_split
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name, find_builder, open_split
 from mixmin_jax.errors import InputError
 
 
@@ -44,11 +43,6 @@ def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -
         raise InputError(f"{spec}: no document with text in it")
     origin = f"{TFDS_PREFIX}{builder.info.full_name}:{field}@{split}"  # with the version that was read
     return Corpus(name or default_name(spec), documents, origin, len(texts) - len(documents))
-
-
-def default_name(spec: str) -> str:
-    """A name that can serve as a folder: `tfds:paws_x_wiki/en:sentence1@test` -> `paws_x_wiki_en_sentence1_test`."""
-    return re.sub(r"[^\w.-]+", "_", spec.removeprefix(TFDS_PREFIX)).strip("_")
 
 
 def _parse(spec: str) -> tuple[str, str, str]:

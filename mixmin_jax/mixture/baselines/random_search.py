@@ -25,24 +25,24 @@ def random_mixtures(
 
         w ~ Dirichlet(s q),   q_k = p_k^temperature / sum_j p_j^temperature
 
-    with p the natural weights and s one of 15 values, log-spaced in `strengths`. Of 100 draws per mixture asked for,
-    those over a cap are rejected; weights under `minimum` become 0, the others are rounded to its multiples and
-    normalised, which leaves them near multiples; duplicates are dropped and `num` are kept at random. Where rejection
-    leaves too few (tight caps), all draws are moved under the caps by `fit_under_caps` instead. Last of all, weights
-    that rounding lifted over a cap are moved under it, which may make two mixtures alike.
+    with p the natural weights and s one of 15 values, log-spaced in `strengths`. There are 100 draws per mixture:
+    1. Draws over a cap are rejected. (If too few are left, all draws are moved under the caps by `fit_under_caps`.)
+    2. Weights under `minimum` become 0. The others are rounded to its multiples and normalized.
+    3. Duplicates are dropped, and `num` mixtures are kept at random.
+    4. Weights that rounding lifted over a cap are moved under it, which may make two mixtures equal.
 
-    Three differences: the script always caps, at `15 p` (pass that as `upper_bounds_K` to do the same; it keeps a
-    source smaller than 1/15 from ever being the whole mixture); its rows sum to 1 only up to rounding, these are
-    normalised; and the 512 mixtures that RegMix published are more spread than its script's settings give.
+    Differences to the script: it always caps, at `15 p` (pass this as `upper_bounds_K` to do the same), so a source
+    with a share under 1/15 is never the whole mixture. Its rows sum to 1 only up to rounding. And the 512 mixtures that
+    RegMix published are more diverse than the settings of the script give.
 
     Args:
         num: how many, R.
         natural_K: natural weights, or sizes.
         seed: the same seed gives the same mixtures.
-        temperature: flattens a skewed natural distribution; 1 keeps it, 0 makes it uniform.
+        temperature: flattens the natural distribution; 1 keeps it, 0 makes it uniform.
         strengths: the least and the greatest total concentration; small ones give mixtures of one or two sources.
-        minimum: the grid of weights, at most 1/K; 0 for none. Published for proxies that see 512 000 sequences: raise
-            it where a run is so short that a weight of 2e-4 is less than one of its sequences.
+        minimum: the grid of weights, at most 1/K; 0 for none. The default is that of proxies with 512 000 sequences:
+            raise it for runs so short that a weight of 2e-4 is less than one sequence.
         upper_bounds_K: caps that no mixture exceeds.
 
     Raises:
@@ -51,7 +51,7 @@ def random_mixtures(
     natural_K = natural_weights(natural_K)
     num_sources = len(natural_K)
     caps_K = np.ones(num_sources) if upper_bounds_K is None else np.asarray(upper_bounds_K, np.float64)
-    fit_under_caps(natural_K, caps_K)  # only for its errors: caps are checked before anything is drawn
+    fit_under_caps(natural_K, caps_K)  # for its errors: check caps before anything is drawn
     if num < 1:
         raise InputError(f"the number of random mixtures must be at least 1; got {num}")
     if not 0 <= minimum <= 1 / num_sources:
@@ -81,8 +81,8 @@ def candidate_mixtures(
 ) -> Float[np.ndarray, "M K"]:
     """Mixtures for a regression to choose from: M draws from `Dirichlet(p)`, p the natural weights.
 
-    As RegMix simulates them (arXiv:2407.01492, section 3.3; 100 000 draws in its public notebook). Draws over a cap are
-    moved under it by `fit_under_caps`, so that the edge of the feasible set, where a capped optimum lies, is there.
+    As in RegMix (arXiv:2407.01492, section 3.3; 100 000 draws in its public notebook). Draws over a cap are moved under
+    it by `fit_under_caps`, so the candidates include the boundary of the feasible set, where capped optima are.
     """
     natural_K = natural_weights(natural_K)
     if num < 1:
@@ -92,10 +92,10 @@ def candidate_mixtures(
 
 
 def best_random_mixture(mixtures_RxK: ArrayLike, losses_R: ArrayLike) -> Float[np.ndarray, " K"]:
-    """Random search: the mixture whose run reached the least loss, the first of them if several did.
+    """Random search: the mixture whose run reached the least loss, the first one of several.
 
     Raises:
-        InputError: as many losses as mixtures are needed, each finite.
+        InputError: losses do not match mixtures, or one is not finite.
     """
     mixtures_RxK, losses_R = np.asarray(mixtures_RxK, np.float64), np.asarray(losses_R, np.float64)
     if mixtures_RxK.ndim != 2 or losses_R.shape != mixtures_RxK.shape[:1] or not len(losses_R):
@@ -126,7 +126,7 @@ def _dirichlet_of_mixed_strength(
 
 
 def _on_grid(mixtures_DxK: Float[np.ndarray, "D K"], minimum: float) -> Float[np.ndarray, "D K"]:
-    """Zero the weights under `minimum`, round the others to its multiples and normalise."""
+    """Set weights under `minimum` to 0, round the others to its multiples, and normalize."""
     if minimum == 0:
         return mixtures_DxK
     kept_DxK = np.where(mixtures_DxK < minimum, 0.0, mixtures_DxK)
@@ -135,5 +135,5 @@ def _on_grid(mixtures_DxK: Float[np.ndarray, "D K"], minimum: float) -> Float[np
 
 
 def _distinct(mixtures_DxK: Float[np.ndarray, "D K"]) -> Float[np.ndarray, "D K"]:
-    """One row of each kind, in lexicographic order; rows alike to five digits are of one kind."""
+    """The distinct rows in lexicographic order; rows equal to five digits count as one."""
     return mixtures_DxK[np.unique(mixtures_DxK.round(5), axis=0, return_index=True)[1]]

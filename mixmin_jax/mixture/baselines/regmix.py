@@ -1,7 +1,9 @@
-"""RegMix: predict a mixture's loss by regression over earlier runs, then choose (Liu et al., arXiv:2407.01492).
+"""RegMix: predict the loss of mixtures by regression on earlier runs, then choose (Liu et al., arXiv:2407.01492).
 
-Axes: R runs, K sources, M candidates. The published notebook stops boosting early on the very runs that it then
-reports; here the number of trees is fixed, and no held-out run is seen before it is predicted.
+The published notebook stops boosting early on the same runs that it reports. Here the number of trees is fixed, and no
+held-out run is seen before its prediction.
+
+Axes: R runs, K sources, M candidates.
 """
 
 import dataclasses
@@ -58,11 +60,11 @@ def fit_regmix(
 ) -> Predictor:
     """Fit a predictor of a run's loss from its mixture (arXiv:2407.01492, section 3.2).
 
-    `linear` minimises `sum_r (b0 + w_r . b - loss_r)^2 + ridge |b|^2` (b0 is not penalised). The published regression
-    is ordinary least squares, `ridge=0`, taken here at minimum norm where it is under-determined. With few runs that is
-    a poor opponent: near R = K it interpolates, and on the published runs its rank correlation falls to 0.2 where ridge
-    reaches 0.5. So the default, None, takes the strength of 29 between 1e-5 and 1e2 with the least leave-one-out
-    squared error, in closed form; with many runs the two agree.
+    `linear` minimizes `sum_r (b0 + w_r . b - loss_r)^2 + ridge |b|^2`. The published regression is ordinary least
+    squares, `ridge=0` (with the minimum norm if it is under-determined). With few runs it is a weak opponent: near R =
+    K it interpolates, and its rank correlation on the published runs falls to 0.2, where ridge reaches 0.5. So the
+    default chooses the strength by the leave-one-out squared error (29 values from 1e-5 to 1e2, in closed form). With
+    many runs the two agree.
 
     `boosted_trees` uses the published hyperparameters (1000 trees, learning rate 0.01) without early stopping. The
     trees are scikit-learn's, not LightGBM's, which needs a system library. On the published runs both rank equally
@@ -73,6 +75,9 @@ def fit_regmix(
         losses_R: the loss that each run reached, in any unit.
         model: which regression.
         ridge: the strength for `linear`; None chooses it by leave-one-out.
+
+    Returns:
+        A function from mixtures to predicted losses.
 
     Raises:
         InputError: shapes that don't match, values that are not finite, or too few runs.
@@ -96,7 +101,7 @@ def fit_regmix(
 def propose(predictor: Predictor, candidates_MxK: ArrayLike, top: int = 128) -> Float[np.ndarray, " K"]:
     """The mean of the `top` candidates of least predicted loss (arXiv:2407.01492, section 3.3; 128 in the notebook).
 
-    A mean of feasible mixtures is feasible, so candidates under caps give weights under caps.
+    Candidates under caps give weights under caps: a mean of feasible mixtures is feasible.
 
     Raises:
         InputError: `top` is not between 1 and the number of candidates.
@@ -115,7 +120,7 @@ def _fit_linear(
         raise InputError(f"ridge must be a non-negative number; got {ridge}")
     center_K, center = mixtures_RxK.mean(0), losses_R.mean()
     left_RxJ, scale_J, right_JxK = np.linalg.svd(mixtures_RxK - center_K, full_matrices=False)
-    # Weights sum to 1, so the centred rows have a null direction; what rounding leaves of it is dropped.
+    # Weights sum to 1, so the centered rows have a null direction: drop its rounding errors.
     varies_J = scale_J > 1e-10
     left_RxJ, scale_J, right_JxK = left_RxJ[:, varies_J], scale_J[varies_J], right_JxK[varies_J]
     target_J = left_RxJ.T @ (losses_R - center)

@@ -1,6 +1,6 @@
-"""Mixtures that need no optimiser: uniform, natural, and the random ones that random search and RegMix share.
+"""Mixtures by simple rules: uniform and natural weights, and weights fitted under caps.
 
-Axes: K sources, R mixtures. All arrays are NumPy float64; every random draw comes from a seed that the caller names.
+Axes: K sources. All arrays are NumPy float64.
 """
 
 import numpy as np
@@ -29,14 +29,14 @@ def natural_weights(sizes_K: ArrayLike) -> Float[np.ndarray, " K"]:
 
 
 def fit_under_caps(weights_K: ArrayLike, upper_bounds_K: ArrayLike) -> Float[np.ndarray, "*batch K"]:
-    """The closest mixture under caps: clip at the caps and hand the excess to the other sources in proportion.
+    """The closest mixture under caps: clip at the caps and give the excess to the other sources in proportion.
 
         u_k = min(c_k, t w_k)   with t >= 1 such that sum_k u_k = 1
 
-    This is the Kullback-Leibler projection, the minimiser of `KL(u || w)` over `{0 <= u <= c, sum u = 1}`. Where the
-    caps of the sources with `w_k > 0` leave a rest, those are filled and the rest goes to the sources with `w_k = 0` in
-    proportion to their caps (the limit of the projection of `w + eps c` as eps goes to 0). Weights that obey the caps
-    come back as they are.
+    This is the Kullback-Leibler projection: u minimizes `KL(u || w)` over `{0 <= u <= c, sum u = 1}`. If the caps of
+    the sources with `w_k > 0` sum to less than 1, these sources are filled. The rest goes to the sources with `w_k = 0`
+    in proportion to their caps (the limit of the projection of `w + eps c` as eps goes to 0). Weights that obey the
+    caps do not change.
 
     Args:
         weights_K: weights, on the simplex along the last axis; leading axes are batches.
@@ -65,7 +65,7 @@ def fit_under_caps(weights_K: ArrayLike, upper_bounds_K: ArrayLike) -> Float[np.
             break
         is_full_K |= over_K
         rest = 1 - np.where(is_full_K, caps_K, 0.0).sum(-1, keepdims=True)
-        # where no source of positive weight has room left, the others share the rest by their caps
+        # if no source of positive weight has room, the others share the rest in proportion to their caps
         open_K = np.where(is_full_K, 0.0, weights_K)
         open_K = np.where(open_K.sum(-1, keepdims=True) > 0, open_K, np.where(is_full_K, 0.0, caps_K))
         sum_1 = open_K.sum(-1, keepdims=True)

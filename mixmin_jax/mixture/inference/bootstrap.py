@@ -1,16 +1,16 @@
-"""How sure the weights are: bootstrap intervals, and whether they beat those of a reference mixture on rows left out.
+"""How certain the weights are: bootstrap intervals, and a comparison with a reference mixture on rows left out.
 
-Rows of one document, a cluster, stay together: each resample draws G of the G clusters with replacement, and multiplies
-the weight of each row by how often its cluster was drawn (Efron and Tibshirani 1993, chapters 6, 8 and 13).
+Rows of one document form a cluster and stay together. Each resample draws G of the G clusters with replacement and
+multiplies the weight of each row by the draws of its cluster (Efron and Tibshirani 1993, chapters 6, 8 and 13).
 
-The comparison is made out of bag. On the rows that they were fitted to, the weights found are never worse than the
-reference, even where the reference is the truth; on rows left out they are worse there. With u_g the mean weights of
-the resamples that left cluster g out, and r the reference,
+The comparison is out of bag. On the rows that they were fitted to, the weights found are never worse than the
+reference, even if the reference is the truth. With u_g the mean weights of the resamples without cluster g, and r the
+reference,
 
     d_g = sum over rows n of g of v_n [loss_n(r) - loss_n(u_g)]          gain = sum_g d_g
 
-This is the leave-one-out bootstrap (Efron and Tibshirani 1997, JASA 92, section 3) of the mean weights, not of each
-resample's: the mean obeys the same constraints and is less noisy.
+This is the leave-one-out bootstrap (Efron and Tibshirani 1997, JASA 92, section 3) with mean weights instead of each
+resample's own. The mean obeys the same constraints and is less noisy.
 
 Axes: N examples, K sources, D outputs, S resamples, G clusters.
 """
@@ -45,23 +45,23 @@ from mixmin_jax.mixture.solve import solve
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """By how much the weights found beat a reference mixture on clusters that were left out of the fit."""
+    """The gain of the weights found over a reference mixture, on clusters left out of the fit."""
 
     reference: Float[np.ndarray, " K"]
-    gain: float  # f(reference) - f(mixture), out of bag; +inf where the reference gives a row no density
+    gain: float  # f(reference) - f(mixture), out of bag; +inf if the reference gives a row no density
     standard_error: float  # over clusters, in the units of the gain
     level: float
-    distinguishable: bool  # whether the mixture is better, by a one-sided test that errs at a rate of 1 - level at most
-    status: str  # one sentence that says so
+    distinguishable: bool  # whether the mixture is better, by one-sided tests at `level`
+    status: str  # the result in one sentence
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """The weights on the data, the weights on resamples of it, and what these tell."""
+    """The weights on the data and on resamples of it, with intervals and a comparison."""
 
     solution: Solution  # on the data
     weights: Float[np.ndarray, "S K"]  # on each resample
-    lower: Float[np.ndarray, " K"]  # percentile intervals that hold a share `level` of the resamples
+    lower: Float[np.ndarray, " K"]  # central percentile intervals with a share `level` of the resamples
     upper: Float[np.ndarray, " K"]
     mean: Float[np.ndarray, " K"]
     standard_deviation: Float[np.ndarray, " K"]
@@ -92,38 +92,41 @@ def bootstrap(
     max_iterations: int | None = None,
     throw: bool = True,
 ) -> Bootstrap:
-    """Solves on resamples of the examples, for intervals of the weights and a comparison with a reference mixture.
+    """Solve on resamples of the examples: intervals of the weights, and a comparison with a reference mixture.
 
     All resamples are solved in one compiled program, each from the central path of the solve on the data. Runs in
-    float64 on the CPU, as `solve` does, and is as repeatable as its key.
+    float64 on the CPU, as `solve` does. The result depends on the data, the options and the key only.
 
-    The mixture found is called distinguishable from the reference where the gain out of bag passes two tests: it
-    exceeds t x its standard error over clusters, with t the quantile at `level` of Student's distribution with G - 1
-    degrees of freedom; and, for cross-entropy, it is at least log(1 / (1 - level)) nats in all when each cluster counts
-    as one example, G gain / sum v. The second is for sources so rare that chance may leave them out of the data: their
-    absence looks like a sure gain, which only their next example would undo, but under the reference the chance of
-    such data is exp(-gain in nats). Both are one-sided. Where the reference is the truth, simulations at a level of
-    0.95 say yes in 0 to 3.3 % of data sets, as the fit mostly loses out of bag (see the tests). A "no"
-    says that these data cannot tell, not that the mixtures are equal. A prior's penalty is not part of the comparison.
+    The mixture is called distinguishable from the reference if its gain out of bag passes two one-sided tests:
+    1. The gain exceeds t x its standard error over clusters. t is the quantile at `level` of Student's distribution
+       with G - 1 degrees of freedom.
+    2. For cross-entropy: with each cluster counted as one example, the total gain, G gain / sum v, is at least
+       log(1 / (1 - level)) nats. This is for sources so rare that chance may leave them out of the data. Their absence
+       looks like a certain gain, but under the reference the chance of such data is exp(-gain in nats).
+
+    If the reference is the truth, simulations at a level of 0.95 say yes for 0 to 3.3 % of data sets (see the tests). A
+    "no" says that these data cannot tell, not that the mixtures are equal. The penalty of a prior does not count.
 
     Args:
-      objective: from `cross_entropy` or `squared_error`.
-      num_samples: S, at least 2. Hundreds for intervals; some fifty are enough for the comparison alone.
-      key: a JAX random key; resample s uses fold_in(key, s).
-      groups: N labels, integers or strings: rows with the same label are of one document and resampled together. By
-        default each row is its own. Rows of weight 0 do not count. (Caps on groups of sources: `group_caps`.)
-      reference: weights to compare with, as uniform or natural: one for each source, or a mapping from sources, by name
-        or column, to weights (0 for others). They need not obey the constraints. A row without density under them makes
-        the gain +inf, and the answer yes, as they cannot have produced it.
-      level: of the central percentile intervals, and of the comparison.
-      upper_bounds, lower_bounds, prior, prior_strength, tolerance, max_iterations: as for `solve`.
-      group_caps: caps on summed weights, the `groups` of `solve`.
-      throw: whether to raise when a resample does not reach the tolerance; `.status` and `.converged` tell otherwise.
+        objective: from `cross_entropy` or `squared_error`.
+        num_samples: S, at least 2. Intervals need hundreds; the comparison alone needs about fifty.
+        key: a JAX random key; resample s uses fold_in(key, s).
+        groups: N labels, integers or strings. Rows with the same label are of one document and are resampled together;
+            default: each row by itself. Rows of weight 0 do not count. (Caps on groups of sources: `group_caps`.)
+        reference: weights to compare with (uniform, natural): one per source, or a mapping from sources, by name or
+            column, to weights (0 for others). They need not obey the constraints. If they give a row no density, the
+            gain is +inf and the answer is yes: they cannot have produced the row.
+        level: of the intervals and of the comparison.
+        upper_bounds, lower_bounds, prior, prior_strength, tolerance, max_iterations: as in `solve`.
+        group_caps: caps on summed weights, the `groups` of `solve`.
+        throw: whether to raise if a resample misses the tolerance; else read `.status` and `.converged`.
+
+    Returns:
+        A `Bootstrap`.
 
     Raises:
-      InputError: fewer than two sources, clusters or resamples; labels, a key or a reference that are none; whatever
-        `solve` refuses.
-      NotConverged: the solve on the data or on a resample missed the tolerance; holds the solution on the data.
+        InputError: fewer than two sources, clusters or resamples; invalid labels, key or reference; errors of `solve`.
+        NotConverged: the solve on the data or on a resample missed the tolerance; holds the solution on the data.
     """
     if not isinstance(objective, CrossEntropy | SquaredError):
         got = type(objective).__name__
@@ -219,9 +222,14 @@ def compare(
     level: float,
     nats: bool,
 ) -> Comparison:
-    """The verdict of `bootstrap` from the gains of the clusters, NaN for those that no resample left out.
+    """The comparison of `bootstrap`.
 
-    `nats`: whether the gains, once divided by the mean weight of a cluster, total_weight / G, are nats.
+    Args:
+        reference_K: the reference.
+        gain_G: d_g of each cluster; NaN for clusters that no resample left out.
+        total_weight: sum v.
+        level: of the tests.
+        nats: whether a gain divided by total_weight / G is in nats.
     """
     from scipy.special import stdtrit  # here: the import takes a sixth of a second
 
@@ -249,7 +257,7 @@ def compare(
 
 
 class Resamples(NamedTuple):
-    """What the compiled program hands back."""
+    """The results of the compiled program."""
 
     weights_SxK: Float[Array, "S K"]
     gap_S: Float[Array, " S"]
@@ -259,7 +267,7 @@ class Resamples(NamedTuple):
 
 
 def multiplicities(key: jax.Array, sample: Int[Array, ""] | int, num_clusters: int) -> Float[Array, " G"]:
-    """How often a resample draws each cluster: G draws with replacement from G."""
+    """The number of draws of each cluster in a resample: G draws with replacement from G."""
     drawn_G = jax.random.randint(jax.random.fold_in(key, sample), (num_clusters,), 0, num_clusters, jnp.int32)
     return jnp.zeros(num_clusters).at[drawn_G].add(1)
 
@@ -279,10 +287,10 @@ def resample(
     num_clusters: int,
     num_samples: int,
 ) -> Resamples:
-    """Solves on all resamples, one after the other; `reference_N` holds the losses of rows under the reference."""
+    """Solve on all resamples, one after the other. `reference_N` holds the losses of rows under the reference."""
     key = jax.random.wrap_key_data(key_data, impl=implementation)
     f, v_N = objective.prepare(), jnp.asarray(_row_weights(objective))
-    apart = objective.num_sources / (2 * num_clusters)  # about the gap, over the scale, between resamples' optima
+    apart = objective.num_sources / (2 * num_clusters)  # expected gap between the optima of resamples, over the scale
     middle = iterate(INTERIOR_POINT, Problem(f, feasible, prior), apart, max_iterations).best
 
     def one(sums, sample):
@@ -293,7 +301,7 @@ def resample(
         if reference_N is not None:
             sum_GxK, count_G = sums
             out_G = drawn_G == 0
-            # What is left of a weight of 0 depends on where the solver stopped; rows shall not owe their density to it.
+            # A tiny weight depends on where the solver stopped. No row may get its density from it.
             sums = sum_GxK + jnp.where(out_G[:, None] & (w_K > tolerance), w_K, 0), count_G + out_G
         return sums, Resamples(w_K, run.best.point.gap, run.converged, run.iterations, None)
 
@@ -307,7 +315,7 @@ def resample(
     return draws._replace(gain_G=jnp.where(count_G > 0, gain_G, jnp.nan))
 
 
-# What the two kinds of objectives know about their rows.
+# Rows of the two kinds of objectives.
 
 
 def _row_weights(objective):
@@ -326,21 +334,21 @@ def _reweighted(objective, f, v_N) -> Evaluator:
 
 
 def _losses(objective, w_NxK):
-    """The loss of each row under weights of its own."""
+    """The loss of each row under its own weights."""
     if isinstance(objective, CrossEntropy):
-        # Rows left out may be hundreds of nats below their maximum, where the evaluator's densities underflow.
+        # Not the evaluator's densities: rows left out may be hundreds of nats below their maximum, and underflow.
         return -jax.nn.logsumexp(jnp.asarray(objective.logp_NxK) + jnp.log(w_NxK), axis=1)
     return (jnp.einsum("nk,nkd->nd", w_NxK, objective.residuals_NxKxD) ** 2).sum(axis=1)
 
 
 def reference_losses(objective, reference_K):
-    """The loss of each row under the reference, on the host, from all sources; +inf where it has no density."""
+    """The loss of each row under the reference, from all sources, on the host; +inf for rows without density."""
     if isinstance(objective, SquaredError):
         return (np.einsum("k,nkd->nd", reference_K, objective.residuals_NxKxD) ** 2).sum(axis=1)
     used = reference_K > 0
     logp_NxU = objective.logp_NxK[:, used]
     most_N = logp_NxU.max(axis=1)
-    good_N = np.isfinite(most_N)  # of the others, those that count have no density
+    good_N = np.isfinite(most_N)  # other rows have weight 0 or no density
     most_N = np.where(good_N, most_N, 0)
     density_N = np.exp(np.where(good_N[:, None], logp_NxU - most_N[:, None], 0)) @ reference_K[used]
     return np.where(good_N, -np.log(density_N) - most_N, np.inf)
@@ -350,7 +358,7 @@ def reference_losses(objective, reference_K):
 
 
 def _clusters(labels, v_N):
-    """Cluster numbers 0 to G - 1 of rows, of which those of weight 0 do not count, and G."""
+    """The cluster (0 to G - 1) of each row, and G; rows of weight 0 do not count."""
     counts_N = v_N > 0
     cluster_N = np.zeros(len(v_N), np.int32)
     if labels is None:
@@ -376,7 +384,7 @@ def _clusters(labels, v_N):
 
 
 def _key_data(key):
-    """A key's words on the host and its implementation."""
+    """The words of a key on the host, and its implementation."""
     usage = "key must be one JAX random key, as jax.random.key(0) makes"
     if is_traced(key):
         raise InputError(f"{usage}, outside jit; got a traced one")

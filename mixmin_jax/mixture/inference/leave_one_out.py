@@ -1,8 +1,8 @@
-"""What each source is worth: by how much the least loss grows where one may not be used, with a certificate.
+"""The worth of each source: the growth of the least loss without it, with a certificate.
 
     worth_k = min over w in C with w_k = 0 of F(w)  -  min over w in C of F(w)   >=   0
 
-Both minima are known up to a gap, so that the worth lies between certified bounds.
+Both minima are known up to a gap, which gives certified bounds on the worth.
 
 Axes: N examples, K sources, D outputs, J = K - 1 sources left.
 """
@@ -28,19 +28,19 @@ from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.solution import NotConverged, Solution
 from mixmin_jax.mixture.solve import solve
 
-_APART = 1e-2  # the gap, over the scale, of the state of the central path that solves without a source start from
+_APART = 1e-2  # gap, over the scale, of the central-path point at which solves without a source start
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LeaveOneOut:
-    """What each source is worth, in the units of the loss: lower <= worth <= upper."""
+    """The worth of each source, in the units of the loss: lower <= worth <= upper."""
 
     solution: Solution  # with all sources
     worth: Float[np.ndarray, " K"]  # the best estimate; +inf for sources that cannot be left out
     lower: Float[np.ndarray, " K"]  # certified
     upper: Float[np.ndarray, " K"]
-    weights: Float[np.ndarray, "K K"]  # row k holds the best weights without source k; NaN where there are none
-    gaps: Float[np.ndarray, " K"]  # of the solves without a source; 0 where none was needed
+    weights: Float[np.ndarray, "K K"]  # row k: the best weights without source k; NaN if there are none
+    gaps: Float[np.ndarray, " K"]  # of the solves without a source; 0 if no solve was needed
     iterations: Int[np.ndarray, " K"]
     reasons: dict[int, str]  # why a source, by column, cannot be left out
     status: str  # one sentence on how the solves ended
@@ -59,18 +59,24 @@ def leave_one_out(
     max_iterations: int | None = None,
     throw: bool = True,
 ) -> LeaveOneOut:
-    """Solves again without each of the sources, from the solve with all of them, in one compiled program.
+    """Solve again without each of the sources, starting from the solve with all of them, in one compiled program.
 
-    A source that has no weight costs one evaluation: the weights found without it are the same, and still certified.
-    One that cannot be left out, because only it explains some rows, or because floors, caps or groups need it, is worth
-    inf, and `.reasons` says why. With a prior, the penalty s KL(w || q) counts, with the same q.
+    A source without weight costs one evaluation: the weights without it are the same, and still certified. A source
+    that cannot be left out is worth inf, and `.reasons` says why: it alone explains some rows, or floors, caps or
+    groups need it. With a prior, the penalty s KL(w || q) counts, with the same q.
 
-    Args: as for `solve`; `tolerance` holds for each of the solves.
+    Args:
+        objective: from `cross_entropy` or `squared_error`.
+        upper_bounds, lower_bounds, groups, prior, prior_strength, max_iterations: as in `solve`.
+        tolerance: as in `solve`, for each of the solves.
+        throw: whether to raise if a solve misses the tolerance; the bounds hold in any case, but are wider.
+
+    Returns:
+        A `LeaveOneOut`.
 
     Raises:
-      InputError: fewer than two sources that may be used; whatever `solve` refuses.
-      NotConverged: a solve missed the tolerance; holds the solution with all sources. With throw=False the bounds hold
-        all the same, only wider.
+        InputError: fewer than two sources that may be used; errors of `solve`.
+        NotConverged: a solve missed the tolerance; holds the solution with all sources.
     """
     if not isinstance(objective, CrossEntropy | SquaredError):
         raise InputError(
@@ -120,7 +126,7 @@ def leave_one_out(
         )
     rounding = 64 * np.finfo(np.float64).eps * (abs(full.total) + full.scale)
     growth_K = np.where(solved_K, without.total - full.total, np.inf)
-    worth = np.zeros(k)  # sources that may not be used are worth nothing
+    worth = np.zeros(k)  # 0 for sources that may not be used
     lower, upper, gaps, used = np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(k, int)
     worth[columns] = np.maximum(growth_K, 0)
     lower[columns] = np.maximum(growth_K - np.where(solved_K, without.gap, 0) - rounding, 0)
@@ -163,7 +169,7 @@ class _Solved(NamedTuple):
 
 @jax.jit
 def _leave_one_out(objective, feasible, prior, tolerance, max_iterations, needed_K):
-    """The solve with all sources, and those without each; the latter's weights are 0 for the source left out."""
+    """The solve with all sources, and those without each, whose weights are 0 for the source left out."""
     k = objective.num_sources
     problem = Problem(objective.prepare(), feasible, prior)
     runs = along(problem, jnp.stack([jnp.asarray(_APART), tolerance]), max_iterations)
@@ -177,7 +183,7 @@ def _leave_one_out(objective, feasible, prior, tolerance, max_iterations, needed
         column_J = jnp.arange(k - 1) + (jnp.arange(k - 1) >= source)
         rest = Problem(_take(objective, column_J).prepare(), *_take_constraints(feasible, prior, column_J))
         point = rest.point(rest.feasible.repair(full.best.point.weights[column_J]))
-        there = point.gap <= tolerance * rest.f.scale  # where the source has no weight
+        there = point.gap <= tolerance * rest.f.scale  # true if the source has no weight
 
         def solve_again():
             run = iterate_near(rest, _take_state(rest, middle.best, column_J, k), tolerance, max_iterations)
@@ -191,15 +197,15 @@ def _leave_one_out(objective, feasible, prior, tolerance, max_iterations, needed
 
 
 def _centered(objective):
-    """With the same optima, and losses so small that what a source is worth does not drown in them."""
+    """The same optima with losses near 0, so differences between them keep their digits."""
     if isinstance(objective, CrossEntropy):
         return dataclasses.replace(objective.centered(), shift_N=None)
     return objective
 
 
 def _take(objective, column_J):
-    """The objective over some sources, under jit; the one left out may have been far above, so rows are scaled anew."""
-    if isinstance(objective, CrossEntropy):  # rows of weight 0 may be left without any density
+    """The objective over some sources, under jit. Rows are scaled again, because the largest source may be missing."""
+    if isinstance(objective, CrossEntropy):  # rows of weight 0 may have no density left
         logp_NxJ = jnp.asarray(objective.logp_NxK)[:, column_J]
         return dataclasses.replace(objective, logp_NxK=logp_NxJ, finite=False)
     return dataclasses.replace(objective, residuals_NxKxD=jnp.asarray(objective.residuals_NxKxD)[:, column_J])
@@ -218,7 +224,7 @@ def _take_constraints(feasible, prior, column_J):
 
 
 def _take_state(rest, state, column_J, k):
-    """What a state says of some of the sources, to start from."""
+    """The part of a state for some of the sources, to start from."""
     w_J = rest.feasible.repair(state.point.weights[column_J])
 
     def of(x_M):

@@ -1,10 +1,9 @@
-"""Solves of many similar problems, each from a state of the first, as its resamples or subsets of its sources.
+"""Solve many similar problems (resamples, subsets of sources), each from a state of the first one.
 
-The state to start from lies well inside: from a point of the central path whose gap is about what the problems differ
-by, a solve takes up to half the iterations of one from the beginning, while at the end of the path the weights that are
-0 there, and that a similar problem may want, hold it up. Where the sum is free, only the weights are taken over: a few
-steps of expectation maximisation from them, then new multipliers, do as well as old ones, and better where these steps
-alone nearly solve the problem. Otherwise multipliers are taken over too.
+Restart from the central-path point whose gap matches the expected difference of the problems: a solve then saves up to
+half of its iterations. Starting at the optimum stalls: zero weights grow slowly. If the sum of weights is free, only
+the weights are reused: a few steps of expectation maximization and new multipliers do at least as well as the old
+multipliers. Otherwise the multipliers are reused too.
 """
 
 import jax
@@ -14,11 +13,11 @@ from jaxtyping import Array, ArrayLike, Float
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, State, arrive, begin, head_start
 from mixmin_jax.mixture.problem import Problem, Run, iterate
 
-_PATIENCE = 25  # iterations after which a start is given up
+_PATIENCE = 25  # iterations after which a warm start is given up and the solve starts anew
 
 
 def along(problem: Problem, tolerance_T: Float[Array, " T"], max_iterations: ArrayLike) -> Run:
-    """The run at each of some decreasing tolerances, stacked; each goes on from the one before."""
+    """The runs at decreasing tolerances, stacked; each continues the one before."""
 
     def further(carry, tolerance):
         first, before = carry
@@ -32,9 +31,16 @@ def along(problem: Problem, tolerance_T: Float[Array, " T"], max_iterations: Arr
 def iterate_near(
     problem: Problem, state: State, tolerance: ArrayLike, max_iterations: ArrayLike, ratio: Array | float = 1.0
 ) -> Run:
-    """`iterate` by the interior point from a state of a similar problem; should that lead nowhere, from the beginning.
+    """`iterate` by the interior point from a state of a similar problem; if that fails, from the beginning.
 
-    `ratio` is this problem's scale, and so that of its multipliers, over the other's. All iterations are counted.
+    Args:
+        problem: the problem.
+        state: of a similar problem.
+        tolerance, max_iterations: as in `iterate`.
+        ratio: scale of this problem over that of the other; multipliers are scaled by it.
+
+    Returns:
+        The run; its iterations include those of a failed first attempt.
     """
     near = Ahead(state.point.weights, ratio * state.y, state.slack_M, ratio * state.z_M)
 
@@ -56,7 +62,7 @@ def iterate_near(
         tries, _, run = carry
         return (tries < 2) & ~run.converged
 
-    # One loop around the other, so that both attempts are compiled as one.
+    # A loop over the attempts, so that the solver is compiled only once.
     none = jnp.full(1, jnp.nan, state.y.dtype)
     first = Run(state, jnp.asarray(False), jnp.asarray(0), none)
     _, spent, run = jax.lax.while_loop(unfinished, attempt, (jnp.asarray(0), jnp.asarray(0), first))

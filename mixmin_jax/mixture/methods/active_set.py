@@ -1,14 +1,17 @@
-"""Newton's method with an active set: fewest passes over the rows, for cross-entropy on the whole simplex.
+"""Newton's method with an active set: the fewest passes over the rows, for cross-entropy on the whole simplex.
 
-With the sum left free (F(w) = f(w) + V sum_k w_k over w >= 0; see `interior_point`), each iteration minimises the
-second-order model of F over w >= 0 exactly. Answers are sparse, so that after the first iteration the model is needed
-only for the few sources that have weight or would gain by some: N m^2 operations instead of N K^2, and where these are
-few, F is minimised over them to the end before all sources are looked at again. The first model only has to be rough,
-and is made from a part of the rows. The certificate always comes from all rows and sources. (Kim, Carbonetto, Stephens
-and Anitescu 2020, mixsqp, is of this kind, with all K sources.)
+The sum of weights is not constrained: F(w) = f(w) + V sum_k w_k over w >= 0 (see `interior_point`). Each iteration
+minimizes a second-order model of F over w >= 0 exactly. Three facts make this cheap:
+- Solutions are sparse. After the first iteration the model covers only the m sources that have weight or would gain by
+  it: N m^2 operations instead of N K^2.
+- If m is small, F is minimized over these sources to the end before all sources are looked at again.
+- The first model can be rough, so it is made from a part of the rows.
 
-It is not proof against everything: where a model leads to rows with almost no density, steps become short. Callers go
-on with the interior point then.
+The certificate always comes from all rows and sources. mixsqp (Kim, Carbonetto, Stephens and Anitescu 2020) is a method
+of this kind with all K sources.
+
+If a model leads to rows with almost no density, steps become short and the method may fail. Callers then continue with
+the interior point.
 
 Axes: K sources, M of them in a model.
 """
@@ -24,15 +27,17 @@ from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import factored, head_start
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
-ITERATIONS = 30  # some two to ten are usual; more mean that steps are short
-_ROWS_PER_SOURCE = 32  # in a rough model
-_FEW, _SOME = 6, 3  # parts of all sources that are few, and that make a model cheaper than all
-_SMALLEST = 4  # sources in such a model
-_INNER, _CLOSER = 6, 1e-8  # steps among few sources: how many at most, and down to what part of the gap
-_NEAR = 1e-9  # of the curvature: holds weights of sources that are much alike where they are; the minimum stays
-_DECREASE = 1e-4  # of what the slope promises (Armijo)
-_PATIENCE = 3  # exchanges that may leave as many signs wrong as before
-_TRIES = 5  # times the number of variables: steps down from the start
+ITERATIONS = 30  # most iterations; two to ten are usual, and more mean that steps have become short
+_ROWS_PER_SOURCE = 32  # rows per source in the rough first model: enough for a good start
+_FEW = 6  # K // 6 sources or fewer: solve them to the end before looking at all sources again
+_SOME = 3  # K // 3 sources or fewer: use the model of these sources, which is cheaper than that of all
+_SMALLEST = 4  # fewest sources for which such a smaller model pays
+_INNER = 6  # most steps among few sources before all are looked at again
+_CLOSER = 1e-8  # share of the gap at which steps among few sources stop
+_NEAR = 1e-9  # relative damping of the curvature: keeps weights of near-duplicate sources; the minimum does not change
+_DECREASE = 1e-4  # least decrease as a share of the one that the slope predicts (Armijo)
+_PATIENCE = 3  # exchanges in a row that need not reduce the number of wrong signs
+_TRIES = 5  # most steps of the descent, per variable
 
 
 class State(NamedTuple):
@@ -43,14 +48,14 @@ class State(NamedTuple):
 
 
 def init(problem: Problem) -> State:
-    """A few steps of expectation maximisation on a part of the rows."""
+    """A few steps of expectation maximization on a part of the rows."""
     part = Problem(_part(problem), problem.feasible)
     point = problem.point(head_start(part, problem.feasible.start()))
     return State(point, point.weights, jnp.ones_like(point.gap), jnp.asarray(0))
 
 
 def step(problem: Problem, state: State) -> State:
-    """To the minimum of the model; where few sources matter, on to that of F among them, before all are looked at."""
+    """Step to the minimum of the model. If few sources matter, step to the minimum of F over them instead."""
     few = problem.feasible.num_sources // _FEW
     if few < _SMALLEST:
         return _newton(problem, state)
@@ -59,7 +64,7 @@ def step(problem: Problem, state: State) -> State:
 
 
 def _among_few(problem, state, m):
-    """The minimum over m sources that hold all weight, by steps that look at no others."""
+    """Minimize over m sources that hold all weight, by steps that ignore the others."""
     point = state.point
     columns_M = _foremost(problem, point, m)
     face = Problem(problem.f.among(columns_M), FeasibleSet(m))
@@ -75,9 +80,9 @@ def _among_few(problem, state, m):
 
 
 def _newton(problem, state, whole=True):
-    """To the minimum of the model; half way, and so on, where that does not decrease F enough.
+    """Step to the minimum of the model, or half way (a quarter, ...) if F does not decrease enough.
 
-    `whole`: of all sources, where a first model is rough and a later one may need fewer.
+    whole: whether the problem has all sources. Then the first model is rough, and later ones may have fewer sources.
     """
     point = state.point
     first = whole & (state.iterations == 0)
@@ -91,13 +96,13 @@ def _newton(problem, state, whole=True):
     return State(
         jax.tree.map(lambda new, old: jnp.where(enough, new, old), new, point),
         toward_K,
-        jnp.where(enough | first, 1.0, state.step / 2),  # after a rough model a better one
+        jnp.where(enough | first, 1.0, state.step / 2),  # the rough model is not tried again
         state.iterations + 1,
     )
 
 
 def _model_minimum(problem, point, first):
-    """The minimum of the model over the smaller of two numbers of sources that holds all that matter."""
+    """The minimum of the model: rough at first, then over K // _SOME sources if these suffice, else over all."""
     models = [_model_of(problem, point, _part(problem)), _model_of(problem, point)]
     which = jnp.where(first, 0, 1)
     if (some := point.weights.size // _SOME) >= _SMALLEST:
@@ -107,13 +112,13 @@ def _model_minimum(problem, point, first):
 
 
 def _model_of(problem, point, part=None, m=None):
-    """What finds the minimum of the model over m sources, or all; of the rows of a part alone, a rough one."""
+    """A function that minimizes the model over m sources (None: all), from all rows or from those of `part`."""
 
     def minimum():
         columns_M = slice(None) if m is None else _foremost(problem, point, m)
         w_M = point.weights[columns_M]
         curvature_MxM = (part or problem.f).curvature_among(columns_M, w_M)
-        if part is not None:  # hess f . w = -grad f tells how much of it is missing where few rows need a source
+        if part is not None:  # hess f . w = -grad f shows what the part misses of sources that few rows need
             missing_M = -point.gradient[columns_M] - curvature_MxM @ w_M
             curvature_MxM = curvature_MxM + jnp.diag(jnp.maximum(missing_M, 0) / w_M)
         curvature_MxM = curvature_MxM + jnp.diag(_NEAR * jnp.diag(curvature_MxM))
@@ -129,7 +134,7 @@ def _part(problem):
 
 
 def _matter(problem, point):
-    """The sources with weight, and those on which weight would help."""
+    """The sources that have weight, or would gain by it."""
     return (point.weights > 0) | (point.gradient + problem.f.scale < 0)
 
 
@@ -142,21 +147,24 @@ def _foremost(problem, point, m):
 def nonnegative_minimum(
     matrix_MxM: Float[Array, "M M"], linear_M: Float[Array, " M"], start_M: Float[Array, " M"]
 ) -> Float[Array, " M"]:
-    """The minimum of 1/2 x' H x - c' x over x >= 0, H positive definite, from some x >= 0.
+    """argmin over x >= 0 of 1/2 x' H x - c' x, with H positive definite.
 
-    First by block principal pivoting: all variables of the wrong sign change sides at once, as long as that leaves
-    fewer of them, or nearly (Portugal, Judice and Vicente 1994).  Where this goes round in circles, by going down from
-    the start (Lawson and Hanson 1974, chapter 23).
+    First block principal pivoting: all variables with a wrong sign change sides at once, while their number falls
+    (Portugal, Judice and Vicente 1994). If that cycles, descend from `start` (Lawson and Hanson 1974, chapter 23).
+
+    Args:
+        matrix_MxM, linear_M: H and c.
+        start_M: some x >= 0.
     """
     m = linear_M.size
     diagonal_M = jnp.diag(matrix_MxM)
     scale_M = jax.lax.rsqrt(jnp.maximum(diagonal_M, jnp.finfo(linear_M.dtype).eps * diagonal_M.max()))
     scaled_MxM, c_M = matrix_MxM * jnp.outer(scale_M, scale_M), linear_M * scale_M
-    scaled_MxM = scaled_MxM + jnp.diag(1 - jnp.diag(scaled_MxM))  # no curvature at all: a source that explains nothing
+    scaled_MxM = scaled_MxM + jnp.diag(1 - jnp.diag(scaled_MxM))  # 1 also for a source that explains no row
     blur = 8 * m * jnp.finfo(c_M.dtype).eps * jnp.max(jnp.abs(c_M))
 
     def solved(free_M):
-        """x where only these are not 0, and what is below 0 that must not be: x, or the slope at 0."""
+        """x with all others at 0; and the values that must be at least 0: x if free, else the slope at 0."""
         free_MxM = jnp.where(jnp.outer(free_M, free_M), scaled_MxM, 0) + jnp.diag(jnp.where(free_M, 0.0, 1.0))
         x_M = factored(free_MxM).inverse(jnp.where(free_M, c_M, 0)[:, None])[:, 0]
         return x_M, jnp.where(free_M, x_M, scaled_MxM @ x_M - c_M)
@@ -173,7 +181,7 @@ def nonnegative_minimum(
         x_M, free_M, _, tries = carry
         ahead_M, value_M = solved(free_M)
         falling_M = free_M & (ahead_M < 0)
-        # As far as no x falls below 0; if that is all the way, the one that gains most is set free.
+        # Go until an x reaches 0 and fix it there. If none does, free the variable with the largest gain.
         reach_M = jnp.where(falling_M, x_M / (x_M - ahead_M), jnp.inf)
         gain_M = jnp.where(free_M, 0, -value_M)
         arrived, most, first = ~falling_M.any(), jnp.argmax(gain_M), jnp.argmin(reach_M)

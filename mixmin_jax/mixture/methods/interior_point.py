@@ -5,11 +5,11 @@ solves the Newton equations of
 
     grad F(w) + y 1 + A' z = 0        sum w = 1        A w + t = b        t_m z_m = mu
 
-twice with one Cholesky factor. Factored is the K x K matrix hess F + D, where the diagonal D holds z / t of the bounds
-on single sources; groups and the sum are borders of it, eliminated last. For cross-entropy on the whole simplex the sum
-need not be imposed: f(c w) = f(w) - V log c, so that minimising f(w) + V sum_k w_k over w >= 0 gives sum w = 1 by
-itself, with y = V known. (Mehrotra 1992; Boyd and Vandenberghe 2004, section 11.7; for mixture proportions Kim,
-Carbonetto, Stephens and Anitescu 2020, whose mixsqp works on the same reduced problem.)
+twice with one Cholesky factor, that of the K x K matrix hess F + D. The diagonal D holds z / t of the bounds on single
+sources. Groups and the sum are borders of this matrix, eliminated last. For cross-entropy on the whole simplex the sum
+need not be imposed: f(c w) = f(w) - V log c, so the minimum of f(w) + V sum_k w_k over w >= 0 has sum w = 1, and y = V.
+(Mehrotra 1992; Boyd and Vandenberghe 2004, section 11.7; for mixture proportions Kim, Carbonetto, Stephens and Anitescu
+2020: mixsqp works on the same reduced problem.)
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from jaxtyping import Array, Float
 
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
-TO_BOUNDARY = 0.995  # of the way to the nearest bound, Mehrotra's usual choice; near the end more
-_CLOSEST = 1e-6  # of a distance to a bound, what a step leaves at least
-_EM_STEPS = 5  # each costs a fraction of a Newton step; where examples are clearly of one source they save several
-_LEAST = 1e-4  # of an equal share, to begin with
+TO_BOUNDARY = 0.995  # longest step as a share of the way to the nearest bound: Mehrotra's choice; longer near the end
+_CLOSEST = 1e-6  # least share of a distance to a bound that a step leaves
+_EM_STEPS = 5  # cheap first steps; they save several Newton steps if most examples are clearly of one source
+_LEAST = 1e-4  # least weight at the start, as a share of 1 / K: Newton steps need room
 
 Curvature = tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]  # f, its gradient, its Hessian
 
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 
 class Ahead(NamedTuple):
-    """Where a step leads, before f is known there."""
+    """The weights and multipliers after a step, before f is known there."""
 
     weights: Float[Array, " K"]
     y: Float[Array, ""]
@@ -47,7 +47,7 @@ class Ahead(NamedTuple):
 
 
 def init(problem: Problem) -> State:
-    """The start of the feasible set, improved by a few cheap steps where they are known, with multipliers that fit."""
+    """The start of the feasible set, improved by a few cheap steps for a homogeneous f, with its multipliers."""
     w_K = problem.feasible.start()
     if problem.homogeneous:
         w_K = head_start(problem, w_K)
@@ -61,9 +61,9 @@ def step(problem: Problem, state: State) -> State:
 
 
 def head_start(problem: Problem, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
-    """Steps of expectation maximisation, w_k <- -w_k grad_k f / scale, for a homogeneous f.
+    """A few steps of expectation maximization, w_k <- -w_k grad_k f / scale, for a homogeneous f.
 
-    They need no curvature, and come far at first.
+    They need no curvature, and the first ones gain most.
     """
 
     def em(_, w_K):
@@ -75,22 +75,22 @@ def head_start(problem: Problem, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
 
 
 def begin(problem: Problem, w_K: Float[Array, " K"], values: Curvature) -> State:
-    """The first state, from f, its gradient and its Hessian at w_K, with multipliers that fit together."""
+    """The first state, from f, its gradient and its Hessian at w_K, with consistent multipliers."""
     loss, gradient_K, curvature_KxK = values
     feasible, point = problem.feasible, problem.certified(w_K, loss, gradient_K)
     slack_M = feasible.limits() - feasible.rows(w_K)
-    # A set without interior (caps that sum to 1) still needs slacks above 0 to begin with; they shrink as it goes.
+    # Slacks must start above 0, also in a set without interior (caps that sum to 1); they shrink later.
     if not problem.homogeneous:
         slack_M = jnp.maximum(slack_M, 1e-2 / feasible.num_sources)
     gradient_K = total_gradient(problem, point)
     y = problem.f.scale if problem.homogeneous else -(w_K @ gradient_K)
-    # mu: about the size of the error, as far as reduced gradients tell it
+    # mu: about the size of the error, estimated from the reduced gradients
     mu = jnp.maximum(jnp.abs(gradient_K + y) @ w_K, 1e-8 * problem.f.scale) / feasible.num_sources
     return State(point, curvature_KxK, y, slack_M, mu / slack_M)
 
 
 def propose(problem: Problem, state: State) -> Ahead:
-    """The weights and multipliers to which a step leads; of f it uses what the state holds."""
+    """The weights and multipliers after one predictor-corrector step. Evaluates nothing: the state holds f."""
     feasible, (point, _, y, slack_M, z_M) = problem.feasible, state
     w_K, b = point.weights, feasible.num_bounds
     dual_K = total_gradient(problem, point) + y + feasible.adjoint(z_M)
@@ -109,11 +109,11 @@ def propose(problem: Problem, state: State) -> Ahead:
     _, _, dslack_M, dz_M = direction(slack_M * z_M)
     primal, dual = jnp.minimum(1, step_to_boundary(slack_M, dslack_M)), jnp.minimum(1, step_to_boundary(z_M, dz_M))
     after = (slack_M + primal * dslack_M) @ (z_M + dual * dz_M) / slack_M.size
-    # The second-order term counts as far as the predictor got; in full it can throw a blocked iterate far off.
+    # Scale the second-order term by the predictor's steps; in full it can throw a blocked iterate far off.
     second_M = primal * dual * dslack_M * dz_M
     dw_K, dy, dslack_M, dz_M = direction(slack_M * z_M + second_M - (after / mu) ** 3 * mu)
 
-    # What is left of a distance to a bound goes down with the error itself, for quadratic convergence.
+    # The share of a distance that is left shrinks with the error, which gives quadratic convergence.
     most = jnp.maximum(TO_BOUNDARY, 1 - jnp.maximum(slack_M @ z_M / problem.f.scale, _CLOSEST))
     primal = jnp.minimum(1, most * step_to_boundary(slack_M, dslack_M))
     dual = jnp.minimum(1, most * step_to_boundary(z_M, dz_M))
@@ -123,7 +123,7 @@ def propose(problem: Problem, state: State) -> Ahead:
 
 
 def arrive(problem: Problem, ahead: Ahead, values: Curvature) -> State:
-    """The state ahead, from f, its gradient and its Hessian at the weights there."""
+    """The state after a step, from f, its gradient and its Hessian there."""
     loss, gradient_K, curvature_KxK = values
     point = problem.certified(ahead.weights, loss, gradient_K)
     return State(point, curvature_KxK, ahead.y, ahead.slack_M, ahead.z_M)
@@ -134,8 +134,9 @@ def newton(problem: Problem, state: State) -> Callable:
 
         M dw + G' dz_G + 1 dy = r_K,      G dw - (t_G / z_G) dz_G = r_G,      1' dw = 0
 
-    where M = hess F + D, and D is the diagonal of the bounds' z / t; without dy and the last equation where the sum is
-    free. Groups and the sum stay as borders: eliminated like bounds, a full group would drown the curvature inside.
+    where M = hess F + D, and D is the diagonal of the bounds' z / t. If the sum is free, dy and the last equation drop
+    out. Groups and the sum stay as borders: if a full group were eliminated like a bound, its large z / t would swamp
+    the curvature inside the group.
     """
     feasible, ratio_M = problem.feasible, state.z_M / state.slack_M
     diagonal_K = feasible.bounds_gram(ratio_M)
@@ -176,8 +177,8 @@ class Factor(NamedTuple):
 def factored(matrix_KxK: Float[Array, "K K"]) -> Factor:
     """The factor of a positive semidefinite matrix.
 
-    Scaled to a unit diagonal the matrix is as well conditioned as scaling can make it; the shift, at the size of
-    rounding errors, keeps the factorisation alive where sources are duplicates (or groups together make up the sum).
+    The unit diagonal gives nearly the best conditioning that scaling can give. A shift of the size of rounding errors
+    keeps the factorization possible with duplicate sources, or with groups that together make up the sum.
     """
     scale_K = jax.lax.rsqrt(jnp.diag(matrix_KxK))
     k = scale_K.size

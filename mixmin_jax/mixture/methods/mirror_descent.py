@@ -1,11 +1,11 @@
-"""Entropic mirror descent: the method of the MixMin paper, with a safeguarded step and the gap as its stopping rule.
+"""Entropic mirror descent: the method of the MixMin paper, with a safeguarded step and stopping on the gap.
 
     w+ = argmin over u in C of  eta [grad f(w) . u + s KL(u || q)] + KL(u || w)
 
-On the simplex without a prior this multiplies weights by exp(-eta grad f) and normalises (MixMin, arXiv:2502.10510;
-Beck and Teboulle 2003). The published loop takes eta = 1 and a fixed number of steps; here eta shrinks until f(w+) <=
-f(w) + grad f(w) . (w+ - w) + KL(w+ || w) / eta, so that a step decreases F but for rounding, and grows again
-afterwards. Where no step is short enough, the weights stay.
+On the simplex without a prior this multiplies weights by exp(-eta grad f) and normalizes them (MixMin,
+arXiv:2502.10510; Beck and Teboulle 2003). The published loop takes eta = 1 and a fixed number of steps. Here eta
+shrinks until f(w+) <= f(w) + grad f(w) . (w+ - w) + KL(w+ || w) / eta, so a step decreases F except by
+rounding. Afterwards eta grows again. If no step is short enough, the weights stay.
 """
 
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from mixmin_jax.mixture.certificate import kl_terms
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
-_SHRINK, _GROW = 0.5, 1.5
-_MOST_HALVINGS = 60
+_SHRINK, _GROW = 0.5, 1.5  # factors on eta after a rejected and after an accepted step
+_MOST_HALVINGS = 60  # of eta in one step; more would leave the weights where they are
 
 
 class State(NamedTuple):
@@ -27,7 +27,7 @@ class State(NamedTuple):
 
 
 def init(problem: Problem) -> State:
-    """The start of the feasible set, with the step of the paper in units of the objective."""
+    """The start of the feasible set, with the paper's eta = 1 in units of the objective."""
     return State(problem.point(problem.feasible.start()), 1 / problem.f.scale)
 
 
@@ -35,7 +35,7 @@ def step(problem: Problem, state: State) -> State:
     """One descent step, with backtracking."""
     here = state.point
     tiny = jnp.finfo(here.weights.dtype).tiny
-    log_K = jnp.log(jnp.maximum(here.weights, tiny))  # a weight that has underflowed can come back
+    log_K = jnp.log(jnp.maximum(here.weights, tiny))  # so a weight that has underflowed can grow again
 
     def move(eta):
         logx_K, damping = log_K - eta * here.gradient, 1.0

@@ -1,20 +1,20 @@
-"""Primal-dual interior point for the worst of several targets: minimise max_t g_t(w) + s KL(w || q) over w in C.
+"""Primal-dual interior point for the worst of several targets: minimize max_t g_t(w) + s KL(w || q) over w in C.
 
-In epigraph form one more unknown, tau, stands above all g_t. With slacks and multipliers (t, z) of A w <= b as in
+In epigraph form there is one more unknown, tau >= g_t for all t. With slacks and multipliers (t, z) of A w <= b as in
 `interior_point`, slacks s_t > 0 and prices lambda_t >= 0 of the targets, each iteration solves the Newton equations of
 
     sum_t lambda_t grad g_t + grad prior + y 1 + A' z = 0     sum lambda = 1     g_t(w) - tau + s_t = 0
     sum w = 1     A w + t = b     t_m z_m = mu     s_t lambda_t = mu
 
-by the interior point's own system: the gradients of the targets are borders of sum_t lambda_t hess g_t + D, like groups
-of sources, and tau is eliminated last. (Boyd and Vandenberghe 2004, sections 4.1.3 and 11.7.)
+with the system of `interior_point`: the gradients of the targets are borders of sum_t lambda_t hess g_t + D, as groups
+of sources are, and tau is eliminated last. (Boyd and Vandenberghe 2004, sections 4.1.3 and 11.7.)
 
 Certificate. For prices lambda on the simplex and any u in C, max_t g_t(u) >= lambda . g(u), which is convex in u. So
 
     F(w) - F(u) <= max_t g_t(w) - lambda . g(w)  +  lambda . (g(w) - g(u)) + s [KL(w || q) - KL(u || q)]
                 <= max_t g_t(w) - lambda . g(w)  +  gap_C(w; sum_t lambda_t grad g_t, prior)
 
-with gap_C from `certificate`: what w loses against its best rival for these prices, and what the prices miss.
+with gap_C from `certificate`. The first difference is the error of the prices, gap_C that of w for these prices.
 
 Axes: T targets, K sources, M inequalities of C, G groups, R borders, I = M + T inequalities in all.
 """
@@ -31,19 +31,19 @@ from mixmin_jax.mixture.evaluator import Evaluator
 from mixmin_jax.mixture.methods.interior_point import TO_BOUNDARY, bordered, factored, step_to_boundary, total_gradient
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
-_KEPT = 0.1  # of the slack that a step promises a target: at least so much is left
-_RISE = 0.5  # of the gap: the most that one step may raise tau beyond its own plan
-_SHORTEST = 1e-6  # a step that has come to this is taken as it is
+_KEPT = 0.1  # least share of a target's planned slack that a step must leave
+_RISE = 0.5  # most that a step may raise tau above its plan, as a share of the gap
+_SHORTEST = 1e-6  # shortest step; shorter ones are not tried
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """g_t(w) = f_t(w) - r_t for all targets, as the method below sees them."""
+    """g_t(w) = f_t(w) - r_t for all targets, as the method evaluates them."""
 
     parts: tuple[Evaluator, ...]
     reference_T: Float[Array, " T"]  # r_t, with the offset of f_t
-    reference_error: Float[Array, ""]  # by how much an r_t may be above what it stands for
+    reference_error: Float[Array, ""]  # largest amount by which an r_t may be too high
 
     @property
     def homogeneous(self) -> bool:
@@ -60,13 +60,13 @@ class Targets:
 
     @property
     def offset(self) -> Float[Array, ""]:
-        """A constant left out of all values g_t below, so that what tells them apart does not drown."""
+        """A constant that all values g_t leave out, so their differences do not vanish next to it."""
         return (self.offset_T - self.reference_T).max()
 
     def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        """By how much rounding, and references known to some accuracy, may have moved the certificate."""
+        """A bound on the error of the certificate from rounding and from inexact references."""
         rounding = jnp.stack([part.rounding(w_K) for part in self.parts]).max()
-        if len(self.parts) == 1:  # a constant does not matter
+        if len(self.parts) == 1:  # with one target a constant cancels
             return rounding
         largest = (jnp.abs(self.offset_T) + jnp.abs(self.reference_T)).max()
         return rounding + self.reference_error + jnp.finfo(largest.dtype).eps * largest
@@ -106,11 +106,11 @@ class State(NamedTuple):
 
 
 def init(problem: Problem) -> State:
-    """The start of the feasible set; prices are the higher, the worse a target is there."""
+    """The start of the feasible set. Worse targets get higher prices."""
     f, feasible = _targets(problem), problem.feasible
     w_K = feasible.start()
     values_T, gradient_TxK, _ = f.curvature(w_K, jnp.ones(len(f.parts)))
-    # mu: so that the slack of the worst target is about the size of the error, as far as reduced gradients tell it
+    # mu: gives the worst target a slack of about the error, estimated from the reduced gradients
     reduced_TxK = gradient_TxK - (gradient_TxK @ w_K)[:, None]
     error = jnp.maximum((jnp.abs(reduced_TxK) @ w_K).max(), 1e-8 * f.scale)
     tau = values_T.max() + error
@@ -136,7 +136,7 @@ def step(problem: Problem, state: State) -> State:
     solve = newton(problem, state)
 
     def direction(complementarity_I, primal_I):
-        """The Newton step that takes t z to t z - complementarity and makes up what the constraints miss."""
+        """The Newton step that takes t z to t z - complementarity and corrects the constraints by `primal`."""
         push_I = (complementarity_I + z_I * primal_I) / slack_I
         give_I = complementarity_I / z_I + primal_I
         dw_K, dprices_T, dz_G, dy, dtau = solve(
@@ -149,8 +149,8 @@ def step(problem: Problem, state: State) -> State:
     dw_K, _, _, dslack_I, dz_I = direction(slack_I * z_I, missed_I)
     primal = TO_BOUNDARY * jnp.minimum(1, step_to_boundary(slack_I, dslack_I))
     dual = jnp.minimum(1, step_to_boundary(z_I, dz_I))
-    # How far the targets bend away from their tangents on the way there: the corrector must see that, as a target that
-    # is far below now may be the worst there.
+    # How far targets bend away from their tangents along the predictor step. The corrector needs this: a target far
+    # below now may be the worst there.
     bend_T = f.values(feasible.repair(w_K + primal * dw_K)) - values_T - primal * gradient_TxK @ dw_K
     bend_T = jnp.where(jnp.isfinite(bend_T), jnp.maximum(bend_T, 0), 0)
     bend_I = jnp.concatenate([jnp.zeros(m), bend_T])
@@ -162,12 +162,12 @@ def step(problem: Problem, state: State) -> State:
     dual = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(z_I, dz_I))
 
     def ahead(primal):
-        """The weights there, the slack that each target shall have, and by how much tau must rise to leave it that."""
+        """The weights after a step, the slack wanted for each target, and the rise of tau that leaves that slack."""
         there_K = feasible.repair(w_K + primal * dw_K)
         wanted_T = _KEPT * (slack_I + primal * dslack_I)[m:]
         return there_K, wanted_T, (f.values(there_K) + wanted_T).max() - (tau + primal * dtau)
 
-    # Only a rise that is small beside the error is harmless; others come from steps too long for the tangents.
+    # A rise is harmless only if it is small next to the error. Larger ones mean that the step is too long.
     most = _RISE * jnp.maximum(slack_I @ z_I, point.gap)
     primal, (w_K, wanted_T, rise) = jax.lax.while_loop(
         lambda tried: ~(tried[1][2] <= most) & (tried[0] > _SHORTEST),
@@ -221,7 +221,7 @@ def certified(
     gradient_TxK: Float[Array, "T K"],
     prices_T: Float[Array, " T"],
 ) -> Point:
-    """w in C with the largest g_t and the certificate above, for prices on the simplex."""
+    """The point w in C with max_t g_t and the certificate above, for prices on the simplex."""
     loss, gradient_K = values_T.max(), prices_T @ gradient_TxK
     bound = prices_T @ (loss - values_T) + gap(w_K, gradient_K, problem.feasible, problem.prior)
     bound = bound + problem.f.rounding(w_K)

@@ -1,7 +1,7 @@
-"""One pass over rows that do not fit into memory: a block is read while the cores work on the one before it.
+"""One pass over rows that do not fit in memory: read a block while the cores work on the one before it.
 
-Each core works on its share of a block, a piece, in chunks that stay in its cache. Sums are compensated, so that they
-are as good over 10^9 rows as over one block.
+Each core works on its piece of a block, in chunks that fit in its cache. Sums carry their rounding errors, so they are
+as accurate over 10^9 rows as over one block.
 """
 
 import concurrent.futures
@@ -19,13 +19,13 @@ from mixmin_jax.mixture.scale.blocks import Block, Iterated, Table, read
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.memory import ran_out
 
-_PIECE = 4 * BLOCK  # rows that a core gets at least
+_PIECE = 4 * BLOCK  # fewest rows for which a core is used
 _Terms = TypeVar("_Terms")
 
 
 @jax.jit
 def merge(one, other):
-    """Sums over two sets of rows, or counts of them, as one."""
+    """Add the sums, or counts, over two sets of rows."""
 
     def merged(a, b):
         if not is_sum(a):
@@ -37,12 +37,12 @@ def merge(one, other):
 
 
 class Layout(NamedTuple):
-    """How a block is cut for the cores."""
+    """How a block is divided among the cores."""
 
     block_rows: int
-    pieces: int  # one for each core that has enough to do
+    pieces: int  # one per core that is used
     piece_rows: int
-    chunk: int  # rows that stay in a core's cache
+    chunk: int  # rows that fit in a core's cache
 
     @property
     def buffer_rows(self) -> int:
@@ -50,7 +50,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(block_rows: int) -> Layout:
-    """Pieces for as many cores as have enough to do."""
+    """One piece for each core, as long as pieces have enough rows."""
     chunk = min(BLOCK, block_rows)
     pieces = max(1, min(_cores(), block_rows // _PIECE))
     return Layout(block_rows, pieces, -(-block_rows // (pieces * chunk)) * chunk, chunk)
@@ -68,12 +68,12 @@ def blockwise(
     of_piece: Callable[..., _Terms],
     check: Callable[[Block], None] = lambda block: None,
 ) -> Iterator[tuple[Block, _Terms]]:
-    """One pass: each block with its sums. A block is read while the one before it is worked on."""
+    """One pass: yield each block with its sums. A block is read while the cores work on the one before it."""
 
     def work(block, piece):
         start = piece * layout.piece_rows
         taken = slice(start, start + layout.piece_rows)
-        with float64_on_cpu():  # settings are a thread's own
+        with float64_on_cpu():  # JAX's settings are per thread
             weights = None if block.beside is None else block.beside[taken]
             count = np.int64(block.num_rows)
             return jax.block_until_ready(of_piece(block.values[taken], weights, np.int64(start), count, layout.chunk))
@@ -89,7 +89,7 @@ def blockwise(
                 check(block)
                 futures = [pool.submit(work, block, 0)]
                 if before is None:
-                    concurrent.futures.wait(futures)  # compiles for the others
+                    concurrent.futures.wait(futures)  # so the program is compiled only once
                 futures += [pool.submit(work, block, piece) for piece in range(1, layout.pieces)]
                 if before is not None:
                     yield finished(*before)
@@ -103,12 +103,14 @@ def blockwise(
 
 
 def _too_large(rows, beside, block_rows, of_piece, error):
-    """The error for a block that does not fit, with a size that does: tried, from what the device says is free."""
+    """The error for a block that does not fit in memory, with a size that was tried and fits."""
     shape = row_shape(rows)
     beside_shape = beside.shape[1:] if beside is not None else getattr(rows, "beside_shape", None)
     fit = block_rows // 2
     if (free := _free_bytes()) is not None:
-        fit = min(fit, free // (4 * 8 * int(np.prod(shape))))  # two blocks, and what is made of one, in float64
+        fit = min(
+            fit, free // (4 * 8 * int(np.prod(shape)))
+        )  # two blocks and the intermediate arrays of one, in float64
     while fit >= 1 and not _fits(fit, shape, beside_shape, of_piece):
         fit //= 2
     advice = f"block_rows={fit} fits" if fit >= 1 else "not even one row fits; use fewer sources, or a larger machine"
@@ -116,7 +118,7 @@ def _too_large(rows, beside, block_rows, of_piece, error):
 
 
 def _free_bytes():
-    """Memory that the device has left; None where it does not tell."""
+    """Free memory of the device in bytes; None if it is unknown."""
     stats = jax.local_devices(backend="cpu")[0].memory_stats() or {}
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
 

@@ -1,7 +1,7 @@
-"""Where blocks of rows come from: a .npy file, an array, or an iterator that is made anew for every pass.
+"""Sources of blocks of rows: a .npy file, an array, or an iterator that is made anew for every pass.
 
-A pass reads all rows once, in buffers of one fixed shape, of which there are two: while one is worked on, the next is
-filled. Files are read, not mapped: a mapped file that shrinks would kill the process.
+A pass reads all rows once into two buffers of one fixed shape: one is filled while the other is worked on. Files are
+read, not memory-mapped: a mapped file that shrinks would kill the process.
 
 Axes: N rows in all, B rows in a buffer; a row is a vector (K,) or a matrix (K, D).
 """
@@ -24,30 +24,30 @@ Fill = Callable[[int, np.ndarray], None]  # (first row, array to fill with the r
 
 
 class Part(NamedTuple):
-    """Rows of a buffer that belong to one block as the user counts them."""
+    """The rows of a buffer that belong to one block of the user."""
 
     number: int  # of the block
     first: int  # the number, over all rows, of the block's first row
     rows: int  # of the block
-    start: int  # its rows in the buffer: from start ...
-    stop: int  # ... to stop, which is not one of them
-    done: int  # rows of the block that stood in earlier buffers
+    start: int  # first row in the buffer
+    stop: int  # last row in the buffer + 1
+    done: int  # rows of the block in earlier buffers
 
     def __str__(self) -> str:
         return f"block {self.number} (rows {self.first} to {self.first + self.rows - 1})"
 
 
 class Block(NamedTuple):
-    """A buffer, valid until the next but one is asked for."""
+    """A filled buffer. It is overwritten when the next but one is read."""
 
-    values: np.ndarray  # (B, K) or (B, K, D); from row `num_rows` on 0
-    beside: np.ndarray | None  # (B,) or (B, D): what came with the rows, weights or targets
+    values: np.ndarray  # (B, K) or (B, K, D); 0 from row `num_rows` on
+    beside: np.ndarray | None  # (B,) or (B, D): the rows' weights or targets
     num_rows: int
     parts: tuple[Part, ...]
 
 
 class Table(Protocol):
-    """Rows of which any can be read at any time."""
+    """Rows with random access."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -61,7 +61,7 @@ class Table(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class NpyFile:
-    """An array in a file, as it was when it was first looked at."""
+    """An array in a .npy file that must not change."""
 
     path: str
     shape: tuple[int, ...]
@@ -90,11 +90,11 @@ class NpyFile:
 
     def _fill(self, file, first, rows):
         row_items = int(np.prod(self.shape[1:]))
-        if self.fortran:  # a column of the rows at a time; numbers of a row stand a whole column apart
+        if self.fortran:  # one column at a time: the file stores columns
             columns = np.empty((row_items, len(rows)), self.dtype)
             for column in range(row_items):
                 self._read(file, column * self.shape[0] + first, columns[column])
-            # The file counts the first axis of a row first.
+            # In the file the first axis of a row varies fastest.
             rows[...] = columns.T.reshape((len(rows), *self.shape[:0:-1])).transpose(0, *range(rows.ndim - 1, 0, -1))
         elif rows.dtype == self.dtype:
             self._read(file, first * row_items, rows)
@@ -107,7 +107,7 @@ class NpyFile:
     def _read(self, file, first_item, array):
         file.seek(self.offset + first_item * self.dtype.itemsize)
         view = memoryview(array.reshape(-1).view(np.uint8))
-        while view:  # a system call may give less than was asked for
+        while view:  # a read may return fewer bytes than asked for
             with self._readable():
                 got = file.readinto(view)
             if not got:
@@ -129,7 +129,7 @@ class NpyFile:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InMemory:
-    """An array that is there already."""
+    """An array in memory."""
 
     array: np.ndarray
 
@@ -151,20 +151,20 @@ class InMemory:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Iterated:
-    """Blocks of any number of rows, or pairs of such blocks and what belongs to their rows."""
+    """Blocks of any number of rows, or pairs of a block and its weights or targets."""
 
     make: Callable[[], Any]
     row_shape: tuple[int, ...]
     dtype: np.dtype  # of the first block
-    beside_shape: tuple[int, ...] | None  # of what belongs to a row, where blocks come in pairs
+    beside_shape: tuple[int, ...] | None  # of a row's weight or target if blocks come in pairs
 
 
 def source(blocks: Any, what: str) -> Table | Iterated:
-    """What a user gives as blocks of rows, of which no more than the first block is looked at.
+    """Blocks of rows as a user gives them. Only the first block is looked at.
 
     Raises:
-      InputError: no such file, or none that can be read by blocks; an iterator that can be read once only; blocks that
-        are no arrays of numbers.
+        InputError: no such file, or one that cannot be read in blocks; an iterator that can be read only once; blocks
+            that are not arrays of numbers.
     """
     if isinstance(blocks, str | os.PathLike | np.ndarray | jax.Array):
         return table(blocks, what)
@@ -195,11 +195,11 @@ def source(blocks: Any, what: str) -> Table | Iterated:
 
 
 def table(array: Any, what: str) -> Table:
-    """A .npy file or an array. A memory-mapped array is read from its file, as what is mapped can disappear.
+    """A .npy file or an array. A memory-mapped array is read from its file, because mapped memory can disappear.
 
     Raises:
-      InputError: no such file, not a .npy file, one cut off or still being written, or one of other things than real
-        numbers; a mapped array that is not a contiguous part of its file, or private to this process.
+        InputError: no such file, not a .npy file, a truncated or unfinished one, or one without real numbers; a mapped
+            array that is not a contiguous part of its file, or is private to this process.
     """
     if isinstance(array, str | os.PathLike):
         return _npy_file(os.fspath(array), what)
@@ -211,7 +211,7 @@ def table(array: Any, what: str) -> Table:
 
 
 def buffer_dtype(dtype: np.dtype, what: str) -> np.dtype:
-    """float32 for what fits into it without loss, else float64."""
+    """float32 for types that fit in it without loss, else float64."""
     if dtype.name in ("float32", "float16", "bfloat16"):
         return np.dtype(np.float32)
     if dtype.kind in "fiub":
@@ -220,12 +220,13 @@ def buffer_dtype(dtype: np.dtype, what: str) -> np.dtype:
 
 
 def read(rows: Table | Iterated, beside: Table | None, block_rows: int, size: int, what: str) -> Iterator[Block]:
-    """One pass: all rows in buffers of `size` rows, of which at most block_rows are used. Blocks of a table have
-    block_rows rows; those of an iterator are as they come, and cut or joined to fill the buffers.
+    """One pass over all rows, in buffers of `size` rows, at most `block_rows` of which are used.
+
+    Blocks of a table have `block_rows` rows. Blocks of an iterator are cut or joined to fill the buffers.
 
     Raises:
-      InputError: no rows, blocks of different widths, files that changed, a block and what stands beside it of
-        different lengths. Names the block.
+        InputError: with the block: no rows, blocks of different widths, changed files, or a block and its weights or
+            targets of different lengths.
     """
     if isinstance(rows, Iterated):
         return _from_iterator(rows, beside, block_rows, size, what)
@@ -278,7 +279,7 @@ def _from_iterator(rows, beside, block_rows, size, what):
                 if count == block_rows:
                     yield _padded(values, extra, count, tuple(parts))
                     (values, extra), count, parts = next(buffers), 0, []
-            del block, block_beside  # before the next one is made
+            del block, block_beside  # free memory before the next block is made
     if beside is not None and total < beside.shape[0]:
         raise InputError(f"{what}: the blocks hold {total} rows, but {beside.shape[0]} values stand beside them")
     if count:
@@ -286,7 +287,7 @@ def _from_iterator(rows, beside, block_rows, size, what):
 
 
 def _buffers(rows, extra_shape, size, what, dtype=None):
-    """Two pairs of arrays by turns."""
+    """Two pairs of arrays in turn, for ever."""
     shape = rows.row_shape if isinstance(rows, Iterated) else rows.shape[1:]
     dtype = buffer_dtype(rows.dtype, what) if dtype is None else dtype
 
@@ -296,7 +297,7 @@ def _buffers(rows, extra_shape, size, what, dtype=None):
     made: list[Any] = []
     for turn in itertools.count():
         if turn < 2:
-            made.append(make())  # the second only where there is a second block
+            made.append(make())  # the second is made only for a second block
         yield made[turn % 2]
 
 
@@ -323,7 +324,7 @@ def _pair(given, number, what):
 
 
 def _split(given, rows, number, what):
-    """A block and what stands beside it, checked."""
+    """Check a block and its weights or targets."""
     in_pairs = isinstance(given, tuple)
     if in_pairs != (rows.beside_shape is not None):
         kinds = ("a pair", "an array") if in_pairs else ("an array", "a pair")
@@ -358,7 +359,7 @@ def _array(values, what, number=None):
 
 
 def _npy_file(path, what):
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # opened, a pipe may wait forever
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # opening a pipe may block for ever
         raise InputError(f"{what}: {path} cannot be read: it is a pipe or device, not a file")
     try:
         with open(path, "rb") as file:
@@ -376,7 +377,7 @@ def _npy_file(path, what):
                 raise ValueError(f"its shape is {shape}")
     except OSError as error:
         raise InputError(f"{what}: {path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # headers are parsed as Python, whose errors are of many kinds
+    except Exception as error:  # of many kinds: headers are parsed as Python
         detail = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
             f"{what}: {path} is not a .npy file with one array of numbers ({detail}); write it with numpy.save"
@@ -392,7 +393,7 @@ def _npy_file(path, what):
 
 
 def _mapped(array, what):
-    """The part of the file that a mapped array, or a slice of one, shows."""
+    """The part of the file that a memory-mapped array, or a slice of one, covers."""
     root = array
     while isinstance(root.base, np.memmap):
         root = root.base

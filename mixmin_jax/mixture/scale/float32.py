@@ -1,11 +1,11 @@
-"""Solves in float32, on accelerators that have no more, with a certificate in float64 from the host.
+"""Solve in float32, for accelerators without float64, with a certificate in float64 from the host.
 
-Rows are scaled to a maximum of 1 in float64 before they are rounded, and sums over blocks of rows carry what rounding
-takes from them, so that float32 resolves the gap to a few 1e-7 of the objective's scale. The device runs until its
-gap, which is only an estimate, reaches the tolerance or stops to improve. The host then evaluates f and its gradient
-in float64, from the data as given, at the weights normalised in float64: one pass over its rows. Where that misses the
-tolerance, the interior point goes on: steps with the gradient from the host and the curvature from the device, which
-need not be accurate (iterative refinement; Higham 2002, chapter 12).
+1. Rows are scaled to a maximum of 1 in float64 and then rounded. Sums over blocks carry their rounding errors. So
+   float32 resolves the gap to a few 1e-7 of the objective's scale.
+2. The device iterates until its gap, which is only an estimate, reaches the tolerance or stops improving.
+3. The host evaluates f and its gradient in float64, from the data as given: one pass over the rows.
+4. If the tolerance is missed, the interior point continues with gradients from the host and the curvature from the
+   device, which need not be accurate (iterative refinement; Higham 2002, chapter 12).
 
 Axes: K sources, T iterations, P processes.
 """
@@ -28,14 +28,14 @@ from mixmin_jax.mixture.problem import Method, Point, Problem, finish, record, s
 from mixmin_jax.mixture.scale.float64 import float32_on, float64_on_cpu
 from mixmin_jax.mixture.scale.sharding import exchange
 
-_RESOLVED = 4  # units in the last place of float32, relative to the scale: the device's gap means nothing below
-_STALLED = 20  # iterations without a smaller gap, after which the device stops; or this share of those allowed
-_REFINEMENTS = 8  # steps on the host; two or three where float32 stopped close to the optimum
+_RESOLVED = 4  # smallest meaningful gap on the device, in units of float32's epsilon times the scale
+_STALLED = 20  # the device stops after this many iterations, or 1 / 20 of those allowed, without a smaller gap
+_REFINEMENTS = 8  # most steps on the host; two or three suffice if float32 stopped close to the optimum
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a solve in float32 leaves, in float64."""
+    """The result of a solve in float32, in float64."""
 
     point: Point  # its loss includes the offset
     penalty: float
@@ -57,10 +57,14 @@ def solve_in_float32(
     device: jax.Device,
     mesh: Mesh | None,
 ) -> Outcome:
-    """Minimises in float32 over `placed` (the objective on `device`, or on a mesh), certifies in float64.
+    """Minimize in float32, certify in float64.
 
     Args:
-      objective: in float64 on the host, the rows of this process; `pooled`, where others have rows too.
+        objective: the rows of this process in float64 on the host; `pooled` if other processes have rows too.
+        feasible, prior, tolerance, max_iterations, method, history_length: as in `problem.iterate`.
+        placed: the objective in float32 on `device` or on a mesh.
+        device: that of this process.
+        mesh: None without one.
     """
     patience = max(_STALLED, max_iterations // _STALLED)
     with float32_on(device):
@@ -73,7 +77,7 @@ def solve_in_float32(
 
         def certified(w_K):
             """The point at weights, its offset and the scale, from the rows of all processes."""
-            w_K = exchange(mesh, np.asarray(w_K))[0]  # hosts of different make may differ in the last place
+            w_K = exchange(mesh, np.asarray(w_K))[0]  # different hosts may differ in the last digit
             mine = jax.device_get(_evaluate(objective, w_K))
             loss, offset, rounding, *gradient_K = exchange(mesh, np.concatenate([np.ravel(x) for x in mine])).sum(0)
             gradient_K = np.array(gradient_K)
@@ -113,9 +117,9 @@ def solve_in_float32(
 @functools.partial(jax.jit, static_argnames=("method", "history_length"))
 def _run(placed, feasible, prior, tolerance, max_iterations, patience, method, history_length):
     problem = Problem(placed.prepare(), feasible, prior)
-    # Stopping at half the tolerance leaves room for what float32 misjudges.
+    # Half the tolerance leaves room for errors of float32.
     tolerance = jnp.maximum(tolerance / 2, _RESOLVED * jnp.finfo(tolerance.dtype).eps)
-    if method is INTERIOR_POINT:  # the host finishes what drowns on the device
+    if method is INTERIOR_POINT:  # the host does what rounding prevents on the device
         blur = problem.f.rounding(problem.feasible.start()) / problem.f.scale
         tolerance = jnp.maximum(tolerance, 2 * blur)
 
@@ -138,7 +142,7 @@ def _run(placed, feasible, prior, tolerance, max_iterations, patience, method, h
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Fixed:
-    """As much of an evaluator as a step needs that gets f and its derivatives handed."""
+    """The part of an evaluator that a step needs if f and its derivatives are given to it."""
 
     scale: Float[Array, ""]
     error: Float[Array, ""]
@@ -150,7 +154,7 @@ class _Fixed:
 
 @jax.jit
 def _evaluate(objective, w_K):
-    """f, its offset, rounding and gradient: sums over rows (that of the rounding bounds the rounding of the sum)."""
+    """f, its offset, its rounding error and its gradient, as sums over rows. (Errors add up to a bound.)"""
     f = objective.prepare()
     value, gradient_K = f.value_and_gradient(w_K)
     return value, f.offset, f.rounding(w_K), gradient_K
@@ -171,8 +175,8 @@ def _homogeneous(objective):
 
 
 def _in_float64(problem, state, point):
-    """A state that float32 left, around a point known in float64."""
-    least = np.finfo(np.float32).tiny  # what has underflowed would divide by 0
+    """A state of the float32 solve in float64, at a point evaluated in float64."""
+    least = np.finfo(np.float32).tiny  # values that underflowed would cause a division by 0
 
     def above(x_M):
         return np.maximum(np.asarray(x_M, np.float64), least)

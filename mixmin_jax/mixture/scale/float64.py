@@ -1,4 +1,4 @@
-"""The arithmetic that solves run in, whatever the caller's JAX configuration."""
+"""The arithmetic of the solvers, independent of the caller's JAX configuration."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from mixmin_jax.errors import InputError
 
 @contextlib.contextmanager
 def float64_on_cpu() -> Iterator[None]:
-    """Float64, the CPU and JAX's default checks, for this block and thread only; constants inside jit are computed."""
+    """Float64, the CPU and JAX's default checks, for this block and thread. Inside jit, constants are computed."""
     try:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -21,7 +21,7 @@ def float64_on_cpu() -> Iterator[None]:
 
 @contextlib.contextmanager
 def float32_on(device: jax.Device) -> Iterator[None]:
-    """The same with float32, on a device."""
+    """The same with float32 on a device."""
     with _arithmetic(device, False):
         yield
 
@@ -44,7 +44,7 @@ def _arithmetic(device, float64):
 
 
 def _no_mesh():
-    """Out of the caller's `jax.set_mesh`, which is about other arrays; inside jit it cannot be left."""
+    """Leave the caller's `jax.set_mesh`, which is for other arrays. Inside jit this is impossible."""
     try:
         return jax.set_mesh(None)
     except ValueError:

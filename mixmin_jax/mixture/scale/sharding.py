@@ -1,7 +1,7 @@
-"""Rows spread over the devices of a mesh, and what the processes that share a mesh tell each other.
+"""Shard rows over the devices of a mesh, and exchange arrays between its processes.
 
-Every device holds the same number of rows; rows of weight 0 fill up what is missing. Weights and K x K matrices are on
-every device, and a sum over rows is a sum on each device and then one over devices, so that rows never move.
+Every device holds the same number of rows, filled up with rows of weight 0. Weights and K x K matrices are on every
+device. A sum over rows is a sum on each device and then over devices, so rows never move.
 
 Axes: N rows, K sources, P processes; C blocks of B rows.
 """
@@ -24,7 +24,7 @@ from mixmin_jax.mixture.evaluator import Likelihoods, Quadratic
 
 _AXIS = "rows"
 _WITH_FLOAT64 = ("cpu", "gpu", "cuda", "rocm")  # platforms whose linear algebra is complete in float64
-_TEXT = 512  # bytes of an error that the other processes get to read
+_TEXT = 512  # bytes of an error message that other processes receive
 
 _ON_ROWS, _EVERYWHERE = PartitionSpec(_AXIS), PartitionSpec()
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ def checked_mesh(mesh: Any) -> Mesh:
     """All devices of a mesh in one axis, for rows.
 
     Raises:
-      InputError: not a mesh, or one of devices that this process cannot use.
+        InputError: not a mesh, or a mesh of devices that this process cannot use.
     """
     if not isinstance(mesh, Mesh):
         raise InputError(f"mesh must be a jax.sharding.Mesh, as jax.make_mesh((8,), ('rows',)); got {mesh!r}")
@@ -68,13 +68,13 @@ def has_float64(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform in _WITH_FLOAT64
 
 
-# What processes tell each other.
+# Exchange between processes.
 
 
 def exchange(mesh: Mesh | None, mine: np.ndarray) -> np.ndarray:
-    """(P, ...): the arrays of one shape and type that the processes of a mesh each give, to all of them, in one order.
+    """Stack the arrays of all processes of a mesh: (P, ...), the same in every process. Shapes and types must agree.
 
-    They travel as bytes, so that float64 passes over devices without it.
+    Arrays are sent as bytes, so float64 passes through devices without it.
     """
     if mesh is None or not mesh.is_multi_process:
         return mine[None]
@@ -90,9 +90,9 @@ def exchange(mesh: Mesh | None, mine: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def together(mesh: Mesh | None) -> Iterator[Callable[[Any], None]]:
-    """A block that fails on all processes of a mesh where it fails on one, so that none waits for ever.
+    """A block that fails on all processes of a mesh if it fails on one, so that none waits for ever.
 
-    Yields a function for what all processes must have in common: where it was given different things, all fail.
+    Yields a function that takes values which must be equal on all processes; if they differ, all processes fail.
     """
     if mesh is None or not mesh.is_multi_process:
         yield lambda _: None
@@ -100,7 +100,7 @@ def together(mesh: Mesh | None) -> Iterator[Callable[[Any], None]]:
     digest, failure = hashlib.sha256(), None
     try:
         yield lambda common: digest.update(repr(common).encode())
-    except Exception as error:  # whatever it is, the others must hear of it
+    except Exception as error:  # of any kind: the other processes must hear of it
         failure = error
     kind = 0 if failure is None else 1 if isinstance(failure, InputError) else 2
     text = str(failure).encode()[:_TEXT].ljust(_TEXT, b"\0")
@@ -120,14 +120,25 @@ def together(mesh: Mesh | None) -> Iterator[Callable[[Any], None]]:
 
 
 def on_every_process(build: Callable[[], Result], mesh: Mesh) -> Result:
-    """build(), run by all processes of a mesh; where one of them raises, all do.
+    """Run build() in all processes of a mesh; if it raises in one, all raise.
 
-    With `jax.distributed` each process reads its own rows, and one that stops at a bad row would leave the others
+    With `jax.distributed` each process reads its own rows. A process that stops at a bad row would leave the others
     waiting in `solve`:
 
         part = f"part{jax.process_index()}.npy"
         objective = on_every_process(lambda: cross_entropy(np.load(part, allow_pickle=False)), mesh)
         weights = solve(objective, mesh=mesh).weights
+
+    Args:
+        build: makes this process's objective.
+        mesh: that of `solve`.
+
+    Returns:
+        The result of build() in this process.
+
+    Raises:
+        InputError: a wrong mesh, or build() raised one in some process.
+        RuntimeError: build() raised any other error in another process.
     """
     with together(checked_mesh(mesh)):
         result = build()
@@ -138,16 +149,16 @@ def on_every_process(build: Callable[[], Result], mesh: Mesh) -> Result:
 
 
 class Shardable(Protocol):
-    """What objectives need beside to be solved over a mesh."""
+    """An objective that can be solved over a mesh."""
 
     def pooled(self, exchange: Exchange) -> "Shardable":
-        """This process's part of the objective over the rows of all processes: means become means over all rows.
+        """This process's part of the objective over all rows: means become means over the rows of all processes.
 
-        `exchange(x)` stacks what each process gives, arrays of one shape and type.
+        `exchange(x)` stacks the arrays of all processes, of one shape and type.
         """
 
-    def spread(self, mesh: Mesh, dtype: Any) -> Any:
-        """The same with its rows on the devices of a mesh, in a float type; for `prepare` alone."""
+    def shard_rows(self, mesh: Mesh, dtype: Any) -> Any:
+        """The same with its rows on the devices of a mesh, in a float type; it only needs `prepare`."""
 
 
 class _Rows(Protocol):
@@ -157,13 +168,13 @@ class _Rows(Protocol):
 
 
 def rows_per_device(num_rows: int, mesh: Mesh) -> int:
-    """How many rows every device holds, for the process that has most."""
+    """Rows per device: enough for the process with the most rows."""
     mine = -(-num_rows // len(mesh.local_devices))
     return max(1, int(exchange(mesh, np.array([mine])).max()))
 
 
 def place(part: Callable[[slice], Any], num_rows: int, mesh: Mesh, dtype: Any) -> Any:
-    """A tree of arrays of this process's rows, part(slice), as arrays over the mesh; zeros fill up what is missing."""
+    """Put this process's rows, trees of arrays part(slice), on the mesh; missing rows are filled with zeros."""
     size = rows_per_device(num_rows, mesh)
 
     def put(values, device):
@@ -186,15 +197,15 @@ def place(part: Callable[[slice], Any], num_rows: int, mesh: Mesh, dtype: Any) -
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Spread:
-    """An objective all of whose arrays are rows, on the devices of a mesh."""
+class RowShards:
+    """An objective with only row arrays, on the devices of a mesh."""
 
     part: _Rows
     mesh: Mesh = dataclasses.field(metadata={"static": True})
 
     @classmethod
-    def of_rows(cls, objective: _Rows, num_rows: int, mesh: Mesh, dtype: Any) -> "Spread":
-        """This process's rows on its devices, in `dtype`, with the constants that less than float64 drowns in off."""
+    def of_rows(cls, objective: _Rows, num_rows: int, mesh: Mesh, dtype: Any) -> "RowShards":
+        """This process's rows on its devices, in `dtype`; below float64, rows are centered first."""
 
         def part(rows):
             piece = jax.tree.map(lambda values: values[rows], objective)
@@ -203,7 +214,7 @@ class Spread:
         return cls(place(part, num_rows, mesh, dtype), mesh)
 
     def prepare(self) -> "Sharded":
-        """What solvers evaluate; inside a compiled program."""
+        """The evaluator; inside a compiled program."""
 
         def local(part):
             f = part.prepare()
@@ -242,7 +253,7 @@ class Sharded:
         return self._sum(Likelihoods.curvature, w_K)
 
     def _sum(self, method, w_K):
-        """The sum over devices of what a method gives for the rows of each."""
+        """Sum a method of `Likelihoods` over devices."""
 
         def local(blocks, w_K):
             return jax.lax.psum(method(Likelihoods(*blocks, jnp.zeros((), w_K.dtype)), w_K), _AXIS)
@@ -254,7 +265,7 @@ class Sharded:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Summed:
-    """A squared error of which nothing is left but its K x K sum over rows, on all devices."""
+    """A squared error reduced to its K x K sum over rows, on all devices."""
 
     r_KxK: Float[Array, "K K"]
     variance: Float[np.ndarray, ""]
@@ -278,5 +289,5 @@ def _gram(residuals_NxKxD, num_rows, mesh):
 
 
 def _on_devices(function, mesh, in_specs, out_specs):
-    # Unchecked: the loops over blocks start from zeros that are the same on all devices, and end in sums that are not.
+    # check_vma=False: loops over blocks start with zeros equal on all devices and end with sums that differ.
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)

@@ -1,7 +1,7 @@
-"""Objectives whose rows do not fit into memory: sums over blocks of rows, one pass over them for each evaluation.
+"""Objectives whose rows do not fit in memory: sums over blocks of rows, with one pass per evaluation.
 
-The interior point needs f, its gradient and its curvature once an iteration, all from one pass (`block_pass`). Between
-passes only sums are kept; during one, two blocks.
+The interior point needs f, its gradient and its curvature once per iteration, all from one pass (`block_pass`). Between
+passes only sums are kept in memory, during a pass two blocks.
 
 Axes: N rows in all, B rows in a buffer, R rows in a piece of it, K sources, D outputs of a predictor.
 """
@@ -28,14 +28,13 @@ from mixmin_jax.mixture.scale.block_pass import blockwise, layout_of, merge, row
 from mixmin_jax.mixture.scale.blocks import Block, Iterated, Part, Table, source, table
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 
-_NUMBERS = 1 << 20  # in a block, by default: a few megabytes
+_NUMBERS = 1 << 20  # default numbers per block: 8 MB, far more than the cost of reading a block
 _ROWS, _WEIGHTS, _TARGETS = "log-likelihoods", "example_weights", "targets"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamedCrossEntropy:
-    """f(w) = - sum_n v_n log sum_k w_k exp(logp_nk) over rows that are read anew for every evaluation; built by
-    `stream_cross_entropy`."""
+    """f(w) = - sum_n v_n log sum_k w_k exp(logp_nk), with rows read anew for each evaluation."""
 
     rows: Table | Iterated
     weights: Table | None
@@ -54,7 +53,7 @@ class StreamedCrossEntropy:
         return row_shape(self.rows)[0] if self.columns is None else len(self.columns)
 
     def take(self, columns: np.ndarray) -> "StreamedCrossEntropy":
-        """The same objective over some of the sources only; its rows are checked when they are read."""
+        """The same objective over some of the sources; rows are checked when they are read."""
         return dataclasses.replace(self, columns=columns if self.columns is None else self.columns[columns])
 
 
@@ -63,7 +62,7 @@ class StreamedCrossEntropy:
 class StreamedSquaredError:
     """f(w) = w' R w with R = 1/N sum_n r_n r_n', r_n the residuals of the K sources; built by `stream_squared_error`.
 
-    All that is left of the rows is R, so every method and `solve_traced` take it.
+    Only R is kept of the rows, so every method and `solve_traced` take it.
     """
 
     r_KxK: Float[HostOrDevice, "K K"]
@@ -95,29 +94,30 @@ def stream_cross_entropy(
     *,
     block_rows: int | None = None,
 ) -> StreamedCrossEntropy:
-    """`cross_entropy` over rows that are read block by block, as often as a solve needs them (some ten times).
+    """`cross_entropy` with rows that are read block by block, once per iteration of a solve (some ten times).
 
-    `solve` takes it with method="interior_point" and gives what it gives in memory. Two blocks are held at a time.
+    `solve` takes it with method="interior_point" and gives the same solution as in memory. Two blocks are in memory at
+    a time.
 
     Args:
-      blocks: log-likelihoods logp_NxK in nats, as one of
-        - the path of a .npy file of real numbers, read with plain file reads; neither it nor the file of a
-          memory-mapped array, which is read likewise, may be written to until the solve is done;
-        - an array, (N, K);
-        - a list of blocks (n_i, K), or a function that gives an iterator of them: it is called for every pass, and all
-          passes must give the same rows, of which no pass need hold more than one block. Each block may be a pair
-          (block, weights (n_i,)) instead.
-      example_weights: v_N >= 0, used as given: an array or the path of a .npy file; 1/N each by default. Not beside
-        pairs.
-      sources: names of the K columns.
-      block_rows: rows that are worked on at a time, and that a block is in messages about a file; by default so many
-        that a block holds about a million numbers.
+        blocks: log-likelihoods logp_NxK in nats, as one of
+            - the path of a .npy file of real numbers. Neither it nor the file of a memory-mapped array may change until
+              the solve is done;
+            - an array, (N, K);
+            - a list of blocks (n_i, K), or a function that gives an iterator of blocks. It is called for every pass,
+              and every pass must give the same rows. A block may be a pair (block, weights (n_i,)).
+        example_weights: v_N >= 0, used as given: an array or the path of a .npy file; default 1/N. Not with pairs.
+        sources: names of the K columns.
+        block_rows: rows to work on at a time, also the unit of blocks in messages about files; default: about a million
+            numbers per block.
+
+    Returns:
+        An objective for `solve`.
 
     Raises:
-      InputError: blocks that cannot be read more than once, are no numbers or differ in their columns; weights that
-        do not match, are negative or not finite. Files and arrays are looked at now, blocks (but the first) and all
-        values while `solve` reads them: NaN, +inf or all -inf in rows that count, changed files and passes that differ
-        are errors then.
+        InputError: blocks that can be read only once, are not numbers or differ in their columns; weights that do not
+            match, are negative or not finite. `solve` raises it for values that it reads later: NaN, +inf or all -inf
+            in rows that count, changed files, passes that differ.
     """
     rows = source(blocks, _ROWS)
     shape = row_shape(rows)
@@ -136,18 +136,21 @@ def stream_squared_error(
     *,
     block_rows: int | None = None,
 ) -> StreamedSquaredError:
-    """`squared_error` over rows that are read block by block, once, now: what is left of them is K x K numbers.
+    """`squared_error` with rows that are read block by block, once, now; only K x K numbers are kept.
 
     Args:
-      blocks: predictions yhat, (N, K) or (N, K, D), given like the blocks of `stream_cross_entropy`; or pairs of a
-        block and its targets, (n_i,) or (n_i, D).
-      targets: y, (N,) or (N, D): an array or the path of a .npy file. Not beside pairs.
-      sources: names of the K sources.
-      block_rows: rows that are worked on at a time; by default so many that a block holds about a million numbers.
+        blocks: predictions yhat, (N, K) or (N, K, D), given like the blocks of `stream_cross_entropy`; or pairs of a
+            block and its targets, (n_i,) or (n_i, D).
+        targets: y, (N,) or (N, D): an array or the path of a .npy file. Not with pairs.
+        sources: names of the K sources.
+        block_rows: rows to work on at a time; default: about a million numbers per block.
+
+    Returns:
+        An objective for `solve` and `solve_traced`.
 
     Raises:
-      InputError: values that are not finite, shapes that do not match, files that change while they are read, blocks
-        that do not fit into memory.
+        InputError: values that are not finite, shapes that do not match, files that change while they are read, blocks
+            that do not fit in memory.
     """
     rows = source(blocks, "predictions")
     shape = row_shape(rows)
@@ -184,7 +187,7 @@ def iterate_streamed(
     max_iterations: int,
     history_length: int,
 ) -> tuple[Problem, Run]:
-    """The interior point over streamed rows: `problem.iterate`, driven from Python, with one pass an iteration.
+    """The interior point over streamed rows: `problem.iterate`, driven from Python, with one pass per iteration.
 
     Call it under `float64_on_cpu`.
     """
@@ -205,7 +208,7 @@ def iterate_streamed(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Summary:
-    """All that a method asks of cross-entropy beside the values that a pass gives."""
+    """The part of an evaluator that a step needs beside the values of a pass."""
 
     scale: Float[Array, ""]
     offset: Float[Array, ""]
@@ -216,18 +219,18 @@ class _Summary:
 
 
 class _Found(NamedTuple):
-    """What a pass gives."""
+    """The results of a pass."""
 
     values: tuple[np.ndarray, np.ndarray, np.ndarray]  # f without its offset, its gradient and its curvature
     scale: np.ndarray
     offset: np.ndarray
-    reach: np.ndarray  # sum_n v_n |max_k logp_nk|, beside which the rounding of the offset is small
+    reach: np.ndarray  # sum_n v_n |max_k logp_nk|, the unit of the offset's rounding error
     rows: int
     blocks: int
 
 
 class _LogTerms(NamedTuple):
-    """What rows of log-likelihoods add to the sums."""
+    """The sums over rows of log-likelihoods."""
 
     value: Any
     gradient_K: Any
@@ -248,7 +251,7 @@ def _evaluated(objective, w_K):
     def check(block):
         if block.beside is not None:
             _check_weights(block)
-            block.values[block.beside == 0] = 0  # rows that do not count may hold anything
+            block.values[block.beside == 0] = 0  # rows of weight 0 may hold anything
 
     layout = layout_of(objective.block_rows)
     for block, (terms, bad) in blockwise(objective.rows, objective.weights, layout, _ROWS, of_piece, check):
@@ -261,7 +264,7 @@ def _evaluated(objective, w_K):
     weighted = objective.weights is not None or (
         isinstance(objective.rows, Iterated) and objective.rows.beside_shape is not None
     )
-    share = 1.0 if weighted else 1 / seen[0]  # f is linear in the weights: 1 each in a pass, and 1/N each after it
+    share = 1.0 if weighted else 1 / seen[0]  # f is linear in the weights, which are 1 in a pass and 1/N afterwards
     value, gradient_K, curvature_KxK, scale, offset, reach = (
         share * (sum.total + sum.lost) for sum in jax.device_get(sums)
     )
@@ -270,7 +273,7 @@ def _evaluated(objective, w_K):
 
 @functools.partial(jax.jit, static_argnames="chunk")
 def _log_terms(values_RxK, weights_R, first, count, w_K, columns, chunk):
-    """The sums over a piece of a buffer that starts at row `first` of it, and how many rows are no log-likelihoods."""
+    """Sums over a piece of a buffer that starts at row `first`, and the number of its rows that are invalid."""
     k = w_K.size
     if weights_R is None:
         weights_R = (first + jnp.arange(len(values_RxK)) < count).astype(w_K.dtype)
@@ -290,17 +293,14 @@ def _log_terms(values_RxK, weights_R, first, count, w_K, columns, chunk):
         terms = _LogTerms(*f.curvature(w_K), v_R.sum(), -(v_R @ most_R), v_R @ jnp.abs(most_R))
         return (_LogTerms(*map(accumulate, sums, terms)), bad), None
 
-    def zero(*shape):
-        return RunningSum(jnp.zeros(shape), jnp.zeros(shape))
-
-    zeros = _LogTerms(zero(), zero(k), zero(k, k), zero(), zero(), zero()), jnp.asarray(0)
+    zeros = _LogTerms(*map(RunningSum.zero, ((), (k,), (k, k), (), (), ()))), jnp.asarray(0)
     pieces = values_RxK.reshape(-1, chunk, values_RxK.shape[1]), weights_R.reshape(-1, chunk)
     return jax.lax.scan(add, zeros, pieces)[0]
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
 def _squares(values, targets, first, count, chunk):
-    """sum_n r_n r_n' over a piece of a buffer, with r = yhat - y; rows that are padding are 0 on both sides."""
+    """sum_n r_n r_n' over a piece of a buffer, with r = yhat - y; rows of padding are 0 in both."""
     k = values.shape[1]
 
     def add(sum_KxK, rows):
@@ -308,7 +308,7 @@ def _squares(values, targets, first, count, chunk):
         r_RxKxD = yhat_RxKxD - rows[1].reshape(chunk, 1, -1)
         return accumulate(sum_KxK, jnp.einsum("rkd,rld->kl", r_RxKxD, r_RxKxD)), None
 
-    zeros = RunningSum(jnp.zeros((k, k)), jnp.zeros((k, k)))
+    zeros = RunningSum.zero((k, k))
     pieces = values.reshape(-1, chunk, *values.shape[1:]), targets.reshape(-1, chunk, *targets.shape[1:])
     return jax.lax.scan(add, zeros, pieces)[0]
 
@@ -326,7 +326,7 @@ def _advance(problem, progress, ahead, values):
 
 
 def _check_same(first, found):
-    """Refuses passes over other rows than those of the first pass."""
+    """Raise InputError for a pass over other rows than those of the first pass."""
     if (found.rows, found.blocks) != (first.rows, first.blocks):
         raise InputError(
             f"log-likelihoods: a later pass gave {found.rows} rows in {found.blocks} blocks, but the first gave "
@@ -353,11 +353,13 @@ def _check_weights(block):
 
 
 def _refuse_rows(objective, block):
-    """Says which rows of a block are no log-likelihoods."""
+    """Raise InputError that names the invalid rows of a block."""
     logp_BxK = block.values[: block.num_rows].astype(np.float64)
     counts_B = np.ones(block.num_rows, bool) if block.beside is None else block.beside[: block.num_rows] > 0
     names, most_B = objective.names, logp_BxK.max(axis=1)
-    left_out = np.isfinite(most_B[counts_B]).all()  # so that rows are only bad without the columns not in use
+    left_out = np.isfinite(
+        most_B[counts_B]
+    ).all()  # whether rows are invalid only without the columns that are not in use
     if left_out:
         k = logp_BxK.shape[1]
         without = list_names([names[j] if names else str(j) for j in range(k) if j not in objective.columns])
@@ -387,7 +389,7 @@ def _refuse_infinite(block):
 
 
 def _first_part(block: Block, bad_B) -> tuple[Part, np.ndarray]:
-    """The first of the user's blocks that has bad rows, and which of its rows in the buffer are bad."""
+    """The first of the user's blocks with bad rows, and these rows, counted from its first row in the buffer."""
     for part in block.parts:
         rows = np.flatnonzero(bad_B[part.start : part.stop])
         if rows.size:
@@ -399,7 +401,7 @@ class _Moments(NamedTuple):
     """Mean and variance of rows, merged block by block (Chan, Golub and LeVeque 1979)."""
 
     num_rows: int
-    origin_D: Any  # the first row: a constant that float64 cannot hold exactly, as 0.1, has no variance either
+    origin_D: Any  # the first row; so a constant has variance 0 even if float64 cannot hold it exactly (0.1)
     mean_D: Any  # of the rows less the origin
     squares: Any  # sum_n ||y_n - mean y||^2
     size: Any  # sum_n ||y_n||^2
@@ -417,13 +419,13 @@ class _Moments(NamedTuple):
 
     @property
     def variance(self):
-        """mean_n ||y_n - mean y||^2; 0 where that is rounding."""
+        """mean_n ||y_n - mean y||^2; 0 if it is only rounding."""
         variance = self.squares / self.num_rows
         return variance if variance > (8 * np.finfo(np.float64).eps) ** 2 * self.size / self.num_rows else 0.0
 
 
 def _beside(rows, given, row_shape, what):
-    """What stands beside rows, as a table that fits; None where it comes in pairs, or is not there."""
+    """The weights or targets of rows as a table; None if they come in pairs, or are missing."""
     in_pairs = isinstance(rows, Iterated) and rows.beside_shape is not None
     if given is None:
         if in_pairs and rows.beside_shape != row_shape:

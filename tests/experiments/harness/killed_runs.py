@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments import report
+from experiments.questions import RESULT_FILES
+
 ROOT = Path(__file__).parents[3]
 SECONDS = 600  # that anything may take here, on a busy machine too
 # What two runs of one commit may differ in: what was timed, when, where, and how the command was written.
@@ -35,7 +38,6 @@ class Experiment(NamedTuple):
 
     module: str
     options: tuple[str, ...]
-    report: str | None  # the module that writes reports again, which may hold times; None: they hold none
     kinds: dict[str, str]  # kind of stages -> pattern of their names
 
 
@@ -61,7 +63,7 @@ def text_mixture(folder):
         given |= {f"{role}.{name}": value for name, value in (size | {"tokens": 300 * 2 * 16}).items()}
         given[f"{role}.learning-rate"] = 3e-3
     kinds = {"proxies": "train-(proxies|random)", "solve": "weights", "scores": "score", "training": "train-(sh|arms)"}
-    return Experiment("experiments.text_mixture", options(given), "experiments.text_mixture.report_files", kinds)
+    return Experiment("experiments.text_mixture", options(given), kinds)
 
 
 def molecule_mixture(folder, learner="mlp"):
@@ -82,9 +84,7 @@ def molecule_mixture(folder, learner="mlp"):
     given |= {"mlp.hidden": 4, "mlp.epochs": 20, "mlp.batch-size": 64, "max-bytes": 40_000}
     given |= {"trees.rounds": 60, "trees.depth": 2}  # so that each model's end is due for a checkpoint
     kinds = {"proxies": "(proxies|random).*fold", "solve": "weights", "training": "arms"}
-    return Experiment(
-        "experiments.molecule_mixture", options(given), "experiments.molecule_mixture.report_files", kinds
-    )
+    return Experiment("experiments.molecule_mixture", options(given), kinds)
 
 
 def molecule_mixture_trees(folder):
@@ -97,7 +97,7 @@ def image_mixtraining(folder):
     given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 8, "sl-epochs": 8, "batch-size": 16, "patch-size": 4}
     given |= {"checkpoints": 3}
     kinds = {"training": "(sl|ssl_then_sl|mixtraining)-"}
-    return Experiment("experiments.image_mixtraining", options(given), "experiments.mixtraining.report_files", kinds)
+    return Experiment("experiments.image_mixtraining", options(given), kinds)
 
 
 def image_mixtraining_tune(folder):
@@ -106,7 +106,7 @@ def image_mixtraining_tune(folder):
     given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 4, "sl-epochs": 4, "batch-size": 16, "patch-size": 4}
     given |= {"checkpoints": 0, "no-matched": True, "tune": True, "tune-trials": 4}
     kinds = {"search": "tune-", "training": "(sl|ssl_then_sl|mixtraining)-"}
-    return Experiment("experiments.image_mixtraining", options(given), "experiments.mixtraining.report_files", kinds)
+    return Experiment("experiments.image_mixtraining", options(given), kinds)
 
 
 def image_mixtraining_variants(folder):
@@ -114,7 +114,7 @@ def image_mixtraining_variants(folder):
     given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 6, "sl-epochs": 6, "batch-size": 16, "patch-size": 4}
     given |= {"changes": "joint"}
     kinds = {"base": "(mixtraining|ssl_then_sl)-seed", "variants": "joint-"}
-    return Experiment("experiments.image_mixtraining_variants", options(given), None, kinds)
+    return Experiment("experiments.image_mixtraining_variants", options(given), kinds)
 
 
 def text_mixtraining(folder):
@@ -123,7 +123,7 @@ def text_mixtraining(folder):
     given = {"sources": folder / "sources", "length": 12, "windows": 60, "test-windows": 30, "fractions": 1, "seeds": 1}
     given |= {"ssl-epochs": 15, "sl-epochs": 15, "batch-size": 16, "checkpoints": 3}
     kinds = {"training": "(sl|ssl_then_sl|mixtraining)-"}
-    return Experiment("experiments.text_mixtraining", options(given), "experiments.mixtraining.report_files", kinds)
+    return Experiment("experiments.text_mixtraining", options(given), kinds)
 
 
 def mixed_mixtraining(folder):
@@ -140,7 +140,7 @@ def mixed_mixtraining(folder):
         "solve": "weights",
         "training": "(sl|sl_matched|target_text|natural|uniform|mixmin_ssl_then_sl|mixmin)-",
     }
-    return Experiment("experiments.mixed_mixtraining", options(given), "experiments.mixed_mixtraining.report", kinds)
+    return Experiment("experiments.mixed_mixtraining", options(given), kinds)
 
 
 def options(given):
@@ -318,8 +318,8 @@ def results(out):
         elif path.suffix == ".npz":
             with np.load(path) as file:
                 found[name] = {key: (file[key].dtype.str, file[key].tolist()) for key in file.files}
-        elif path.suffix == ".md":
-            found[name] = re.sub(r" Time: .*? s\. |^    python -m .*$", "", path.read_text(), flags=re.MULTILINE)
+        elif path.suffix in (".md", ".html"):
+            found[name] = re.sub(r"Time: .*? s |python -m [^<\n]*", "", path.read_text())
         else:
             found[name] = path.read_bytes()
     return found
@@ -331,27 +331,23 @@ def without(record, keys):
     return [without(value, keys) for value in record] if isinstance(record, list) else record
 
 
-def with_neutral_times(out, report, environment):
-    """A copy of the results whose reports are written again from metrics in which every time is 1."""
+def with_neutral_times(out):
+    """A copy of the results whose reports are written again from records in which every time is 1."""
     copy = out.with_name(f"{out.name}-neutral")
     shutil.copytree(out, copy, ignore=shutil.ignore_patterns("stages"))
-    for path in copy.rglob("metrics.json"):
-        path.write_text(json.dumps(replaced(json.loads(path.read_text()))))
-    if report:
-        subprocess.run([sys.executable, "-m", report, "--results", str(copy)], env=environment, check=True)
+    for name in RESULT_FILES:
+        for path in copy.rglob(name):
+            path.write_text(json.dumps(neutral(json.loads(path.read_text()))))
+    report.main(report.Report((copy,)))
     return copy
 
 
-def replaced(record):
+def neutral(record, is_time=False):
     if isinstance(record, dict):
-        return {key: ones(value) if key in MAY_DIFFER else replaced(value) for key, value in record.items()}
-    return [replaced(value) for value in record] if isinstance(record, list) else record
-
-
-def ones(record):
-    if isinstance(record, dict):
-        return {key: ones(value) for key, value in record.items()}
-    return record if isinstance(record, str) or record is None else 1.0
+        return {key: neutral(value, is_time or key in MAY_DIFFER) for key, value in record.items()}
+    if isinstance(record, list):
+        return [neutral(value, is_time) for value in record]
+    return 1.0 if is_time and isinstance(record, float) else record
 
 
 def assert_same(out, wanted):

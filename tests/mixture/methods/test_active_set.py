@@ -8,9 +8,9 @@ import scipy.linalg
 import scipy.optimize
 
 from mixmin_jax import InputError, NotConverged, cross_entropy, solve
+from mixmin_jax.mixture import registry as methods
 from mixmin_jax.mixture.evaluator import Likelihoods
 from mixmin_jax.mixture.feasible import FeasibleSet
-from mixmin_jax.mixture.methods import registry as methods
 from mixmin_jax.mixture.methods.active_set import ACTIVE_SET, nonnegative_minimum
 from mixmin_jax.mixture.problem import Problem, iterate
 from tests.mixture import problems
