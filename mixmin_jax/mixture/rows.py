@@ -1,0 +1,49 @@
+"""From log-likelihoods of tokens to the rows that MixMin mixes: chunks of documents.
+
+    log p_k(row) = sum over the row's tokens of log p_k(token | what comes before it in its document)
+
+A row decides as a whole which sources explain it.  Its length says how far a model looks before it knows which source
+it is in: rows of one token mix sources at every token, rows of documents (MixMin, arXiv:2502.10510) once for each.
+
+Axes: N tokens, D documents, R rows, K sources.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mixmin_jax.errors import InputError
+
+
+class Rows(NamedTuple):
+    """Rows with what they are made of; rows of one document follow each other."""
+
+    logp_RxK: Float[np.ndarray, "R K"]  # float64, nats
+    tokens_R: Int[np.ndarray, " R"]  # in each row
+    document_R: Int[np.ndarray, " R"]  # the document that each row is from: rows of one are not independent
+
+
+def rows(logp_NxK: Float[np.ndarray, "N K"], tokens_D: Int[np.ndarray, " D"], length: int | None) -> Rows:
+    """Chunks of `length` tokens of each document; the last of a document may be shorter.
+
+    Args:
+        logp_NxK: log p of each token, document after document, in nats.
+        tokens_D: tokens of each document, at least one.
+        length: tokens of a row; None for whole documents.
+
+    Raises:
+        InputError: a length below 1, an empty document, or other tokens than the documents have.
+    """
+    if length is not None and length < 1:
+        raise InputError(f"a row must have at least one token, not {length}")
+    if (tokens_D < 1).any():
+        raise InputError(f"document {int(np.argmin(tokens_D))} has no token: leave it out")
+    if tokens_D.sum() != len(logp_NxK):
+        raise InputError(f"the documents have {tokens_D.sum()} tokens, the log-likelihoods {len(logp_NxK)}")
+    rows_D = np.ones_like(tokens_D) if length is None else -(-tokens_D // length)
+    document_R = np.repeat(np.arange(len(tokens_D)), rows_D)
+    chunk_R = np.arange(len(document_R)) - np.repeat(np.cumsum(rows_D) - rows_D, rows_D)  # inside its document
+    first_R = (np.cumsum(tokens_D) - tokens_D)[document_R] + chunk_R * (length or 0)
+    logp_RxK = np.add.reduceat(logp_NxK.astype(np.float64), first_R, axis=0)
+    return Rows(logp_RxK, np.diff(first_R, append=len(logp_NxK)), document_R)
