@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -79,35 +79,9 @@ def typed(value: Any, record: type[Record], where: str) -> Record:
         found = msgspec.convert(value, record)
     except msgspec.ValidationError as error:
         raise InputError(f"{where} holds no {record.__name__}: {error}") from error
-    _fill(found)
     if unknown := next(_unknown(value, to_builtins(found)), None):
         raise InputError(f"{where} holds no {record.__name__}: nothing is called {unknown}")
-    return cast(Record, _with_defaults(found))
-
-
-def _with_defaults(value: Any) -> Any:
-    """Records with every attribute set: msgspec leaves defaults to the class, and would not write them again."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: _with_defaults(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return dataclasses.replace(value, **parts)
-    if isinstance(value, dict):
-        return {key: _with_defaults(part) for key, part in value.items()}
-    if isinstance(value, tuple):
-        members = map(_with_defaults, value)
-        return type(value)(*members) if hasattr(value, "_fields") else tuple(members)  # a NamedTuple keeps its names
-    return value
-
-
-def _fill(record: Any) -> None:
-    """Give records their default values themselves: msgspec leaves them to the class, and so out of JSON."""
-    if dataclasses.is_dataclass(record):
-        for field in dataclasses.fields(record):
-            part = getattr(record, field.name)
-            object.__setattr__(record, field.name, part)
-            _fill(part)
-    elif isinstance(record, dict | list | tuple):
-        for part in record.values() if isinstance(record, dict) else record:
-            _fill(part)
+    return found
 
 
 def _unknown(value: Any, known: Any, path: str = "$") -> Any:

@@ -73,7 +73,7 @@ QUESTION = Question(
 
 def known(monkeypatch):
     """`experiments.questions` knows the experiment."""
-    monkeypatch.setitem(questions._PACKAGES, "made_up", "made_up")
+    monkeypatch.setitem(questions._MODULES, "made_up", "made_up.report")
     module = types.SimpleNamespace(QUESTION=QUESTION)
     monkeypatch.setitem(sys.modules, "experiments.made_up.report", module)
 
