@@ -10,7 +10,7 @@ import numpy as np
 from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_report, write_text
 from experiments.mixtraining.figures import mixtraining_figures
-from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, MixTrainingMetrics, from_stages
+from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, MixTrainingMetrics, from_stages, problems
 from experiments.mixtraining.runs import (
     Cell,
     Runs,
@@ -398,4 +398,4 @@ def write(folder: Path, results: Results) -> None:
     write_text(folder / "summary.md", summary_table(metrics) + "\n")
 
 
-QUESTION = Question("mixtraining", MixTrainingMetrics, write, from_stages=from_stages)
+QUESTION = Question("mixtraining", MixTrainingMetrics, write, from_stages=from_stages, problems=problems)

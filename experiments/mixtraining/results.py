@@ -1,6 +1,7 @@
 """metrics.json of a MixTraining experiment: the record, how it follows from the stages, and what makes two the same."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,7 +12,7 @@ from experiments.harness.stages import Product, Stages, read_stage
 from experiments.mixtraining.config import ARMS, Arm, ArmSettings, Budget, MixTrainingOptions, Variant
 from experiments.mixtraining.plan import Study, Trial
 from experiments.mixtraining.trial import numbers
-from experiments.reporting.json_files import to_builtins, typed
+from experiments.reporting.json_files import dumps, to_builtins, typed
 from experiments.reporting.schema import MadeBy, RunRecord
 
 MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
@@ -301,6 +302,20 @@ def _again(run: Run, product: Callable[[str], Product]) -> Run:
 
 def _given(options: MixTrainingOptions) -> dict[str, Any]:
     """The options as JSON can hold them."""
-    found = to_builtins(dataclasses.asdict(options))
+    found = json.loads(dumps(dataclasses.asdict(options)))
     assert isinstance(found, dict)
     return found
+
+
+def problems(metrics: MixTrainingMetrics, folder: Path) -> list[str]:
+    """What is wrong beyond what `derived` computes again; nothing in the folder matters."""
+    del folder
+    wrong: list[str] = []
+    seeds_of: dict[str, list[int]] = {}
+    for run in metrics.runs:
+        cell = f"{run.arm}, {run.budget}, {run.fraction:g}"
+        seeds_of.setdefault(cell, []).append(run.seed)
+        if not 0 <= run.accuracy <= 1:
+            wrong.append(f"{cell}, seed {run.seed}: accuracy {run.accuracy}")
+    expected = list(metrics.seeds)
+    return wrong + [f"{cell} has the seeds {seeds}" for cell, seeds in seeds_of.items() if sorted(seeds) != expected]

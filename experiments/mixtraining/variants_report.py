@@ -97,10 +97,26 @@ def from_stages(metrics: VariantsMetrics, stages: Path) -> VariantsMetrics | Non
     return dataclasses.replace(metrics, variants=found)
 
 
+def problems(metrics: VariantsMetrics, folder: Path) -> list[str]:
+    """Variants that lack a seed; nothing in the folder matters."""
+    del folder
+    expected = len(metrics.seeds)
+    return [
+        f"{name} has {len(runs)} of {expected} seeds"
+        for name, runs in metrics.variants.items()
+        if len(runs) != expected
+    ]
+
+
 def _write(folder: Path, results: Results) -> None:
     write_text(folder / "variants.md", variants_table(results[""]) + "\n")
 
 
 QUESTION = Question(
-    "image_mixtraining_variants", VariantsMetrics, _write, result_file="variants.json", from_stages=from_stages
+    "image_mixtraining_variants",
+    VariantsMetrics,
+    _write,
+    result_file="variants.json",
+    from_stages=from_stages,
+    problems=problems,
 )

@@ -18,16 +18,7 @@ from experiments.reporting.schema import Verdict
 from mixmin_jax.stats.comparison import summary
 
 BASELINES = ("own", "natural", "uniform", "random_search")
-DESCRIPTIONS = {
-    "mixmin": "the other assays, weights by MixMin",
-    "mixmin_own": "the target's own data as one more source, weights by MixMin",
-    "own": "the target's own data only",
-    "natural": "the other assays, weights in proportion to their molecules",
-    "uniform": "the other assays, equal weights",
-    "random_search": "the other assays, the best of the random mixtures",
-    "natural_own": "half the target's own data, half `natural`",
-}
-VERDICTS: dict[Verdict, str] = {"wins": "wins", "ties": "ties", "loses": "**loses**"}
+VERDICTS: tuple[Verdict, ...] = ("wins", "ties", "loses")
 TOP_SOURCES = 12
 PUBLISHED_GAIN = (0.03, 0.15)  # in average precision, with XGBoost: abstract of arXiv:2502.10510
 
@@ -40,17 +31,12 @@ def molecule_report(metrics: MoleculeMetrics) -> Report:
         f"How to mix {len(metrics.data.sources)} assays for {md.code(metrics.target)}",
         molecule_figures(metrics),
         **_verdict(metrics),
-        verdicts=_verdicts(metrics),
-        scores=_scores(metrics),
-        test=metrics.data.target_test,
+        names=METRIC_NAMES,
+        pairs=COMPARED,
         weights=_weights(metrics),
         used=np.mean([sum(w > 1e-3 for w in seed.values()) for seed in metrics.arms["mixmin"].weights_per_seed]),
         overlap=f"{min(of_target):.0%} to {max(of_target):.0%} (median {np.median(of_target):.0%})",
         growth=_growth(metrics) if metrics.growth else "",
-        fidelity=_fidelity(metrics),
-        cost=_cost(metrics),
-        data=_data(metrics),
-        unusable=list(metrics.data.unusable_assays.items()),
     )
 
 
@@ -82,32 +68,6 @@ def _interval(found: Compared) -> str:
     return f"{found.mean:+.3f}, {found.lower:+.3f} to {found.upper:+.3f}"
 
 
-def _verdicts(metrics: MoleculeMetrics) -> str:
-    header = ["difference", *(cell for metric in metrics.metrics for cell in (METRIC_NAMES[metric], "verdict"))]
-    rows = []
-    for arm, other in COMPARED:
-        found = [metrics.compared(arm, other, metric) for metric in metrics.metrics]
-        cells = [cell for compared in found for cell in (_interval(compared), VERDICTS[compared.verdict])]
-        rows.append([f"{md.code(arm)} less {md.code(other)}", *cells])
-    return md.table(header, rows)
-
-
-def _scores(metrics: MoleculeMetrics) -> str:
-    names = [METRIC_NAMES[metric] for metric in metrics.metrics]
-    predicted = f"predicted by {'calibrated ' * metrics.calibrated}proxies"
-    rows = [
-        [
-            md.code(arm),
-            DESCRIPTIONS[arm],
-            *(md.mean_std(found.scores[metric]) for metric in metrics.metrics),
-            md.mean_std(found.test_loss),
-            md.mean_std(found.predicted_loss),
-        ]
-        for arm, found in metrics.arms.items()
-    ]
-    return md.table(["arm", "trained on", *names, f"test loss, {metrics.loss}", predicted], rows)
-
-
 def _weights(metrics: MoleculeMetrics) -> str:
     """The sources with the largest weights in the solved arms, and the others together."""
     data = metrics.data
@@ -137,53 +97,6 @@ def _growth(metrics: MoleculeMetrics) -> str:
         [str(number), *(md.mean_std(summary(values)) for values in arms.values())] for number, arms in grown.items()
     ]
     return md.table(["sources", *map(md.code, grown[len(metrics.data.sources)])], rows)
-
-
-def _fidelity(metrics: MoleculeMetrics) -> str:
-    names = [METRIC_NAMES.get(what, what) for what in metrics.fidelity]
-    groups = {"all": "all", "arms": "arms", "random_mixtures": "random mixtures"}
-    rows = [
-        [words, *(md.correlation(getattr(found.correlations, group)) for found in metrics.fidelity.values())]
-        for group, words in groups.items()
-    ]
-    return md.table(["Spearman, models", *names], rows)
-
-
-def _cost(metrics: MoleculeMetrics) -> str:
-    cost = metrics.cost
-    number = cost.random_mixtures_per_target
-    rows = [
-        [f"proxies (`mixmin`), for {md.plural(cost.targets, 'target')} together", f"{cost.proxies:g}"],
-        [f"{number} random mixtures (`random_search`) for each target", f"{cost.random_mixtures:g}"],
-        ["models of the arms", f"{cost.arms:g}"],
-    ]
-    return md.table(["stage", "trainings"], rows)
-
-
-def _data(metrics: MoleculeMetrics) -> str:
-    data = metrics.data
-    merged = "dropped" if metrics.task == "classification" else "averaged"
-    rows = [
-        ["rows", f"{data.rows:,}"],
-        ["not readable by RDKit, skipped", f"{len(data.unparsable):,}"],
-        ["salts and mixtures, of which the largest part is kept", f"{data.salts:,}"],
-        ["duplicates merged", f"{data.duplicates:,}"],
-        [f"contradicting values of duplicates, {merged}", f"{data.conflicts:,}"],
-        ["molecules", f"{data.molecules:,}"],
-        ["to train on", f"{data.train_molecules:,}"],
-        ["to test", f"{data.test_molecules:,}"],
-        ["assays", f"{data.assays:,}"],
-        ["with too little data to be used", f"{len(data.unusable_assays):,}"],
-    ]
-    for part, found in (("train", data.target_train), ("test", data.target_test)):
-        counts = {"molecules": found.molecules}
-        if found.positives is not None:
-            counts = {"positives": found.positives, "negatives": found.molecules - found.positives}
-        rows += [[f"{part} {name} of the target", f"{count:,}"] for name, count in counts.items()]
-    rows.append(["learner", md.code(metrics.learner)])
-    if metrics.task == "classification":
-        rows.append(["weight of the classes", "half each" if metrics.balanced else "as they occur"])
-    return md.table([md.code(data.table), ""], rows)
 
 
 # All targets together ---------------------------------------------------------------------------------------------

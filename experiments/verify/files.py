@@ -133,7 +133,7 @@ def figures_agree(run: Path, figures: Mapping[str, bytes], drawn_by: str | None)
     same = len(differ) < len(there) if drawn_by is None else drawn_by == here
     wrong = [f"{name} shows something else" for name in differ if same]
     if missing or wrong or not differ:
-        yield judged(f"figures ({len(figures)}) follow from the metrics, pixel by pixel", [*missing, *wrong])
+        yield judged(f"figures ({len(figures)}) follow from the records, pixel by pixel", [*missing, *wrong])
     if differ and not same:
         which = "an unknown version" if drawn_by is None else f"version {drawn_by}"
         yield skipped(

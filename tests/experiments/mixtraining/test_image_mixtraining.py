@@ -1,7 +1,6 @@
 """The image experiment end to end: digits, and a transformer small enough to compile in seconds."""
 
 import dataclasses
-import json
 import shutil
 
 import jax
@@ -9,14 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import report as write_again
 from experiments.harness.command_line import parse
-from experiments.mixtraining import report_files as mixtraining_report
+from experiments.harness.result_files import read_result
 from experiments.mixtraining import run as mixtraining_run
 from experiments.mixtraining.costs import step_kinds
-from experiments.mixtraining.images import __main__ as image_mixtraining
-from experiments.mixtraining.images.__main__ import PRESETS, SIZES, ImageMixTraining, main
+from experiments.mixtraining.images import data as image_data
+from experiments.mixtraining.images.__main__ import main
+from experiments.mixtraining.images.config import PRESETS, SIZES, ImageMixTraining
 from experiments.mixtraining.images.data import image_domain, image_fetch, reconstructions
-from experiments.mixtraining.report import mixtraining_report as report_of
+from experiments.mixtraining.results import MixTrainingMetrics
 from mixmin_jax.data.images.sources import read_images
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
@@ -65,42 +66,39 @@ def finished(config):
 
 
 def load(out):
-    return json.loads((out / "metrics.json").read_text())
+    return read_result(out / "metrics.json", MixTrainingMetrics)
 
 
 def test_a_run_leaves_results_pictures_and_the_plan_of_every_arm(finished):
     assert {path.name for path in finished.iterdir() if path.is_file()} == {
-        "config.json", "status.json", "metrics.json", "report.md", "summary.md", "curves.png", "accuracy_compute.png",
-        "reconstructions.npz", "reconstructions.png",
+        "config.json", "status.json", "metrics.json", "report.md", "report.html", "summary.md", "curves.png",
+        "accuracy_compute.png", "reconstructions.npz", "reconstructions.png",
     }  # fmt: skip
     metrics = load(finished)
-    assert metrics["complete"] and metrics["demonstration"] and metrics["domain"] == "images"
-    data, model = metrics["dataset"], metrics["model"]
-    assert (data["train"], data["validation"], data["test"], data["shape"]) == (1293, 145, 359, [8, 8, 1])
-    assert data["skipped"] == 0 and data["skipped_files"] == [] and metrics["examples"] == {"0.25": 325}
-    assert (model["width"], model["depth"], model["patch_size"]) == (8, 1, 4)
-    assert model["encoder_parameters"] < model["parameters"]
-    assert metrics["config"]["dataset"] == "digits" and len(metrics["runs"]) == 10
-    assert metrics["references"][0]["name"] == "logistic regression on pixels"
-    assert 0.8 < metrics["references"][0]["accuracy"] < 1
+    assert metrics.complete and metrics.demonstration and metrics.domain == "images"
+    data, model = metrics.dataset, metrics.model
+    assert (data.train, data.validation, data.test, data.shape) == (1293, 145, 359, (8, 8, 1))
+    assert data.skipped == 0 and data.skipped_files == () and metrics.examples == (325,)
+    assert (model.width, model.depth, model.patch_size) == (8, 1, 4)
+    assert model.encoder_parameters < model.parameters
+    assert metrics.config["dataset"] == "digits" and len(metrics.runs) == 10
+    assert metrics.references[0].name == "logistic regression on pixels" and 0.8 < metrics.references[0].accuracy < 1
 
 
 def test_arms_share_their_first_step_and_get_the_compute_they_should(finished):
     metrics = load(finished)
-    runs = {(r["arm"], r["budget"], r["fraction"], r["seed"]): r for r in metrics["runs"]}
+    runs = {(run.arm, run.budget, run.seed): run for run in metrics.runs}
     kinds = {"ssl": "ssl", "joint": "joint_visible", "sl": "sl"}
-    flops = {phase: metrics["steps"][kind]["flops"] for phase, kind in kinds.items()}
+    flops = {phase: metrics.steps[kind].flops for phase, kind in kinds.items()}
     assert flops["joint"] < flops["ssl"] + flops["sl"]
     for seed in (0, 1):
-        mixed, conventional = (runs[arm, "schedule", 0.25, seed] for arm in ("mixtraining", "ssl_then_sl"))
-        assert mixed["curve"]["ssl"][0] == conventional["curve"]["ssl"][0]
-        assert mixed["steps"] == {"ssl": 5, "joint": 5, "sl": 5}
-        assert mixed["flops"] == total_flops(Schedule(2, 2, 0.5).plan(5), flops)
+        mixed, conventional = (runs[arm, "schedule", seed] for arm in ("mixtraining", "ssl_then_sl"))
+        assert mixed.curve.ssl[0] == conventional.curve.ssl[0]
+        assert mixed.steps == {"ssl": 5, "joint": 5, "sl": 5}
+        assert mixed.flops == total_flops(Schedule(2, 2, 0.5).plan(5), flops)
         for arm in ("mixtraining", "sl"):
-            matched = runs[arm, "matched", 0.25, seed]
-            assert abs(matched["flops"] - conventional["flops"]) <= max(flops.values()) / 2
-    first = [runs["mixtraining", "schedule", 0.25, seed]["curve"]["ssl"][0] for seed in (0, 1)]
-    assert first[0] != first[1]
+            assert abs(runs[arm, "matched", seed].flops - conventional.flops) <= max(flops.values()) / 2
+    assert runs["mixtraining", "schedule", 0].curve.ssl[0] != runs["mixtraining", "schedule", 1].curve.ssl[0]
 
 
 def test_reconstructions_are_of_test_images(finished):
@@ -129,7 +127,7 @@ def test_the_same_command_computes_nothing_and_another_is_refused(finished, conf
     monkeypatch.setattr(mixtraining_run, "run_trial", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(mixtraining_run, "step_costs", lambda *_: pytest.fail("measured again"))
     main(dataclasses.replace(config, out=out))
-    assert load(out)["runs"] == load(finished)["runs"]
+    assert load(out).runs == load(finished).runs
     assert (out / "reconstructions.npz").exists()
     with pytest.raises(InputError, match=r"options\.patch_size \(4 there, 2 now\)"):
         main(dataclasses.replace(config, out=out, patch_size=2))
@@ -138,10 +136,10 @@ def test_the_same_command_computes_nothing_and_another_is_refused(finished, conf
 def test_the_report_is_written_again_from_the_files(finished, tmp_path):
     for name in ("metrics.json", "reconstructions.npz"):
         shutil.copy(finished / name, tmp_path)
-    mixtraining_report.main(mixtraining_report.MixTrainingReport(tmp_path))
+    write_again.main(write_again.Report((tmp_path,)))
     for name in ("report.md", "summary.md", "reconstructions.png", "curves.png"):
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
-    assert "reconstructions.png" in report_of(load(finished), has_reconstructions=True)
+    assert "](reconstructions.png)" in (tmp_path / "report.md").read_text()
 
 
 def test_a_dry_run_writes_nothing(config, tmp_path, capsys):
@@ -202,7 +200,7 @@ def test_images_that_are_not_square_need_a_size(config, tmp_path):
 @pytest.mark.slow
 def test_digits_are_neither_shifted_nor_mirrored_but_other_images_are(config, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(image_mixtraining, "image_fetch", lambda *args: asked.append(args) or image_fetch(*args))
+    monkeypatch.setattr(image_data, "image_fetch", lambda *args: asked.append(args) or image_fetch(*args))
     write_images(tmp_path / "data")
     main(dataclasses.replace(config, dry_run=True))
     others = dataclasses.replace(config, dry_run=True, dataset=f"folder:{tmp_path / 'data'}", batch_size=8)
@@ -223,7 +221,6 @@ def test_the_demonstration_learns_to_read_digits(tmp_path, monkeypatch):
     monkeypatch.setitem(SIZES, "nano", (EncoderConfig(64, 2, 2), EncoderConfig(32, 1, 2)))
     main(config)
     metrics = load(config.out)
-    assert all(run["accuracy"] > 0.92 for run in metrics["runs"] if run["fraction"] == 1.0)
-    assert all(run["accuracy"] > 0.8 for run in metrics["runs"])
-    assert set(metrics["steps"]) == {"ssl", "sl", "joint_visible", "joint_all_tokens", "joint_two_passes"}
-    assert all(step["ms_low"] <= step["ms"] <= step["ms_high"] for step in metrics["steps"].values())
+    assert all(run.accuracy > (0.92 if run.fraction == 1.0 else 0.8) for run in metrics.runs)
+    assert set(metrics.steps) == {"ssl", "sl", "joint_visible", "joint_all_tokens", "joint_two_passes"}
+    assert all(step.ms_low <= step.ms <= step.ms_high for step in metrics.steps.values())

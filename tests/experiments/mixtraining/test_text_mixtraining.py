@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from experiments.harness.command_line import parse
+from experiments.harness.result_files import read_result
 from experiments.mixtraining import run as mixtraining_run
 from experiments.mixtraining.domain import Labels
+from experiments.mixtraining.results import MixTrainingMetrics
 from experiments.mixtraining.text import __main__ as text_mixtraining
-from experiments.mixtraining.text.__main__ import PRESETS, TextMixTraining, main
+from experiments.mixtraining.text.__main__ import main
+from experiments.mixtraining.text.config import PRESETS, TextMixTraining
 from experiments.mixtraining.text.data import linear_on_ngrams
+from experiments.mixtraining.text.model import SIZES
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
@@ -41,7 +45,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def smallest():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(text_mixtraining.SIZES, "nano", (EncoderConfig(8, 1, 1), EncoderConfig(8, 1, 1)))
+        patch.setitem(SIZES, "nano", (EncoderConfig(8, 1, 1), EncoderConfig(8, 1, 1)))
         yield
 
 
@@ -73,19 +77,19 @@ def finished(config):
 
 
 def load(out):
-    return json.loads((out / "metrics.json").read_text())
+    return read_result(out / "metrics.json", MixTrainingMetrics)
 
 
 @pytest.mark.slow
 def test_all_arms_learn_the_task_and_the_report_is_written(finished):
     metrics = load(finished)
-    assert metrics["domain"] == "text" and metrics["complete"] and not metrics["demonstration"]
-    assert {run["arm"] for run in metrics["runs"]} == {"sl", "ssl_then_sl", "mixtraining"}
-    assert min(run["accuracy"] for run in metrics["runs"]) > 0.8  # of three classes that share no letter
-    assert metrics["references"][0]["accuracy"] > 0.95
-    data = metrics["dataset"]
-    assert data["classes"] == ["digits", "lower", "upper"] and (data["train"], data["test"]) == (180, 90)
-    assert "windows of 12 bytes" in data["origin"]
+    assert metrics.domain == "text" and metrics.complete and not metrics.demonstration
+    assert {run.arm for run in metrics.runs} == {"sl", "ssl_then_sl", "mixtraining"}
+    assert min(run.accuracy for run in metrics.runs) > 0.8  # of three classes that share no letter
+    assert metrics.references[0].accuracy > 0.95
+    data = metrics.dataset
+    assert data.classes == ("digits", "lower", "upper") and (data.train, data.test) == (180, 90)
+    assert "windows of 12 bytes" in data.origin
     report = (finished / "report.md").read_text()
     assert "MixTraining on" in report and "90 test texts" in report
     assert json.loads((finished / "status.json").read_text()) == {"complete": True}
@@ -96,11 +100,11 @@ def test_a_second_run_trains_nothing(finished, config, monkeypatch):
     def forbid(*_, **__):
         raise AssertionError("trained again")
 
-    before = load(finished)["runs"]
+    before = load(finished).runs
     monkeypatch.setattr(mixtraining_run, "run_trial", forbid)
     monkeypatch.setattr(mixtraining_run, "step_costs", forbid)
     main(config)
-    assert load(finished)["runs"] == before
+    assert load(finished).runs == before
     with pytest.raises(InputError, match="another run"):
         main(dataclasses.replace(config, split_seed=1))
 

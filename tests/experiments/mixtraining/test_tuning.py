@@ -14,7 +14,7 @@ from experiments.mixtraining import tuning as mixtraining_tuning
 from experiments.mixtraining.config import ARMS, MixTrainingOptions
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.plan import Study
-from experiments.mixtraining.results import stage_inputs
+from experiments.mixtraining.results import settings_of, stage_inputs
 from experiments.mixtraining.tuning import SEED, candidates, check_search, ranking, search_flops, tune
 from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
@@ -93,25 +93,25 @@ def test_a_mix_ratio_that_leaves_no_joint_epoch_is_not_tried():
 
 def test_arms_get_the_same_trials_and_epochs(found):
     chosen, record = found
-    tried = collections.Counter((trial["arm"], trial["rung"]) for trial in record["trials"])
+    tried = collections.Counter((trial.arm, trial.rung) for trial in record.trials)
     assert tried == {(arm, rung): count for arm in ARMS for rung, count in ((0, 4), (1, 2))}
-    epochs = {(trial["arm"], trial["rung"]): trial["epochs"] for trial in record["trials"]}
+    epochs = {(trial.arm, trial.rung): trial.epochs for trial in record.trials}
     assert [epochs["sl", rung] for rung in (0, 1)] == [2, 4]
     assert [epochs["ssl_then_sl", rung] for rung in (0, 1)] == [4, 8]
-    assert set(chosen) == set(record["chosen"]) == set(ARMS)
-    assert record["flops"] > 0 and record["share_of_run"] > 1
+    assert set(chosen) == set(ARMS)
+    assert record.flops > 0 and record.share_of_run > 1
 
 
 def test_the_best_of_each_rung_goes_on_and_the_best_of_the_last_is_chosen(found):
     chosen, record = found
     for arm in ARMS:
-        first, last = ([t for t in record["trials"] if (t["arm"], t["rung"]) == (arm, rung)] for rung in (0, 1))
+        first, last = ([t for t in record.trials if (t.arm, t.rung) == (arm, rung)] for rung in (0, 1))
         best_of_first, best_of_last = (
-            [trials[i] for i in ranking([t["accuracy"] for t in trials], [t["flops"] for t in trials], EXAMPLES)]
+            [trials[i] for i in ranking([t.accuracy for t in trials], [t.flops for t in trials], EXAMPLES)]
             for trials in (first, last)
         )
-        assert [t["settings"] for t in last] == [t["settings"] for t in best_of_first[:2]]
-        assert best_of_last[0]["settings"] == {"arm": arm} | chosen[arm].of(arm)
+        assert [t.settings for t in last] == [t.settings for t in best_of_first[:2]]
+        assert best_of_last[0].settings == settings_of(chosen[arm], arm)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_the_validation_part_decides(found, tmp_path):
     domain = linear_domain(8)
     wrong = Labels(domain.validation.inputs, (domain.validation.labels_N + 1) % 3)
     _, record = search(tmp_path, dataclasses.replace(domain, validation=wrong))
-    assert [t["accuracy"] for t in record["trials"]] != [t["accuracy"] for t in found[1]["trials"]]
+    assert [t.accuracy for t in record.trials] != [t.accuracy for t in found[1].trials]
 
 
 def test_the_search_sees_the_smallest_fraction_under_its_own_seed(tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def test_what_was_tried_is_found_again(found, tmp_path, monkeypatch):
 
 def test_the_cost_of_a_search_is_known_beforehand(found):
     study = Study(linear_domain(8), OPTIONS)
-    assert search_flops(study) == pytest.approx(found[1]["flops"], rel=0.3)
+    assert search_flops(study) == pytest.approx(found[1].flops, rel=0.3)
 
 
 def test_a_search_that_starts_too_short_is_refused_before_it_starts():

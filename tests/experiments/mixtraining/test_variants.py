@@ -1,17 +1,18 @@
 """One change at a time: each variant differs from the base in what its name says, and is judged on validation data."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
 from experiments.harness import command_line
+from experiments.harness.result_files import read_result
 from experiments.mixtraining import variants as mixtraining_variants
 from experiments.mixtraining.config import MixTrainingOptions
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.images.variants import VARIANT_PRESETS, ImageMixTrainingVariants
-from experiments.mixtraining.variants import BASE, REFERENCE, VARIANTS, distinct, run_variants, variants_table
+from experiments.mixtraining.variants import VARIANTS, distinct, run_variants
+from experiments.mixtraining.variants_report import BASE, REFERENCE, VariantsMetrics, variants_table
 from mixmin_jax.errors import InputError
 from tests.experiments.mixtraining.linear_domain import linear_domain, vectors
 from tests.experiments.verify.verified import assert_verified
@@ -33,23 +34,21 @@ def record(tmp_path_factory):
         patch.setattr(mixtraining_variants, "VARIANTS", few)
         made = run_variants("image_mixtraining_variants", linear_domain(8), options)
         other = dataclasses.replace(options, out=options.out.with_name("scrambled"))
-        assert (
-            run_variants("image_mixtraining_variants", linear_domain(8, test=scrambled), other)["variants"]
-            == made["variants"]
-        )
-    assert json.loads((options.out / "variants.json").read_text())["variants"] == made["variants"]
+        again = run_variants("image_mixtraining_variants", linear_domain(8, test=scrambled), other)
+    assert again.variants == made.variants
+    assert read_result(options.out / "variants.json", VariantsMetrics) == made
     assert (options.out / "variants.md").read_text().strip() == variants_table(made)
     assert_verified(options.out)
     return made
 
 
 def test_every_variant_runs_with_every_seed_and_costs_what_it_should(record):
-    flops = {name: runs[0]["flops"] for name, runs in record["variants"].items()}
-    assert list(flops) == FEW and {len(runs) for runs in record["variants"].values()} == {2}
+    flops = {name: runs[0].flops for name, runs in record.variants.items()}
+    assert list(flops) == FEW and {len(runs) for runs in record.variants.values()} == {2}
     assert flops["joint: two passes"] > flops[BASE] == flops["both carry on"]
-    epochs = record["variants"]["mix ratio 0.75"][0]["epochs"]
+    epochs = record.variants["mix ratio 0.75"][0].epochs
     assert epochs == {"ssl": 1.0, "joint": 3.0, "sl": 1.0}
-    accuracies = {str([run["accuracy"] for run in runs]) for runs in record["variants"].values()}
+    accuracies = {str([run.accuracy for run in runs]) for runs in record.variants.values()}
     assert len(accuracies) > 1
 
 
@@ -58,7 +57,7 @@ def test_table_sets_all_against_the_base(record):
     assert len(rows) == len(FEW) and "|  |  | 1.00 |" in rows[1]
     verdicts = [sum(row.count(word) for word in ("wins", "ties", "loses")) for row in rows]
     assert verdicts == [1, 1, 2, 2, 2]  # the base and `ssl_then_sl` are not set against themselves
-    flops = {name: runs[0]["flops"] for name, runs in record["variants"].items()}
+    flops = {name: runs[0].flops for name, runs in record.variants.items()}
     assert [row.split("|")[-2].strip() for row in rows] == [f"{flops[name] / flops[REFERENCE]:.2f}" for name in FEW]
 
 

@@ -63,7 +63,7 @@ def config(table, tmp_path_factory):
         num_targets=2,
         seeds=2,
         numbers_of_sources=(3, 300),
-        random_mixtures=3,
+        random_mixtures=4,
         min_positives=10,
         min_test_positives=5,
         bits=128,
@@ -117,8 +117,8 @@ def test_metrics_hold_what_readers_rely_on(finished, plan):
         assert metrics.data.unparsable[0][:2] == (NUM_MOLECULES + 1, "no molecule")
         assert set(metrics.data.unusable_assays) == {"rare"} and metrics.data.ignored_columns == {"name": "text"}
         assert tuple(metrics.data.sources) == tuple(metrics.data.shared) == target.sources
-        assert {found.correlations.all.n for found in metrics.fidelity.values()} == {2 * (len(ARMS) + 3)}
-        assert metrics.cost.random_mixtures_per_target == 3 and metrics.cost.random_mixtures == 2 * 3
+        assert {found.correlations.all.n for found in metrics.fidelity.values()} == {2 * (len(ARMS) + 4)}
+        assert metrics.cost.random_mixtures_per_target == 4 and metrics.cost.random_mixtures == 2 * 4
 
 
 def test_a_finished_run_is_verified_and_what_was_tampered_with_is_named(finished, plan, tmp_path):
@@ -159,7 +159,7 @@ def test_a_report_that_cannot_be_rendered_leaves_the_results_whole(finished, con
     out = shutil.copytree(finished, tmp_path / "out")
     for path in out.glob("*/*.json"):
         path.unlink()
-    monkeypatch.setitem(molecule_reports.DESCRIPTIONS, "own", None)
+    monkeypatch.setattr(molecule_reports, "TOP_SOURCES", "many")
     with pytest.raises(result_files.NotRendered, match=r"cannot be rendered, metrics.json is whole \(TypeError"):
         main(dataclasses.replace(config, out=out))
     for target in plan.targets:

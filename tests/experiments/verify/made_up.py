@@ -6,11 +6,11 @@ import sys
 import types
 
 import matplotlib
-import numpy as np
 
 from experiments import questions
 from experiments.harness.question import Question
 from experiments.harness.result_files import write_json, write_report
+from experiments.harness.stages import read_stage
 from experiments.reporting.figures import gap_figure, loss_figure
 from experiments.reporting.render import Report
 from experiments.reporting.schema import (
@@ -55,8 +55,7 @@ def write(folder, results):
 
 
 def from_stages(record, stages):
-    with np.load(stages / "losses.npz") as file:
-        losses = summary(file["array/losses"])
+    losses = summary(read_stage(stages / "losses.npz")[0]["losses"])
     arm = dataclasses.replace(record.arms["mixmin"], loss=losses)
     return dataclasses.replace(record, arms=record.arms | {"mixmin": arm})
 
