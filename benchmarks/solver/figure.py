@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from experiments.reporting.figures import ARM_COLOURS, OTHER_COLOURS, ReportFigure, styled
+from experiments.reporting.figures import ARM_COLORS, OTHER_COLORS, ReportFigure, styled
 
 
 @styled
@@ -27,7 +27,7 @@ def gap_time_figure(
     """
     names = list(dict.fromkeys(method for methods in points.values() for method in methods))
     # arms may share a color; methods that do must not share a marker as well
-    different = dict.fromkeys((*ARM_COLOURS.values(), *OTHER_COLOURS))
+    different = dict.fromkeys((*ARM_COLORS.values(), *OTHER_COLORS))
     colors = dict(zip(names, itertools.cycle(different), strict=False))
     markers = dict(zip(names, itertools.cycle("osD^v"), strict=False))
     gaps = [gap for methods in points.values() for _, gap in methods.values() if gap]

@@ -16,14 +16,14 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLoc
 
 from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, Curve, MixTrainingMetrics, Reference, Run
 from experiments.mixtraining.runs import Cell, accuracy_curve, cell_runs, cells, values
-from experiments.reporting.figures import ReportFigure, arm_colours, styled
+from experiments.reporting.figures import ReportFigure, arm_colors, styled
 from mixmin_jax.errors import InputError
 from mixmin_jax.stats.comparison import summary
 
-ARM_COLOURS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F"}
+ARM_COLORS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F"}
 MARKERS = {MIXED: "o", BASELINE: "s", SUPERVISED: "^"}
 PHASES = ("SSL", "joint", "SL")  # in the order of every run
-PHASE_COLOURS = ("#DCE9F5", "#DDF0E4", "#FBE9D3")
+PHASE_COLORS = ("#DCE9F5", "#DDF0E4", "#FBE9D3")
 REFERENCE_STYLES: tuple[Any, ...] = (":", "--", "-.", (0, (1, 3)))
 
 
@@ -142,7 +142,7 @@ def learning_curves_figure(metrics: MixTrainingMetrics) -> ReportFigure:
     arms = [arm for arm in metrics.arms if arm in shown] or list(metrics.arms)[:1]
     figure = ReportFigure(figsize=(1.6 + 2.1 * len(arms), 3.6))
     panels = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
-    colours = arm_colours(metrics.arms, ARM_COLOURS)
+    colors = arm_colors(metrics.arms, ARM_COLORS)
     for column, arm in enumerate(arms):
         curve = shown[arm].curve if arm in shown else Curve((), (), (), ())
         step = np.array(curve.step, np.float64)
@@ -150,7 +150,7 @@ def learning_curves_figure(metrics: MixTrainingMetrics) -> ReportFigure:
         for axes, name in zip(panels[:, column], ("ssl", "sl"), strict=True):
             loss = np.array([np.nan if value is None else value for value in getattr(curve, name)], np.float64)
             _shade_phases(axes, shown[arm].steps if arm in shown else {})
-            axes.plot(step, loss, "o-", color=colours[arm], markersize=1.8, markeredgewidth=0)
+            axes.plot(step, loss, "o-", color=colors[arm], markersize=1.8, markeredgewidth=0)
             axes.grid(axis="x", visible=False)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -161,7 +161,7 @@ def learning_curves_figure(metrics: MixTrainingMetrics) -> ReportFigure:
     panels[1][0].set_ylabel("SL loss, nats")
     figure.supxlabel("step")
     figure.legend(
-        handles=[Patch(facecolor=colour, label=name) for name, colour in zip(PHASES, PHASE_COLOURS, strict=True)],
+        handles=[Patch(facecolor=color, label=name) for name, color in zip(PHASES, PHASE_COLORS, strict=True)],
         title="phase",
         loc="outside right center",
     )
@@ -215,12 +215,12 @@ def _ends(metrics: MixTrainingMetrics, cells_drawn: Iterable[Cell], fraction: fl
 
 
 def _cell_styles(metrics: MixTrainingMetrics) -> dict[Cell, dict[str, Any]]:
-    colours = arm_colours(metrics.arms, ARM_COLOURS)
+    colors = arm_colors(metrics.arms, ARM_COLORS)
     return {
         cell: {
-            "color": colours[cell.arm],
+            "color": colors[cell.arm],
             "marker": MARKERS.get(cell.arm, "D"),
-            "markerfacecolor": "white" if cell.budget == "matched" else colours[cell.arm],
+            "markerfacecolor": "white" if cell.budget == "matched" else colors[cell.arm],
             **({"fillstyle": "left", "markerfacecoloralt": "white"} if cell.budget == "cheaper" else {}),
         }
         for cell in cells(metrics)
@@ -252,6 +252,6 @@ def _draw_mean(axes: Axes, x: Sequence[float], reached: Sequence[Sequence[float]
 def _shade_phases(axes: Axes, steps: Mapping[str, int]) -> None:
     """From the number of steps of each phase: points of a curve lie inside their stretch, not at its border."""
     edges = np.cumsum([0, *(steps.get(phase.lower(), 0) for phase in PHASES)])
-    for (start, end), colour in zip(itertools.pairwise(edges.tolist()), PHASE_COLOURS, strict=True):
+    for (start, end), color in zip(itertools.pairwise(edges.tolist()), PHASE_COLORS, strict=True):
         if end > start:
-            axes.axvspan(start, end, color=colour, linewidth=0, zorder=0)
+            axes.axvspan(start, end, color=color, linewidth=0, zorder=0)

@@ -8,9 +8,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from experiments.molecule_mixture.results import COMPARED, Arm, MoleculeMetrics
 from experiments.reporting.figures import (
-    ARM_COLOURS,
+    ARM_COLORS,
     ReportFigure,
-    arm_colours,
+    arm_colors,
     fidelity_figure,
     gap_figure,
     loss_figure,
@@ -82,13 +82,13 @@ def growth_figure(runs: Sequence[MoleculeMetrics]) -> ReportFigure:
 def _draw_growth(axes: Axes, metrics: MoleculeMetrics) -> None:
     grown = metrics.grown()
     numbers = list(grown)
-    for arm, colour in arm_colours(next(iter(grown.values()))).items():
+    for arm, color in arm_colors(next(iter(grown.values()))).items():
         for number in numbers:
             values_S = grown[number][arm]
-            axes.plot(np.full(len(values_S), number), values_S, "o", color=colour, markersize=2, alpha=0.6)
-        axes.plot(numbers, [np.mean(grown[number][arm]) for number in numbers], color=colour, label=arm)
+            axes.plot(np.full(len(values_S), number), values_S, "o", color=color, markersize=2, alpha=0.6)
+        axes.plot(numbers, [np.mean(grown[number][arm]) for number in numbers], color=color, label=arm)
     own = metrics.arms["own"].scores[metrics.metrics[0]].mean
-    axes.axhline(own, color=ARM_COLOURS["own"], linestyle="--", linewidth=1, label="own")
+    axes.axhline(own, color=ARM_COLORS["own"], linestyle="--", linewidth=1, label="own")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(numbers))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -108,9 +108,9 @@ def gains_figure(runs: Sequence[MoleculeMetrics]) -> ReportFigure:
     for axes, (arm, other) in zip(panels, COMPARED, strict=True):
         for row, metrics in enumerate(runs):
             found = metrics.compared(arm, other)
-            colour = "#707070" if found.verdict == "ties" else ARM_COLOURS[arm if found.mean > 0 else other]
-            axes.plot([found.lower, found.upper], [row, row], color=colour, linewidth=1.2)
-            axes.plot(found.mean, row, "o", color=colour, markersize=3.5)
+            color = "#707070" if found.verdict == "ties" else ARM_COLORS[arm if found.mean > 0 else other]
+            axes.plot([found.lower, found.upper], [row, row], color=color, linewidth=1.2)
+            axes.plot(found.mean, row, "o", color=color, markersize=3.5)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_title(f"{arm}\nless {other}", fontsize=7.5)
         axes.grid(axis="y", visible=False)

@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 from experiments.reporting import markdown as md
 from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Fidelity, RankCorrelation
 
-# Okabe and Ito's palette, told apart by most colour-blind readers; baselines that need no training are grey.
-ARM_COLOURS = {
+# Okabe and Ito's palette, told apart by most color-blind readers; baselines that need no training are gray.
+ARM_COLORS = {
     "mixmin": "#0072B2",
     "mixmin_token": "#56B4E9",
     "uniform": "#A6A6A6",
@@ -32,7 +32,7 @@ ARM_COLOURS = {
     "own": "#D55E00",
     "natural_own": "#8C6BB1",
 }
-OTHER_COLOURS = ("#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#44AA99")
+OTHER_COLORS = ("#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#44AA99")
 
 _STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key} | {
     "font.size": 8.5,
@@ -89,9 +89,9 @@ def _saved(figure: Figure, format: str, metadata: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def arm_colours(arms: Iterable[str], usual: Mapping[str, str] = ARM_COLOURS) -> dict[str, str]:
-    """A colour per arm: the usual one of a known arm, the next free one, in order, of any other."""
-    free = itertools.cycle(OTHER_COLOURS)
+def arm_colors(arms: Iterable[str], usual: Mapping[str, str] = ARM_COLORS) -> dict[str, str]:
+    """A color per arm: the usual one of a known arm, the next free one, in order, of any other."""
+    free = itertools.cycle(OTHER_COLORS)
     return {arm: usual[arm] if arm in usual else next(free) for arm in arms}
 
 
@@ -114,11 +114,11 @@ def weights_figure(weights: Mapping[str, Sequence[Mapping[str, float]]], max_sou
     figure = ReportFigure(figsize=(1.3 + 1.25 * len(table), 0.7 + 0.19 * max(len(labels), 4)))
     panels = figure.subplots(1, len(table), sharex=True, sharey=True, squeeze=False)[0]
     height = np.arange(len(labels))
-    for axes, (arm, w_SxK), colour in zip(panels, table.items(), arm_colours(table).values(), strict=True):
+    for axes, (arm, w_SxK), color in zip(panels, table.items(), arm_colors(table).values(), strict=True):
         bars_SxB = w_SxK[:, shown]
         if len(rest):
             bars_SxB = np.concatenate([bars_SxB, w_SxK[:, rest].sum(1, keepdims=True)], 1)
-        axes.barh(height, bars_SxB.mean(0), 0.72, color=colour)
+        axes.barh(height, bars_SxB.mean(0), 0.72, color=color)
         if len(bars_SxB) > 1:
             dots_SxB = np.where(bars_SxB.max(0) < 2e-3, math.nan, bars_SxB)  # nothing to see where every seed says 0
             for bars_B in dots_SxB:
@@ -168,14 +168,12 @@ def loss_panels_figure(
 
 
 def _draw_losses(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
-    for row, (arm, colour) in enumerate(arm_colours(values).items()):
+    for row, (arm, color) in enumerate(arm_colors(values).items()):
         value_S = np.asarray(values[arm], np.float64)
         mean, std = value_S.mean(), value_S.std(ddof=1) if len(value_S) > 1 else math.nan
         if len(value_S) > 1:
-            axes.plot(
-                [mean - std, mean + std], [row, row], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt"
-            )
-        axes.plot(value_S, np.full(len(value_S), row), "o", color=colour, markersize=4.5, markeredgewidth=0)
+            axes.plot([mean - std, mean + std], [row, row], color=color, linewidth=4, alpha=0.35, solid_capstyle="butt")
+        axes.plot(value_S, np.full(len(value_S), row), "o", color=color, markersize=4.5, markeredgewidth=0)
         axes.plot(mean, row, "|", color="black", markersize=12, markeredgewidth=1)
         text = f"{mean:.3f}" + (f" ± {std:.3f}" if len(value_S) > 1 else "")
         axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center")
@@ -191,7 +189,7 @@ def gap_figure(
     tolerance: float | None = None,
     label: str = "gap",
 ) -> ReportFigure:
-    """The certified gap after each iteration, on a log scale: one colour per arm or method, one line per seed.
+    """The certified gap after each iteration, on a log scale: one color per arm or method, one line per seed.
 
     Args:
         histories: {arm or method: [[gap per iteration] per seed]}; the first gap is that of iteration 0.
@@ -209,12 +207,12 @@ def gap_figure(
     ]
     positive = [gap for _, gaps in lines for gap in gaps if 0 < gap < math.inf]
     floor = 0.3 * min(positive + ([tolerance] if tolerance else []), default=1e-16)
-    colours, named = arm_colours(histories), set()
+    colors, named = arm_colors(histories), set()
     for arm, gaps in lines:
         gaps = np.where(gaps <= 0, floor, gaps)
         size = 3 if len(gaps) <= 50 else 0
         style: dict[str, Any] = {
-            "color": colours[arm],
+            "color": colors[arm],
             "marker": "o",
             "markersize": size,
             "linewidth": 1.1,
@@ -247,7 +245,7 @@ def fidelity_figure(fidelity: Fidelity, unit: str = "bits per byte") -> ReportFi
     points, rows = fidelity.points, fidelity.rows
     arms = list(dict.fromkeys(point.label for point in points if point.label != RANDOM_MIXTURE))
     styles: dict[str, dict[str, Any]] = {
-        arm: {"color": colour, "markersize": 5, "markeredgecolor": "white"} for arm, colour in arm_colours(arms).items()
+        arm: {"color": color, "markersize": 5, "markeredgecolor": "white"} for arm, color in arm_colors(arms).items()
     }
     styles[RANDOM_MIXTURE] = {"color": "none", "markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.8}
     groups = {"arms": arms, "random_mixtures": [RANDOM_MIXTURE]}

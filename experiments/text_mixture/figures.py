@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from experiments.reporting.figures import OTHER_COLOURS, ReportFigure, styled
+from experiments.reporting.figures import OTHER_COLORS, ReportFigure, styled
 from experiments.text_mixture.results import Monitors
 
 
@@ -26,7 +26,7 @@ def source_loss_figure(monitors: Monitors, max_sources: int = 8, columns: int = 
         for source in next(iter(arms.values()))[0].sampled
     }
     shown = sorted(share, key=lambda source: -share[source])[:max_sources]
-    colours = dict(zip(shown, itertools.cycle(("#0072B2", "#E69F00", *OTHER_COLOURS)), strict=False))
+    colors = dict(zip(shown, itertools.cycle(("#0072B2", "#E69F00", *OTHER_COLORS)), strict=False))
     down = -(-len(arms) // columns)
     figure = ReportFigure(figsize=(2.0 + 1.9 * min(columns, len(arms)), 0.6 + 1.5 * down))
     panels = figure.subplots(down, min(columns, len(arms)), sharex=True, sharey=True, squeeze=False).flat
@@ -38,11 +38,11 @@ def source_loss_figure(monitors: Monitors, max_sources: int = 8, columns: int = 
             drawn_R = np.isfinite(seeds_RxS).any(1)
             if drawn_R.any():
                 line_S = np.ma.masked_invalid(seeds_RxS).mean(0).filled(math.nan)
-                axes.plot(monitors.steps, line_S, color=colours[source], marker=".", markersize=3)
+                axes.plot(monitors.steps, line_S, color=colors[source], marker=".", markersize=3)
         axes.set_title(arm)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     figure.supxlabel("steps")
     figure.supylabel("training loss, bits per byte")
-    handles = [Line2D([], [], color=colours[name], label=name.replace("$", r"\$")) for name in shown]
+    handles = [Line2D([], [], color=colors[name], label=name.replace("$", r"\$")) for name in shown]
     figure.legend(handles=handles, loc="outside right center")
     return figure

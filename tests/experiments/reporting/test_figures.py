@@ -38,8 +38,8 @@ def test_figures_are_png_files_with_something_on_them(tmp_path, num_seeds, num_s
         width, height = struct.unpack(">II", png[16:24])
         assert 400 < width < 1600 and 150 < height < 1600
         assert b"matplotlib" not in png.lower()  # no version in the metadata
-        colours = np.unique(pixels(png).reshape(-1, 4).round(1), axis=0)
-        assert len(colours) > 10
+        colors = np.unique(pixels(png).reshape(-1, 4).round(1), axis=0)
+        assert len(colors) > 10
         assert figure._repr_png_() == png  # what a notebook shows, and the same bytes the second time
 
 
@@ -111,10 +111,10 @@ def test_fidelity_separates_arms_from_random_mixtures():
     assert "n = 42" in figure.get_suptitle()
 
 
-def test_an_arm_has_one_colour_in_every_figure():
-    assert figures.arm_colours(["regmix", "sl"])["regmix"] == figures.arm_colours(["mixmin", "regmix"])["regmix"]
-    colours = figures.arm_colours([*ARMS, "sl", "ssl_then_sl", "mixtraining"])
-    assert len(set(colours.values())) == len(colours)
+def test_an_arm_has_one_color_in_every_figure():
+    assert figures.arm_colors(["regmix", "sl"])["regmix"] == figures.arm_colors(["mixmin", "regmix"])["regmix"]
+    colors = figures.arm_colors([*ARMS, "sl", "ssl_then_sl", "mixtraining"])
+    assert len(set(colors.values())) == len(colors)
 
 
 def test_the_users_matplotlib_is_left_alone():

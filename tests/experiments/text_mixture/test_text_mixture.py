@@ -15,8 +15,9 @@ from PIL import Image
 
 from experiments import report
 from experiments.harness import certified_weights, command_line, language_model_stages, stages
-from experiments.harness.result_files import read_result
+from experiments.harness.result_files import NotRendered, read_result
 from experiments.reporting.figures import loss_figure
+from experiments.text_mixture import __main__ as text_mixture
 from experiments.text_mixture import report as text_mixture_report
 from experiments.text_mixture import stages as text_mixture_stages
 from experiments.text_mixture.__main__ import main
@@ -258,8 +259,29 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
         (text_mixture_stages, "fit_regmix"),
     ):
         monkeypatch.setattr(module, name, forbid)
+    without_reports = dataclasses.replace(text_mixture.QUESTION, write=lambda folder, results: None)
+    monkeypatch.setattr(text_mixture, "QUESTION", without_reports)  # figures take seconds
     main(config)
     assert without_times(load(finished)) == without_times(before)
+
+
+def test_a_report_that_cannot_be_rendered_leaves_the_results_whole(finished, config, tmp_path, monkeypatch):
+    out = shutil.copytree(finished, tmp_path / "out")
+    for path in (*out.glob("*/*.json"), *out.glob("*/report.*")):
+        path.unlink()
+
+    def fail(metrics):
+        raise ValueError("no such figure")
+
+    monkeypatch.setattr(text_mixture_report, "_figures", fail)
+    with pytest.raises(NotRendered, match="no such figure"):
+        main(dataclasses.replace(config, out=out))
+    for target in ("numbers", "both"):
+        metrics = load(out, target)
+        assert metrics["seeds"] == [0] and metrics["complete"] is False  # reports follow every seed
+        assert load(out, target, "weights.json")["mixmin"] == metrics["arms"]["mixmin"]["weights"]
+        assert (out / target / "overlap.json").is_file()
+    assert not list(out.glob("*/report.*"))
 
 
 @pytest.mark.slow
