@@ -14,24 +14,23 @@ Several targets, one file each, the same sources in all of them (columns are mat
         --out runs/weights
 """
 
-import dataclasses
 import sys
 import time
+from typing import Any
 
 from experiments.harness.command_line import run
 from experiments.harness.folder_lock import claimed_folder
 from experiments.harness.provenance import provenance
 from experiments.harness.result_files import write_json
-from experiments.reporting.schema import Note
-from experiments.weights_from_file.config import Config
+from experiments.weights_from_file.config import Config, combined, parse_assignments
 from experiments.weights_from_file.data import read_targets
-from experiments.weights_from_file.plan import combined, solver_options
-from experiments.weights_from_file.report import QUESTION, tables
+from experiments.weights_from_file.report import QUESTION, printed
 from experiments.weights_from_file.results import build_metrics
 from mixmin_jax import NotConverged, solve
 from mixmin_jax.data.text.source_notes import allowed_names, find_source_notes
+from mixmin_jax.errors import InputError
 
-RESULTS = ("weights.json", "metrics.json")
+RESULTS = ("metrics.json", "weights.json", "report.md", "report.html")
 
 
 def main(config: Config) -> None:
@@ -41,31 +40,38 @@ def main(config: Config) -> None:
     sources = allowed_names(targets[0].table.sources, notes)
     left_out = tuple(name for name in targets[0].table.sources if name not in sources)
     if left_out:
-        targets = [dataclasses.replace(target, table=target.table.restricted(sources)) for target in targets]
-    options = solver_options(config, sources, left_out)
+        targets = [target.restricted(sources) for target in targets]
+    caps = parse_assignments(config.upper_bounds, "--upper-bounds", sources, left_out)
+    prior = parse_assignments(config.prior, "--prior", sources, left_out)
+    if prior and (missing := [name for name in sources if name not in prior]):
+        raise InputError(f"--prior must name every source; {missing[0]!r} is missing")
+    if bool(prior) != (config.prior_strength is not None):
+        raise InputError("--prior and --prior-strength go together")
+
     objective = combined(targets, config)
+    options: dict[str, Any] = {"upper_bounds": caps} if caps else {}
+    options |= {"prior": prior, "prior_strength": config.prior_strength} if prior else {}
+    options |= {"method": config.method, "tolerance": config.tolerance}
     solve(objective, max_iterations=0, throw=False, **options)  # finds what is wrong with the options
     with claimed_folder(config.out, RESULTS, config.overwrite):
-        made_by, started = provenance("mixmin_jax", "jax", "numpy", "pyarrow"), time.perf_counter()
+        made_by = provenance("mixmin_jax", "jax", "numpy", "pyarrow")
+        started = time.perf_counter()
         try:
             solution = solve(objective, **options)
         except NotConverged as error:
             solution = error.solution
-        for name in RESULTS if not solution.converged else ("weights.json",):
+        metrics = build_metrics(config, targets, notes, solution, made_by, time.perf_counter() - started)
+        for name in RESULTS if not solution.converged else RESULTS[1:]:
             # only now, as a run that is stopped leaves all as it was; old results are never taken for those of this run
             (config.out / name).unlink(missing_ok=True)
-        described = {name: Note(**dataclasses.asdict(note)) for name, note in notes.items()}
-        metrics = build_metrics(config, targets, solution, described, made_by, time.perf_counter() - started)
-        print(tables(metrics))
-        if left_out:
-            print(f"left out (allowed = false in {config.sources_info}): {', '.join(left_out)}")
-        if any((target.table.logp_NxK > 0).any() for target in targets):
-            print("note: some log-likelihoods are above 0, which densities may be and probabilities may not")
+        print(printed(metrics))
         if not solution.converged:
             print("error: the gap is above the tolerance, so no weights were written", file=sys.stderr)
             raise SystemExit(1)
-        for name, content in ({"metrics.json": metrics} | QUESTION.files(metrics)).items():
+        write_json(config.out / "metrics.json", metrics)
+        for name, content in QUESTION.files(metrics).items():
             write_json(config.out / name, content)
+        QUESTION.write(config.out, {"": metrics})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ A file holds the log-likelihood (nats) of N target examples under K models, one 
 
 import csv
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,16 @@ class Target:
 
     @property
     def uniform_loss(self) -> float:
-        logp_N = logsumexp(self.table.logp_NxK, axis=1) - math.log(len(self.table.sources))
-        return float(-(np.full(self.num_rows, self.example_weight) @ logp_N))
+        num_sources = len(self.table.sources)
+        return self.loss(np.full(num_sources, 1 / num_sources))
+
+    def loss(self, weights_K: Float[np.ndarray, " K"]) -> float:
+        """That of a mixture with these weights."""
+        return float(-self.example_weight * logsumexp(self.table.logp_NxK, axis=1, b=weights_K).sum())
+
+    def restricted(self, sources: Sequence[str]) -> "Target":
+        """The same with the columns of `sources`, in their order."""
+        return dataclasses.replace(self, table=self.table.restricted(sources))
 
     def objective(self) -> Any:
         """The cross-entropy; its errors name the file."""
