@@ -9,7 +9,6 @@ A file holds the log-likelihood (nats) of N target examples under K models, one 
 
 import csv
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import pyarrow.parquet
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from experiments.harness.result_files import file_fingerprint
 from mixmin_jax import cross_entropy
 from mixmin_jax.data.files import refuse_odd_name
 from mixmin_jax.errors import InputError
@@ -109,8 +107,16 @@ class Target:
 
     @property
     def uniform_loss(self) -> float:
-        logp_N = logsumexp(self.table.logp_NxK, axis=1) - math.log(len(self.table.sources))
-        return float(-(np.full(self.num_rows, self.example_weight) @ logp_N))
+        num_sources = len(self.table.sources)
+        return self.loss(np.full(num_sources, 1 / num_sources))
+
+    def loss(self, weights_K: Float[np.ndarray, " K"]) -> float:
+        """That of a mixture with these weights."""
+        return float(-self.example_weight * logsumexp(self.table.logp_NxK, axis=1, b=weights_K).sum())
+
+    def restricted(self, sources: Sequence[str]) -> "Target":
+        """The same with the columns of `sources`, in their order."""
+        return dataclasses.replace(self, table=self.table.restricted(sources))
 
     def objective(self) -> Any:
         """The cross-entropy; its errors name the file."""
@@ -119,15 +125,6 @@ class Target:
             return cross_entropy(self.table.logp_NxK, example_weights=v_N, sources=self.table.sources)
         except InputError as error:
             raise InputError(f"{self.path}: {error} (rows are counted from 0)") from None
-
-    def record(self) -> dict[str, Any]:
-        """What metrics.json says about the file, whatever the weights."""
-        alone = zip(self.table.sources, self.loss_alone_K.tolist(), strict=True)
-        return {
-            "data": file_fingerprint(self.path) | {f"num_{what}": count for what, count in self.counts.items()},
-            "example_weight": self.example_weight,
-            "loss_alone": {k: v if math.isfinite(v) else None for k, v in alone},
-        }
 
 
 def read_targets(paths: tuple[Path, ...]) -> list[Target]:

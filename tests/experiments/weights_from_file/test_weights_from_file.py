@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import fcntl
 import functools
 import json
@@ -16,11 +17,16 @@ import pytest
 from experiments.harness.command_line import run
 from experiments.harness.folder_lock import LOCK, claimed_folder
 from experiments.harness.options import RunOptions
+from experiments.harness.result_files import read_result, write_json
 from experiments.harness.run_folder import run_folder
+from experiments.reporting.json_files import to_builtins
 from experiments.weights_from_file import __main__ as weights_from_file
+from experiments.weights_from_file.report import weights_report
+from experiments.weights_from_file.results import WeightsFromFile
 from mixmin_jax import NotConverged, cross_entropy, solve, weighted_sum, worst_case
 from mixmin_jax.errors import InputError
 from tests.experiments.harness.held_folder import held_elsewhere
+from tests.experiments.verify.verified import assert_verified, failures
 
 SOURCES = ("code", "math", "news")
 
@@ -62,12 +68,13 @@ def cli(tmp_path, monkeypatch, capsys):
         except SystemExit as stopped:
             status = stopped.code
         printed = capsys.readouterr()
-        results = [
-            json.loads((out / name).read_text()) if (out / name).exists() else None
-            for name in ("weights.json", "metrics.json")
-        ]
+        weights, metrics = out / "weights.json", out / "metrics.json"
         return types.SimpleNamespace(
-            status=status, stdout=printed.out, stderr=printed.err, weights=results[0], metrics=results[1]
+            status=status,
+            stdout=printed.out,
+            stderr=printed.err,
+            weights=json.loads(weights.read_text()) if weights.exists() else None,
+            metrics=read_result(metrics, WeightsFromFile) if metrics.exists() else None,
         )
 
     return call
@@ -92,11 +99,11 @@ def test_all_kinds_of_file_give_the_weights_of_solve(tmp_path, cli, logp_NxK, ki
     np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
     assert tuple(done.weights["mixmin"]) == SOURCES
     per_token = 200 / length_N.sum() if has_lengths else 1
-    assert math.isclose(done.metrics["mixmin"]["loss"], float(expected.loss) * per_token, rel_tol=1e-8)
+    assert math.isclose(done.metrics.mixmin.loss, float(expected.loss) * per_token, rel_tol=1e-8)
     uniform = -np.log(np.exp(logp_NxK).mean(1)).mean() * per_token
-    assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform, rel_tol=1e-9)
-    assert done.metrics["unit"] == ("nats per token" if has_lengths else "nats per example")
-    assert done.metrics["mixmin"]["converged"] and 0 <= done.metrics["mixmin"]["gap"] < 1e-8 * per_token
+    assert math.isclose(done.metrics.arms["uniform"].loss, uniform, rel_tol=1e-9)
+    assert done.metrics.unit == ("nats per token" if has_lengths else "nats per example")
+    assert done.metrics.mixmin.converged and 0 <= done.metrics.mixmin.gap < 1e-8 * per_token
 
 
 def test_what_is_printed(tmp_path, cli, logp_NxK):
@@ -104,8 +111,8 @@ def test_what_is_printed(tmp_path, cli, logp_NxK):
     lines = [line.split() for line in done.stdout.splitlines()]
     for name, weight in done.weights["mixmin"].items():
         assert [name, f"{weight:.4f}"] in [line[:2] for line in lines]
-    assert f"loss of uniform       {done.metrics['arms']['uniform']['loss']:.6f}" in done.stdout
-    assert done.metrics["mixmin"]["status"] in done.stdout
+    assert f"loss of uniform       {done.metrics.arms['uniform'].loss:.6f}" in done.stdout
+    assert done.metrics.mixmin.status in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -118,7 +125,7 @@ def test_what_is_printed(tmp_path, cli, logp_NxK):
 )
 def test_methods_agree(tmp_path, cli, logp_NxK, method):
     done = cli(write(tmp_path / "scores.npz", logp_NxK), "--method", method, "--tolerance", "1e-6")
-    assert done.metrics["mixmin"]["method"] == method
+    assert done.metrics.mixmin.method == method
     # a gap of 1e-6 leaves weights about its root away
     np.testing.assert_allclose(list(done.weights["mixmin"].values()), solve(cross_entropy(logp_NxK)).weights, atol=5e-3)
 
@@ -136,7 +143,7 @@ def test_caps_and_prior(tmp_path, cli, logp_NxK):
 def test_a_source_may_exclude_examples_and_there_may_be_one_source(tmp_path, cli, logp_NxK):
     logp_NxK[3, 1] = -np.inf
     done = cli(write(tmp_path / "scores.csv", logp_NxK))
-    assert done.status == 0 and done.metrics["loss_alone"]["math"] is None
+    assert done.status == 0 and done.metrics.targets[0].loss_alone["math"] is None
     single = cli(write(tmp_path / "one.csv", logp_NxK[:, :1], sources=("code",)), out=tmp_path / "one")
     assert single.weights == {"mixmin": {"code": 1.0}}
 
@@ -161,7 +168,7 @@ def test_results_are_refused_unless_overwritten(tmp_path, cli, logp_NxK):
     again = cli(path, "--upper-bounds", "code=0.1")
     assert again.status == 2 and "already holds results" in again.stderr and again.weights == first.weights
     assert cli(path, "--upper-bounds", "code=0.1", "--overwrite").weights["mixmin"]["code"] <= 0.1
-    assert sorted(os.listdir(tmp_path / "out")) == ["metrics.json", "weights.json"]  # no partial file stays
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(weights_from_file.RESULTS)  # no partial file stays
 
 
 @pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
@@ -174,7 +181,7 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, cli, logp_NxK, 
         end()
         assert (out / LOCK).exists() == (how_it_ends is not None)
         assert cli(path).status == 0  # a dead process holds no lock
-        assert sorted(os.listdir(out)) == ["metrics.json", "weights.json"]
+        assert sorted(os.listdir(out)) == sorted(weights_from_file.RESULTS)
 
 
 def test_experiments_with_stages_and_without_keep_each_other_out(tmp_path, cli, logp_NxK):
@@ -328,17 +335,17 @@ def test_a_weighted_sum_of_files(cli, files, logp_NxK, other_NxK):
     expected = solve(weighted_sum([cross_entropy(logp_NxK), cross_entropy(other_NxK)], [1, 3]))
     assert tuple(done.weights["mixmin"]) == SOURCES and list(done.weights) == ["mixmin"]
     np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
-    records = done.metrics["targets"]
-    assert [record["file"] for record in records] == done.metrics["config"]["log_likelihoods"] == list(map(str, files))
-    assert [record["price"] for record in records] == [1, 3]
-    np.testing.assert_allclose([record["loss"] for record in records], expected.targets.losses, rtol=1e-9)
+    records = done.metrics.targets
+    assert [record.file for record in records] == done.metrics.config["log_likelihoods"] == list(map(str, files))
+    assert [record.price for record in records] == [1, 3]
+    np.testing.assert_allclose([record.loss for record in records], expected.targets.losses, rtol=1e-9)
     uniform = [-np.log(np.exp(logp).mean(1)).mean() for logp in (logp_NxK, other_NxK)]
-    np.testing.assert_allclose([record["loss_uniform"] for record in records], uniform)
-    assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform[0] + 3 * uniform[1], rel_tol=1e-9)
-    assert [record["data"]["num_examples"] for record in records] == [200, 120]
-    assert math.isclose(records[1]["loss_alone"]["code"], -other_NxK[:, 0].mean(), rel_tol=1e-9)
+    np.testing.assert_allclose([record.loss_uniform for record in records], uniform)
+    assert math.isclose(done.metrics.arms["uniform"].loss, uniform[0] + 3 * uniform[1], rel_tol=1e-9)
+    assert [record.examples for record in records] == [200, 120]
+    assert math.isclose(records[1].loss_alone["code"], -other_NxK[:, 0].mean(), rel_tol=1e-9)
     equal = cli(files, "--combine", "weighted", "--overwrite")
-    assert [record["price"] for record in equal.metrics["targets"]] == [0.5, 0.5]
+    assert [record.price for record in equal.metrics.targets] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("relative_to", [None, "none", "best", "uniform"])
@@ -348,18 +355,18 @@ def test_the_worst_case_of_files(cli, files, logp_NxK, other_NxK, relative_to):
     given = {"uniform": np.full(3, 1 / 3), "best": "best"}.get(relative_to)
     expected = solve(worst_case([cross_entropy(logp_NxK), cross_entropy(other_NxK)], given))
     np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
-    records = done.metrics["targets"]
-    assert math.isclose(max(record["excess"] for record in records), done.metrics["mixmin"]["loss"], abs_tol=1e-9)
-    np.testing.assert_allclose([record["reference"] for record in records], expected.targets.references, atol=1e-9)
-    np.testing.assert_allclose([record["price"] for record in records], expected.targets.prices, atol=1e-6)
-    uniform = max(record["loss_uniform"] - record["reference"] for record in records)
-    assert math.isclose(done.metrics["arms"]["uniform"]["loss"], uniform, abs_tol=1e-12)
-    assert uniform >= done.metrics["mixmin"]["loss"]
+    records = done.metrics.targets
+    assert math.isclose(max(record.excess for record in records), done.metrics.mixmin.loss, abs_tol=1e-9)
+    np.testing.assert_allclose([record.reference for record in records], expected.targets.references, atol=1e-9)
+    np.testing.assert_allclose([record.price for record in records], expected.targets.prices, atol=1e-6)
+    uniform = max(record.loss_uniform - record.reference for record in records)
+    assert math.isclose(done.metrics.arms["uniform"].loss, uniform, abs_tol=1e-12)
+    assert uniform >= done.metrics.mixmin.loss
     lines = [line.split() for line in done.stdout.splitlines()]
     for t, record in enumerate(records, 1):
         (line,) = [line for line in lines if line[:1] == [str(t)]]
-        assert f"{record['loss']:.4f}" == line[1] and f"{record['price']:.4f}" == line[-1]
-        assert (f"{record['excess']:.4f}" == line[-2]) == (relative_to in ("best", "uniform"))
+        assert f"{record.loss:.4f}" == line[1] and f"{record.price:.4f}" == line[-1]
+        assert (f"{record.excess:.4f}" == line[-2]) == (relative_to in ("best", "uniform"))
 
 
 def test_files_with_lengths_are_in_nats_per_token(tmp_path, cli, logp_NxK, other_NxK):
@@ -367,8 +374,8 @@ def test_files_with_lengths_are_in_nats_per_token(tmp_path, cli, logp_NxK, other
     rows = zip((logp_NxK, other_NxK), lengths, strict=True)
     files = [write(tmp_path / f"{t}.npz", logp, length_N=length) for t, (logp, length) in enumerate(rows)]
     done = cli(files, "--combine", "weighted", "--upper-bounds", "news=0.2")
-    assert done.metrics["unit"] == "nats per token" and done.weights["mixmin"]["news"] <= 0.2
-    assert [record["example_weight"] for record in done.metrics["targets"]] == [1 / n.sum() for n in lengths]
+    assert done.metrics.unit == "nats per token" and done.weights["mixmin"]["news"] <= 0.2
+    assert [record.example_weight for record in done.metrics.targets] == [1 / n.sum() for n in lengths]
     bare = write(tmp_path / "bare.npz", logp_NxK)
     assert_refused(cli([*files, bare], "--combine", "weighted", out=tmp_path / "no"), bare, "no lengths")
 
@@ -418,16 +425,17 @@ def test_a_source_that_is_not_allowed_is_as_if_it_had_no_column(tmp_path, cli, l
     np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-12)
     assert (
         done.weights["sources"]
-        == done.metrics["source_notes"]
+        == to_builtins(done.metrics.source_notes)
         == {
             "code": {"licence": "?", "note": None, "allowed": False},
             "math": {"licence": None, "note": None, "allowed": True},
             "news": {"licence": None, "note": "daily", "allowed": True},
         }
     )
-    assert done.metrics["arms"]["uniform"]["weights"] == {"math": 0.5, "news": 0.5}
-    assert done.metrics["config"]["sources_info"] == str(notes)
+    assert done.metrics.arms["uniform"].weights == {"math": 0.5, "news": 0.5}
+    assert done.metrics.config["sources_info"] == str(notes)
     assert f"left out (allowed = false in {notes}): code" in done.stdout
+    assert "were left out: `code`." in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_wrong_notes_are_refused_before_anything_is_written(tmp_path, cli, logp_NxK):
@@ -437,3 +445,37 @@ def test_wrong_notes_are_refused_before_anything_is_written(tmp_path, cli, logp_
     notes.write_text("[math]\nallowed = false")
     refused = cli(path, "--sources-info", str(notes), "--upper-bounds", "math=0.2")
     assert_refused(refused, "--upper-bounds math=0.2", "'math' is left out")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_results_are_verified_and_reported_from_their_record(tmp_path, cli, files, several):
+    done = cli(files, "--combine", "worst_case") if several else cli(files[0])
+    assert done.status == 0, done.stderr
+    out = tmp_path / "out"
+    ok = assert_verified(out, with_data=True)
+    assert "weights.json holds what the record says" in ok and "its experiment finds nothing wrong" in ok
+    text = (out / "report.md").read_text()
+    assert f"| `code` | {done.weights['mixmin']['code']:.4f} |" in text and f"{done.metrics.mixmin.loss:.6f}" in text
+
+
+def test_losses_that_do_not_follow_from_the_files_are_found(tmp_path, cli, files):
+    assert cli(files, "--combine", "weighted").status == 0
+    path = tmp_path / "out" / "metrics.json"
+    metrics = read_result(path, WeightsFromFile)
+    first, second = metrics.targets
+    for change in ({"loss": first.loss + 1e-6}, {"loss_uniform": first.loss_uniform + 1e-6}):
+        targets = (dataclasses.replace(first, **change).derived(), second)
+        write_json(path, dataclasses.replace(metrics, targets=targets).derived())
+        assert f"{files[0]}: the loss" in failures(tmp_path / "out")["its experiment finds nothing wrong"]
+    solved = dataclasses.replace(metrics.mixmin, loss=metrics.mixmin.loss + 1e-6)
+    write_json(path, dataclasses.replace(metrics, mixmin=solved).derived())
+    files[0].unlink()  # without the files, the losses on record are still compared with each other
+    assert "the loss is" in failures(tmp_path / "out")["its experiment finds nothing wrong"]
+
+
+@pytest.mark.parametrize("change, warns", [({}, False), ({"above_zero": 1}, True)])
+def test_the_report_warns_of_densities(tmp_path, cli, files, change, warns):
+    metrics = cli(files[0]).metrics
+    targets = tuple(dataclasses.replace(target, **change) for target in metrics.targets)
+    text = weights_report(dataclasses.replace(metrics, targets=targets)).markdown
+    assert ("**Some log-likelihoods are above 0" in text) == warns
