@@ -119,8 +119,8 @@ def weights(arm: str, weight_of: Mapping[str, float], most: int = 8) -> str:
 
 
 def code(name: str) -> str:
-    """A name in code type, inside tables too."""
-    return "`" + name.replace("`", "'").replace("|", "\\|") + "`"
+    """A name in code type, on one line, inside tables too."""
+    return "`" + " ".join(name.splitlines()).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def plain(text: str) -> str:
