@@ -12,7 +12,7 @@ from PIL import Image
 from experiments.harness import result_files, stages
 from experiments.harness.command_line import run
 from experiments.reporting.schema import MadeBy
-from experiments.verify import files
+from experiments.verify import data, files
 from experiments.verify.__main__ import Verify, main
 from experiments.verify.findings import differences
 from tests.experiments.verify import made_up
@@ -215,8 +215,9 @@ def test_differences_allow_for_rounding_only():
 
 @pytest.mark.parametrize("name", sorted(path.name for path in PUBLISHED.iterdir()))
 def test_all_published_results_agree_with_themselves(name, monkeypatch):
-    """Figures apart, which `python -m experiments.verify experiments/results/*` draws again."""
+    """Figures and data apart, which `python -m experiments.verify experiments/results/*` draws and reads again."""
     monkeypatch.setattr(files, "figures_agree", lambda *_: iter(()))
+    monkeypatch.setattr(data, "unchanged", lambda *_: iter(()))
     monkeypatch.setattr(result_files, "figure_png", lambda figure: b"")
     monkeypatch.setattr(result_files, "page", lambda report: "")
     assert_verified(PUBLISHED / name)
