@@ -120,8 +120,8 @@ def _what_to_check(metrics: TextMetrics) -> list[tuple[str, bool, str]]:
             "few target documents",
             # proxies that disown `mixmin` on other documents than it was fitted on: the fit did not carry over
             metrics.data.target.fit_documents < FEW_DOCUMENTS or predicted > predicted_better,
-            f"fitted on {metrics.data.target.fit_documents}; between seeds a weight moves by {moved:.3f} at most "
-            f"({md.code(mover)})",
+            f"fitted on {metrics.data.target.fit_documents}"
+            + f"; between seeds a weight moves by {moved:.3f} at most ({md.code(mover)})" * (len(metrics.seeds) > 1),
         ),
         ("leakage", bool(leaks), "; ".join(leaks) or "no near-duplicates found"),
         ("solver", not metrics.mixmin.converged, f"gap {metrics.mixmin.gap:.1e} nats per byte"),
