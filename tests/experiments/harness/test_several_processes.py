@@ -177,7 +177,7 @@ def test_the_text_experiment_finds_in_two_processes_what_it_finds_in_one(text, a
     (_, told, _), (_, silent, _) = run([*text, "--out", str(tmp_path / "out"), *mesh], places=places())
     assert "bits per byte" in told and "bits per byte" not in silent
     together = metrics(tmp_path / "out")
-    assert "in 2 processes" in together["device"]
+    assert "in 2 processes" in together["made_by"]["device"]
     for arm, expected in alone["arms"].items():
         found = together["arms"][arm]
         assert found["weights"] == pytest.approx(expected["weights"], abs=1e-3)
