@@ -60,23 +60,25 @@ def count_ngrams(tokens_T: UInt[np.ndarray, " T"], order: int) -> NgramCounts:
         return _count(padded, jnp.int32(len(tokens_T)), order)
 
 
-def log_likelihoods(counts: NgramCounts, tokens_Q: UInt[np.ndarray, " Q"]) -> Float[np.ndarray, " Q"]:
-    """log p of each byte given those before it in its document, in nats; 0 at separators.
+def log_likelihoods(counts: NgramCounts, tokens_Q: UInt[np.ndarray, " Q"]) -> Float[np.ndarray, "order Q"]:
+    """log p of each byte given those before it in its document, in nats, for n-grams of 1, 2, ..., `order` bytes.
+
+    The last row is that of the longest n-grams.  Separators have 0.
 
     Args:
         counts: of `count_ngrams`.
         tokens_Q: documents with separators, as `count_ngrams` takes them.
     """
     order = len(counts.types_OxT) + 1
-    found = []
+    found = [np.zeros((order, 0), np.float32)]
     with jax.enable_x64(True):
         for first in range(0, len(tokens_Q), QUERY):
             start = max(first - order, 0)  # the bytes before, which the contexts of the first ones need
             part = tokens_Q[start : first + QUERY]
             padded = np.full(_padded_size(len(part)), SEPARATOR, np.uint8)
             padded[: len(part)] = part
-            found.append(np.asarray(_score(counts, padded, order))[first - start : len(part)])
-    return np.concatenate(found) if found else np.zeros(0, np.float32)
+            found.append(np.asarray(_score(counts, padded, order))[:, first - start : len(part)])
+    return np.concatenate(found, axis=1)
 
 
 @functools.partial(jax.jit, static_argnames="order")
@@ -110,6 +112,7 @@ def _score(counts: NgramCounts, tokens_Q: jax.Array, order: int) -> jax.Array:
     p_Q = jnp.full(len(tokens_Q), 1 / 256)
     count_Q, types_Q = counts.total, counts.num_types  # of the context: the empty one first
     sorted_Q, from_Q = jax.lax.sort((key_Q, jnp.arange(len(key_Q), dtype=jnp.int32)), num_keys=1)  # for caches
+    p_OxQ = []
     for n in range(1, order + 1):
         shift = 8 * (order - n)
         prefix_Q = sorted_Q >> shift
@@ -117,10 +120,11 @@ def _score(counts: NgramCounts, tokens_Q: jax.Array, order: int) -> jax.Array:
         first_Q, last_Q = (jnp.zeros_like(from_Q).at[from_Q].set(end_Q, unique_indices=True) for end_Q in ends)
         seen_Q = last_Q - first_Q
         p_Q = jnp.where(types_Q > 0, (seen_Q + types_Q * p_Q) / jnp.maximum(count_Q + types_Q, 1), p_Q)
+        p_OxQ.append(p_Q)
         if n < order:
             types_Q = jnp.where(seen_Q > 0, counts.types_OxT[n - 1][first_Q], 0).astype(jnp.int32)
             count_Q, types_Q = (jnp.concatenate([x_Q[:1] * 0, x_Q[:-1]]) for x_Q in (seen_Q, types_Q))
-    return jnp.where(tokens_Q == SEPARATOR, 0.0, jnp.log(p_Q)).astype(jnp.float32)
+    return jnp.where(tokens_Q == SEPARATOR, 0.0, jnp.log(jnp.stack(p_OxQ))).astype(jnp.float32)
 
 
 def _keys(tokens_T: jax.Array, order: int) -> jax.Array:

@@ -1,0 +1,45 @@
+"""Count-based proxies: the log-likelihoods of targets under one n-gram model per source.
+
+Axes: O orders, N bytes of a target's documents, K sources.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from mixmin_jax.data.text.tokens import SEPARATOR, join_documents
+from mixmin_jax.models.ngram import count_ngrams, log_likelihoods
+
+
+def ngram_scores(
+    sources: Sequence[Sequence[bytes]],
+    targets: Mapping[str, Sequence[bytes]],
+    orders: Sequence[int] = (6,),
+    on_source: Callable[[int, int], None] = lambda done, of: None,
+) -> dict[str, Float[np.ndarray, "O N K"]]:
+    """log p of every byte of the targets' documents, in order, under a model of each source, in nats (float32).
+
+    One source is counted at a time, so memory holds the n-grams of the largest one.
+
+    Args:
+        sources: the documents of each source.
+        targets: the documents of each target.
+        orders: bytes of the longest n-grams; all orders cost as much as the longest one alone.
+        on_source: called after each source, with how many are done and of how many.
+
+    Raises:
+        InputError: an order out of range, or a source without text.
+    """
+    tokens = {name: join_documents(documents) for name, documents in targets.items()}
+    scores = {
+        name: np.empty((len(orders), int((x != SEPARATOR).sum()), len(sources)), np.float32)
+        for name, x in tokens.items()
+    }
+    for k, documents in enumerate(sources):
+        counts = count_ngrams(join_documents(documents), max(orders))
+        for name, tokens_Q in tokens.items():
+            logp_OxQ = log_likelihoods(counts, tokens_Q)[[order - 1 for order in orders]]
+            scores[name][..., k] = logp_OxQ[:, tokens_Q != SEPARATOR]
+        on_source(k + 1, len(sources))
+    return scores
