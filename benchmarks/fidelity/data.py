@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 
+from benchmarks.fidelity.settings import BUILT_IN, Settings
 from experiments.text_mixture.data import Target, read_text, split_target
 from mixmin_jax.data.text.documents import Corpus, take_bytes
 from mixmin_jax.data.text.tokens import TokenStore, build_store
@@ -37,20 +38,22 @@ class World:
         return tuple(_limited(corpus, min(share * corpus.num_bytes, most)) for corpus in self.sources)
 
 
-def read_worlds(
-    sources: tuple[str, ...], targets: tuple[str, ...], length: int, num_mixtures: int, fit_bytes: int, test_bytes: int
-) -> tuple[World, ...]:
+def read_worlds(sources: tuple[str, ...], targets: tuple[str, ...], settings: Settings) -> tuple[World, ...]:
     """The sources that were given, if any, and the built-in ones; the targets are all of both."""
     built_in, built_in_targets = read_text((), ())
-    given, given_targets = read_text(sources, targets) if sources else ((), ())
-    splits = tuple(split_target(target, 0.5, 0, fit_bytes, test_bytes) for target in given_targets + built_in_targets)
-    worlds = {"given": given, "built_in": built_in} if given else {"built_in": built_in}
-    return tuple(_world(name, corpora, splits, length, num_mixtures) for name, corpora in worlds.items())
+    given, given_targets = read_text(sources, targets) if sources or targets else ((), ())
+    splits = tuple(
+        split_target(target, 0.5, 0, settings.fit_bytes, settings.test_bytes)
+        for target in given_targets + built_in_targets
+    )
+    worlds = {"given": given, BUILT_IN: built_in} if given else {BUILT_IN: built_in}
+    return tuple(_world(name, corpora, splits, settings) for name, corpora in worlds.items())
 
 
-def _world(name: str, sources: tuple[Corpus, ...], targets: tuple[Target, ...], length: int, num: int) -> World:
+def _world(name: str, sources: tuple[Corpus, ...], targets: tuple[Target, ...], settings: Settings) -> World:
+    length = settings.model.sequence_length
     store = build_store([c.name for c in sources], [c.documents for c in sources], length)
-    return World(name, sources, targets, store, draw_mixtures(store, num, seed=0), _rules(store))
+    return World(name, sources, targets, store, draw_mixtures(store, settings.num_mixtures, seed=0), _rules(store))
 
 
 def draw_mixtures(store: TokenStore, num: int, seed: int) -> np.ndarray:

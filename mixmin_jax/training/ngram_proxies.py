@@ -3,6 +3,7 @@
 Axes: O orders, N bytes of a target's documents, K sources.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -43,3 +44,16 @@ def ngram_scores(
             scores[name][..., k] = logp_OxQ[:, tokens_Q != SEPARATOR]
         on_source(k + 1, len(sources))
     return scores
+
+
+def ngram_operations(source_bytes_K: Sequence[int], target_bytes: int, order: int) -> float:
+    """Comparisons and additions that `ngram_scores` takes, to set beside the FLOPs of a training; nearly all integer.
+
+        sum_k T_k (log2 T_k + 12 order) + Q order (2 log2 T_k + 10)
+
+    Sorting the T_k windows of a source takes log2 T_k comparisons each, and each order 12 operations more.  A byte of
+    the target takes two binary searches for each order.  (XLA's own count takes a running maximum for quadratic.)
+    """
+    logs_K = [math.log2(max(size, 2)) for size in source_bytes_K]
+    counting = sum(size * (log + 12 * order) for size, log in zip(source_bytes_K, logs_K, strict=True))
+    return counting + sum(target_bytes * order * (2 * log + 10) for log in logs_K)

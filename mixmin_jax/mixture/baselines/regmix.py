@@ -97,7 +97,7 @@ def fit_regmix(
     least = 2 if model == "linear" else MIN_RUNS_FOR_TREES
     if len(losses_R) < least:
         raise InputError(f"{model} regression needs at least {least} runs; got {len(losses_R)}")
-    return _fit_linear(mixtures_RxK, losses_R, ridge) if model == "linear" else _fit_trees(mixtures_RxK, losses_R)
+    return fit_ridge(mixtures_RxK, losses_R, ridge)[0] if model == "linear" else _fit_trees(mixtures_RxK, losses_R)
 
 
 def propose(predictor: Predictor, candidates_MxK: ArrayLike, top: int = 128) -> Float[np.ndarray, " K"]:
@@ -115,28 +115,34 @@ def propose(predictor: Predictor, candidates_MxK: ArrayLike, top: int = 128) -> 
     return mean_K / mean_K.sum()
 
 
-def _fit_linear(
-    mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarray, " R"], ridge: float | None
-) -> LinearPredictor:
+def fit_ridge(
+    features_RxF: ArrayLike, losses_R: ArrayLike, ridge: float | None = None
+) -> tuple[LinearPredictor, Float[np.ndarray, " R"]]:
+    """`sum_r (b0 + x_r . b - loss_r)^2 + ridge |b|^2`: the fit, and what it predicts for each run without that run.
+
+    None for `ridge` chooses the strength with the least leave-one-out squared error, in closed form.
+    """
+    features_RxF, losses_R = np.asarray(features_RxF, np.float64), np.asarray(losses_R, np.float64)
     if ridge is not None and not 0 <= ridge < np.inf:
         raise InputError(f"ridge must be a non-negative number; got {ridge}")
-    center_K, center = mixtures_RxK.mean(0), losses_R.mean()
-    left_RxJ, scale_J, right_JxK = np.linalg.svd(mixtures_RxK - center_K, full_matrices=False)
+    center_F, center = features_RxF.mean(0), losses_R.mean()
+    left_RxJ, scale_J, right_JxF = np.linalg.svd(features_RxF - center_F, full_matrices=False)
     # Weights sum to 1, so the centered rows have a null direction: drop its rounding errors.
     varies_J = scale_J > 1e-10
-    left_RxJ, scale_J, right_JxK = left_RxJ[:, varies_J], scale_J[varies_J], right_JxK[varies_J]
+    left_RxJ, scale_J, right_JxF = left_RxJ[:, varies_J], scale_J[varies_J], right_JxF[varies_J]
     target_J = left_RxJ.T @ (losses_R - center)
 
-    def leave_one_out_error(strength: float) -> float:
+    def held_out(strength: float) -> Float[np.ndarray, " R"]:
         shrink_J = scale_J**2 / (scale_J**2 + strength)
         residual_R = losses_R - center - left_RxJ @ (shrink_J * target_J)
         leverage_R = 1 / len(losses_R) + (left_RxJ**2) @ shrink_J
-        return float(np.mean((residual_R / (1 - leverage_R)) ** 2))
+        return losses_R - residual_R / (1 - leverage_R)
 
     if ridge is None:
-        ridge = float(min(RIDGE_GRID, key=leave_one_out_error))
-    slope_K = right_JxK.T @ (scale_J / (scale_J**2 + ridge) * target_J)
-    return LinearPredictor(slope_K, float(center - center_K @ slope_K), ridge)
+        ridge = float(min(RIDGE_GRID, key=lambda strength: np.mean((held_out(strength) - losses_R) ** 2)))
+    slope_F = right_JxF.T @ (scale_J / (scale_J**2 + ridge) * target_J)
+    with np.errstate(divide="ignore", invalid="ignore"):  # ridge = 0 may interpolate, and then leaves nothing out
+        return LinearPredictor(slope_F, float(center - center_F @ slope_F), ridge), held_out(ridge)
 
 
 def _fit_trees(mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarray, " R"]) -> TreesPredictor:
