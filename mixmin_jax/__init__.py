@@ -11,6 +11,8 @@ from mixmin_jax.mixture.inference.leave_one_out import LeaveOneOut as LeaveOneOu
 from mixmin_jax.mixture.inference.leave_one_out import leave_one_out as leave_one_out
 from mixmin_jax.mixture.objective import cross_entropy as cross_entropy
 from mixmin_jax.mixture.objective import squared_error as squared_error
+from mixmin_jax.mixture.rows import Rows as Rows
+from mixmin_jax.mixture.rows import rows as rows
 from mixmin_jax.mixture.scale.sharding import on_every_process as on_every_process
 from mixmin_jax.mixture.scale.streaming import stream_cross_entropy as stream_cross_entropy
 from mixmin_jax.mixture.scale.streaming import stream_squared_error as stream_squared_error

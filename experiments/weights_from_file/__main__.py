@@ -4,8 +4,8 @@
 
 The file holds the log-likelihood (nats) of N target examples under K models, one model per data source:
 
-    .npz        log_likelihoods (N x K), sources (K names) and, if you like, lengths (N)
-    .csv        a column per source, headed by its name, and, if you like, a column `length`
+    .npz        log_likelihoods (N x K), sources (K names) and, if you like, lengths (N), documents (N)
+    .csv        a column per source, headed by its name, and, if you like, columns `length`, `document`
     .parquet    the same columns
 
 Several targets, one file each, the same sources in all of them (columns are matched by name):
@@ -35,7 +35,7 @@ RESULTS = ("metrics.json", "weights.json", "report.md", "report.html")
 
 def main(config: Config) -> None:
     """Solve, print, write; exits with status 1, writing nothing, if the solver does not reach the tolerance."""
-    targets = read_targets(config.log_likelihoods)
+    targets = read_targets(config.log_likelihoods, config.rows)
     notes = find_source_notes(targets[0].table.sources, file=config.sources_info)
     sources = allowed_names(targets[0].table.sources, notes)
     left_out = tuple(name for name in targets[0].table.sources if name not in sources)

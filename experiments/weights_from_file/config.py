@@ -39,6 +39,10 @@ class Config:
     out: Path
     """Folder for weights.json, metrics.json and the report; one that holds results already is refused."""
 
+    rows: str | None = None
+    """For files of tokens, with the document of each (.npz: documents; else a column `document`): what one row of the
+    mixture is. `document`, `token`, or a number of consecutive tokens of a document, such as 64."""
+
     combine: Literal["weighted", "worst_case"] | None = None
     """What to minimize over several files: the weighted sum of their losses, or the worst of them."""
 

@@ -2,13 +2,16 @@
 
 A file holds the log-likelihood (nats) of N target examples under K models, one model per data source:
 
-    .npz        log_likelihoods (N x K), sources (K names) and, if you like, lengths (N)
-    .csv        a column per source, headed by its name, and, if you like, a column `length`
+    .npz        log_likelihoods (N x K), sources (K names) and, if you like, lengths (N), documents (N)
+    .csv        a column per source, headed by its name, and, if you like, columns `length`, `document`
     .parquet    the same columns
+
+Where examples are the tokens of documents, `document` numbers the document of each, and --rows makes rows of them.
 """
 
 import csv
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,17 +26,42 @@ from scipy.special import logsumexp
 from mixmin_jax import cross_entropy
 from mixmin_jax.data.files import refuse_odd_name
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.rows import row_length, rows
 
-LENGTH = "length"
+LENGTH, DOCUMENT = "length", "document"
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Log-likelihoods of N examples under K sources, in nats; `length_N` in tokens, if the file has lengths."""
+    """Log-likelihoods of N examples under K sources, in nats; `length_N` in tokens, if the file has lengths.
+
+    `document_N` numbers the document of each example, if the examples are its tokens.
+    """
 
     sources: tuple[str, ...]
     logp_NxK: Float[np.ndarray, "N K"]
     length_N: Float[np.ndarray, " N"] | None
+    document_N: Float[np.ndarray, " N"] | None = None
+
+    def in_rows(self, length: int | None) -> "Table":
+        """Rows of so many consecutive tokens of a document; None for whole documents.
+
+        Raises:
+            InputError: the file does not say which document a token is from.
+        """
+        if self.document_N is None:
+            raise InputError(
+                f"--rows needs to know which document each token is from: add a column `{DOCUMENT}` (in .npz an array"
+                f" `{DOCUMENT}s`)"
+            )
+        first_D = np.flatnonzero(np.diff(self.document_N, prepend=self.document_N[0] - 1))
+        tokens_D = np.diff(first_D, append=len(self.document_N))
+        length_N = np.ones(len(self.logp_NxK)) if self.length_N is None else self.length_N
+        made = rows(self.logp_NxK, tokens_D, length)
+        if length is not None and length >= tokens_D.max() > 1:
+            print(f"rows of {length} tokens are whole documents: the longest has {tokens_D.max()}", file=sys.stderr)
+        length_R = np.add.reduceat(length_N, np.cumsum(made.tokens_R) - made.tokens_R)
+        return Table(self.sources, made.logp_RxK, length_R)
 
     def reordered(self, sources: Sequence[str]) -> "Table":
         """The same with its columns in the order of `sources`, matched by name.
@@ -127,17 +155,25 @@ class Target:
             raise InputError(f"{self.path}: {error} (rows are counted from 0)") from None
 
 
-def read_targets(paths: tuple[Path, ...]) -> list[Target]:
-    """The files, all with the columns of the first in its order.
+def read_targets(paths: tuple[Path, ...], row: str | None = None) -> list[Target]:
+    """The files, all with the columns of the first in its order; `row` says how tokens become rows (`row_length`).
 
     Raises:
-        InputError: what `read_table` refuses; sources that differ; lengths in some of the files only.
+        InputError: what `read_table` refuses; sources that differ; lengths in some of the files only; a file of tokens
+            without `row`, or `row` without one.
     """
     if not paths:
         raise InputError("--log-likelihoods: give at least one file")
     targets: list[Target] = []
     for path in paths:
         table = read_table(path)
+        try:
+            if row is not None:
+                table = table.in_rows(row_length(row))
+            elif table.document_N is not None:
+                raise InputError("its rows are tokens of documents: say --rows document, token, or how many tokens")
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         if targets:
             first = targets[0]
             if (table.length_N is None) != (first.table.length_N is None):
@@ -177,6 +213,24 @@ def _check_shapes(table: Table) -> None:
         if not good_N.all():
             row = int(np.argmin(good_N))
             raise InputError(f"row {row}: the length must be positive and finite; got {table.length_N[row]}")
+    if table.document_N is not None:
+        _check_documents(table.document_N, shape[0])
+
+
+def _check_documents(document_N: np.ndarray, num_rows: int) -> None:
+    if document_N.shape != (num_rows,):
+        raise InputError(f"documents have the shape {document_N.shape} for {num_rows} rows of log-likelihoods")
+    whole_N = (document_N >= 0) & (document_N == np.floor(document_N))
+    if not whole_N.all():
+        row = int(np.argmin(whole_N))
+        raise InputError(
+            f"row {row}: `{DOCUMENT}` numbers the document that a token is from; got {document_N[row]} (a source needs"
+            " another name)"
+        )
+    begins_N = np.diff(document_N, prepend=-1) != 0
+    numbers, counts = np.unique(document_N[begins_N], return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"the tokens of document {numbers[np.argmax(counts > 1)]:.0f} do not follow each other")
 
 
 def _read_npz(path: Path) -> Table:
@@ -187,17 +241,21 @@ def _read_npz(path: Path) -> Table:
         _refuse_twice(archive.files)
         if missing := [name for name in ("log_likelihoods", "sources") if name not in archive]:
             raise InputError(f"no array {missing[0]!r}; the file has {', '.join(archive.files) or 'none'}")
-        if unknown := [name for name in archive.files if name not in ("log_likelihoods", "sources", "lengths")]:
+        optional = ("lengths", "documents")
+        if unknown := [name for name in archive.files if name not in ("log_likelihoods", "sources", *optional)]:
             raise InputError(
-                f"unknown array {unknown[0]!r}; known are log_likelihoods, sources and, for tokens per example, lengths"
+                f"unknown array {unknown[0]!r}; known are log_likelihoods, sources, lengths (tokens per example) and"
+                " documents (the document of each token)"
             )
         names = _member(archive, "sources", "U", "strings (np.array(names, dtype=str))")
         if names.ndim != 1:
             raise InputError(f"sources must have one axis; got the shape {names.shape}")
         logp_NxK = _member(archive, "log_likelihoods", "fiu", "real numbers").astype(np.float64)
-        has_lengths = "lengths" in archive
-        length_N = _member(archive, "lengths", "fiu", "real numbers").astype(np.float64) if has_lengths else None
-    return Table(tuple(name.strip() for name in names.tolist()), logp_NxK, length_N)
+        length_N, document_N = (
+            _member(archive, name, "fiu", "real numbers").astype(np.float64) if name in archive else None
+            for name in optional
+        )
+    return Table(tuple(name.strip() for name in names.tolist()), logp_NxK, length_N, document_N)
 
 
 def _member(archive: np.lib.npyio.NpzFile, name: str, kinds: str, what: str) -> np.ndarray:
@@ -264,10 +322,10 @@ def _from_arrow(names: list[str], columns: list[pyarrow.ChunkedArray]) -> Table:
             row = int(np.argmax(column.is_null().to_numpy()))
             raise InputError(f"row {row}, column {name!r}: the cell is empty")
         arrays[name] = column.cast(pyarrow.float64()).to_numpy()
-    length_N = arrays.pop(LENGTH, None)
+    length_N, document_N = arrays.pop(LENGTH, None), arrays.pop(DOCUMENT, None)
     if not arrays:
         raise InputError("no column of log-likelihoods")
-    return Table(tuple(arrays), np.column_stack(list(arrays.values())), length_N)
+    return Table(tuple(arrays), np.column_stack(list(arrays.values())), length_N, document_N)
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

@@ -47,3 +47,17 @@ def rows(logp_NxK: Float[np.ndarray, "N K"], tokens_D: Int[np.ndarray, " D"], le
     first_R = (np.cumsum(tokens_D) - tokens_D)[document_R] + chunk_R * (length or 0)
     logp_RxK = np.add.reduceat(logp_NxK.astype(np.float64), first_R, axis=0)
     return Rows(logp_RxK, np.diff(first_R, append=len(logp_NxK)), document_R)
+
+
+def row_length(text: str) -> int | None:
+    """The `length` of `rows` that a word stands for: "token" (1), "document" (None), or a number of tokens.
+
+    Raises:
+        InputError: another word, or a number below 1.
+    """
+    words = {"token": 1, "document": None}
+    if text in words:
+        return words[text]
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"rows are `token`, `document` or a number of tokens from 1 on, not {text!r:.40}")
+    return int(text)

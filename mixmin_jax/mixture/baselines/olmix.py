@@ -6,14 +6,16 @@ Axes: R runs, K sources, M mixtures.
 import dataclasses
 
 import numpy as np
+import scipy.optimize
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.baselines.regmix import LinearPredictor, fit_ridge
-from mixmin_jax.mixture.baselines.rules import natural_weights
+from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights
 
 FLOOR_SHARES = np.concatenate([np.linspace(0, 0.9, 10), [0.95, 0.98]])  # of the least loss, tried as c
+KL_STRENGTH = 0.1  # Olmix's example configurations
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,18 +52,38 @@ def fit_log_linear(mixtures_RxK: ArrayLike, losses_R: ArrayLike) -> LogLinearPre
 
 
 def propose_near(
-    predictor: LogLinearPredictor, prior_K: ArrayLike, strength: float, candidates_MxK: ArrayLike
+    predictor: LogLinearPredictor,
+    prior_K: ArrayLike,
+    strength: float = KL_STRENGTH,
+    upper_bounds_K: ArrayLike | None = None,
 ) -> Float[np.ndarray, " K"]:
-    """The candidate with the least `loss(w) + strength * KL(w || prior)`, as Olmix regularizes its proposals.
+    """The mixture with the least `loss(w) + strength * KL(w || prior)`, exactly, as Olmix proposes one.
 
-    Without the prior the least predicted loss is always at a single source.
+    Without the prior, the least predicted loss always is at a single source.  With t = exp(b0 + w . b), the optimum is
+    `prior exp(-t b / strength)`, normalized and moved under the caps by its KL projection; t is found by bisection.
+
+    Args:
+        predictor: of `fit_log_linear`.
+        prior_K: the mixture to stay near (natural weights).
+        strength: in the units of the loss (bits per byte in Olmix).
+        upper_bounds_K: caps.
 
     Raises:
-        InputError: a negative strength, or a prior that is no mixture.
+        InputError: a strength that is not positive, or a prior that is no mixture.
     """
-    if not strength >= 0:
-        raise InputError(f"the prior's strength must not be negative; got {strength}")
-    prior_K, candidates_MxK = natural_weights(prior_K), np.asarray(candidates_MxK, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms_MxK = np.where(candidates_MxK > 0, candidates_MxK * np.log(candidates_MxK / prior_K), 0.0)
-    return candidates_MxK[np.argmin(predictor(candidates_MxK) + strength * terms_MxK.sum(1))]
+    if not strength > 0:
+        raise InputError(f"the prior's strength must be positive; got {strength}")
+    prior_K, slope_K = natural_weights(prior_K), predictor.log_excess.slope_K
+
+    def tilted(log_t: float) -> Float[np.ndarray, " K"]:
+        with np.errstate(divide="ignore"):
+            log_w_K = np.log(prior_K) - np.exp(log_t) / strength * slope_K
+        w_K = np.exp(log_w_K - log_w_K.max())
+        w_K /= w_K.sum()
+        return w_K if upper_bounds_K is None else fit_under_caps(w_K, upper_bounds_K)
+
+    def excess(log_t: float) -> float:  # falls, as a larger t moves weight to smaller slopes
+        return float(predictor.log_excess(tilted(log_t))) - log_t
+
+    low, high = (predictor.log_excess.intercept + edge for edge in (slope_K.min() - 1, slope_K.max() + 1))
+    return tilted(scipy.optimize.brentq(excess, low, high, xtol=1e-12))

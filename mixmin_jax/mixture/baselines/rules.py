@@ -1,4 +1,4 @@
-"""Mixtures by simple rules: uniform and natural weights, and weights fitted under caps.
+"""Mixtures by simple rules: uniform, natural and UniMax weights, and weights fitted under caps.
 
 Axes: K sources. All arrays are NumPy float64.
 """
@@ -26,6 +26,30 @@ def natural_weights(sizes_K: ArrayLike) -> Float[np.ndarray, " K"]:
     """
     sizes_K = _checked_vector(sizes_K, "sizes")
     return sizes_K / sizes_K.sum()
+
+
+def unimax_weights(sizes_K: ArrayLike, budget: float, max_epochs: float) -> Float[np.ndarray, " K"]:
+    """UniMax: as uniform as possible, with no source repeated more than `max_epochs` times (arXiv:2304.09151).
+
+        w_k = min(max_epochs size_k / budget, t)   with t such that sum_k w_k = 1
+
+    Where all sources together do not last for the budget, all are repeated equally often: natural weights.
+
+    Args:
+        sizes_K: sizes of the sources, in the unit of the budget (tokens).
+        budget: what the run trains on, in all.
+        max_epochs: most repetitions of a source.
+
+    Raises:
+        InputError: a size, the budget or the epochs are not positive.
+    """
+    sizes_K = _checked_vector(sizes_K, "sizes")
+    if not (budget > 0 and max_epochs > 0):
+        raise InputError(f"the budget and the epochs must be positive; got {budget} and {max_epochs}")
+    caps_K = max_epochs * sizes_K / budget
+    if caps_K.sum() < 1:
+        return natural_weights(sizes_K)
+    return fit_under_caps(uniform_weights(len(sizes_K)), caps_K)
 
 
 def fit_under_caps(weights_K: ArrayLike, upper_bounds_K: ArrayLike) -> Float[np.ndarray, "*batch K"]:

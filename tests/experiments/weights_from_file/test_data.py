@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from experiments.weights_from_file.data import Table, read_table
+from experiments.weights_from_file.data import Table, read_table, read_targets
 from mixmin_jax import InputError
 from tests.experiments.weights_from_file.test_weights_from_file import SOURCES, write
 
@@ -55,6 +55,8 @@ def test_columns_are_matched_by_name(logp_NxK):
         ("a, a \n-1,4\n", ["'a' is there 2 times"]),
         ("a,length\n-1,4\n-1,0\n", ["row 1", "length must be positive"]),
         ("a,length\n-1,nan\n", ["row 0", "length must be positive"]),
+        ("a,document\n-1,-2.5\n", ["row 0", "numbers the document", "another name"]),
+        ("a,document\n-1,0\n-1,1\n-1,0\n", ["tokens of document 0 do not follow each other"]),
         ("a,b\n", []),
         ("a,b", []),
         ("", ["the file is empty"]),
@@ -138,3 +140,48 @@ def test_a_parquet_column_of_text_and_a_pandas_index(tmp_path, logp_NxK):
     columns = dict(zip(SOURCES, logp_NxK.T, strict=True)) | {"__index_level_0__": np.arange(200)}
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
     assert read_table(path).sources == SOURCES
+
+
+TOKENS = "a,b,length,document\n-1,-2,2,7\n-3,-4,1,7\n-5,-6,1,7\n-7,-8,3,2\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "logp", "lengths"),
+    [
+        ("token", [[-1, -2], [-3, -4], [-5, -6], [-7, -8]], [2, 1, 1, 3]),
+        ("2", [[-4, -6], [-5, -6], [-7, -8]], [3, 1, 3]),
+        ("3", [[-9, -12], [-7, -8]], [4, 3]),
+        ("document", [[-9, -12], [-7, -8]], [4, 3]),
+    ],
+)
+@pytest.mark.parametrize("kind", [".csv", ".npz"])
+def test_tokens_become_rows(tmp_path, capsys, kind, row, logp, lengths):
+    path = tmp_path / f"scores{kind}"
+    if kind == ".csv":
+        path.write_text(TOKENS)
+    else:
+        values = np.array([[float(cell) for cell in line.split(",")] for line in TOKENS.split()[1:]])
+        arrays = {"log_likelihoods": values[:, :2], "lengths": values[:, 2], "documents": values[:, 3].astype(int)}
+        np.savez(path, sources=["a", "b"], **arrays)
+    (target,) = read_targets((path,), row)
+    np.testing.assert_array_equal(target.table.logp_NxK, logp)
+    np.testing.assert_array_equal(target.table.length_N, lengths)
+    assert target.example_weight == 1 / 7
+    assert ("rows of 3 tokens are whole documents" in capsys.readouterr().err) == (row == "3")
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "why"),
+    [
+        (TOKENS, None, "say --rows document, token, or how many"),
+        (TOKENS, "0", "a number of tokens from 1 on, not '0'"),
+        (TOKENS, "chunks", "not 'chunks'"),
+        ("a,b\n-1,-2\n", "64", "add a column `document`"),
+    ],
+)
+def test_rows_that_cannot_be_made_are_refused(tmp_path, text, row, why):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=why) as caught:
+        read_targets((path,), row)
+    assert str(caught.value).startswith(f"{path}: ")

@@ -4,7 +4,7 @@ from scipy.optimize import minimize
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures, random_mixtures
-from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, uniform_weights
+from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, uniform_weights, unimax_weights
 
 SIZES_K = np.array([300.0, 100.0, 50.0, 25.0, 25.0])
 
@@ -12,6 +12,19 @@ SIZES_K = np.array([300.0, 100.0, 50.0, 25.0, 25.0])
 def test_uniform_and_natural_weights():
     np.testing.assert_allclose(uniform_weights(4), [0.25] * 4)
     np.testing.assert_allclose(natural_weights([3, 1, 0]), [0.75, 0.25, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("budget", "epochs", "expected"),
+    [
+        (100, 1, [0.2] * 5),  # every source lasts: uniform
+        (200, 1, [0.25, 0.25, 0.25, 0.125, 0.125]),  # two are used up
+        (200, 0.5, [0.5, 0.25, 0.125, 0.0625, 0.0625]),
+        (10_000, 4, natural_weights(SIZES_K)),  # all are used up
+    ],
+)
+def test_unimax_is_uniform_as_far_as_sources_last(budget, epochs, expected):
+    np.testing.assert_allclose(unimax_weights(SIZES_K, budget, epochs), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("sizes_K", [[], [0, 0], [1, -1], [1, np.nan], [[1, 2]]])
