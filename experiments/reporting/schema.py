@@ -93,6 +93,7 @@ class Note:
     licence: str | None
     note: str | None
     allowed: bool
+    tokens: int | None = None  # in all, if a part is read
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
 """Find the weights of text sources for a target, train on them, and show whether that was worth it.
 
-    python -m experiments.text_mixture                      demonstration on text that Python carries (under 5 minutes)
+    python -m experiments.text_mixture                      demonstration on text that Python carries (under 4 minutes)
+    python -m experiments.text_mixture --sources DIR --target FILE [FILE ...] --out DIR --arms none     only the weights
     python -m experiments.text_mixture --sources DIR --target FILE [FILE ...] --out DIR [--preset small] [--seeds 3]
 
-MixMin (Thudi et al., arXiv:2502.10510): one small proxy model per source, the target's log-likelihoods under each, a
+MixMin (Thudi et al., arXiv:2502.10510): one cheap proxy model per source, the target's log-likelihoods under each, a
 convex problem over those, then one training run on the mixture found.
 """
 
@@ -20,7 +21,7 @@ from experiments.reporting import markdown as md
 from experiments.reporting.schema import DataSet
 from experiments.text_mixture.config import PRESETS, TextMixture
 from experiments.text_mixture.data import data_sets, read_text, split_target, take_care
-from experiments.text_mixture.plan import SOLVED_ARMS, Plan, describe_plan, make_plan
+from experiments.text_mixture.plan import Plan, describe_plan, make_plan
 from experiments.text_mixture.report import QUESTION, verdict
 from experiments.text_mixture.results import TextMetrics, build_metrics, identity
 from experiments.text_mixture.stages import SeedResult, overlap_stage, run_seed
@@ -52,8 +53,7 @@ def main(config: TextMixture) -> None:
         runs = run_plan(plan, folder, records)
     for name, metrics in runs.items():
         print(f"\n{name}: {config.out / name / 'report.md'}\n{verdict(metrics)}\n")
-        for arm in SOLVED_ARMS:
-            print(md.weights(arm, metrics.arms[arm].weights))
+        print(md.weights(metrics.recommended.arm, metrics.recommended.weights))
 
 
 def run_plan(plan: Plan, folder: RunFolder, data_sets: Sequence[DataSet]) -> dict[str, TextMetrics]:

@@ -3,15 +3,23 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from experiments.harness.options import ManyModelsOptions
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.rows import row_length
+from mixmin_jax.models.ngram import MAX_ORDER
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
 
+ArmName = Literal[
+    "mixmin", "mixmin_document", "mixmin_token", "uniform", "natural", "unimax", "random_search", "regmix", "olmix",
+    "mde", "none",
+]  # fmt: skip
+ALL_ARMS: tuple[ArmName, ...] = get_args(ArmName)[:-1]
+
 DEMO_PROXY = LanguageModelRun(TransformerConfig(64, 2, 4), tokens=102_400)
-DEMO_MODEL = LanguageModelRun(TransformerConfig(96, 3, 4), tokens=307_200, learning_rate=4e-3)
+DEMO_MODEL = LanguageModelRun(TransformerConfig(96, 2, 4), tokens=1_228_800, learning_rate=4e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +47,42 @@ class TextMixture(ManyModelsOptions):
     """Folder for the results."""
     seeds: int = 1
     """Repeat proxies, weights and arms with seeds 0, 1, ..., and report the spread."""
-    proxy: LanguageModelRun = DEMO_PROXY
-    """The cheap model trained once per source, and once per random mixture."""
+    proxy: Literal["ngram", "transformer", "auto"] = "ngram"
+    """The cheap model of each source that `mixmin` is found with: counted n-grams, or a small transformer. auto begins
+    with n-grams and climbs to transformers of more and more tokens, up to --search-budget, until a dearer one would not
+    change what the weights are worth."""
+    rows: str = "auto"
+    """What one row of the mixture is for `mixmin`: `document`, `token`, or a number of bytes, such as 64: how far a
+    model looks before it knows which source it is in. auto: what the benchmark of fidelity chose for these proxies."""
+    ngram_order: int = 6
+    """Bytes of the longest n-grams that are counted."""
+    search_budget: float = 0.05
+    """With --proxy auto: the most that finding weights may cost, as a share of a target run's FLOPs."""
+    proxy_model: LanguageModelRun = DEMO_PROXY
+    """The transformer proxy, trained once per source. Of each source it reads the share of the target run that it
+    trains for, so that text repeats as in the target run. Runs on random mixtures have its size, and together its
+    compute."""
     model: LanguageModelRun = DEMO_MODEL
     """The target model, trained once per arm."""
+    arms: tuple[ArmName, ...] = ("mixmin", "uniform", "natural")
+    """The mixtures that the target model is trained on. none: only find the weights. mixmin_document and mixmin_token
+    are solved from transformer proxies (MixMin as published, and with rows of single tokens); random_search, regmix,
+    olmix and mde from runs on random mixtures."""
+    compare: tuple[str, ...] = ()
+    """More arms: NAME=FILE with a mixture of your own, such as the one in use today: JSON, {source: weight}."""
+    target_tokens: int | None = None
+    """Tokens of the real run that the weights are for, where that is not the target model's: --max-epochs and unimax
+    refer to it."""
     max_epochs: float | None = None
-    """No source is repeated more than this many times in a target run (a cap on its weight, in every arm)."""
-    regmix_runs: int | None = None
-    """Random mixtures for random_search and regmix; by default as many as sources (the compute of MixMin's proxies).
-    From 64 on regmix fits boosted trees, below that a linear model."""
+    """No source is repeated more than this many times in a target run (a cap on its weight, in every arm). Sizes are
+    those that were read, or `tokens` in sources.toml."""
+    multiples: tuple[float, ...] = ()
+    """Also train `natural` on so many times the tokens, such as 1.5 2 3: how much compute is the mixture worth?"""
+    price_per_hour: float | None = None
+    """Of the machine: costs are also given in money."""
+    regmix_runs: int = 64
+    """Random mixtures for random_search, regmix, olmix and mde. From 64 on regmix fits boosted trees, below that a
+    linear model."""
     combine: Literal["weighted", "worst_case"] | None = None
     """With several targets, one more arm, `combined`: a single mixture for all of them, which minimises the mean of
     their losses (weighted) or the largest excess over what each target's own best mixture gives it (worst_case)."""
@@ -72,8 +107,9 @@ class TextMixture(ManyModelsOptions):
             raise InputError(f"--seeds must be at least 1, not {self.seeds}")
         if self.max_epochs is not None and not self.max_epochs > 0:
             raise InputError(f"--max-epochs must be positive, not {self.max_epochs}")
-        if self.regmix_runs is not None and self.regmix_runs < 2:
+        if self.regmix_runs < 2:
             raise InputError(f"--regmix-runs must be at least 2, not {self.regmix_runs}")
+        self._check_search()
         if self.combine and len(self.target) < 2:
             raise InputError(f"--combine {self.combine} needs several targets; give --target more than one")
         if self.combine == "worst_case" and self.method not in ("auto", "interior_point"):
@@ -85,11 +121,31 @@ class TextMixture(ManyModelsOptions):
             )
         if min(self.fit_bytes, self.test_bytes) < 1:
             raise InputError("--fit-bytes and --test-bytes must be positive")
-        self.check_batches(proxy__batch_size=self.proxy.batch_size, model__batch_size=self.model.batch_size)
-        if self.proxy.sequence_length != self.model.sequence_length:
+        self.check_batches(proxy_model__batch_size=self.proxy_model.batch_size, model__batch_size=self.model.batch_size)
+        if self.proxy_model.sequence_length != self.model.sequence_length:
             raise InputError(
-                "--proxy.sequence-length and --model.sequence-length must be equal: both read the same windows"
+                "--proxy-model.sequence-length and --model.sequence-length must be equal: both read the same windows"
             )
+
+    def _check_search(self) -> None:
+        if not 1 <= self.ngram_order <= MAX_ORDER:
+            raise InputError(f"--ngram-order must be 1 to {MAX_ORDER}, not {self.ngram_order}")
+        if self.rows != "auto":
+            row_length(self.rows)
+        if not self.search_budget > 0:
+            raise InputError(f"--search-budget must be positive, not {self.search_budget}")
+        if "none" in self.arms and (self.arms != ("none",) or self.compare or self.multiples or self.seeds > 1):
+            raise InputError(
+                "--arms none trains no target model: leave out other arms, --compare, --multiples, --seeds"
+            )
+        if self.arms != ("none",) and not {"mixmin", "natural"} <= set(self.arms):
+            raise InputError("--arms must hold mixmin and natural, which all others are compared with, or be none")
+        if self.target_tokens is not None and self.target_tokens < self.model.batch_size * self.model.sequence_length:
+            raise InputError(f"--target-tokens {self.target_tokens} is less than one batch of the target model")
+        if any(multiple <= 1 for multiple in self.multiples) or list(self.multiples) != sorted({*self.multiples}):
+            raise InputError(f"--multiples must be above 1 and rise, not {' '.join(map(str, self.multiples))}")
+        if self.price_per_hour is not None and not self.price_per_hour > 0:
+            raise InputError(f"--price-per-hour must be positive, not {self.price_per_hour}")
 
     @property
     def demonstration(self) -> bool:
@@ -99,13 +155,17 @@ class TextMixture(ManyModelsOptions):
 PRESETS: Mapping[str, TextMixture] = {
     "demo": TextMixture(),  # minutes on a laptop
     "small": TextMixture(  # an hour on two cores for three targets and three seeds
-        proxy=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=384_000),
-        model=LanguageModelRun(TransformerConfig(96, 3, 4), tokens=998_400, learning_rate=4e-3),
+        proxy_model=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=384_000),
+        model=LanguageModelRun(TransformerConfig(96, 2, 4), tokens=2_048_000, learning_rate=4e-3),
+        arms=ALL_ARMS,
+        multiples=(1.5, 2.0, 3.0),
         fit_bytes=200_000,
         test_bytes=200_000,
     ),
     "medium": TextMixture(  # one accelerator; not yet run by anyone
-        proxy=LanguageModelRun(
+        arms=ALL_ARMS,
+        multiples=(1.5, 2.0, 3.0),
+        proxy_model=LanguageModelRun(
             TransformerConfig(256, 4, 8, bfloat16=True),
             tokens=20_480_000,
             sequence_length=512,

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -11,25 +13,40 @@ from jax.sharding import Mesh
 from experiments.harness.devices import models_mesh, whole_mesh
 from experiments.harness.language_model_stages import scoring_flops, training_flops
 from experiments.harness.processes import several
+from experiments.reporting.json_files import read_json
 from experiments.reporting.markdown import plural, share_of, si_count
-from experiments.text_mixture.config import TextMixture
+from experiments.text_mixture.config import ALL_ARMS, TextMixture
 from experiments.text_mixture.data import Care, Target
 from mixmin_jax.data.mixing import max_draws
-from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.documents import Corpus, take_bytes
 from mixmin_jax.data.text.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.regmix import MIN_RUNS_FOR_TREES, RegmixModel
-from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, uniform_weights
+from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, uniform_weights, unimax_weights
 from mixmin_jax.training.language_model import LanguageModelRun, num_parameters
+from mixmin_jax.training.ngram_proxies import ngram_operations
 from mixmin_jax.training.proxies import MAX_DEVICE_TOKENS
 
-SHARED_ARMS = ("uniform", "natural")  # the same for every target: trained once, scored on all
-OWN_ARMS = ("mixmin", "mixmin_token", "random_search", "regmix")
-ARMS = ("mixmin", "mixmin_token", "uniform", "natural", "random_search", "regmix")  # the order of every report
-SOLVED_ARMS = ("mixmin", "mixmin_token")  # their weights come from the solver
+RULES = ("uniform", "natural", "unimax")  # the same for every target: trained once, scored on all
+PUBLISHED, PUBLISHED_ROWS = ("mixmin_document", "mixmin_token"), ("document", "token")  # of transformer proxies
+SEARCHERS = ("random_search", "regmix", "olmix", "mde")  # from runs on random mixtures
+SOLVED_ARMS = ("mixmin", *PUBLISHED)  # their weights come from the solver
 COMBINED = "combined"  # the arm of --combine: one mixture for all targets
-Role = Literal["proxy", "target"]  # of a trained model
+UNIMAX_EPOCHS = 4.0  # most repetitions; repeats are worth almost new text so far (arXiv:2305.16264)
+LADDER = (16, 4, 1)  # --proxy auto: transformers of the proxy's tokens divided by these, after n-grams
+Role = Literal["proxy", "random", "target"]  # of a trained model
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """Proxies that weights can be found with."""
+
+    run: LanguageModelRun | None  # None: n-grams
+
+    @property
+    def kind(self) -> Literal["ngram", "transformer"]:
+        return "ngram" if self.run is None else "transformer"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +58,7 @@ class Plan:
     targets: tuple[Target, ...]
     store: TokenStore
     care: Care
+    compared: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # mixtures of --compare
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,11 +67,36 @@ class Plan:
     @property
     def arms(self) -> tuple[str, ...]:
         """Every arm of a target, in the order of every report."""
-        return ARMS if self.config.combine is None else (*ARMS, COMBINED)
+        chosen = tuple(arm for arm in ALL_ARMS if arm in self.config.arms)
+        return (*chosen, *self.compared, *([COMBINED] if self.config.combine and chosen else []))
+
+    @property
+    def shared_arms(self) -> tuple[str, ...]:
+        """Those that are the same for every target."""
+        return tuple(arm for arm in self.arms if arm in RULES or arm in self.compared)
+
+    @property
+    def own_arms(self) -> tuple[str, ...]:
+        """Those whose weights follow from the target."""
+        return tuple(arm for arm in self.arms if arm in SOLVED_ARMS or arm in SEARCHERS)
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """The proxies for `mixmin`, the cheapest first; only --proxy auto has several, and may not reach the last."""
+        proxy = self.config.proxy_model
+        one_batch = proxy.batch_size * proxy.sequence_length
+        steps = [dataclasses.replace(proxy, tokens=max(proxy.tokens // divisor, one_batch)) for divisor in LADDER]
+        rungs = {"ngram": (None,), "transformer": (proxy,), "auto": (None, *steps)}[self.config.proxy]
+        return tuple(map(Rung, rungs))
+
+    @property
+    def trains_proxies(self) -> bool:
+        """Whether an arm needs the transformer proxy at its full budget."""
+        return self.config.proxy == "transformer" or bool({*PUBLISHED, "mde"} & {*self.arms})
 
     @property
     def num_random(self) -> int:
-        return self.config.regmix_runs or len(self.names)
+        return self.config.regmix_runs if {*SEARCHERS} & {*self.arms} else 0
 
     @property
     def regmix_model(self) -> RegmixModel:
@@ -66,7 +109,26 @@ class Plan:
         return "device" if len(self.store.tokens) <= MAX_DEVICE_TOKENS and not several() else "host"
 
     def run(self, role: Role) -> LanguageModelRun:
-        return self.config.proxy if role == "proxy" else self.config.model
+        """Runs on random mixtures have the size of the proxies, and all together their compute."""
+        proxy = self.config.proxy_model
+        if role != "random":
+            return proxy if role == "proxy" else self.config.model
+        tokens = proxy.tokens * len(self.names) // max(self.num_random, 1)
+        return dataclasses.replace(proxy, tokens=max(tokens, proxy.batch_size * proxy.sequence_length))
+
+    def proxy_store(self, run: LanguageModelRun) -> TokenStore:
+        """What a transformer proxy reads: of each source the share of the target run that it trains for.
+
+        So text repeats as often as in the target run (arXiv:2606.07597). Sources keep at least one window.
+        """
+        share = run.tokens / self.target_tokens
+        if share >= 1:
+            return self.store
+        return build_store(
+            self.names,
+            [_sample(corpus, share, run.sequence_length + 1) for corpus in self.sources],
+            run.sequence_length,
+        )
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
@@ -79,26 +141,49 @@ class Plan:
     # Mixtures that do not depend on any proxy -------------------------------------------------------------------
 
     @property
+    def target_tokens(self) -> int:
+        """Of the run that the weights are for."""
+        return self.config.target_tokens or self.config.model.num_windows * self.config.model.sequence_length
+
+    @property
+    def sizes_K(self) -> np.ndarray:
+        """Tokens of each source: `tokens` in sources.toml, or what was read."""
+        stated = [note.tokens for name in self.names if (note := self.care.notes.get(name)) and note.tokens]
+        if stated and len(stated) < len(self.names):
+            missing = [name for name in self.names if not ((n := self.care.notes.get(name)) and n.tokens)]
+            raise InputError(f"sources.toml has tokens for some sources only: add those of {missing[0]!r}")
+        return np.array(stated, np.float64) if stated else self.store.windows_K * float(self.store.length)
+
+    @property
+    def is_real_run(self) -> bool:
+        """Whether the target model is the run that the weights are for, so that caps hold in its draws as well."""
+        return self.config.target_tokens is None and not any(note.tokens for note in self.care.notes.values())
+
+    @property
     def upper_bounds_K(self) -> np.ndarray | None:
-        """The largest weight that --max-epochs leaves each source in a target run."""
+        """The largest weight that --max-epochs leaves each source in the run that the weights are for."""
         if self.config.max_epochs is None:
             return None
+        if not self.is_real_run:
+            return np.minimum(self.config.max_epochs * self.sizes_K / self.target_tokens, 1.0)
         return np.minimum(max_draws(self.store.windows_K, self.config.max_epochs) / self.config.model.num_windows, 1.0)
 
-    @property
-    def natural_K(self) -> np.ndarray:
-        return self._capped(natural_weights(self.store.windows_K))
-
-    @property
-    def uniform_K(self) -> np.ndarray:
-        return self._capped(uniform_weights(len(self.names)))
+    def rule_K(self, arm: str) -> np.ndarray:
+        """The weights of an arm that needs no proxies."""
+        if arm in self.compared:
+            return self.compared[arm]
+        if arm == "unimax":
+            weights_K = unimax_weights(self.sizes_K, self.target_tokens, UNIMAX_EPOCHS)
+        else:
+            weights_K = natural_weights(self.sizes_K) if arm == "natural" else uniform_weights(len(self.names))
+        return self._capped(weights_K)
 
     def _capped(self, weights_K: np.ndarray) -> np.ndarray:
         return weights_K if self.upper_bounds_K is None else fit_under_caps(weights_K, self.upper_bounds_K)
 
     def random_RxK(self, seed: int) -> np.ndarray:
         """The random mixtures of one seed, for random_search and regmix."""
-        least = 1 / self.config.proxy.num_windows  # a smaller weight draws nothing
+        least = 1 / self.run("random").num_windows  # a smaller weight draws nothing
         return random_mixtures(
             self.num_random, self.store.windows_K, seed, minimum=least, upper_bounds_K=self.upper_bounds_K
         )
@@ -113,26 +198,47 @@ class Plan:
         """One model's forward passes over some documents."""
         return scoring_flops(self.run(role), documents)
 
+    def rung_flops(self, rung: Rung, documents: list[bytes]) -> float:
+        """Proxies of all sources, and their scores of some documents."""
+        if rung.run is None:
+            sizes = [corpus.num_bytes for corpus in self.sources]
+            return ngram_operations(sizes, sum(map(len, documents)), self.config.ngram_order)
+        return len(self.names) * (training_flops(rung.run) + scoring_flops(rung.run, documents))
+
+    def arm_flops(self, target: Target) -> dict[str, float]:
+        """What finding the weights of each arm costs in one seed; for `mixmin` see the rungs that it reached."""
+        fit = target.documents("fit")
+        proxies = self.rung_flops(Rung(self.run("proxy")), fit)
+        random = self.num_random * (self.training_flops("random") + self.scoring_flops("random", fit))
+        costs = dict.fromkeys(self.arms, 0.0) | {arm: proxies for arm in PUBLISHED} | {arm: random for arm in SEARCHERS}
+        return {arm: costs[arm] + proxies * (arm == "mde") for arm in self.arms}
+
     def flops_of(self, target: Target) -> dict[str, float]:
-        """One target: what finding weights costs in one seed, one target run, and everything in all seeds."""
-        fit, test = (self.scoring_flops("proxy", target.documents(part)) for part in ("fit", "test"))
-        proxy, model = self.training_flops("proxy"), self.training_flops("target")
-        num_proxies = len(self.names) + self.num_random
+        """One target: what all proxies and random mixtures cost in one seed, one target run, and everything."""
+        documents = [document for part in ("fit", "test") for document in target.documents(part)]
+        rungs = [rung for rung in self.rungs if rung.run is None or self.config.proxy != "auto"]
+        proxies = sum(self.rung_flops(rung, documents) for rung in rungs)
+        if self.trains_proxies and self.config.proxy != "transformer":
+            proxies += self.rung_flops(Rung(self.run("proxy")), documents)
+        random = self.num_random * (self.training_flops("random") + self.scoring_flops("random", documents))
+        model = self.training_flops("target")
         arms = len(self.arms) * (model + self.scoring_flops("target", target.documents("test")))
         return {
-            "proxies": len(self.names) * (proxy + fit),
-            "random_mixtures": self.num_random * (proxy + fit),
+            "proxies": proxies,
+            "random_mixtures": random,
             "target": model,
-            "total": self.config.seeds * (num_proxies * (proxy + fit + test) + arms),
+            "total": self.config.seeds * (proxies + random + arms) + sum(self.config.multiples) * model,
         }
 
     @functools.cached_property
     def flops_in_all(self) -> float:
         """Everything, with what several targets share counted once."""
-        num_proxies, more = len(self.names) + self.num_random, len(self.targets) - 1
-        shared = len(self.arms) - len(OWN_ARMS)
-        twice = num_proxies * self.training_flops("proxy") + shared * self.training_flops("target")
-        return sum(self.flops_of(target)["total"] for target in self.targets) - more * self.config.seeds * twice
+        more = len(self.targets) - 1
+        shared = self.num_random * self.training_flops("random")
+        shared += (len(self.shared_arms) + (COMBINED in self.arms)) * self.training_flops("target")
+        shared += len(self.names) * self.training_flops("proxy") * self.trains_proxies
+        once = sum(self.config.multiples) * self.training_flops("target")
+        return sum(self.flops_of(t)["total"] for t in self.targets) - more * (self.config.seeds * shared + once)
 
 
 def make_plan(
@@ -140,7 +246,9 @@ def make_plan(
 ) -> Plan:
     """Everything that can be found wrong before compute is spent is an InputError here."""
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.model.sequence_length)
-    plan = Plan(config, sources, targets, store, care or Care())
+    compared = read_compared(config.compare, store.names)
+    plan = Plan(config, sources, targets, store, care or Care(), compared)
+    plan.rule_K("natural")  # for its errors
     if plan.tokens_on == "device" and len(store.tokens) > MAX_DEVICE_TOKENS:
         raise InputError(f"{len(store.tokens)} tokens are too many for --tokens-on device: use host, or auto")
     whole_mesh(config)  # refuses what is not there
@@ -151,13 +259,54 @@ def make_plan(
             f" total: raise it, add text, or lower --model.tokens ({config.model.tokens})"
         )
     try:
-        for seed in range(config.seeds):
+        for seed in range(config.seeds if plan.num_random else 0):
             plan.random_RxK(seed)
     except InputError as error:
         raise InputError(
-            f"random mixtures: {error} (raise --max-epochs or --proxy.tokens, or lower --regmix-runs)"
+            f"random mixtures: {error} (raise --max-epochs or --proxy-model.tokens, or lower --regmix-runs)"
         ) from error
+    _check_budget(plan)
     return plan
+
+
+def _check_budget(plan: Plan) -> None:
+    if plan.config.proxy != "auto":
+        return
+    for target in plan.targets:
+        share = plan.rung_flops(plan.rungs[0], target.documents("fit")) / plan.training_flops("target")
+        if share > plan.config.search_budget:
+            raise InputError(
+                f"n-grams alone cost {share:.1%} of a target run, more than --search-budget"
+                f" {plan.config.search_budget:g}: raise it, or --model.tokens"
+            )
+
+
+def read_compared(specs: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The mixtures of --compare by name.
+
+    Raises:
+        InputError: no NAME=FILE, a name that is taken, a file that is no object of weights, unknown or missing sources,
+            weights that are negative, not finite or all 0.
+    """
+    found: dict[str, np.ndarray] = {}
+    for spec in specs:
+        name, _, file = spec.partition("=")
+        if not (name and file):
+            raise InputError(f"--compare {spec}: expected NAME=FILE, such as today=mixture.json")
+        if name in (*ALL_ARMS, COMBINED, "none", "recommended", "sources", *found):
+            raise InputError(f"--compare {spec}: the name {name!r} is taken; choose another")
+        weights = read_json(Path(file))
+        if not isinstance(weights, dict) or not all(type(value) in (int, float) for value in weights.values()):
+            raise InputError(f'--compare {spec}: the file must hold an object of numbers, {{"{names[0]}": 0.5, ...}}')
+        if unknown := [source for source in weights if source not in names]:
+            raise InputError(f"--compare {spec}: no source is called {unknown[0]!r}; there are {', '.join(names)}")
+        if missing := [source for source in names if source not in weights]:
+            raise InputError(f"--compare {spec}: {missing[0]!r} has no weight there; give 0 if it is left out")
+        try:
+            found[name] = natural_weights([weights[source] for source in names])
+        except InputError as error:
+            raise InputError(f"--compare {spec}: {error}") from None
+    return found
 
 
 def describe_plan(plan: Plan) -> str:
@@ -165,7 +314,7 @@ def describe_plan(plan: Plan) -> str:
     config = plan.config
     lines = ["This is a demonstration: built-in text, small models."] if config.demonstration else []
     lines.append(f"Sources ({len(plan.sources)}):")
-    epochs_K = plan.uniform_K * config.model.num_windows / plan.store.windows_K
+    epochs_K = plan.rule_K("uniform") * config.model.num_windows / plan.store.windows_K
     for corpus, epochs in zip(plan.sources, epochs_K, strict=True):
         dropped = len(plan.care.deduplicated.dropped[corpus.name]) if plan.care.deduplicated else 0
         without = f" without {plural(dropped, 'near-duplicate')} of the target" if dropped else ""
@@ -177,14 +326,17 @@ def describe_plan(plan: Plan) -> str:
             f"  {_describe_corpus(target.corpus)}; weights fitted on {len(target.fit)},"
             f" losses reported on {len(target.test)} others"
         )
-    arms = len(plan.arms) + len(OWN_ARMS) * (len(plan.targets) - 1)
-    proxies = f"proxies ({len(plan.names)} sources, {plan.num_random} random mixtures)"
+    arms = len(plan.arms) + len(plan.own_arms) * (len(plan.targets) - 1)
+    lines.append(f"Proxies for `mixmin`: {', '.join(map(_describe_rung, plan.rungs))}, rows of {plan.config.rows}.")
     lines.append(f"Training, {plural(config.seeds, 'seed')}:")
     rows: list[tuple[int, str, Role]] = [
-        (len(plan.names) + plan.num_random, proxies, "proxy"),
+        (len(plan.names) * plan.trains_proxies, "proxies", "proxy"),
+        (plan.num_random, "runs on random mixtures", "random"),
         (arms, "target runs (arms)", "target"),
     ]
     for count, what, role in rows:
+        if not count:
+            continue
         run, flops = plan.run(role), plan.training_flops(role)
         size = num_parameters(jax.eval_shape(run.init, jax.random.key(0)).params)
         tokens = run.num_windows * run.sequence_length
@@ -193,11 +345,26 @@ def describe_plan(plan: Plan) -> str:
             f" {si_count(flops)}FLOPs each; {si_count(tokens * count * config.seeds)} tokens in all"
         )
     for target in plan.targets:
-        flops_of = plan.flops_of(target)
-        cost = share_of(flops_of["proxies"] / flops_of["target"], "the FLOPs of one target run")
-        lines.append(f"Finding weights for {target.name} costs {cost}.")
+        share = plan.rung_flops(plan.rungs[0], target.documents("fit")) / plan.training_flops("target")
+        least = "at least " if len(plan.rungs) > 1 else ""
+        lines.append(
+            f"Finding weights for {target.name} costs {least}{share_of(share, 'the FLOPs of one target run')}."
+        )
     lines.append(f"In all {si_count(plan.flops_in_all)}FLOPs, scoring included.")
     return "\n".join(lines)
+
+
+def _describe_rung(rung: Rung) -> str:
+    return "n-grams" if rung.run is None else f"transformers of {si_count(rung.run.tokens)} tokens"
+
+
+def _sample(corpus: Corpus, share: float, least: int) -> list[bytes]:
+    """Random documents with a share of the bytes, and at least so many."""
+    every = np.arange(corpus.num_documents)
+    kept = take_bytes(corpus, every, max(int(share * corpus.num_bytes), least))
+    if sum(len(corpus.documents[i]) for i in kept) < least:
+        return list(corpus.documents)
+    return [corpus.documents[i] for i in kept]
 
 
 def _describe_corpus(corpus: Corpus) -> str:

@@ -16,13 +16,12 @@ from experiments.reporting.figures import (
     weights_figure,
 )
 from experiments.reporting.render import Report, report, sentences
+from experiments.reporting.schema import Weights
 from experiments.text_mixture.figures import source_loss_figure
 from experiments.text_mixture.results import TextMetrics, from_stages, problems
 from mixmin_jax.stats.comparison import chance_of_false_verdict
 
 TEMPLATE = "text_mixture"
-FREE_ARMS = ("natural", "uniform")  # mixtures that need no proxies
-RANDOM_ARMS = ("random_search", "regmix")  # mixtures that cost the random ones
 CHEAP_EPOCHS = 4  # up to about here a repeated token is worth almost a new one (Muennighoff et al., arXiv:2305.16264)
 WEAK_CORRELATION = 0.5  # Spearman: below, predictions hardly rank
 LEAKING_SHARE = 0.01  # of the target's documents with near-duplicates in a source, from which a win may be leakage
@@ -38,7 +37,8 @@ def text_mixture_report(metrics: TextMetrics) -> Report:
         _figures(metrics),
         **_context(metrics),
         checks=_what_to_check(metrics),
-        order=sorted(metrics.sources, key=lambda source: -metrics.arms["mixmin"].weights[source]),
+        order=sorted(metrics.sources, key=lambda source: -_mixmin(metrics)[source]),
+        price=metrics.config.get("price_per_hour"),
         cheap_epochs=CHEAP_EPOCHS,
         few_documents=FEW_DOCUMENTS,
         chance=chance_of_false_verdict(len(metrics.seeds)),
@@ -56,24 +56,24 @@ def _context(metrics: TextMetrics) -> dict[str, Any]:
         word: [arm for arm, found in metrics.comparisons.items() if found.verdict == word]
         for word in ("wins", "ties", "loses")
     }
-    free_ties = [arm for arm in FREE_ARMS if arm in by_verdict["ties"]]
-    candidates = by_verdict["loses"] or free_ties or ["mixmin"]
-    best = min(candidates, key=lambda arm: metrics.arms[arm].test_bits_per_byte.mean)
+    best = metrics.recommended.arm
     leaks = _leaks(metrics, LEAKING_SHARE * metrics.data.target.documents)
-    spent = metrics.flops.random_mixtures if best in RANDOM_ARMS else metrics.flops.proxies
     return {
         "metrics": metrics,
         "by_verdict": by_verdict,
-        "free_ties": free_ties,
         "best": best,
-        "leaking": sum(metrics.arms[best].weights[source] for source in leaks),
+        "leaking": sum(metrics.recommended.weights[source] for source in leaks),
         "leaking_share": LEAKING_SHARE,
         "unsolved": [md.code(arm) for arm, found in metrics.solved.items() if not found.converged],
         "diverged": [md.code(arm) for arm in dict.fromkeys(d.arm for d in metrics.monitors.divergences)]
         if metrics.monitors
         else [],
-        "spent": None if best in FREE_ARMS else spent / metrics.flops.target,
+        "spent": metrics.search.share if metrics.search else metrics.flops.proxies / metrics.flops.target,
     }
+
+
+def _mixmin(metrics: TextMetrics) -> Weights:
+    return metrics.arms["mixmin"].weights if metrics.arms else metrics.found
 
 
 def _leaks(metrics: TextMetrics, least: float = 1) -> list[str]:
@@ -88,8 +88,9 @@ def _what_to_check(metrics: TextMetrics) -> list[tuple[str, bool, str]]:
         return []
     better = min(losses, key=lambda arm: metrics.arms[arm].test_bits_per_byte.mean)
     ours, theirs = metrics.arms["mixmin"], metrics.arms[better]
-    document = metrics.fidelity.rows["document"]
-    predicted, predicted_better = (arm.predicted_bits_per_byte["document"].mean for arm in (ours, theirs))
+    rows = next(iter(ours.predicted_bits_per_byte))  # those that `mixmin` was found with
+    document = metrics.fidelity.rows[rows]
+    predicted, predicted_better = (arm.predicted_bits_per_byte[rows].mean for arm in (ours, theirs))
     (epochs, source), (epochs_better, source_better) = (
         max((e, s) for s, e in a.epochs.items()) for a in (ours, theirs)
     )
@@ -103,12 +104,12 @@ def _what_to_check(metrics: TextMetrics) -> list[tuple[str, bool, str]]:
         f"{theirs.weights[name]:.3f}"
         for name in _leaks(metrics)
     ]
-    ranks = [found.spearman for found in (document.arms, document.random_mixtures)]
+    ranks = [found.spearman for found in (document.arms, document.random_mixtures) if found.n]
     return [
         (
-            "proxies too weak",
+            "proxies too weak, or rows of another length",
             any(rho is None or rho < WEAK_CORRELATION for rho in ranks) or predicted < predicted_better,
-            f"document rows rank arms {md.correlation(document.arms)}, random mixtures "
+            f"{rows} rows rank arms {md.correlation(document.arms)}, random mixtures "
             f"{md.correlation(document.random_mixtures)}; they predict {predicted:.3f} and {predicted_better:.3f}",
         ),
         (
@@ -133,12 +134,11 @@ def _figures(metrics: TextMetrics) -> dict[str, ReportFigure]:
         arm: [[gap and gap / found.tolerance for gap in history] for history in found.gap_history]
         for arm, found in metrics.solved.items()
     }
-    figures = {
-        "loss.png": loss_figure({arm: found.test_bits_per_byte.per_seed for arm, found in metrics.arms.items()}),
-        "weights.png": weights_figure({arm: found.weights_per_seed for arm, found in metrics.arms.items()}),
-        "gap.png": gap_figure(gaps, 1.0, "gap / tolerance"),
-        "fidelity.png": fidelity_figure(metrics.fidelity),
-    }
+    found = {arm: found.weights_per_seed for arm, found in metrics.arms.items()} or {"mixmin": (metrics.found,)}
+    figures = {"weights.png": weights_figure(found), "gap.png": gap_figure(gaps, 1.0, "gap / tolerance")}
+    if metrics.arms:
+        levels = {arm: found.test_bits_per_byte.per_seed for arm, found in metrics.arms.items()}
+        figures |= {"loss.png": loss_figure(levels), "fidelity.png": fidelity_figure(metrics.fidelity)}
     return figures | ({"source_loss.png": source_loss_figure(metrics.monitors)} if metrics.monitors else {})
 
 
@@ -177,18 +177,20 @@ def write(folder: Path, results: Results) -> None:
         metrics.target: {arm: found.test_bits_per_byte.per_seed for arm, found in metrics.arms.items()}
         for metrics in runs.values()
     }
+    tried = all(levels.values())
     write_index(
         folder,
         "Which mixture for each target?",
         {name: verdict(metrics) for name, metrics in runs.items()},
         summary_table(runs),
-        {"summary.png": loss_panels_figure(levels)},
+        {"summary.png": loss_panels_figure(levels)} if tried else {},
     )
 
 
 def _files(metrics: TextMetrics) -> dict[str, Any]:
-    weights = {arm: found.weights for arm, found in metrics.arms.items()}
-    return {"weights.json": weights | ({"sources": metrics.source_notes} if metrics.source_notes else {})}
+    weights: dict[str, Any] = {arm: found.weights for arm, found in metrics.arms.items()} or {"mixmin": metrics.found}
+    notes = {"sources": metrics.source_notes} if metrics.source_notes else {}
+    return {"weights.json": weights | ({"recommended": metrics.recommended} if metrics.search else {}) | notes}
 
 
 QUESTION = Question(

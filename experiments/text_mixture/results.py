@@ -26,7 +26,8 @@ from experiments.reporting.schema import (
 )
 from experiments.text_mixture.config import TextMixture
 from experiments.text_mixture.data import Target
-from experiments.text_mixture.plan import COMBINED, OWN_ARMS, SHARED_ARMS, SOLVED_ARMS, Plan
+from experiments.text_mixture.plan import COMBINED, SEARCHERS, SOLVED_ARMS, Plan
+from experiments.text_mixture.search import CALIBRATION, CALIBRATION_LEVEL
 from experiments.text_mixture.stages import Divergence, SeedResult, divergence_records, score_stage, weights_stage
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.stats.comparison import (
@@ -34,6 +35,7 @@ from mixmin_jax.stats.comparison import (
     Fidelity,
     Point,
     Summary,
+    cost_to_reach,
     fidelity,
     paired_bootstrap_over_documents,
     summary,
@@ -55,6 +57,62 @@ class Arm:
 
     def derived(self) -> Self:
         return dataclasses.replace(self, weights=mean_weights(self.weights_per_seed))
+
+
+@dataclasses.dataclass(frozen=True)
+class RungResult:
+    """Proxies that weights were found with, and what they found, in one seed."""
+
+    kind: str
+    tokens: int | None  # of a trained proxy; None for n-grams
+    rows: str
+    weights: Weights
+    predicted_gain: float  # over natural weights, bits per byte of the fit part
+    excess: float | None  # of the weights of the rung below, bits per byte; None for the first
+    changed: bool  # whether that is more than noise
+    flops: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """What `mixmin` should gain over natural weights, in bits per byte, from the fit part alone."""
+
+    predicted: float  # by the mixture of proxies
+    expected: float | None  # after calibration; None where there is none for these proxies and rows
+    low: float | None
+    high: float | None
+    level: float  # of the interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How the weights of `mixmin` were found; of the first seed."""
+
+    rungs: tuple[RungResult, ...]
+    kept: int  # the rung whose weights are used
+    interval: dict[str, tuple[float, float]]  # of each weight, over resampled documents
+    gain: Gain
+    share: float  # FLOPs of all rungs over those of a target run
+    seconds: float
+    target_seconds: float | None  # of one target run; None where none was trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Multiple:
+    """A run of `natural` on more tokens, in the first seed."""
+
+    times: float
+    test_bits_per_byte: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """The arm to use, and why."""
+
+    arm: str
+    reason: str
+    weights: Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +195,7 @@ class Regmix:
 
     model: str
     runs: int
-    more_compute_than_mixmin: bool
+    more_compute_than_mixmin: bool = True  # than n-grams; runs take that of transformer proxies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,8 +246,12 @@ class TextMetrics(RunRecord):
     arms: dict[str, Arm]
     comparisons: dict[str, Comparison]  # test loss of `mixmin` less that of each other arm
     mixmin: Certificate
-    mixmin_token: Certificate
+    mixmin_document: Certificate | None = None
+    mixmin_token: Certificate | None = None
     combined: Certificate | None = None  # of --combine
+    search: Search | None = None  # None: of a version that solved from trained proxies alone
+    multiples: tuple[Multiple, ...] = ()
+    compute_multiplier: float | None = None  # tokens that `natural` needs for the loss of `mixmin`, over its own
     fidelity: Fidelity
     random_mixtures: tuple[RandomMixture, ...]
     overlap: Overlap
@@ -197,7 +259,7 @@ class TextMetrics(RunRecord):
     source_notes: dict[str, Note] = dataclasses.field(default_factory=dict)
     flops: Flops
     tokens: Tokens
-    regmix: Regmix
+    regmix: Regmix | None = None
     max_epochs: float | None = None
     data: Data
 
@@ -215,7 +277,41 @@ class TextMetrics(RunRecord):
                 known = {name: getattr(held, name) for name in ("standard_error", "n", "basis")}
                 difference = dataclasses.replace(difference, **known)
             comparisons[arm] = Comparison.of(difference)
-        return dataclasses.replace(self, comparisons=comparisons)
+        return dataclasses.replace(
+            self, comparisons=comparisons, compute_multiplier=_compute_multiplier(self.arms, self.multiples)
+        )
+
+    @property
+    def recommended(self) -> Recommendation:
+        """`mixmin`, unless an arm beats it."""
+        better = [arm for arm, found in self.comparisons.items() if found.verdict == "loses"]
+        if not better:
+            weights = self.arms["mixmin"].weights if self.arms else self.found
+            return Recommendation("mixmin", "no arm beats it" if self.arms else "found, and not tried", weights)
+        best = min(better, key=lambda arm: self.arms[arm].test_bits_per_byte.mean)
+        lost = self.comparisons[best]
+        error = f" ± {lost.standard_error:.3f}" if lost.standard_error else ""
+        reason = f"reaches {lost.mean:.3f}{error} bits per byte less than mixmin on the held-out part of the target"
+        return Recommendation(best, reason, self.arms[best].weights)
+
+    @property
+    def found(self) -> Weights:
+        """The weights of `mixmin`, tried or not."""
+        assert self.search is not None
+        return self.search.rungs[self.search.kept].weights
+
+
+def _compute_multiplier(arms: Mapping[str, Arm], multiples: Sequence[Multiple]) -> float | None:
+    """How many times the tokens `natural` needs to reach the loss of `mixmin`, both of the first seed.
+
+    Linear between the multiples that were run; None if the largest does not reach it.
+    """
+    if not multiples:
+        return None
+    ours, natural = (arms[arm].test_bits_per_byte.per_seed[0] for arm in ("mixmin", "natural"))
+    times = (1.0, *(run.times for run in multiples))
+    losses = (natural, *(run.test_bits_per_byte for run in multiples))
+    return cost_to_reach(times, [-loss for loss in losses], -ours)
 
 
 def build_metrics(
@@ -232,8 +328,10 @@ def build_metrics(
     arms = {arm: _arm(arm, target, results, plan) for arm in plan.arms}
     solved: dict[str, Any] = {
         arm: worst_certificate({result.seed: result.solutions[arm] for result in results})
-        for arm in (*SOLVED_ARMS, *([COMBINED] if config.combine else []))
+        for arm in results[0].solutions
     }
+    records = stages.records_of(target.name)
+    multiples = tuple(Multiple(times, bits) for times, bits in results[0].multiples.items())
     return TextMetrics(
         experiment="text_mixture",
         demonstration=config.demonstration,
@@ -246,6 +344,9 @@ def build_metrics(
         arms=arms,
         comparisons=_comparisons(arms, [result.test_nats for result in results], _bytes(target)),
         **solved,
+        search=_search(plan, target, results[0], {name: record.seconds for name, record in records.items()}),
+        multiples=multiples,
+        compute_multiplier=_compute_multiplier(arms, multiples),
         fidelity=fidelity(_points(arms, results)),
         random_mixtures=tuple(
             RandomMixture(result.seed, float(reached), _named(w_K, plan.names))
@@ -253,15 +354,65 @@ def build_metrics(
             for w_K, reached in zip(result.random_RxK, result.random_reached_R, strict=True)
         ),
         overlap=_overlap(overlap, target),
-        monitors=_monitors(plan, results),
+        monitors=_monitors(plan, results) if arms else None,
         source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.care.notes.items()},
         flops=Flops(**plan.flops_of(target)),
-        tokens=Tokens(*(run.num_windows * run.sequence_length for run in (config.proxy, config.model))),
-        regmix=Regmix(plan.regmix_model, plan.num_random, plan.num_random > len(plan.names)),
+        tokens=Tokens(*(run.num_windows * run.sequence_length for run in (plan.run("random"), config.model))),
+        regmix=Regmix(plan.regmix_model, plan.num_random) if plan.num_random else None,
         max_epochs=config.max_epochs,
         data=Data({corpus.name: _source(plan, corpus) for corpus in plan.sources}, _target(target, config)),
-        **run_fields(config, stages.records_of(target.name), made_by, data_sets),
+        **run_fields(config, records, made_by, data_sets),
     )
+
+
+def _search(plan: Plan, target: Target, result: SeedResult, seconds: Mapping[str, float]) -> Search:
+    """The search of the first seed; the time of what all targets share counts in full."""
+
+    def taken(index: int, rung: Mapping[str, Any]) -> float:
+        proxies = f"proxies-{rung['tokens']}"
+        names = (
+            f"weights-{target.name}-rung{index}-seed{result.seed}",
+            *(["score-ngrams"] if rung["tokens"] is None else []),
+            f"train-{proxies}-seed{result.seed}",
+            score_stage(proxies, target.name, result.seed),
+        )
+        return sum(seconds.get(name, 0.0) for name in names)
+
+    rungs = tuple(
+        RungResult(
+            kind=rung["kind"],
+            tokens=rung["tokens"],
+            rows=rung["rows"],
+            weights=_named(rung["weights"], plan.names),
+            predicted_gain=rung["predicted_gain"],
+            excess=rung["excess"],
+            changed=rung["changed"],
+            flops=rung["flops"],
+            seconds=taken(index, rung),
+        )
+        for index, rung in enumerate(result.rungs)
+    )
+    kept = max(index for index, rung in enumerate(rungs) if rung.changed)
+    bounds = zip(result.rungs[kept]["lower"], result.rungs[kept]["upper"], strict=True)
+    group = next((f"train-{name}-seed{result.seed}" for name in ("shared-arms",) if plan.shared_arms), None)
+    return Search(
+        rungs=rungs,
+        kept=kept,
+        interval=dict(zip(plan.names, ((float(low), float(high)) for low, high in bounds), strict=True)),
+        gain=expected_gain(rungs[kept].kind, rungs[kept].rows, rungs[kept].predicted_gain),
+        share=sum(rung.flops for rung in rungs) / plan.training_flops("target"),
+        seconds=sum(rung.seconds for rung in rungs),
+        target_seconds=seconds[group] / len(plan.shared_arms) if group else None,
+    )
+
+
+def expected_gain(kind: str, rows: str, predicted: float) -> Gain:
+    """A predicted gain, scaled as the benchmark of fidelity found for these proxies and rows."""
+    scale = CALIBRATION.get((kind, rows))
+    if scale is None:
+        return Gain(predicted, None, None, None, CALIBRATION_LEVEL)
+    low, middle, high = (predicted * factor for factor in scale)
+    return Gain(predicted, middle, low, high, CALIBRATION_LEVEL)
 
 
 def config_record(config: TextMixture) -> dict[str, Any]:
@@ -281,9 +432,11 @@ def identity(plan: Plan) -> dict[str, Any]:
 
 def from_stages(metrics: TextMetrics, stages: Path) -> TextMetrics | None:
     """The record with the weights and test losses of its stages in their place; None where one is missing."""
-    groups = {"shared-arms": SHARED_ARMS, "arms": OWN_ARMS}
-    if metrics.combined:
-        groups[f"{COMBINED}-arm"] = (COMBINED,)
+    own = tuple(arm for arm in metrics.arms if arm in (*SOLVED_ARMS, *SEARCHERS))
+    shared = tuple(arm for arm in metrics.arms if arm not in own and arm != COMBINED)
+    groups = {"shared-arms": shared, "arms": own} | ({f"{COMBINED}-arm": (COMBINED,)} if metrics.combined else {})
+    if not metrics.arms:
+        return metrics
     nats: list[dict[str, np.ndarray]] = []
     weights: list[dict[str, Weights]] = []
     try:
@@ -293,8 +446,10 @@ def from_stages(metrics: TextMetrics, stages: Path) -> TextMetrics | None:
                 product, _ = read_stage(stages / f"{score_stage(name, metrics.target, seed)}.npz")
                 scored |= dict(zip(arms_of_group, -product["document_DxM"].T, strict=True))
             nats.append(scored)
-            found, _ = read_stage(stages / f"{weights_stage(metrics.target, seed)}.npz")
-            weights.append({arm: _named(w_K, metrics.sources) for arm, w_K in found["weights"].items()})
+            held: dict[str, Any] = {}
+            if len(own) > 1:
+                held, _ = read_stage(stages / f"{weights_stage(metrics.target, seed)}.npz")
+            weights.append({arm: _named(w_K, metrics.sources) for arm, w_K in held.get("weights", {}).items()})
     except FileNotFoundError:
         return None
     bytes_D = product["bytes_D"]
@@ -350,7 +505,7 @@ def _arm(arm: str, target: Target, results: Sequence[SeedResult], plan: Plan) ->
         weights_per_seed=weights,
         epochs=_named(epochs_SxK.mean(0), plan.names),
         predicted_bits_per_byte={
-            row: summary([result.predicted[arm][row] for result in results]) for row in ("document", "token")
+            row: summary([result.predicted[arm][row] for result in results]) for row in results[0].predicted[arm]
         },
     )
 

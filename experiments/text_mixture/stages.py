@@ -4,25 +4,33 @@ Axes: N rows (documents or tokens), K sources, M models, R random mixtures, D do
 """
 
 import dataclasses
+import hashlib
 import math
 import sys
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from experiments.harness.certified_weights import TOLERANCE, certified_weights
-from experiments.harness.devices import own_rows, solver_mesh
+from experiments.harness.certified_weights import TOLERANCE
 from experiments.harness.language_model_stages import Models, score_models, train_models
 from experiments.harness.stages import Product, Running, Stages
 from experiments.text_mixture.data import NGRAM_SHARE, NGRAM_WORDS, Target
-from experiments.text_mixture.plan import COMBINED, OWN_ARMS, SHARED_ARMS, Plan, Role
+from experiments.text_mixture.plan import COMBINED, PUBLISHED, PUBLISHED_ROWS, Plan, Role, Rung
+from experiments.text_mixture.search import (
+    CERTIFICATE,
+    Scores,
+    chosen_rows,
+    objective_of,
+    rung_result,
+    searched,
+    solved,
+)
 from mixmin_jax.data.text.overlap import Match, find_overlap
-from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures
-from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
-from mixmin_jax.mixture.objective import CrossEntropy, Objective, cross_entropy
-from mixmin_jax.mixture.solution import TargetLosses
-from mixmin_jax.mixture.targets import WorstCase, weighted_sum, worst_case
+from mixmin_jax.mixture.targets import weighted_sum, worst_case
+from mixmin_jax.training.language_model import LanguageModelRun
+from mixmin_jax.training.ngram_proxies import ngram_scores
 from mixmin_jax.training.source_monitor import SourceMonitor, divergences
 
 
@@ -65,15 +73,27 @@ class SeedResult:
     """What one seed found for one target; losses in bits per byte."""
 
     seed: int
+    rungs: list[dict[str, Any]]  # of the search for `mixmin`: `rung_result`, with the kind of proxies and their cost
     weights: dict[str, np.ndarray]  # arm -> weights_K
     draws: dict[str, np.ndarray]  # arm -> windows drawn from each source
     solutions: dict[str, dict[str, Any]]  # solved arm -> certificate
     test_nats: dict[str, np.ndarray]  # arm -> nats of each test document
-    predicted: dict[str, dict[str, float]]  # arm -> {"document", "token"}: loss of the mixture of proxies, test part
+    predicted: dict[str, dict[str, float]]  # arm -> {rows: loss of the mixture of proxies, test part}
     random_RxK: np.ndarray
     random_reached_R: np.ndarray  # test loss of the model trained on each random mixture
     random_predicted: list[dict[str, float]]
     monitors: dict[str, SourceMonitor]  # arm -> that of its one model
+    multiples: dict[float, float]  # test loss of `natural` on so many times the tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Climbed:
+    """The search for `mixmin` on one target: `rung_result` of each rung, the one that is kept, and its scores."""
+
+    rungs: tuple[dict[str, Any], ...]
+    kept: dict[str, Any]
+    fit: Scores
+    test: Scores
 
 
 class SeedStages:
@@ -83,25 +103,32 @@ class SeedStages:
         self._plan, self._seed, self._stages = plan, seed, stages
 
     def train(
-        self, name: str, role: Role, weights_MxK: np.ndarray, labels: tuple[str, ...], target: str | None = None
+        self,
+        name: str,
+        role: Role,
+        weights_MxK: np.ndarray,
+        labels: tuple[str, ...],
+        target: str | None = None,
+        run: LanguageModelRun | None = None,
+        monitor: bool = True,
     ) -> Models:
         """Train one model per row of weights; caps hold in target runs, and monitors warn on stderr."""
         plan = self._plan
         models = train_models(
             self._stages,
             f"train-{name}-seed{self._seed}",
-            plan.run(role),
-            plan.store,
+            run or plan.run(role),
+            plan.proxy_store(run or plan.run(role)) if role == "proxy" else plan.store,
             weights_MxK,
-            jax.random.fold_in(jax.random.key(self._seed), 0 if role == "proxy" else 1),
-            plan.inputs | {"role": role, "seed": self._seed},
+            jax.random.fold_in(jax.random.key(self._seed), 1 if role == "target" else 0),
+            plan.inputs | {"role": role, "seed": self._seed, "share": role == "proxy" and plan.target_tokens},
             labels=labels,
-            max_epochs=plan.config.max_epochs if role == "target" else None,
+            max_epochs=plan.config.max_epochs if role == "target" and plan.is_real_run else None,
             mesh=plan.mesh(len(weights_MxK)),
             tokens_on=plan.tokens_on,
             on_nonfinite=plan.config.on_nonfinite,
             target=target,
-            monitor_sources=role == "target",
+            monitor_sources=role == "target" and monitor,
         )
         if models.monitor is not None:
             for m, arm in enumerate(labels):
@@ -109,7 +136,7 @@ class SeedStages:
                     print(f"warning: {record}", file=sys.stderr)
         return models
 
-    def score(self, name: str, models: Models, target: Target, parts: tuple[str, ...], tokens: bool) -> Product:
+    def score(self, name: str, models: Models, target: Target, parts: tuple[str, ...], tokens: bool = False) -> Product:
         """Log-likelihoods of the target's documents: `document_DxM`, and with `tokens` also `token_NxM`, in nats."""
         return score_models(
             self._stages,
@@ -125,117 +152,192 @@ class SeedStages:
             target=target.name,
         )
 
-    def weights(self, target: Target, scored: Product, random_DxR: np.ndarray, inputs: Any) -> Product:
-        """The weights of the target's own arms, from the fit part: {arm: weights}, with the solver's certificates."""
-        plan, seed = self._plan, self._seed
+    def rung_scores(self, rung: Rung) -> dict[str, Scores]:
+        """Of the fit and then the test documents of every target."""
+        if rung.run is None:
+            return self._ngram_scores()
+        name = f"proxies-{rung.run.tokens}"
+        models = self.train(name, "proxy", np.eye(len(self._plan.names)), self._plan.names, run=rung.run)
+        scores = {}
+        for target in self._plan.targets:
+            found = self.score(name, models, target, ("fit", "test"), tokens=True)
+            scores[target.name] = Scores(found["token_NxM"], found["bytes_D"])
+        return scores
 
-        def compute(_stage: Running) -> Product:
-            fit, _ = _split_rows(scored, len(target.fit))
-            num_bytes, random_RxK = fit["bytes_D"].sum(), plan.random_RxK(seed)
-            random_loss_R = -random_DxR[: len(target.fit)].sum(0) / num_bytes
-            rows = {"mixmin": fit["document_DxM"], "mixmin_token": fit["token_NxM"]}
-            objectives = {arm: _objective(plan, logp_NxK, num_bytes) for arm, logp_NxK in rows.items()}
-            solutions: dict[str, Any] = {arm: _solve(plan, objective) for arm, objective in objectives.items()}
-            weights = {arm: solution.pop("weights") for arm, solution in solutions.items()} | {
-                "random_search": best_random_mixture(random_RxK, random_loss_R).tolist(),
-                "regmix": _regmix(plan, random_RxK, random_loss_R, seed).tolist(),
-            }
-            return {"weights": weights, "solutions": solutions}
+    def _ngram_scores(self) -> dict[str, Scores]:
+        """The same in every seed."""
+        plan = self._plan
+        documents = {target.name: target.documents("fit") + target.documents("test") for target in plan.targets}
 
-        settings = _solver_settings(plan) | {
-            "regmix": plan.regmix_model,
-            "num_random": plan.num_random,
-            "num_fit": len(target.fit),
+        def compute(stage: Running) -> Product:
+            texts, order = [corpus.documents for corpus in plan.sources], plan.config.ngram_order
+            return {name: x[0] for name, x in ngram_scores(texts, documents, (order,), stage.advance).items()}
+
+        inputs = plan.inputs | {
+            "order": plan.config.ngram_order,
+            "targets": {t.name: [t.corpus.fingerprint, t.fit.tolist(), t.test.tolist()] for t in plan.targets},
         }
-        name = weights_stage(target.name, seed)
-        return self._stages.run(name, {"scores": inputs} | settings, compute, target=target.name)
+        found = self._stages.run("score-ngrams", inputs, compute)
+        return {name: Scores(found[name], np.array([len(d) for d in some])) for name, some in documents.items()}
 
-    def combined_weights(self, scored: list[Product], inputs: Any) -> Product:
-        """One mixture for all targets, from the documents of their fit parts, with the solver's certificate."""
+    def climb(self) -> dict[str, "Climbed"]:
+        """For every target the rungs that were reached, and the weights found with each.
+
+        A rung that would cost more than the budget, with those below it, is not begun.  The last one is the first that
+        did not change what the weights are worth, so those of the rung below it stay.
+        """
+        plan, reached = self._plan, dict[str, Climbed]()
+        going = {target.name for target in plan.targets}
+        spent = dict.fromkeys(going, 0.0)
+        for index, rung in enumerate(plan.rungs):
+            for target in plan.targets:
+                cost = plan.rung_flops(rung, target.documents("fit")) / plan.training_flops("target")
+                if index and spent[target.name] + cost > plan.config.search_budget:
+                    going.discard(target.name)
+                spent[target.name] += cost
+            scores = self.rung_scores(rung) if going else {}
+            for target in plan.targets:
+                if target.name not in going:
+                    continue
+                own = reached.get(target.name)
+                fit, test = scores[target.name].split(len(target.fit))
+                found = self._rung(index, rung, target, fit, None if own is None else np.array(own.kept["weights"]))
+                if found["changed"]:
+                    reached[target.name] = Climbed((*(own.rungs if own else ()), found), found, fit, test)
+                elif own:
+                    reached[target.name] = dataclasses.replace(own, rungs=(*own.rungs, found))
+                    going.discard(target.name)
+        return reached
+
+    def _rung(
+        self, index: int, rung: Rung, target: Target, scores: Scores, earlier_K: np.ndarray | None
+    ) -> dict[str, Any]:
+        plan = self._plan
+        flops = plan.rung_flops(rung, target.documents("fit"))
+        inputs = solver_settings(plan) | {
+            "rung": [rung.kind, rung.run and dataclasses.asdict(rung.run)],
+            "scores": _fingerprint(scores),
+            "rows": chosen_rows(plan, rung.kind),
+            "earlier": None if earlier_K is None else earlier_K.tolist(),
+            "natural": plan.rule_K("natural").tolist(),
+        }
+        name = f"weights-{target.name}-rung{index}-seed{self._seed}"
+        found = self._stages.run(
+            name, inputs, lambda _: rung_result(plan, scores, rung.kind, earlier_K), target=target.name
+        )
+        return found | {"kind": rung.kind, "tokens": rung.run and rung.run.tokens, "flops": flops}
+
+    def weights(
+        self, target: Target, proxies: Scores | None, losses_R: np.ndarray | None
+    ) -> tuple[dict[str, list[float]], dict[str, Any]]:
+        """The weights of the target's own arms but `mixmin`, with the certificates of those that have one."""
         plan = self._plan
 
         def compute(_stage: Running) -> Product:
-            objectives = []
-            for target, scores in zip(plan.targets, scored, strict=True):
-                fit, _ = _split_rows(scores, len(target.fit))
-                objectives.append(_objective(plan, fit["document_DxM"], fit["bytes_D"].sum()))
-            if plan.config.combine == "weighted":
-                return _solve(plan, weighted_sum(objectives))
-            return _solve(plan, worst_case(objectives, relative_to="best"))
+            solutions = {}
+            for arm, length in zip(PUBLISHED, PUBLISHED_ROWS, strict=True):
+                if arm in plan.arms:
+                    assert proxies is not None
+                    solutions[arm], _ = solved(plan, objective_of(plan, proxies, length))
+            weights = {arm: solution.pop("weights") for arm, solution in solutions.items()}
+            if losses_R is not None:
+                weights |= searched(plan, losses_R, proxies, self._seed)
+            return {"weights": weights, "solutions": solutions}
 
-        settings = _solver_settings(plan) | {"combine": plan.config.combine}
-        return self._stages.run(f"weights-{COMBINED}-seed{self._seed}", {"scores": inputs} | settings, compute)
+        inputs = solver_settings(plan) | {
+            "proxies": None if proxies is None else _fingerprint(proxies),
+            "random": None if losses_R is None else losses_R.tolist(),
+            "arms": list(plan.own_arms),
+            "regmix": plan.regmix_model,
+            "sizes": plan.sizes_K.tolist(),
+        }
+        found = self._stages.run(weights_stage(target.name, self._seed), inputs, compute, target=target.name)
+        return found["weights"], found["solutions"]
+
+    def combined_weights(self, fits: list[tuple[Scores, str]]) -> Product:
+        """One mixture for all targets, from their fit parts in the rows of `mixmin`, with the solver's certificate."""
+        plan = self._plan
+
+        def compute(_stage: Running) -> Product:
+            objectives = [objective_of(plan, scores, length) for scores, length in fits]
+            weighted = plan.config.combine == "weighted"
+            both = weighted_sum(objectives) if weighted else worst_case(objectives, relative_to="best")
+            record, solution = solved(plan, both)
+            if solution.targets is None:
+                return record
+            columns = {
+                "loss": solution.targets.losses, "excess": solution.targets.excess, "price": solution.targets.prices
+            }  # fmt: skip
+            return record | {
+                "targets": {
+                    target.name: {what: float(values_T[t]) for what, values_T in columns.items()}
+                    for t, target in enumerate(plan.targets)
+                }
+            }
+
+        inputs = [[*_fingerprint(scores), length] for scores, length in fits]
+        settings = solver_settings(plan) | {"combine": plan.config.combine, "scores": inputs}
+        return self._stages.run(f"weights-{COMBINED}-seed{self._seed}", settings, compute)
+
+    def multiples(self, target_scores: dict[str, dict[float, float]]) -> None:
+        """Train `natural` on multiples of the tokens, and add its test loss to each target's."""
+        plan = self._plan
+        for multiple in plan.config.multiples:
+            run = dataclasses.replace(plan.config.model, tokens=round(multiple * plan.config.model.tokens))
+            name, natural_1xK = f"natural-{multiple:g}", plan.rule_K("natural")[None]
+            models = self.train(name, "target", natural_1xK, (name,), run=run, monitor=False)
+            for target in plan.targets:
+                scored = self.score(name, models, target, ("test",))
+                target_scores[target.name][multiple] = float(_bits(scored)[0])
 
 
 def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
     """All stages of one seed; returns {target name: result}."""
-    stage, num_sources, random_RxK = SeedStages(plan, seed, stages), len(plan.names), plan.random_RxK(seed)
-    proxies = stage.train("proxies", "proxy", np.eye(num_sources), plan.names)
-    groups = [  # as many at once as there are proxies, so that one compiled program serves both
-        stage.train(
-            f"random-mixtures-{first // num_sources}",
-            "proxy",
-            random_RxK[first : first + num_sources],
-            tuple(f"random mixture {first + r}" for r in range(len(random_RxK[first : first + num_sources]))),
-        )
-        for first in range(0, plan.num_random, num_sources)
-    ]
-    shared = stage.train("shared-arms", "target", np.stack([plan.uniform_K, plan.natural_K]), SHARED_ARMS)
-    scored, random, scored_from = {}, {}, {}
-    for target in plan.targets:
-        scored[target.name] = stage.score("proxies", proxies, target, ("fit", "test"), tokens=True)
-        random[target.name] = np.concatenate(
-            [
-                stage.score(f"random-mixtures-{g}", group, target, ("fit", "test"), tokens=False)["document_DxM"]
-                for g, group in enumerate(groups)
-            ],
-            axis=1,
-        )
-        scored_from[target.name] = [
-            [models.inputs for models in (proxies, *groups)],
-            target.corpus.fingerprint,
-            target.fit.tolist(),
-            target.test.tolist(),
-        ]
-    common = {"uniform": plan.uniform_K, "natural": plan.natural_K}
-    common_models: list[tuple[str, tuple[str, ...], Models]] = [("shared-arms", SHARED_ARMS, shared)]
-    common_solutions: dict[str, Any] = {}
-    if plan.config.combine is not None:
-        solution = stage.combined_weights(list(scored.values()), list(scored_from.values()))
-        common_solutions[COMBINED] = {key: value for key, value in solution.items() if key != "weights"}
-        common[COMBINED] = np.array(solution["weights"])
-        combined = stage.train(f"{COMBINED}-arm", "target", common[COMBINED][None], (COMBINED,))
-        common_models.append((f"{COMBINED}-arm", (COMBINED,), combined))
+    stage = SeedStages(plan, seed, stages)
+    climbed = stage.climb()
+    proxies = stage.rung_scores(Rung(plan.run("proxy"))) if plan.trains_proxies else {}
+    random_RxK = plan.random_RxK(seed) if plan.num_random else np.zeros((0, len(plan.names)))
+    random = _random_losses(plan, stage, random_RxK)
+    common, common_models = _common_arms(plan, stage, climbed)
+    multiples: dict[str, dict[float, float]] = {target.name: {} for target in plan.targets}
+    if seed == 0:
+        stage.multiples(multiples)
     results = {}
     for target in plan.targets:
-        fit_and_test, random_DxR = scored[target.name], random[target.name]
-        found = stage.weights(target, fit_and_test, random_DxR, scored_from[target.name])
-        weights = {arm: np.array(w_K) for arm, w_K in found["weights"].items()}
-        own_MxK = np.stack([weights[arm] for arm in OWN_ARMS])
-        own = stage.train(f"arms-{target.name}", "target", own_MxK, OWN_ARMS, target.name)
-        weights |= common
+        fit_R, test_R = random.get(target.name, (None, np.zeros(0)))
+        climb = climbed[target.name]
+        proxies_fit = proxies[target.name].split(len(target.fit))[0] if proxies else None
+        weights_of, solutions = stage.weights(target, proxies_fit, fit_R) if len(plan.own_arms) > 1 else ({}, {})
+        weights = {arm: np.array(w_K) for arm, w_K in ({"mixmin": climb.kept["weights"]} | weights_of).items()}
+        solutions = {"mixmin": {key: climb.kept[key] for key in CERTIFICATE}} | solutions | common.solutions
         test_nats: dict[str, np.ndarray] = {}
         draws: dict[str, np.ndarray] = {}
         monitors: dict[str, SourceMonitor] = {}
-        for label, arms, models in (*common_models, ("arms", OWN_ARMS, own)):
-            logp_DxM = stage.score(label, models, target, ("test",), tokens=False)["document_DxM"]
+        groups = list(common_models)
+        if plan.own_arms:
+            own_MxK = np.stack([weights[arm] for arm in plan.own_arms])
+            own = stage.train(f"arms-{target.name}", "target", own_MxK, plan.own_arms, target.name)
+            groups.append(("arms", plan.own_arms, own))
+        for label, arms, models in groups:
+            logp_DxM = stage.score(label, models, target, ("test",))["document_DxM"]
             test_nats |= dict(zip(arms, -logp_DxM.T, strict=True))
             draws |= dict(zip(arms, models.draws_MxK, strict=True))
             if models.monitor is not None:
                 monitors |= {arm: models.monitor.of_model(m) for m, arm in enumerate(arms)}
-        _, test = _split_rows(fit_and_test, len(target.fit))
-        bits = math.log(2) * test["bytes_D"].sum()
+        weights |= common.weights
         results[target.name] = SeedResult(
             seed,
+            list(climb.rungs),
             weights,
             draws,
-            found["solutions"] | common_solutions,
+            solutions,
             test_nats,
-            predicted={arm: _predicted(w_K, test) for arm, w_K in weights.items()},
+            predicted={arm: _predicted(climb, weights[arm]) for arm in plan.arms},
             random_RxK=random_RxK,
-            random_reached_R=-random_DxR[len(target.fit) :].sum(0) / bits,
-            random_predicted=[_predicted(w_K, test) for w_K in random_RxK],
+            random_reached_R=test_R,
+            random_predicted=[_predicted(climb, w_K) for w_K in random_RxK],
             monitors=monitors,
+            multiples=multiples[target.name],
         )
     return results
 
@@ -290,53 +392,73 @@ def _match_record(match: Match) -> dict[str, Any]:
     }
 
 
-def _solver_settings(plan: Plan) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class CommonArms:
+    """Arms that are the same for every target."""
+
+    weights: dict[str, np.ndarray]
+    solutions: dict[str, Any]
+
+
+def _common_arms(
+    plan: Plan, stage: SeedStages, climbed: Mapping[str, Climbed]
+) -> tuple[CommonArms, list[tuple[str, tuple[str, ...], Models]]]:
+    """The arms that are the same for every target, with their models."""
+    weights = {arm: plan.rule_K(arm) for arm in plan.shared_arms}
+    solutions: dict[str, Any] = {}
+    models: list[tuple[str, tuple[str, ...], Models]] = []
+    if weights:
+        trained = stage.train("shared-arms", "target", np.stack(list(weights.values())), tuple(weights))
+        models.append(("shared-arms", tuple(weights), trained))
+    if COMBINED in plan.arms:
+        found = stage.combined_weights([(climbed[t.name].fit, climbed[t.name].kept["rows"]) for t in plan.targets])
+        solutions[COMBINED] = {key: value for key, value in found.items() if key != "weights"}
+        weights[COMBINED] = np.array(found["weights"])
+        trained = stage.train(f"{COMBINED}-arm", "target", weights[COMBINED][None], (COMBINED,))
+        models.append((f"{COMBINED}-arm", (COMBINED,), trained))
+    return CommonArms(weights, solutions), models
+
+
+def _random_losses(plan: Plan, stage: SeedStages, random_RxK: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The loss of a small model trained on each random mixture, on the fit and on the test part of every target."""
+    losses: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    together = len(plan.names)  # as many at once as there are proxies
+    for first in range(0, len(random_RxK), together):
+        part_RxK, number = random_RxK[first : first + together], first // together
+        labels = tuple(f"random mixture {first + r}" for r in range(len(part_RxK)))
+        models = stage.train(f"random-mixtures-{number}", "random", part_RxK, labels)
+        for target in plan.targets:
+            scored = stage.score(f"random-mixtures-{number}", models, target, ("fit", "test"))
+            fit = len(target.fit)
+            halves = (
+                {"document_DxM": scored["document_DxM"][part], "bytes_D": scored["bytes_D"][part]}
+                for part in (slice(fit), slice(fit, None))
+            )
+            losses.setdefault(target.name, []).append((_bits(next(halves)), _bits(next(halves))))
+    return {
+        name: (np.concatenate([fit for fit, _ in parts]), np.concatenate([test for _, test in parts]))
+        for name, parts in losses.items()
+    }
+
+
+def _predicted(climb: Climbed, weights_K: np.ndarray) -> dict[str, float]:
+    """Test loss of the mixture of proxies in bits per byte, by rows: those of `mixmin`, and the published ones."""
+    lengths = dict.fromkeys((climb.kept["rows"], *PUBLISHED_ROWS))
+    return {length: climb.test.loss(weights_K, length) for length in lengths}
+
+
+def _bits(scored: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Loss of each model in bits per byte."""
+    return -scored["document_DxM"].sum(0) / (math.log(2) * scored["bytes_D"].sum())
+
+
+def _fingerprint(scores: Scores) -> list[Any]:
+    """What scores are, for the stages that rest on them."""
+    return [hashlib.sha256(scores.token_NxK.tobytes()).hexdigest(), scores.bytes_D.tolist()]
+
+
+def solver_settings(plan: Plan) -> dict[str, Any]:
+    """What the solver's answers depend on beside the scores."""
     bounds_K = plan.upper_bounds_K
     caps = None if bounds_K is None else bounds_K.tolist()
     return {"method": plan.config.method, "tolerance": TOLERANCE, "caps": caps}
-
-
-def _objective(plan: Plan, logp_NxK: np.ndarray, num_bytes: int) -> CrossEntropy:
-    """The loss of the mixture on the fit part, in nats per byte."""
-    mine_NxK = logp_NxK[own_rows(solver_mesh(plan.config), len(logp_NxK))]
-    return cross_entropy(mine_NxK, example_weights=np.full(len(mine_NxK), 1 / num_bytes), sources=plan.names)
-
-
-def _solve(plan: Plan, objective: Objective | WorstCase) -> dict[str, Any]:
-    """The weights that minimise a loss in nats per byte, with their certificate."""
-    record, solution = certified_weights(
-        objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K, mesh=solver_mesh(plan.config)
-    )
-    return record | ({} if solution.targets is None else {"targets": _per_target(plan, solution.targets)})
-
-
-def _per_target(plan: Plan, found: TargetLosses) -> dict[str, dict[str, float]]:
-    columns = {"loss": found.losses, "excess": found.excess, "price": found.prices}
-    return {
-        target.name: {what: float(values_T[t]) for what, values_T in columns.items()}
-        for t, target in enumerate(plan.targets)
-    }
-
-
-def _regmix(plan: Plan, random_RxK: np.ndarray, losses_R: np.ndarray, seed: int) -> np.ndarray:
-    predictor = fit_regmix(random_RxK, losses_R, plan.regmix_model)
-    return propose(predictor, candidate_mixtures(plan.store.windows_K, seed, upper_bounds_K=plan.upper_bounds_K))
-
-
-def _predicted(weights_K: np.ndarray, scores: Product) -> dict[str, float]:
-    """Loss of the mixture of proxies in bits per byte, with rows per document and rows per token."""
-    bits = math.log(2) * scores["bytes_D"].sum()
-    with np.errstate(divide="ignore"):
-        log_w_K = np.log(weights_K)
-    return {
-        row: float(-np.logaddexp.reduce(scores[key] + log_w_K, axis=1).sum() / bits)
-        for row, key in (("document", "document_DxM"), ("token", "token_NxM"))
-    }
-
-
-def _split_rows(scores: Product, num_fit: int) -> tuple[Product, Product]:
-    """Scores of the fit documents (which come first) and of the test documents."""
-    fit_bytes = int(scores["bytes_D"][:num_fit].sum())
-    ends = {"document_DxM": num_fit, "bytes_D": num_fit, "token_NxM": fit_bytes}
-    fit = {key: scores[key][:end] for key, end in ends.items()}
-    return fit, {key: scores[key][end:] for key, end in ends.items()}

@@ -6,8 +6,10 @@
 
     [web]
     allowed = false
+    tokens = 120_000_000_000
 
-Each table has the name of a source. A source without a table has no license and no note, and is allowed.
+Each table has the name of a source. A source without a table has no license and no note, and is allowed. `tokens` is
+the size of the whole source, of which a part may be read.
 (The key `licence` keeps its spelling: it is part of the file format.)
 """
 
@@ -32,9 +34,15 @@ class SourceNote:
     licence: str | None = None
     note: str | None = None
     allowed: bool = True
+    tokens: int | None = None
 
 
-_KEYS = {"licence": (str, "a string"), "note": (str, "a string"), "allowed": (bool, "true or false")}
+_KEYS: dict[str, tuple[type, str]] = {
+    "licence": (str, "a string"),
+    "note": (str, "a string"),
+    "allowed": (bool, "true or false"),
+    "tokens": (int, "a whole number above 0"),
+}
 
 
 def find_source_notes(
@@ -90,7 +98,7 @@ def read_source_notes(path: Path, names: Sequence[str], others: Sequence[str] = 
                     f"{path}, [{name}]: unknown key {key!r:.60}; the closest known is {_closest(key, _KEYS)!r}"
                 )
             kind, words = _KEYS[key]
-            if not isinstance(value, kind):
+            if type(value) is not kind or (isinstance(value, int) and key == "tokens" and value < 1):
                 raise InputError(f"{path}, [{name}]: {key} must be {words}, not {value!r:.60}")
     return {name: SourceNote(**tables.get(name, {})) for name in names}
 

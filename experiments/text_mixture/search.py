@@ -1,0 +1,139 @@
+"""From log-likelihoods of a target's fit part to the weights of each arm; nothing is trained here.
+
+Axes: N bytes, K sources, D documents, R random mixtures.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.harness.certified_weights import certified_weights
+from experiments.harness.devices import own_rows, solver_mesh
+from experiments.text_mixture.plan import Plan
+from mixmin_jax.mixture.baselines.olmix import fit_log_linear, propose_near
+from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures
+from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
+from mixmin_jax.mixture.inference.bootstrap import bootstrap
+from mixmin_jax.mixture.objective import CrossEntropy, cross_entropy
+from mixmin_jax.mixture.rows import Rows, row_length, rows
+
+AUTO_ROWS = {"ngram": "32", "transformer": "token"}  # for --rows auto; chosen by benchmarks.fidelity
+# Reached over predicted gain over natural weights: the quantiles 0.1, 0.5 and 0.9 over the tuning mixtures of
+# benchmarks/results/fidelity-cpu-2-cores.json
+CALIBRATION: dict[tuple[str, str], tuple[float, float, float]] = {}
+CALIBRATION_LEVEL = 0.8
+RESAMPLES = 200  # of the bootstrap: intervals of the weights, and whether another rung would change their worth
+LEVEL = 0.95
+MDE_CANDIDATES, MDE_TOP = 2000, 128  # mixtures whose loss under the proxies is computed, and those that are averaged
+BITS = 1 / math.log(2)
+CERTIFICATE = ("loss", "gap", "tolerance", "iterations", "converged", "method", "gap_history")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scores:
+    """Log-likelihoods of the bytes of some documents under one proxy per source, in nats."""
+
+    token_NxK: np.ndarray
+    bytes_D: np.ndarray
+
+    def rows(self, length: str) -> Rows:
+        return rows(self.token_NxK, self.bytes_D, row_length(length))
+
+    def split(self, num_first: int) -> tuple["Scores", "Scores"]:
+        """Those of the first documents, and of the others."""
+        end = int(self.bytes_D[:num_first].sum())
+        return (
+            Scores(self.token_NxK[:end], self.bytes_D[:num_first]),
+            Scores(self.token_NxK[end:], self.bytes_D[num_first:]),
+        )
+
+    def loss(self, weights_K: np.ndarray, length: str) -> float:
+        """Of the mixture of proxies, in bits per byte."""
+        with np.errstate(divide="ignore"):
+            logp_RxK = self.rows(length).logp_RxK + np.log(weights_K)
+        return float(-np.logaddexp.reduce(logp_RxK, axis=1).sum() * BITS / self.bytes_D.sum())
+
+
+def chosen_rows(plan: Plan, kind: str) -> str:
+    """What a row is for `mixmin`, with proxies of this kind."""
+    return AUTO_ROWS[kind] if plan.config.rows == "auto" else plan.config.rows
+
+
+def objective_of(plan: Plan, scores: Scores, length: str) -> CrossEntropy:
+    """The loss of the mixture, in nats per byte; of several processes each has its part of the rows."""
+    logp_RxK = scores.rows(length).logp_RxK
+    mine_RxK = logp_RxK[own_rows(solver_mesh(plan.config), len(logp_RxK))]
+    return cross_entropy(mine_RxK, example_weights=np.full(len(mine_RxK), 1 / scores.bytes_D.sum()), sources=plan.names)
+
+
+def solved(plan: Plan, objective: Any) -> tuple[dict[str, Any], Any]:
+    """The weights that minimize a loss in nats per byte, with their certificate, and the solver's solution."""
+    return certified_weights(
+        objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K, mesh=solver_mesh(plan.config)
+    )
+
+
+def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | None) -> dict[str, Any]:
+    """Weights from one rung: the certificate's record with rows, intervals, the predicted gain, and what changed.
+
+    `changed` says whether the weights of the rung below are worth less here, beyond the noise of resampled documents
+    (`bootstrap`, out of bag); `excess` by how much, in bits per byte.
+    """
+    length = chosen_rows(plan, kind)
+    record, solution = solved(plan, objective_of(plan, scores, length))
+    found = scores.rows(length)
+    natural_K = plan.rule_K("natural")
+    whole = cross_entropy(found.logp_RxK, example_weights=np.full(len(found.logp_RxK), 1 / scores.bytes_D.sum()))
+    resampled = bootstrap(
+        whole,
+        RESAMPLES,
+        jax.random.key(0),
+        groups=found.document_R,
+        reference=natural_K if earlier_K is None else earlier_K,
+        level=LEVEL,
+        upper_bounds=plan.upper_bounds_K,
+        throw=False,
+    )
+    assert resampled.comparison is not None
+    gain = scores.loss(natural_K, length) - scores.loss(solution.weights, length)
+    excess = None if earlier_K is None else scores.loss(earlier_K, length) - scores.loss(solution.weights, length)
+    return record | {
+        "rows": length,
+        "lower": resampled.lower.tolist(),
+        "upper": resampled.upper.tolist(),
+        "predicted_gain": gain,
+        "excess": excess,
+        "changed": earlier_K is None or resampled.comparison.distinguishable,
+    }
+
+
+def _mixed_losses(proxies: Scores, weights_MxK: np.ndarray) -> np.ndarray:
+    """Loss of mixed proxies at every token, in bits per byte, as Mixture of Data Experts predicts it."""
+    p_NxK = np.exp(proxies.token_NxK.astype(np.float64))
+    return np.array([-np.log(p_NxK @ w_K).mean() * BITS for w_K in weights_MxK])
+
+
+def searched(plan: Plan, losses_R: np.ndarray, proxies: Scores | None, seed: int) -> dict[str, list[float]]:
+    """Weights of the arms that come from runs on random mixtures, by their losses on the fit part in bits per byte."""
+    random_RxK = plan.random_RxK(seed)
+    candidates_MxK = candidate_mixtures(plan.sizes_K, seed, upper_bounds_K=plan.upper_bounds_K)
+    weights: dict[str, np.ndarray] = {}
+    for arm in plan.arms:
+        if arm == "random_search":
+            weights[arm] = best_random_mixture(random_RxK, losses_R)
+        elif arm == "regmix":
+            weights[arm] = propose(fit_regmix(random_RxK, losses_R, plan.regmix_model), candidates_MxK)
+        elif arm == "olmix":
+            law = fit_log_linear(random_RxK, losses_R)
+            weights[arm] = propose_near(law, plan.rule_K("natural"), upper_bounds_K=plan.upper_bounds_K)
+        elif arm == "mde":
+            assert proxies is not None
+            near_MxK = candidates_MxK[:: len(candidates_MxK) // MDE_CANDIDATES]
+            mixed_R, mixed_M = (_mixed_losses(proxies, some) for some in (random_RxK, near_MxK))
+            predictor = fit_regmix(np.column_stack([random_RxK, mixed_R]), losses_R)
+            best_M = np.argsort(predictor(np.column_stack([near_MxK, mixed_M])), kind="stable")[:MDE_TOP]
+            weights[arm] = near_MxK[best_M].mean(0)
+    return {arm: (w_K / w_K.sum()).tolist() for arm, w_K in weights.items()}
