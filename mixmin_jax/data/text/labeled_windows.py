@@ -54,11 +54,8 @@ def split_corpus(corpus: Corpus, first_fraction: float, seed: int) -> tuple[Corp
             f"class {corpus.name!r} ({corpus.origin}) has too few distinct documents to train and test on different"
             " ones: give it as more, shorter documents, or leave it out"
         )
-    first, second = (
-        dataclasses.replace(corpus, documents=tuple(corpus.documents[i] for i in part))
-        for part in split_documents(corpus, first_fraction, seed)
-    )
-    return first, second
+    first, second = split_documents(corpus, first_fraction, seed)
+    return corpus.take(first), corpus.take(second)
 
 
 def balanced_windows(

@@ -7,10 +7,12 @@ Axes: G n-grams of a corpus, U distinct n-grams of the target, T target document
 H hits (pairs of a target n-gram and a source document), S source documents.
 """
 
+import functools
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt64
@@ -54,13 +56,8 @@ class Overlap:
         """{source: number of target documents that it repeats}, including sources with 0."""
         return {name: sum(match.source == name for match in self.matches) for name in self.sources}
 
-    def source_documents(self, source: str) -> tuple[int, ...]:
-        """Sorted indices of the documents of `source` that repeat the target: those to drop."""
-        return tuple(sorted({i for match in self.matches if match.source == source for i in match.source_documents}))
 
-
-@dataclass(frozen=True)
-class _Grams:
+class _Grams(NamedTuple):
     """A corpus's n-grams: the hash, the document, and the place of the first word in it."""
 
     hash_G: UInt64[np.ndarray, " G"]
@@ -87,14 +84,14 @@ def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, thr
     """
     if words < 1 or not 0 < threshold <= 1:
         raise InputError(f"overlap needs words >= 1 and 0 < threshold <= 1, not {words} and {threshold}")
-    hashes = _WordHashes()
-    grams = _concatenated(_blocks(target, words, hashes))
+    hash_word = functools.cache(_hash_word)
+    grams = _Grams(*map(np.concatenate, zip(*_blocks(target, words, hash_word), strict=True)))
     unique_U, unique_G = np.unique(grams.hash_G, return_inverse=True)
     num_grams_T = np.bincount(grams.document_G, minlength=target.num_documents)
     first_T = np.concatenate([[0], np.cumsum(num_grams_T)])
     matches: list[Match] = []
     for source in sources if unique_U.size else ():
-        found_H, document_H = _hits(unique_U, _blocks(source, words, hashes))
+        found_H, document_H = _hits(unique_U, _blocks(source, words, hash_word))
         is_found_U = np.zeros(unique_U.size, bool)
         is_found_U[found_H] = True
         is_found_G = is_found_U[unique_G]
@@ -118,31 +115,27 @@ def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, thr
     return Overlap(target.name, tuple(source.name for source in sources), words, threshold, tuple(matches))
 
 
-class _WordHashes(dict[str, int]):
-    """word -> 64-bit hash of its lower case; unlike Python's hash it is the same in every process."""
-
-    def __missing__(self, word: str) -> int:
-        value = int.from_bytes(hashlib.blake2b(word.lower().encode(), digest_size=8).digest(), "little")
-        self[word] = value
-        return value
+def _hash_word(word: str) -> int:
+    """A 64-bit hash of its lower case; unlike Python's hash it is the same in every process."""
+    return int.from_bytes(hashlib.blake2b(word.lower().encode(), digest_size=8).digest(), "little")
 
 
-def _blocks(corpus: Corpus, words: int, hashes: _WordHashes) -> Iterator[_Grams]:
+def _blocks(corpus: Corpus, words: int, hash_word: Callable[[str], int]) -> Iterator[_Grams]:
     """The corpus's n-grams in order of document and place, block by block."""
     start, size = 0, 0
     for index, document in enumerate(corpus.documents):
         size += len(document)
         if size >= _BLOCK_BYTES or index == corpus.num_documents - 1:
-            yield _grams(corpus.documents[start : index + 1], start, words, hashes)
+            yield _grams(corpus.documents[start : index + 1], start, words, hash_word)
             start, size = index + 1, 0
 
 
-def _grams(documents: Sequence[bytes], first_document: int, words: int, hashes: _WordHashes) -> _Grams:
+def _grams(documents: Sequence[bytes], first_document: int, words: int, hash_word: Callable[[str], int]) -> _Grams:
     texts = [_WORD.findall(document.decode()) for document in documents]
     num_words_D = np.array([len(text) for text in texts])
     start_D = np.concatenate([[0], np.cumsum(num_words_D)])[:-1]
     total = int(num_words_D.sum())
-    hash_W = np.fromiter((hashes[word] for text in texts for word in text), np.uint64, total)
+    hash_W = np.fromiter((hash_word(word) for text in texts for word in text), np.uint64, total)
     document_W = np.repeat(np.arange(len(documents)), num_words_D)
     length_W = np.minimum(num_words_D, words)[document_W]  # words in the n-gram that starts here
     is_start_W = np.arange(total) + length_W <= (start_D + num_words_D)[document_W]
@@ -154,11 +147,6 @@ def _grams(documents: Sequence[bytes], first_document: int, words: int, hashes: 
     document_G = document_W[is_start_W]
     word_G = np.flatnonzero(is_start_W) - start_D[document_G]
     return _Grams(gram_W[is_start_W], document_G + first_document, word_G)
-
-
-def _concatenated(blocks: Iterator[_Grams]) -> _Grams:
-    columns = zip(*((block.hash_G, block.document_G, block.word_G) for block in blocks), strict=True)
-    return _Grams(*(np.concatenate(column) for column in columns))
 
 
 def _hits(
