@@ -79,7 +79,7 @@ def decode_images(
         gray_N[row] = pixels.shape[2] == 1
         return None
 
-    chunks = np.split(np.arange(len(encoded)), range(_CHUNK, len(encoded), _CHUNK))
+    chunks = [range(len(encoded))[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # an error in one chunk cancels those that wait
         reasons = [reason for chunk in pool.map(lambda rows: list(map(fill, rows)), chunks) for reason in chunk]
     kept_N = np.array([reason is None for reason in reasons], bool)
