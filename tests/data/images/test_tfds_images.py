@@ -7,7 +7,7 @@ from mixmin_jax.data.images.sources import read_images
 from mixmin_jax.data.images.tfds_images import read_tfds_images
 from mixmin_jax.errors import InputError
 from tests.data.images.pictures import encode, pixels
-from tests.data.written_tfds import tfds, write
+from tests.data.written_tfds import search_in, tfds, write
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,7 @@ def test_supervised_keys_decide_between_labels(data_dir):
 
 
 def test_the_spec_stands_where_others_do(data_dir, monkeypatch):
-    data_source, builder = tfds.data_source, tfds.builder
-    monkeypatch.setattr(tfds, "data_source", lambda *a, **k: data_source(*a, **{**k, "data_dir": data_dir}))
-    monkeypatch.setattr(tfds, "builder", lambda *a, **k: builder(*a, **{**k, "data_dir": data_dir}))
+    search_in(monkeypatch, data_dir)
     assert read_images("tfds:both").train.num_images == 6
     assert read_images("tfds:sizes", size=3).train.images_NxHxWxC.shape == (6, 3, 3, 3)
     assert read_images("tfds:broken", max_skipped=0.25).train.num_skipped == 1

@@ -22,8 +22,8 @@ def target():
     return installed_target(CAP)
 
 
-def test_there_are_enough_sources_of_usable_size_within_the_cap(sources, target):
-    assert len(sources) >= 5
+def test_there_are_eight_sources_of_usable_size_within_the_cap(sources, target):
+    assert len(sources) == 8
     assert [source.name for source in sources] == sorted({source.name for source in sources})
     for corpus in (*sources, target):
         assert 0.8 * CAP <= corpus.num_bytes <= CAP, corpus.name
@@ -80,8 +80,7 @@ def only():
 
 
 def test_code_source_is_nearly_free_of_docstrings(sources):
-    code = next(source for source in sources if source.name == "code")
-    docstrings = next(source for source in sources if source.name == "docstrings")
+    code, docstrings = (source for source in sources if source.name in ("code", "docstrings"))
     lines = [line.strip() for document in code.documents for line in document.splitlines()]
     assert sum(line.startswith(b"#") for line in lines) < 0.001 * len(lines)  # a few stand inside string literals
     assert sum(line.startswith(b"import ") for line in lines) > 20
