@@ -93,7 +93,11 @@ def decode_images(
             for image, reason in zip(part.encoded, reasons[rows], strict=True)
             if reason is not None
         )
-        _check_skipped(part, skipped, max_skipped)
+        if skipped and (len(skipped) > max_skipped * len(part.encoded) or len(skipped) == len(part.encoded)):
+            raise InputError(
+                f"{part.origin}: {len(skipped)} of {len(part.encoded)} images cannot be read, more than the allowed "
+                f"{max_skipped:.2%}: {list_some(skipped, 3)}; repair or remove them, or allow more"
+            )
         kept = kept_N[rows] if skipped else slice(None)  # no copy if all are kept
         images_NxHxWxC = np.ascontiguousarray(images_NxHxWx3[rows, :, :, :num_channels][kept])
         labels_N = np.array([image.label for image in part.encoded], np.int32)[kept]
@@ -139,13 +143,4 @@ def _shape(encoded: Sequence[Encoded], size: int | None) -> tuple[int, int, str]
         pixels = decode(image.data, size)
         if not isinstance(pixels, str):
             return pixels.shape[0], pixels.shape[1], image.name
-    return 0, 0, ""  # nothing is readable: `_check_skipped` reports it
-
-
-def _check_skipped(part: Part, skipped: Sequence[str], max_skipped: float) -> None:
-    num_images = len(part.encoded)
-    if skipped and (len(skipped) > max_skipped * num_images or len(skipped) == num_images):
-        raise InputError(
-            f"{part.origin}: {len(skipped)} of {num_images} images cannot be read, more than the allowed "
-            f"{max_skipped:.2%}: {list_some(skipped, 3)}; repair or remove them, or allow more"
-        )
+    return 0, 0, ""  # nothing is readable, which `decode_images` reports
