@@ -61,7 +61,7 @@ def read_image_folder(path: str | Path, size: int | None = None, max_skipped: fl
             test folder without train; an image in no class folder; a class without images; classes that differ between
             train and test; annotations without an image or for a missing one; errors of `decode_images`.
     """
-    tree = _without_wrapper(_read_tree(Path(path)))
+    tree = _without_wrapper(_read_folder(Path(path)) if Path(path).is_dir() else _read_tar(Path(path)))
     for inside in (*tree.files, *tree.folders):
         refuse_odd_name(f"{tree.place}/{inside}")
     origin = f"{FOLDER_PREFIX}{path}"
@@ -173,14 +173,6 @@ def _without_wrapper(tree: _Tree) -> _Tree:
         )
 
 
-def _read_tree(path: Path) -> _Tree:
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.is_file():
-        raise InputError(f"{path}: {'neither file nor folder' if path.exists() else 'no such file or folder'}")
-    return _read_tar(path)
-
-
 def _read_folder(path: Path) -> _Tree:
     root = path.resolve()
     files: dict[str, bytes | Path] = {}
@@ -215,6 +207,8 @@ def _linked(path: Path, root: Path, name: str) -> Path:
 
 
 def _read_tar(path: Path) -> _Tree:
+    if not path.is_file():
+        raise InputError(f"{path}: {'neither file nor folder' if path.exists() else 'no such file or folder'}")
     files: dict[str, bytes | Path] = {}
     folders: set[str] = set()
     links: dict[str, str] = {}  # wanted name -> name that holds the bytes

@@ -23,13 +23,11 @@ def data_dir(tmp_path_factory):
     write(root, "val", plain, {"train": examples(6, 0), "validation": examples(4, 100)})
     write(root, "train_only", plain, {"train": examples(12, 0)})
     write(root, "no_train", plain, {"test": examples(4, 0)})
-    sized = examples(6, 0)
-    sized[3]["picture"] = encode(pixels(0, 5, 7))
-    write(root, "sizes", plain, {"train": sized, "test": examples(4, 100)})
-    broken = [{"picture": b"broken", "kind": 0}]
-    write(root, "broken", plain, {"train": examples(3, 0) + broken, "test": examples(4, 100)})
-    blind = [{"picture": encode(pixels(0)), "kind": -1}]
-    write(root, "blind", plain, {"train": examples(6, 0), "test": blind})
+    odd = {"sizes": encode(pixels(0, 5, 7)), "broken": b"broken"}
+    for name, picture in odd.items():
+        train = [*examples(3, 0), {"picture": picture, "kind": 0}]
+        write(root, name, plain, {"train": train, "test": examples(4, 100)})
+    write(root, "blind", plain, {"train": examples(6, 0), "test": [{"picture": encode(pixels(0)), "kind": -1}]})
     two = [{"image": encode(pixels(n)), "label": n % 2, "coarse": 0} for n in range(4)]
     fine = {"image": image(shape=(None, None, 3)), "label": label(names=["a", "b"]), "coarse": label(names=["c"])}
     write(root, "keys", fine, {"train": two, "test": two}, keys=("image", "label"))
@@ -55,14 +53,11 @@ def test_validation_stands_in_for_test_and_train_is_split_without_either(data_di
     assert "20% of each class" in images.test.origin
 
 
-def test_supervised_keys_decide_between_labels(data_dir):
-    assert read_tfds_images("tfds:keys", data_dir=data_dir).train.classes == ("a", "b")
-
-
 def test_the_spec_stands_where_others_do(data_dir, monkeypatch):
     search_in(monkeypatch, data_dir)
+    assert read_images("tfds:keys").train.classes == ("a", "b")  # the supervised keys decide between two labels
     assert read_images("tfds:both").train.num_images == 6
-    assert read_images("tfds:sizes", size=3).train.images_NxHxWxC.shape == (6, 3, 3, 3)
+    assert read_images("tfds:sizes", size=3).train.images_NxHxWxC.shape == (4, 3, 3, 3)
     assert read_images("tfds:broken", max_skipped=0.25).train.num_skipped == 1
 
 
