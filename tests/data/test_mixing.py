@@ -33,13 +33,6 @@ def test_shuffled_index_depends_on_its_words_and_looks_random():
         assert ((np.bincount(places // 100, minlength=10) - 100) ** 2 / 100).sum() < 27.9  # crossed once in 1000
 
 
-def test_shuffled_index_takes_a_size_per_element():
-    sizes = jnp.array([3] * 3 + [7] * 7, jnp.uint32)
-    index = jnp.array([*range(3), *range(7)], jnp.uint32)
-    places = np.asarray(shuffle(index, sizes, jnp.arange(4, dtype=jnp.uint32)))
-    assert sorted(places[:3]) == [0, 1, 2] and sorted(places[3:]) == list(range(7))
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20).filter(lambda w: sum(w) > 1e-3), st.integers(1, 10**6))
 def test_apportion_is_exact_and_within_one_of_the_quota(weights, num_draws):

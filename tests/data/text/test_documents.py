@@ -47,12 +47,6 @@ def test_folder_is_read_recursively_in_sorted_order_without_hidden_files(tmp_pat
     assert read.name == tmp_path.name
 
 
-def test_blank_lines_byte_order_mark_and_another_field(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"body": "one"}\r\n\n{"body": "two\\u2028"}')
-    assert read_corpus(path, field="body").documents == (b"one", "two\u2028".encode())
-
-
 ZIPPED = gzip.compress(b'{"text": "%s"}\n' % random.Random(0).randbytes(10_000).hex().encode(), mtime=0)
 
 
