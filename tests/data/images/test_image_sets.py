@@ -69,13 +69,6 @@ def test_fingerprint_is_of_pixels_labels_and_shape_not_of_names():
     assert len({base.fingerprint, *(one.fingerprint for one in changed)}) == 4
 
 
-def test_take_keeps_images_and_labels_together(eights):
-    rows = np.array([5, 3, 700])
-    taken = eights.train.take(rows)
-    assert (taken.images_NxHxWxC == eights.train.images_NxHxWxC[rows]).all()
-    assert (taken.labels_N == eights.train.labels_N[rows]).all()
-
-
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
