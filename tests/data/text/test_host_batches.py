@@ -1,11 +1,10 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mixmin_jax.data.mixing import draw, gather_windows, make_plan
+from mixmin_jax.data.mixing import make_plan
 from mixmin_jax.data.text.host_batches import host_blocks, sharded_blocks
 from mixmin_jax.data.text.tokens import build_store
 
@@ -13,14 +12,6 @@ STORE = build_store(["a", "b"], [[bytes(range(97, 123)) * 4], [bytes(range(65, 9
 WHOLE = [(0, 2, 0, 4)]  # both models, all rows
 PLANS = [make_plan(jax.random.key(3), np.array(w), STORE.windows_K, 24) for w in ([0.5, 0.5], [1.0, 0.0])]
 PLAN = jax.tree.map(lambda *leaves: np.stack(leaves), *PLANS)
-
-
-def test_host_and_device_draw_the_same_examples_in_the_same_order():
-    blocks = [block for (block,) in host_blocks(STORE, PLAN, batch_size=4, bounds=[(0, 4), (4, 6)], parts=WHOLE)]
-    assert [block.shape for block in blocks] == [(4, 2, 4, 6), (2, 2, 4, 6)]
-    source, window = jax.vmap(draw, in_axes=(0, None), out_axes=1)(PLAN, jnp.arange(24).reshape(6, 4))
-    expected = gather_windows(jnp.asarray(STORE.tokens), jnp.asarray(STORE.starts_K), 5, source, window)
-    np.testing.assert_array_equal(np.concatenate(blocks), expected)
 
 
 class Touched(np.memmap):
