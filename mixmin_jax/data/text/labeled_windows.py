@@ -92,7 +92,7 @@ def balanced_windows(
     document_N, window_N = np.concatenate(drawn, axis=1)
     label_N = np.repeat(np.arange(len(corpora), dtype=np.int32), num)
     tokens_NxL = [
-        np.frombuffer(corpora[label].documents[document], np.uint8, length, window * length)
+        np.frombuffer(corpora[int(label)].documents[document], np.uint8, length, window * length)
         for label, document, window in zip(label_N, document_N, window_N, strict=True)
     ]
     return LabeledWindows(np.stack(tokens_NxL), label_N, document_N.astype(np.int32))
