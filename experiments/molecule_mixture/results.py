@@ -123,6 +123,11 @@ class Counts:
     molecules: int
     positives: int | None
 
+    @property
+    def size(self) -> int:
+        """The positives; of measured values, the molecules."""
+        return self.molecules if self.positives is None else self.positives
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -187,12 +192,6 @@ class MoleculeMetrics(RunRecord):
             found.setdefault(point.sources, {})[point.arm] = point.scores[metric]
         everything = {arm: self.arms[arm].scores[metric].per_seed for arm in GROWTH_ARMS}
         return found | {len(self.data.sources): everything}
-
-    @property
-    def size(self) -> int:
-        """Positives among the target's training molecules; of measured values, the molecules."""
-        found = self.data.target_train
-        return found.molecules if found.positives is None else found.positives
 
 
 def from_stages(metrics: MoleculeMetrics, stages: Path) -> MoleculeMetrics | None:
