@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from experiments.harness.devices import whole_mesh
 from experiments.harness.options import numbers_of
@@ -88,10 +90,10 @@ class Plan:
 
     # Mixtures that do not depend on any proxy -------------------------------------------------------------------
 
-    def over_assays(self, columns_K: np.ndarray, weights_K: np.ndarray) -> np.ndarray:
-        """Weights of some columns as weights of all assays."""
+    def over_assays(self, columns: ArrayLike, weights: ArrayLike) -> np.ndarray:
+        """Weights of one or several columns as weights of all assays."""
         weights_A = np.zeros(len(self.split.names))
-        weights_A[columns_K] = weights_K
+        weights_A[columns] = weights
         return weights_A
 
     def named(self, weights_A: np.ndarray) -> Weights:
@@ -105,14 +107,6 @@ class Plan:
     def natural_A(self, columns_K: np.ndarray) -> np.ndarray:
         return self.over_assays(columns_K, natural_weights(self.sizes_A[columns_K]))
 
-    def natural_own_A(self, target: Target) -> np.ndarray:
-        """Half of the target's own data, half of the natural mixture of the others: what `mixmin_own` must beat."""
-        own_A = self.over_assays(np.array([target.column]), np.ones(1))
-        return (own_A + self.natural_A(target.source_columns)) / 2
-
-    def uniform_A(self, columns_K: np.ndarray) -> np.ndarray:
-        return self.over_assays(columns_K, uniform_weights(len(columns_K)))
-
     def random_RxA(self, target: Target, seed: int) -> np.ndarray:
         """The random mixtures of one target and seed."""
         columns_K = target.source_columns
@@ -123,6 +117,22 @@ class Plan:
         """The columns of a random subset of the sources; smaller ones lie inside larger ones."""
         order = np.random.default_rng(_seed(seed, target.column, 1)).permutation(target.source_columns)
         return np.sort(order[:number])
+
+    def weights_of_models(self, target: Target, seed: int, solved: Mapping[str, Weights]) -> dict[str, np.ndarray]:
+        """Weights of every model that is trained for a target: the arms, then those with fewer sources."""
+        own_A, natural_A = self.over_assays(target.column, 1.0), self.natural_A(target.source_columns)
+        fixed = {
+            "own": own_A,
+            "natural": natural_A,
+            "uniform": self.over_assays(target.source_columns, uniform_weights(len(target.sources))),
+            "natural_own": (own_A + natural_A) / 2,  # what `mixmin_own` must beat
+        }
+        weights = {arm: fixed[arm] if arm in fixed else self.of_named(solved[arm]) for arm in ARMS}
+        for number in self.numbers_of_sources:
+            mixmin, natural = (growth_arm(arm, number) for arm in GROWTH_ARMS)
+            weights[mixmin] = self.of_named(solved[mixmin])
+            weights[natural] = self.natural_A(self.subset(target, seed, number))
+        return weights
 
     # Costs in models, each of which reads the training molecules as often as a full training ----------------------
 
@@ -174,6 +184,11 @@ def make_plan(split: Split) -> Plan:
         devices = whole_mesh(config).shape["source"]
         models_at_once(config.mlp, num_models, len(split.is_test_N), config.bits, devices, config.max_bytes)
     return plan
+
+
+def growth_arm(arm: str, number: int) -> str:
+    """The name of an arm that has `number` sources only."""
+    return f"{arm}-{number}"
 
 
 def _seed(*parts: int) -> int:

@@ -4,7 +4,7 @@ Axes: T a target's test molecules, A assays, S seeds, R resamples.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,7 +13,16 @@ import numpy as np
 from experiments.harness.data_sets import table_record
 from experiments.harness.run_record import run_fields, worst_certificate
 from experiments.harness.stages import Stages, read_stage
-from experiments.molecule_mixture.plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target, config_record, identity
+from experiments.molecule_mixture.plan import (
+    ARMS,
+    GROWTH_ARMS,
+    SOLVED_ARMS,
+    Plan,
+    Target,
+    config_record,
+    growth_arm,
+    identity,
+)
 from experiments.molecule_mixture.stages import SeedResult, TargetRows, weights_stage
 from experiments.reporting.schema import Certificate, MadeBy, RunRecord, Verdict, Weights, mean_weights
 from mixmin_jax.data.molecules.cleaning import Unparsable
@@ -259,7 +268,7 @@ def build_metrics(
             _compared(arm, other, metric, resampled[metric]) for arm, other in COMPARED for metric in metrics
         ),
         growth=tuple(
-            Growth(number, arm, {metric: _scores(results, rows, number, arm, metric) for metric in metrics})
+            Growth(number, arm, {metric: _scores(results, rows, growth_arm(arm, number), metric) for metric in metrics})
             for number in plan.numbers_of_sources
             for arm in GROWTH_ARMS
         ),
@@ -285,10 +294,8 @@ def _compared(arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndar
     return Compared(arm, other, metric, found.mean, *interval, found.confidence, interval_verdict(*interval))
 
 
-def _scores(
-    results: Sequence[SeedResult], rows: TargetRows, number: int, arm: str, metric: Metric
-) -> tuple[float, ...]:
-    return tuple(float(evaluate(metric, result.growth[number][arm], rows.value_T)[0]) for result in results)
+def _scores(results: Sequence[SeedResult], rows: TargetRows, model: str, metric: Metric) -> tuple[float, ...]:
+    return tuple(float(evaluate(metric, result.test_scores[model], rows.value_T)[0]) for result in results)
 
 
 def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[Point]:
@@ -297,27 +304,19 @@ def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[
     def judge(score_T: np.ndarray) -> float:
         return float((rows.losses(score_T[:, None]) if what == "loss" else evaluate(what, score_T, rows.value_T))[0])
 
+    def point(seed: int, label: str, size: str, scores: Iterable[np.ndarray], predicted_T: np.ndarray) -> Point:
+        reached = float(np.mean([judge(score_T) for score_T in scores]))
+        return Point(seed, label, size, reached, {ROWS: judge(predicted_T)})
+
     arms = [
-        Point(
-            result.seed,
-            arm,
-            "all molecules",
-            reached=judge(result.test_scores[arm]),
-            predicted={ROWS: judge(result.predicted[arm])},
-        )
+        point(result.seed, arm, "all molecules", [result.test_scores[arm]], result.predicted[arm])
         for result in results
         for arm in ARMS
     ]
     random = [
-        Point(
-            result.seed,
-            RANDOM_MIXTURE,
-            "without a fold",
-            reached=float(np.mean([judge(score_T) for score_T in score_FxT])),
-            predicted={ROWS: judge(predicted_T)},
-        )
+        point(result.seed, RANDOM_MIXTURE, "without a fold", score_FxT, predicted_T)
         for result in results
-        for predicted_T, score_FxT in zip(result.random_predicted_RxT, result.random_scores_RxFxT, strict=True)
+        for score_FxT, predicted_T in zip(result.random_scores_RxFxT, result.random_predicted_RxT, strict=True)
     ]
     return arms + random
 

@@ -18,7 +18,6 @@ from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.weighted_examples import (
     Loss,
     OnProgress,
-    OnSkipped,
     WeightedExamples,
     base_scores,
     check_examples,
@@ -67,23 +66,10 @@ class TreeLearner:
         features_NxD: UInt8[np.ndarray, "N D"],
         examples: WeightedExamples,
         seed: int,
-        *,
-        names: tuple[str, ...] | None = None,
-        on_progress: OnProgress | None = None,
-        checkpoints: Checkpoints | None = None,
-        on_skipped: OnSkipped | None = None,
+        **options: Any,
     ) -> Float32[np.ndarray, "N M"]:
-        del on_skipped  # trees have no steps to skip
-        return train_trees(
-            self.run,
-            features_NxD,
-            examples,
-            seed,
-            loss=self.loss,
-            names=names,
-            on_progress=on_progress,
-            checkpoints=checkpoints,
-        )
+        options.pop("on_skipped", None)  # trees have no steps to skip
+        return train_trees(self.run, features_NxD, examples, seed, loss=self.loss, **options)
 
     def flops(self, num_molecules: int, num_bits: int, num_models: int) -> None:
         return None
