@@ -18,7 +18,7 @@ from experiments.harness.options import numbers_of
 from experiments.harness.result_files import file_name
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
-from experiments.reporting.markdown import plural, si_count
+from experiments.reporting.render import report
 from experiments.reporting.schema import Weights
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
@@ -198,35 +198,7 @@ def _seed(*parts: int) -> int:
 
 def describe_plan(plan: Plan) -> str:
     """The plan in words: data, targets, models and their cost."""
-    config, split, cleaning = plan.config, plan.split, plan.split.molecules.cleaning
-    lines = (
-        ["This is a demonstration: structures that RDKit ships, computed properties."] if config.demonstration else []
-    )
-    lines.append(
-        f"{plural(len(split.molecules.smiles), 'molecule')} from {cleaning.rows:,} rows"
-        f" ({len(cleaning.unparsable)} not readable, {cleaning.duplicates} duplicates, {cleaning.salts} salts reduced"
-        f" to their largest part, {cleaning.conflicts} contradicting values)"
-    )
-    test = int(split.is_test_N.sum())
-    lines.append(f"{config.split} split: {len(split.is_test_N) - test:,} to train on, {test:,} to test")
-    lines.append(f"{plural(len(split.names), 'assay')}, {len(split.unusable)} of them with too little data to be used")
-    train, tested = split.train_counts, split.test_counts
-    lines.append("Targets:")
-    for target in plan.targets:
-        a = target.column
-        what = "measured" if config.task == "regression" else "positives"
-        lines.append(
-            f"  {target.name}: {train[0][a]} {what} of {plan.sizes_A[a]} to train, {tested[0][a]} {what} to test;"
-            f" {len(target.sources)} sources"
-        )
-    flops = plan.flops_per_model
-    each = f", {si_count(flops)}FLOPs each" if flops else ""
-    counted = ", ".join(f"{number * config.seeds:g} {name.replace('_', ' ')}" for name, number in plan.models.items())
-    lines.append(
-        f"{plural(config.seeds, 'seed')}; trainings on all training molecules, or as much work: {counted}"
-        f" ({config.learner}{each})"
-    )
-    return "\n".join(lines)
+    return report("molecule_plan", "", {}, plan=plan, config=plan.config, split=plan.split).markdown.rstrip()
 
 
 def identity(plan: Plan) -> dict[str, Any]:
