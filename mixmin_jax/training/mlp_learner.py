@@ -298,13 +298,10 @@ def compiled(run: MlpRun, loss: Loss, mesh: Mesh, num_steps: int, on_nonfinite: 
 
     @functools.partial(jax.jit, out_shardings=TrainState(whole, models, models, whole, models))  # type: ignore[arg-type]
     def init(key: jax.Array, bits_1xD: jax.Array, offset_M: jax.Array) -> TrainState:
-        state = init_state(run.model.init(key, bits_1xD), optimizer, key, on_nonfinite)
+        def one_model(_offset: jax.Array) -> TrainState:  # which is the same for all: vmap copies it
+            return init_state(run.model.init(key, bits_1xD), optimizer, key, on_nonfinite)
 
-        def copies(tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*offset_M.shape, *leaf.shape)), tree)
-
-        copied = {name: copies(getattr(state, name)) for name in ("params", "opt_state", "skipped")}
-        return state._replace(**copied)
+        return jax.vmap(one_model, out_axes=state_axes)(offset_M)
 
     @jax.jit
     def score(params: Any, rows_SxB: jax.Array, bits: jax.Array, offset_M: jax.Array) -> jax.Array:
