@@ -42,12 +42,14 @@ class CrossFitted:
     """
 
     inputs: Any
+    weights_MxA: np.ndarray  # the mixtures
     heldout_NxM: np.ndarray  # test molecules: NaN
     test_FxNxM: np.ndarray  # in the order of the test molecules
 
     def columns(self, cut: slice) -> "CrossFitted":
         """Some of the mixtures."""
-        return CrossFitted([self.inputs, [cut.start, cut.stop]], self.heldout_NxM[:, cut], self.test_FxNxM[..., cut])
+        parts = self.weights_MxA[cut], self.heldout_NxM[:, cut], self.test_FxNxM[..., cut]
+        return CrossFitted([self.inputs, [cut.start, cut.stop]], *parts)
 
 
 class SeedStages:
@@ -95,11 +97,11 @@ class SeedStages:
         product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute)
         heldout_NxM, test_FxNxM = product["heldout_NxM"], product["test_FxNxM"]
         if not plan.config.calibrate:
-            return CrossFitted([inputs, "raw"], heldout_NxM, test_FxNxM)
+            return CrossFitted([inputs, "raw"], weights_MxA, heldout_NxM, test_FxNxM)
         slope_F1xM, intercept_F1xM = product["slope_F1xM"], product["intercept_F1xM"]
         # test molecules have no held-out score; their fold, -1, is that of the last line, which was fitted on all folds
-        calibrated_NxM = slope_F1xM[fold_N] * heldout_NxM + intercept_F1xM[fold_N]
-        return CrossFitted(inputs, calibrated_NxM, slope_F1xM[-1] * test_FxNxM + intercept_F1xM[-1])
+        heldout_NxM = slope_F1xM[fold_N] * heldout_NxM + intercept_F1xM[fold_N]
+        return CrossFitted(inputs, weights_MxA, heldout_NxM, slope_F1xM[-1] * test_FxNxM + intercept_F1xM[-1])
 
     def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         """Train a model per mixture on all training molecules: scores of the test molecules, N x M."""
@@ -138,17 +140,16 @@ class SeedStages:
 
         return self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)["scores_NxM"]
 
-    def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted, random_RxA: np.ndarray) -> Product:
+    def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted) -> Product:
         """The weights of the target's own arms, from its training labels: {arm: {assay: weight}}, with certificates.
 
         The arm of a smaller number of sources is called `mixmin-NUMBER`.
         """
         plan = self._plan
-        problems = {"mixmin": target.source_columns}
-        problems["mixmin_own"] = np.sort(np.append(target.source_columns, target.column))
-        problems |= {
-            growth_arm("mixmin", number): plan.subset(target, self._seed, number) for number in plan.numbers_of_sources
-        }
+        own_too = np.sort(np.append(target.source_columns, target.column))
+        problems = {"mixmin": target.source_columns, "mixmin_own": own_too}
+        for number in plan.numbers_of_sources:
+            problems[growth_arm("mixmin", number)] = plan.subset(target, self._seed, number)
 
         def compute(_stage: Running) -> Product:
             rows = TargetRows(plan, target, plan.train_N)
@@ -158,7 +159,7 @@ class SeedStages:
                 weights[arm] = plan.named(plan.over_assays(columns_K, np.array(solution.pop("weights"))))
                 solutions[arm] = solution
             losses_R = rows.losses(rows.of(random.heldout_NxM))
-            weights["random_search"] = plan.named(best_random_mixture(random_RxA, losses_R))
+            weights["random_search"] = plan.named(best_random_mixture(random.weights_MxA, losses_R))
             return {"weights": weights, "solutions": solutions}
 
         inputs = {
@@ -192,7 +193,6 @@ class SeedStages:
         scores: Mapping[str, np.ndarray],
         proxies: CrossFitted,
         random: CrossFitted,
-        random_RxA: np.ndarray,
     ) -> SeedResult:
         """Everything about one target, from the products of the stages; `scores` by trained model."""
         plan = self._plan
@@ -210,7 +210,7 @@ class SeedStages:
             test_scores={model: score_N[tested_T] for model, score_N in scores.items()},
             predicted={model: predicted(weights_A) for model, weights_A in weights.items()},
             random_scores_RxFxT=np.moveaxis(random.test_FxNxM[:, tested_T], -1, 0),
-            random_predicted_RxT=np.stack([predicted(weights_A) for weights_A in random_RxA]),
+            random_predicted_RxT=np.stack([predicted(weights_A) for weights_A in random.weights_MxA]),
         )
 
 
@@ -280,12 +280,14 @@ def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) ->
     """All stages of one seed; returns {target name: result}."""
     stage, names = SeedStages(plan, seed, stages, features_NxD), plan.split.names
     proxies = stage.crossfit("proxies", np.eye(len(names))[plan.proxy_columns], [names[a] for a in plan.proxy_columns])
-    random_RxA = [plan.random_RxA(target, seed) for target in plan.targets]
     number = plan.num_random
-    labels = [f"random mixture {r} for {target.name}" for target in plan.targets for r in range(number)]
-    all_random = stage.crossfit("random-mixtures", np.concatenate(random_RxA), labels)
-    random = [all_random.columns(slice(first, first + number)) for first in range(0, len(labels), number)]
-    found = [stage.weights(target, proxies, random[t], random_RxA[t]) for t, target in enumerate(plan.targets)]
+    all_random = stage.crossfit(
+        "random-mixtures",
+        np.concatenate([plan.random_RxA(target, seed) for target in plan.targets]),
+        [f"random mixture {r} for {target.name}" for target in plan.targets for r in range(number)],
+    )
+    random = [all_random.columns(slice(t * number, (t + 1) * number)) for t in range(len(plan.targets))]
+    found = [stage.weights(target, proxies, random[t]) for t, target in enumerate(plan.targets)]
     weights = [plan.weights_of_models(target, seed, found[t]["weights"]) for t, target in enumerate(plan.targets)]
     models = list(weights[0])
     scores_NxM = stage.train(
@@ -302,7 +304,6 @@ def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) ->
             dict(zip(models, scores_NxTxM[:, t].T, strict=True)),
             proxies,
             random[t],
-            random_RxA[t],
         )
         for t, target in enumerate(plan.targets)
     }
