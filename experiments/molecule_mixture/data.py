@@ -79,8 +79,8 @@ class Split:
             fold_N = self.folds(seed)
             parts = fold_N == fold, (fold_N >= 0) & (fold_N != fold)
             fewest_A = np.concatenate([self.counts(part_N) for part_N in parts]).min(0)
-            for a in np.flatnonzero(fewest_A == 0):
-                reasons.setdefault(self.names[a], f"a fold holds no {what}, or all of them (seed {seed})")
+            for column in np.flatnonzero(fewest_A == 0):
+                reasons.setdefault(self.names[column], f"a fold holds no {what}, or all of them (seed {seed})")
         return reasons
 
     def _is_constant(self, column: int, is_member_N: np.ndarray) -> bool:

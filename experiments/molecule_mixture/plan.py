@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from experiments.harness.devices import whole_mesh
 from experiments.harness.options import numbers_of
@@ -90,7 +89,7 @@ class Plan:
 
     # Mixtures that do not depend on any proxy -------------------------------------------------------------------
 
-    def over_assays(self, columns: ArrayLike, weights: ArrayLike) -> np.ndarray:
+    def over_assays(self, columns: int | np.ndarray, weights: float | np.ndarray) -> np.ndarray:
         """Weights of one or several columns as weights of all assays."""
         weights_A = np.zeros(len(self.split.names))
         weights_A[columns] = weights

@@ -247,11 +247,11 @@ def build_metrics(
     arms = {}
     for arm in ARMS:
         weights = tuple(plan.named(result.weights[arm]) for result in results)
-        predicted_TxS = np.stack([result.predicted[arm] for result in results], axis=1)
+        predicted_SxT = np.stack([result.predicted[arm] for result in results])
         arms[arm] = Arm(
             scores={metric: summary(resampled[metric][arm][:, 0]) for metric in metrics},
             test_loss=summary(rows.losses(scores[arm].T)),
-            predicted_loss=summary(rows.losses(predicted_TxS)),
+            predicted_loss=summary(rows.losses(predicted_SxT.T)),
             weights=mean_weights(weights),
             weights_per_seed=weights,
         )

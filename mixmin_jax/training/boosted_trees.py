@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
@@ -131,11 +131,9 @@ def train_trees(
         trained, scores_NxM = found[0] // run.rounds, found[1]
     for m in range(trained, num_models):
         used_N = examples.weight_MxN[m] > 0
-        matrix = xgboost.QuantileDMatrix(
-            bits_NxD[used_N],
-            label=examples.target_MxN[m, used_N],
-            weight=_effective_weights(examples.weight_MxN[m, used_N]),
-        )
+        weight_U = examples.weight_MxN[m, used_N].astype(np.float64)
+        weight_U *= weight_U.sum() / (weight_U**2).sum()  # in all the effective number of molecules
+        matrix = xgboost.QuantileDMatrix(bits_NxD[used_N], label=examples.target_MxN[m, used_N], weight=weight_U)
         probability = loss == "cross_entropy"
         params = {
             "objective": "binary:logistic" if probability else "reg:squarederror",
@@ -156,9 +154,3 @@ def train_trees(
         if checkpoints and checkpoints.due((m + 1) * run.rounds, rounds):
             checkpoints.save((m + 1) * run.rounds, rounds, scores_NxM)
     return scores_NxM
-
-
-def _effective_weights(weight_U: Float32[np.ndarray, " U"]) -> Float[np.ndarray, " U"]:
-    """The weights, scaled to sum to (sum a)^2 / sum a^2."""
-    weight_U = weight_U.astype(np.float64)
-    return weight_U * (weight_U.sum() / (weight_U**2).sum())

@@ -218,16 +218,18 @@ def train_mlps(
         if start > before:
             state = resumed
         blocks = _train(programs.block, state, order_TxB, (features, *data), max(start - before, 0), before, due)
-        for done, loss_TxM, skipped, state in blocks:  # the last state is the trained one
+        for done, loss_TxM, skipped, reached in blocks:
             if skipped:
                 _check_skipped(gathered(skipped), num_steps, names[members], run)
             else:
                 _check_finite(gathered(loss_TxM), done - before - len(loss_TxM), names[members], run)
             if on_progress:
                 on_progress(done, steps_in_all)
-            if state and done < end:
-                check_parameters(state.params, done - before, names[members], run.learning_rate)
-                save(done, state)
+            if reached:
+                state = reached
+                if done < end:
+                    check_parameters(state.params, done - before, names[members], run.learning_rate)
+                    save(done, state)
         score_MxN = _score(programs.score, state.params, features, data[-1], run.batch_size)[: len(scale_M)]
         _check_finite(score_MxN.T[:1], num_steps, names[members], run)  # one bad parameter makes every score not finite
         scores_NxM[:, members] = (score_MxN * scale_M[:, None]).T

@@ -60,14 +60,6 @@ def test_the_loss_is_that_of_the_union_of_the_sources_up_to_a_constant(loss, val
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), collapsed[1], written_out[1])
 
 
-def test_a_source_alone_gives_its_own_labels_and_equal_weights():
-    examples = mixture_examples(LABELS, np.eye(K), TRAIN)
-    for k in range(K):
-        used = TRAIN & ~np.isnan(LABELS[:, k])
-        np.testing.assert_array_equal(examples.target_MxN[k], np.where(used, LABELS[:, k], 0))
-        np.testing.assert_allclose(examples.weight_MxN[k], used / used.sum(), rtol=1e-6)
-
-
 @pytest.mark.parametrize("balanced", [False, True])
 def test_weights_sum_to_one_and_targets_stay_labels(balanced):
     examples = mixture_examples(LABELS, WEIGHTS, TRAIN, balanced=balanced)
@@ -88,9 +80,7 @@ def test_each_model_can_have_a_mask_of_its_own():
         np.testing.assert_array_equal(together.weight_MxN[m], alone.weight_MxN[0])
 
 
-UNLABELED = np.where(TRAIN[:, None] & (np.arange(K) == 2), np.nan, LABELS).astype(
-    np.float32
-)  # c, where it is trained on
+UNLABELED = np.where(TRAIN[:, None] & (np.arange(K) == 2), np.nan, LABELS).astype(np.float32)  # c, inside TRAIN
 ZEROS = np.where(np.arange(K) == 0, 0 * LABELS, LABELS).astype(np.float32)  # a has one class
 
 

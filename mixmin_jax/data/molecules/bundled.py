@@ -110,9 +110,10 @@ def esol(mol: Any) -> float:
 
     Delaney, J. Chem. Inf. Comput. Sci. 2004, 44, 1000. logP is Crippen's here; the paper takes Daylight's.
     """
-    from rdkit.Chem.Descriptors import MolLogP, MolWt, NumRotatableBonds
+    from rdkit.Chem import Descriptors
 
-    logp, weight, rotatable_bonds = (descriptor(mol) for descriptor in (MolLogP, MolWt, NumRotatableBonds))
+    known = dict(Descriptors.descList)
+    logp, weight, rotatable_bonds = (known[name](mol) for name in ("MolLogP", "MolWt", "NumRotatableBonds"))
     return 0.16 - 0.63 * logp - 0.0062 * weight + 0.066 * rotatable_bonds - 0.74 * _aromatic_share(mol)
 
 

@@ -56,11 +56,6 @@ def test_rows_are_joined_by_key_and_columns_by_name(tmp_path):
     assert pairs == {(0.8, 0.2): 2.5, (0.4, 0.6): 1.5}
 
 
-def test_shuffled_rows_change_nothing(published):
-    runs = read(published)
-    np.testing.assert_allclose(runs.losses_RxD, 3 - np.log(runs.mixtures_RxK[:, 1:] + 0.01), atol=1e-12)
-
-
 @pytest.mark.parametrize(
     "mixtures, losses, message",
     [
