@@ -168,20 +168,18 @@ def make_plan(split: Split) -> Plan:
     """Everything that can be found wrong before compute is spent is an InputError here."""
     if split.config.learner == "trees":
         require_xgboost()
-    column = {name: a for a, name in enumerate(split.names)}
+    column_of = {name: a for a, name in enumerate(split.names)}
     targets = []
     for name in choose_targets(split):
         sources = choose_sources(split, name)
-        targets.append(
-            Target(name, file_name(name), column[name], sources, np.array([column[source] for source in sources]))
-        )
+        columns_K = np.array([column_of[source] for source in sources])
+        targets.append(Target(name, file_name(name), column_of[name], sources, columns_K))
     plan = Plan(split.config, split, tuple(targets))
     for target, seed in itertools.product(plan.targets, range(plan.config.seeds)):
         plan.random_RxA(target, seed)
     if plan.config.learner == "mlp":
-        num_models, config = len(plan.proxy_columns), plan.config
-        devices = whole_mesh(config).shape["source"]
-        models_at_once(config.mlp, num_models, len(split.is_test_N), config.bits, devices, config.max_bytes)
+        sizes = len(plan.proxy_columns), len(split.is_test_N), plan.config.bits
+        models_at_once(plan.config.mlp, *sizes, whole_mesh(plan.config).shape["source"], plan.config.max_bytes)
     return plan
 
 

@@ -62,11 +62,7 @@ class TreeLearner:
         return {"learner": "trees", "xgboost": xgboost.__version__, "loss": self.loss, **dataclasses.asdict(self.run)}
 
     def __call__(
-        self,
-        features_NxD: UInt8[np.ndarray, "N D"],
-        examples: WeightedExamples,
-        seed: int,
-        **options: Any,
+        self, features_NxD: UInt8[np.ndarray, "N D"], examples: WeightedExamples, seed: int, **options: Any
     ) -> Float32[np.ndarray, "N M"]:
         options.pop("on_skipped", None)  # trees have no steps to skip
         return train_trees(self.run, features_NxD, examples, seed, loss=self.loss, **options)

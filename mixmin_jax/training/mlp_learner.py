@@ -104,11 +104,7 @@ class MlpLearner:
         return settings | ({"on_nonfinite": self.on_nonfinite} if self.on_nonfinite != "stop" else {})
 
     def __call__(
-        self,
-        features_NxD: UInt8[np.ndarray, "N D"],
-        examples: WeightedExamples,
-        seed: int,
-        **options: Any,
+        self, features_NxD: UInt8[np.ndarray, "N D"], examples: WeightedExamples, seed: int, **options: Any
     ) -> Float32[np.ndarray, "N M"]:
         return train_mlps(
             self.run,
