@@ -9,8 +9,8 @@ from experiments.reporting import markdown as md
 from experiments.reporting.render import report
 
 
-def render(template: str, first: int = 0, rest: int = 0, **context: Any) -> str:
-    """What a template makes of a context, its tables as by `aligned_table`."""
+def render(template: str, first: int = 0, rest: int = 0, aligned: bool = True, **context: Any) -> str:
+    """What a template makes of a context; its tables are made by `aligned_table`, if they are to be aligned."""
 
     def align(table: re.Match[str]) -> str:
         header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table[0].splitlines())
@@ -20,7 +20,7 @@ def render(template: str, first: int = 0, rest: int = 0, **context: Any) -> str:
         return " | ".join(time_cells(found, per_second, form))
 
     text = report(template, "", {}, times=times, or_blank=or_blank, **context).markdown
-    return re.sub(r"(?:^\|.*\n)+", align, text, flags=re.MULTILINE)
+    return text if not aligned else re.sub(r"(?:^\|.*\n)+", align, text, flags=re.MULTILINE)
 
 
 def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], first: int = 0, rest: int = 0) -> str:

@@ -42,16 +42,12 @@ def reference(in_logarithms: bool, data: Data, limit: float) -> Iterator[Session
         with jax.enable_x64(True):
             end = time.perf_counter() + limit
             v_N = jnp.asarray(data.normalized_N)
-            if in_logarithms:
-                logp_NxK = jnp.asarray(data.logp_NxK)
+            rows_NxK = jnp.asarray(data.logp_NxK if in_logarithms else scaled_likelihoods(data.logp_NxK))
 
-                def loss(w_K: jax.Array) -> jax.Array:
-                    return -jnp.sum(v_N * jax.scipy.special.logsumexp(logp_NxK, axis=1, b=w_K))
-            else:
-                p_NxK = jnp.asarray(scaled_likelihoods(data.logp_NxK))
-
-                def loss(w_K: jax.Array) -> jax.Array:
-                    return -jnp.sum(v_N * jnp.log(p_NxK @ w_K))
+            def loss(w_K: jax.Array) -> jax.Array:
+                if in_logarithms:
+                    return -jnp.sum(v_N * jax.scipy.special.logsumexp(rows_NxK, axis=1, b=w_K))
+                return -jnp.sum(v_N * jnp.log(rows_NxK @ w_K))
 
             w_K = jnp.full(data.logp_NxK.shape[1], 1 / data.logp_NxK.shape[1])
             for _ in range(REFERENCE_STEPS):
@@ -199,8 +195,8 @@ def _without(package: str) -> Callable[[], str | None]:
     return lambda: None if importlib.util.find_spec(package) else f"the Python package {package} is not installed"
 
 
-RIVALS: dict[str, tuple[Method, ...]] = {
-    "mixsqp": tuple(
+RIVALS = (
+    *(
         Method(
             f"mixsqp ({name})",
             f"R's mixsqp {text}, in a child process; its time is R's own, without reading; iterations include 10 of EM",
@@ -213,49 +209,41 @@ RIVALS: dict[str, tuple[Method, ...]] = {
             ("tightest, OpenBLAS", "tightest", True, "so, and with a faster BLAS than it is installed with"),
         )
     ),
-    "cvxpy": (
-        Method(
-            "cvxpy",
-            "CVXPY with Clarabel at tolerances of 1e-10, or its own where it fails at these; time is Clarabel's own",
-            cvxpy_clarabel,
-            absent=_without("cvxpy"),
-            most_cells=2_000_000,
-        ),
+    Method(
+        "cvxpy",
+        "CVXPY with Clarabel at tolerances of 1e-10, or its own where it fails at these; time is Clarabel's own",
+        cvxpy_clarabel,
+        absent=_without("cvxpy"),
+        most_cells=2_000_000,
     ),
-    "reference": (
-        Method(
-            "reference",
-            f"the published loop as the paper describes it: {REFERENCE_STEPS} steps of entropic descent with step size"
-            " 1 on log-likelihoods, in JAX without compilation (float64; f in units of sum v = 1, its best case)",
-            functools.partial(reference, True),
-            on_default_device=True,
-        ),
-        Method(
-            "reference (likelihoods)",
-            "the same loop, kinder than published: rows are exponentiated once, before it",
-            functools.partial(reference, False),
-            on_default_device=True,
-        ),
+    Method(
+        "reference",
+        f"the published loop as the paper describes it: {REFERENCE_STEPS} steps of entropic descent with step size 1 on"
+        " log-likelihoods, in JAX without compilation (float64; f in units of sum v = 1, its best case)",
+        functools.partial(reference, True),
+        on_default_device=True,
     ),
-    "scipy": (Method("scipy", "SciPy's SLSQP with the exact gradient, ftol 1e-15", slsqp, most_cells=1_000_000),),
-    "em": (
-        Method(
-            "em",
-            f"EM, compiled, to a gap of {TOLERANCE:g} or {EM_STEPS:.0e} iterations or {EM_SECONDS:g} s",
-            em,
-            compiled=True,
-            on_default_device=True,
-        ),
+    Method(
+        "reference (likelihoods)",
+        "the same loop, kinder than published: rows are exponentiated once, before it",
+        functools.partial(reference, False),
+        on_default_device=True,
     ),
-    "jaxopt": (
-        Method(
-            "jaxopt",
-            f"jaxopt.ProjectedGradient, jitted, unguarded, tol {TOLERANCE:g}, at most {JAXOPT_STEPS} iterations",
-            jaxopt_projected_gradient,
-            absent=_without("jaxopt"),
-            most_cells=2_500_000,
-            compiled=True,
-            on_default_device=True,
-        ),
+    Method("scipy", "SciPy's SLSQP with the exact gradient, ftol 1e-15", slsqp, most_cells=1_000_000),
+    Method(
+        "em",
+        f"EM, compiled, to a gap of {TOLERANCE:g} or {EM_STEPS:.0e} iterations or {EM_SECONDS:g} s",
+        em,
+        compiled=True,
+        on_default_device=True,
     ),
-}
+    Method(
+        "jaxopt",
+        f"jaxopt.ProjectedGradient, jitted, unguarded, tol {TOLERANCE:g}, at most {JAXOPT_STEPS} iterations",
+        jaxopt_projected_gradient,
+        absent=_without("jaxopt"),
+        most_cells=2_500_000,
+        compiled=True,
+        on_default_device=True,
+    ),
+)
