@@ -97,10 +97,8 @@ def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> N
         else:
             streamed.append(measure_streaming(case, settings))
             print(f"\n{streamed[-1]}", flush=True)
-    lines = [summary(measured)] * bool(measured) + [str(one) for one in streamed]
     record = SolverRecord(
         made_by=origin,
-        summary=f"solver: {'; '.join(lines)}",
         tolerance=TOLERANCE,
         settings=settings,
         software=software,
@@ -108,6 +106,7 @@ def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> N
         cases=tuple(measured),
         streaming=tuple(streamed),
     )
+    record = dataclasses.replace(record, summary=summary(record))
     print(*(f"\n{method}: {versions}" for method, versions in software.items()), sep="")
     whole = chosen == list(bank.values()) and rivals == PACKAGES
     write_record(config.stem("solver", whole), record, report)

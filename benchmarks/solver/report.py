@@ -86,8 +86,14 @@ def markdown_table(cases: Sequence[CaseRecord]) -> str:
     )
 
 
-def summary(cases: Sequence[CaseRecord]) -> str:
-    """In one line: in how many cases our default method reached the gap, and the ranges of the table's columns."""
+def summary(record: SolverRecord) -> str:
+    """In one line: what the cases came to, and each stream of rows."""
+    lines = [_of_cases(record.cases)] * bool(record.cases) + [str(streamed) for streamed in record.streaming]
+    return f"solver: {'; '.join(lines)}"
+
+
+def _of_cases(cases: Sequence[CaseRecord]) -> str:
+    """In how many cases our default method reached the gap, and the ranges of the table's columns."""
     own = [(case.work, result) for case in cases if (result := case.results.get(_DEFAULT))]
     reached = sum(result.reached for _, result in own)
     parts = [f"{_DEFAULT} reaches gap {TOLERANCE:g} in {reached} of {len(cases)}"]

@@ -1,9 +1,12 @@
 """Builders that the tests of the benchmarks share."""
 
+from pathlib import Path
+
 from benchmarks.timing import Timing
 from experiments.harness.result_files import read_result
 from experiments.reporting.schema import MadeBy
 
+ROOT = Path(__file__).parent.parent.parent
 MADE_BY = MadeBy("python -m benchmarks.toy", "1 x toy", None, {})
 
 

@@ -172,12 +172,6 @@ def test_quick_run_writes_its_record(tmp_path, capsys):
     assert all(pipeline.min_seconds > 0 and pipeline.flops > 0 for pipeline in record.pipelines.values())
 
 
-def test_the_usual_sizes_are_the_whole():
-    assert mixtraining.Config(repeats=2, model="micro", batch_size=128).is_whole(accelerator=False)
-    assert not mixtraining.Config(model="micro").is_whole(accelerator=True)
-    assert not mixtraining.Config(batch_size=64).is_whole(accelerator=False)
-
-
 def test_settings():
     assert mixtraining.Config().settings(accelerator=False) == Settings(7, 120.0, "micro", 128, False, 8)
     assert mixtraining.Config().settings(accelerator=True) == Settings(7, 120.0, "tiny", 256, False, 48)
@@ -186,3 +180,6 @@ def test_settings():
     quick, whole = (cases.sized(cases.MODELS["tiny"], quick, quick) for quick in (True, False))
     assert quick.encoder.depth == 6 and quick.encoder.bfloat16 and quick.decoder.bfloat16
     assert whole == cases.MODELS["tiny"]
+    assert mixtraining.Config(repeats=2, model="micro", batch_size=128).is_whole(accelerator=False)
+    assert not mixtraining.Config(model="micro").is_whole(accelerator=True)
+    assert not mixtraining.Config(batch_size=64).is_whole(accelerator=False)
