@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from experiments.text_mixture.config import DEMO_PROXY
 from mixmin_jax.data.text.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
-from mixmin_jax.stats.prediction_metrics import average_precision
+from mixmin_jax.stats.prediction_metrics import evaluate
 from mixmin_jax.training import language_model, mlp_learner
 from mixmin_jax.training.boosted_trees import TreeLearner, TreeRun
 from mixmin_jax.training.language_model import LanguageModelRun
@@ -146,7 +146,7 @@ class MoleculeCase:
             judged_N = ~data.is_train_N & ~np.isnan(value_N)
             score_T, label_T = score_N[judged_N], value_N[judged_N]
             losses.append(np.mean(np.logaddexp(0, score_T) - label_T * score_T))
-            precisions.append(average_precision(score_T, label_T))
+            precisions.extend(evaluate("average_precision", score_T, label_T))
         return {"log_loss": float(np.mean(losses)), "average_precision": float(np.mean(precisions))}
 
     def nothing_learned(self, data: MoleculeData) -> dict[str, float]:
