@@ -146,7 +146,7 @@ class MoleculeCase:
             judged_N = ~data.is_train_N & ~np.isnan(value_N)
             score_T, label_T = score_N[judged_N], value_N[judged_N]
             losses.append(np.mean(np.logaddexp(0, score_T) - label_T * score_T))
-            precisions.extend(evaluate("average_precision", score_T, label_T))
+            precisions.append(evaluate("average_precision", score_T, label_T)[0])
         return {"log_loss": float(np.mean(losses)), "average_precision": float(np.mean(precisions))}
 
     def nothing_learned(self, data: MoleculeData) -> dict[str, float]:

@@ -11,8 +11,8 @@ _FIRST, _REST = 20, 11  # characters: the least widths of columns, so that those
 def report(record: ProxiesRecord) -> dict[str, str | bytes]:
     """The report's file by its suffix: Markdown whose columns also line up on a screen."""
     timed = dict.fromkeys(name for case in record.cases for name in (*case.results, *case.stopped))
-    context = {"record": record, "timed": timed, "one_program": ONE_PROGRAM, "measures": _MEASURES}
-    return {".md": render("proxies_benchmark", _FIRST, _REST, **context)}
+    words = {"one_program": ONE_PROGRAM, "measures": _MEASURES}
+    return {".md": render("proxies_benchmark", _FIRST, _REST, record=record, timed=timed, words=words)}
 
 
 def summary(record: ProxiesRecord) -> str:

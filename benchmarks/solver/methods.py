@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks.solver.cases import Data
+from benchmarks.timing import Call
 from mixmin_jax import cross_entropy, solve
 
 TOLERANCE = 1e-9  # relative gap that methods are asked for and compared at: far below what weights are worth
@@ -29,13 +30,6 @@ class Answer(NamedTuple):
     iterations: int | None = None
     seconds: float | None = None  # by the method's own clock, for work in a child process
     note: str = ""
-
-
-class Session(NamedTuple):
-    """A method at work on one case."""
-
-    call: Callable[[], Answer]
-    pid: int | None = None  # of the process that does the work, if not this one
     software: str = ""  # versions, where Python does not know them
 
 
@@ -43,13 +37,13 @@ class Session(NamedTuple):
 class Method:
     """A way to find weights.
 
-    `open(data, limit)` makes a session in which a call stops after about `limit` seconds, if it can. `absent()` says
-    why the method cannot run on this machine.
+    `open(data, limit)` gives a call that is good inside the context, and stops after about `limit` seconds, if it can.
+    `absent()` says why the method cannot run on this machine.
     """
 
     name: str
     what: str
-    open: Callable[[Data, float], AbstractContextManager[Session]]
+    open: Callable[[Data, float], AbstractContextManager[Call[Answer]]]
     absent: Callable[[], str | None] = lambda: None
     most_cells: float = math.inf  # N K beyond which it is not run
     compiled: bool = False  # whether its first call compiles
@@ -66,7 +60,7 @@ def ours(
     on_devices: bool = False,
     tolerance: float | None = TOLERANCE,
     **options: Any,
-) -> Iterator[Session]:
+) -> Iterator[Call[Answer]]:
     """`solve` with options of its own; first-order methods have bounded iterations, devices are all default ones."""
     if first_order:
         options["max_iterations"] = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
@@ -78,7 +72,7 @@ def ours(
         note = "" if solution.converged else f"stopped at {solution.iterations} iterations"
         return Answer(solution.weights, solution.iterations, note=note)
 
-    yield Session(call)
+    yield Call(call)
 
 
 def _no_accelerator() -> str | None:

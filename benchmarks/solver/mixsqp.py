@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.solver.cases import Data
-from benchmarks.solver.methods import Answer, Session
-from benchmarks.timing import Stopped
+from benchmarks.solver.methods import Answer
+from benchmarks.timing import Call, Stopped
 
 _SCRIPT = Path(__file__).with_suffix(".R")
 _STARTING = 120.0  # seconds that R may take to load its package and the data
@@ -44,7 +44,7 @@ def openblas_absent() -> str | None:
 
 
 @contextmanager
-def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Session]:
+def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Call[Answer]]:
     """mixsqp with a setting of mixsqp.R; its time is R's own, without reading and writing.
 
     Fast: with OpenBLAS; otherwise with the BLAS that R is installed with, on Debian the reference one.
@@ -90,11 +90,11 @@ def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Sess
             if words[:1] == ["error"]:
                 raise Stopped(f"mixsqp failed: {' '.join(words[1:])[:200]}")
             seconds, iterations, *weights_K = map(float, words)
-            return Answer(np.array(weights_K), int(iterations), seconds)
+            return Answer(np.array(weights_K), int(iterations), seconds, software=software)
 
         try:
             software = reply(_STARTING).removeprefix("ready ").strip()
-            yield Session(call, process.pid, software)
+            yield Call(call, lambda answer: answer.seconds, process.pid)
         finally:
             process.kill()
             process.communicate()

@@ -54,13 +54,6 @@ def test_pipelines_spend_whole_blocks_on_the_epochs_they_promise():
         split_blocks(cases.PIPELINES["sl"].schedule.plan(3), 5)
 
 
-def test_every_phase_of_a_pipeline_has_its_kind_of_step():
-    for phase in ("ssl", "joint", "sl"):
-        for pipeline in cases.PIPELINES.values():
-            kind = cases.KINDS[cases.kind_of(phase, pipeline.variant)]
-            assert kind.phase == phase and (phase != "joint" or kind.variant == pipeline.variant)
-
-
 def test_data_repeat_and_an_epoch_shows_every_image_once():
     @functools.partial(jax.jit, compiler_options=UNOPTIMIZED)
     def epoch(key):

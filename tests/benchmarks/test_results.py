@@ -7,7 +7,7 @@ import pytest
 from benchmarks import machine
 from benchmarks.mixtraining import __main__ as mixtraining
 from benchmarks.mixtraining.records import MixTrainingRecord
-from benchmarks.options import PUBLISHED, Options, Rounds
+from benchmarks.options import PUBLISHED, Options
 from benchmarks.proxies import __main__ as proxies
 from benchmarks.proxies.records import ProxiesRecord
 from benchmarks.records import CallTimes, Times, call_times, times
@@ -84,10 +84,6 @@ def test_settings_must_be_positive(name, options):
     for option in options:
         with pytest.raises(InputError, match=f"--{option.replace('_', '-')} must be above 0; got 0"):
             BENCHMARKS[name][0].Config(**{option: 0})
-
-
-def test_options_take_the_place_of_defaults():
-    assert Options(repeats=2).fill(Rounds(7, 1.5)) == Rounds(2, 1.5)
 
 
 def test_files_are_named_after_what_was_measured():

@@ -18,7 +18,7 @@ from benchmarks.solver.cases import CASES, Case, classifiers, documents
 from benchmarks.solver.figure import gap_time_figure
 from benchmarks.solver.gap import judge
 from benchmarks.solver.measure import measure
-from benchmarks.solver.methods import OURS, Answer, Method, Session
+from benchmarks.solver.methods import OURS, Answer, Method
 from benchmarks.solver.records import Settings, SolverRecord
 from benchmarks.solver.report import LARGE, case_table, markdown_table, summary, times_faster
 from benchmarks.solver.rivals import RIVALS
@@ -60,7 +60,12 @@ def method(name, weights, seconds=1.0, **options):
             raise weights
         return Answer(np.asarray(weights), 3, seconds)
 
-    return Method(name, "made up", lambda data, limit: contextlib.nullcontext(Session(call)), **options)
+    return Method(
+        name,
+        "made up",
+        lambda data, limit: contextlib.nullcontext(Call(call, lambda answer: answer.seconds)),
+        **options,
+    )
 
 
 def test_judge_knows_the_gap_of_disjoint_rows():
@@ -159,21 +164,22 @@ def test_rivals_reach_their_accuracy(name):
     if reason := rival.absent():
         pytest.skip(reason)
     data = WEIGHTED.data()
-    with rival.open(data, 60.0) as session:
-        answer = session.call()
+    with rival.open(data, 60.0) as call:
+        answer = call.run()
     judged = judge(*data, answer.weights)
     assert judged.gap <= REACHES[name] and judged.repaired < 1e-6
     assert answer.iterations > 0 and (answer.seconds is None) == ("mixsqp" not in name and name != "cvxpy")
+    assert ("mixsqp 0" in answer.software) == ("mixsqp" in name)
 
 
 def test_a_rival_in_another_process_can_be_stopped():
     if reason := mixsqp.absent():
         pytest.skip(reason)
-    with mixsqp.session("default", False, TINY.data(), 0.0) as session:
-        assert session.pid and "mixsqp 0" in session.software
+    with mixsqp.session("default", False, TINY.data(), 0.0) as call:
+        assert call.pid
         for _ in range(2):
             with pytest.raises(Stopped, match=r"over the limit of 0 s|R has ended|R ended"):
-                session.call()
+                call.run()
 
 
 def test_a_case_is_judged_by_weights_alone(monkeypatch):
