@@ -12,7 +12,7 @@ from benchmarks.records import call_times
 from benchmarks.solver.cases import Case, Data
 from benchmarks.solver.gap import judge
 from benchmarks.solver.methods import TOLERANCE, Answer, Method
-from benchmarks.solver.records import CaseRecord, Result, Settings
+from benchmarks.solver.records import CaseRecord, Result, Settings, problem
 from benchmarks.timing import Call, Stopped, Timing, side_by_side
 
 
@@ -50,11 +50,7 @@ def measure(case: Case, methods: Sequence[Method], settings: Settings) -> tuple[
         elif timing:
             unmeasured[method.name] = f"stopped: {timing}"
     record = CaseRecord(
-        name=case.name,
-        what=case.what,
-        n=case.n,
-        k=case.k,
-        seed=case.seed,
+        **problem(case),
         example_weights=data.v_N is not None,
         rates=machine,
         results=results,

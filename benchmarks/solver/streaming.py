@@ -16,7 +16,7 @@ from benchmarks.records import CallTimes, Times, call_times, times
 from benchmarks.solver.cases import tokens
 from benchmarks.solver.gap import judge
 from benchmarks.solver.methods import TOLERANCE
-from benchmarks.solver.records import Settings, StreamedRecord
+from benchmarks.solver.records import Settings, StreamedRecord, problem
 from benchmarks.timing import Call, Stopped, side_by_side
 from mixmin_jax import Solution, cross_entropy, solve, stream_cross_entropy
 
@@ -115,11 +115,7 @@ def measure_streaming(case: File | Repeated, settings: Settings) -> StreamedReco
         logp_NxK = case.in_memory(rows)
     in_memory = solve(cross_entropy(logp_NxK), tolerance=TOLERANCE)
     return StreamedRecord(
-        name=case.name,
-        what=case.what,
-        n=case.n,
-        k=case.k,
-        seed=case.seed,
+        **problem(case),
         row_bytes=8 * case.n * case.k,
         plain_pass=Times(**times(plain_time)),
         solve=CallTimes(**call_times(time, compiled=True)),
