@@ -20,27 +20,22 @@ _SCRIPT = Path(__file__).with_suffix(".R")
 _STARTING = 120.0  # seconds that R may take to load its package and the data
 
 
+def openblas() -> Path | None:
+    """An OpenBLAS that R could use instead of its own BLAS (Debian: libopenblas0-pthread)."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/openblas-pthread/libblas.so.3"))), None)
+
+
 @functools.cache
-def absent() -> str | None:
-    """Why mixsqp cannot run here."""
+def absent(fast: bool) -> str | None:
+    """Why mixsqp cannot run here; `fast`: with OpenBLAS."""
     if shutil.which("Rscript") is None:
         return "no Rscript on the PATH; install R and its package mixsqp (Debian: r-cran-mixsqp)"
     asked = subprocess.run(
         ("Rscript", "-e", 'cat(requireNamespace("mixsqp", quietly = TRUE))'), capture_output=True, text=True
     )
-    return None if asked.stdout == "TRUE" else "R has no package mixsqp (Debian: r-cran-mixsqp)"
-
-
-@functools.cache
-def openblas() -> Path | None:
-    """An OpenBLAS that R could use instead of its own BLAS (Debian: libopenblas0-pthread)."""
-    found = sorted(Path("/usr/lib").glob("*/openblas-pthread/libblas.so.3"))
-    return found[0] if found else None
-
-
-def openblas_absent() -> str | None:
-    """Why mixsqp cannot run with OpenBLAS here."""
-    return absent() or (None if openblas() else "no OpenBLAS for R (Debian: libopenblas0-pthread)")
+    if asked.stdout != "TRUE":
+        return "R has no package mixsqp (Debian: r-cran-mixsqp)"
+    return "no OpenBLAS for R (Debian: libopenblas0-pthread)" if fast and not openblas() else None
 
 
 @contextmanager

@@ -199,7 +199,7 @@ RIVALS = (
             f"mixsqp ({name})",
             f"R's mixsqp {text}, in a child process; its time is R's own, without reading; iterations include 10 of EM",
             functools.partial(mixsqp.session, setting, fast),
-            absent=mixsqp.openblas_absent if fast else mixsqp.absent,
+            absent=functools.partial(mixsqp.absent, fast),
         )
         for name, setting, fast, text in (
             ("default", "default", False, "with its defaults"),

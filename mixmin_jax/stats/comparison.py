@@ -83,9 +83,9 @@ def paired_difference(a_S: Values, b_S: Values) -> Difference:
     """
     a_S, b_S = _vector(a_S, "a"), _vector(b_S, "b")
     _same_length(a_S, b_S)
-    d_S = a_S - b_S
-    error = float(d_S.std(ddof=1) / math.sqrt(len(d_S))) if len(d_S) > 1 else None
-    return Difference(float(d_S.mean()), error, len(d_S), tuple(d_S.tolist()), "seeds")
+    found, n = summary(a_S - b_S), len(a_S)
+    error = None if found.std is None else found.std / math.sqrt(n)
+    return Difference(found.mean, error, n, found.per_seed, "seeds")
 
 
 def paired_bootstrap_over_documents(

@@ -173,7 +173,7 @@ def test_rivals_reach_their_accuracy(name):
 
 
 def test_a_rival_in_another_process_can_be_stopped():
-    if reason := mixsqp.absent():
+    if reason := mixsqp.absent(False):
         pytest.skip(reason)
     with mixsqp.session("default", False, TINY.data(), 0.0) as call:
         assert call.pid
