@@ -257,10 +257,3 @@ def test_settings():
     assert proxies.Config(repeats=2, assays=32).is_whole(accelerator=False)
     assert not proxies.Config(tokens=12_800).is_whole(accelerator=True)
     assert not proxies.Config(against=("xgboost",)).is_whole(accelerator=False)
-
-
-def test_settings_that_make_no_sense():
-    with pytest.raises(InputError, match="--labelled is a share, at most 1; got 2"):
-        proxies.Config(labelled=2)
-    with pytest.raises(InputError, match="--cases names nothing to train"):
-        proxies.Config(cases=())

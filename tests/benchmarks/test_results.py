@@ -1,5 +1,6 @@
 """What all benchmarks share: options, result files, and reports that follow from these."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -73,17 +74,23 @@ def test_published_json_is_compact():
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "option", "value", "message"),
     [
-        ("solver", ("repeats", "budget", "limit")),
-        ("proxies", ("molecules", "bits", "assays", "labelled", "epochs", "sources", "tokens", "repeats", "budget")),
-        ("mixtraining", ("batch_size", "steps", "repeats", "budget")),
+        ("solver", "against", "mixsqp,cvxpi", r"--against 'cvxpi' is not known; choose among mixsqp, .*, or none"),
+        ("solver", "cases", "text", r"--cases 'text' is not known; choose among text-2000x7, .*, or all"),
+        ("proxies", "labelled", 2, "--labelled is a share, at most 1; got 2"),
+        ("proxies", "cases", (), "--cases names nothing to train"),
+        *(
+            (name, field.name, 0, f"--{field.name.replace('_', '-')} must be above 0; got 0")
+            for name, (benchmark, _) in BENCHMARKS.items()
+            for field in dataclasses.fields(benchmark.Config)
+            if field.type in (int | None, float | None)
+        ),
     ],
 )
-def test_settings_must_be_positive(name, options):
-    for option in options:
-        with pytest.raises(InputError, match=f"--{option.replace('_', '-')} must be above 0; got 0"):
-            BENCHMARKS[name][0].Config(**{option: 0})
+def test_settings_that_make_no_sense_are_named(name, option, value, message):
+    with pytest.raises(InputError, match=message):
+        BENCHMARKS[name][0].Config(**{option: value})
 
 
 def test_files_are_named_after_what_was_measured():

@@ -253,18 +253,6 @@ def test_streamed_rows_are_compared_with_rows_in_memory(case):
     assert f"{record.passes} passes of {record.solve.median_seconds / record.passes:.2g} s" in str(record)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("against", "mixsqp,cvxpi", r"--against 'cvxpi' is not known; choose among mixsqp, .*, or none"),
-        ("cases", "text", r"--cases 'text' is not known; choose among text-2000x7, .*, or all"),
-    ],
-)
-def test_unknown_choices_are_named(option, value, message):
-    with pytest.raises(InputError, match=message):
-        solver.Config(**{option: value})
-
-
 def test_repeated_blocks_have_as_many_rows_as_they_say():
     case = Repeated(n=3000, k=4, distinct=3)
     rows = case.rows(None)
