@@ -17,11 +17,10 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, is_traced, list_names
-from mixmin_jax.mixture.constraints import PerSource
+from mixmin_jax.mixture.constraints import PerSource, distribution
 from mixmin_jax.mixture.evaluator import Evaluator
 from mixmin_jax.mixture.methods.worst_case import Targets
 from mixmin_jax.mixture.objective import HostOrDevice, Objective
-from mixmin_jax.mixture.reference import reference_weights
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.sharding import Exchange, Mesh
 
@@ -227,7 +226,7 @@ def worst_case(objectives: Sequence[Objective], relative_to: str | PerSource | N
                 f"unknown relative_to {relative_to!r}; use 'best', the weights of a reference mixture, or None"
             )
         return WorstCase(parts, zeros_T, np.zeros(()), to_best=True)
-    reference_K = reference_weights(relative_to, "relative_to", parts[0].num_sources, parts[0].sources)
+    reference_K = distribution(relative_to, "relative_to", parts[0].num_sources, parts[0].sources)
     return WorstCase(parts, np.array(_each(parts, lambda part: _loss(part, reference_K))), np.zeros(()))
 
 

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.evaluator import Likelihoods, Quadratic
+from mixmin_jax.mixture.evaluator import Likelihoods
 
 _AXIS = "rows"
 _WITH_FLOAT64 = ("cpu", "gpu", "cuda", "rocm")  # platforms whose linear algebra is complete in float64
@@ -262,30 +262,18 @@ class Sharded:
         return _on_devices(local, self.mesh, (_ON_ROWS, _EVERYWHERE), _EVERYWHERE)(blocks, w_K)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Summed:
-    """A squared error reduced to its K x K sum over rows, on all devices."""
-
-    r_KxK: Float[Array, "K K"]
-    variance: Float[np.ndarray, ""]
-
-    @classmethod
-    def of_residuals(cls, residuals_NxKxD: Any, num_rows: Any, variance: Any, mesh: Mesh, dtype: Any) -> "Summed":
-        """From this process's residuals; num_rows counts those of all processes."""
-        rows_NxKxD = place(lambda rows: residuals_NxKxD[rows], len(residuals_NxKxD), mesh, dtype)
-        return cls(_gram(rows_NxKxD, np.asarray(num_rows, dtype), mesh), np.asarray(variance, dtype))
-
-    def prepare(self) -> Quadratic:
-        return Quadratic(self.r_KxK, jnp.asarray(self.variance))
+def sum_of_squares(residuals_NxKxD: Any, mesh: Mesh, dtype: Any) -> Float[Array, "K K"]:
+    """sum_n r_n r_n' over the residuals of all processes, on all devices."""
+    rows_NxKxD = place(lambda rows: residuals_NxKxD[rows], len(residuals_NxKxD), mesh, dtype)
+    return _gram(rows_NxKxD, mesh)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def _gram(residuals_NxKxD, num_rows, mesh):
+def _gram(residuals_NxKxD, mesh):
     def local(r_NxKxD):
         return jax.lax.psum(jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD), _AXIS)
 
-    return _on_devices(local, mesh, _ON_ROWS, _EVERYWHERE)(residuals_NxKxD) / num_rows
+    return _on_devices(local, mesh, _ON_ROWS, _EVERYWHERE)(residuals_NxKxD)
 
 
 def _on_devices(function, mesh, in_specs, out_specs):
