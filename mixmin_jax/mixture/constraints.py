@@ -85,9 +85,7 @@ def build(
     return feasible, None if q_K is None else Prior(q_K, strength)
 
 
-def distribution(
-    weights: PerSource, what: str, num_sources: int, sources: tuple[str, ...] | None
-) -> Float[np.ndarray, " K"]:
+def distribution(weights: Any, what: str, num_sources: int, sources: tuple[str, ...] | None) -> Float[np.ndarray, " K"]:
     """Weights that users give as an array with sum 1; a mapping gives other sources 0.
 
     Raises:
@@ -166,16 +164,10 @@ def _known(values, otherwise):
     return otherwise if values is None or is_traced(values) else np.asarray(values)
 
 
-def per_source(
-    values: PerSource | None, what: str, default: float | None, num_sources: int, sources: tuple[str, ...] | None
-) -> Any:
+def per_source(values: Any, what: str, default: float | None, num_sources: int, sources: tuple[str, ...] | None) -> Any:
     """(K,) floats from one value each, by name or column, or one for all; None for None.
 
-    Args:
-        values: as users give them.
-        what: their name in messages.
-        default: the value of sources that a mapping leaves out. None: all sources need a value of their own.
-        num_sources, sources: K and the names.
+    `default` is the value of sources that a mapping leaves out. If it is None, all need a value of their own.
     """
     if values is None:
         return None
@@ -186,7 +178,7 @@ def per_source(
         for source, value in values.items():
             column = _column(source, what, num_sources, sources)
             if column in given:
-                raise InputError(f"{what} gives {sources[column]!r} two values, by name and by column {column}")
+                raise InputError(f"{what} gives {(sources or ())[column]!r} two values, by name and by column {column}")
             given[column] = value
         values = [given.get(k, default) for k in range(num_sources)]
     if is_traced(values):

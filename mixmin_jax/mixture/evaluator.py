@@ -242,9 +242,9 @@ class Quadratic:
 class Known:
     """What a step needs of an evaluator if f, its gradient and its curvature are given to it."""
 
-    scale: Float[Array, ""]
-    offset: Float[Array, ""]
-    error: Float[Array, ""]
+    scale: Any
+    offset: Any
+    error: Any
     homogeneous: bool = dataclasses.field(metadata={"static": True})
 
     def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:

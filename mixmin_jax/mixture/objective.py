@@ -102,10 +102,12 @@ class CrossEntropy:
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self.centered())
 
     def pooled(self, exchange: Exchange) -> "CrossEntropy":
+        """This process's part of the objective over all rows: means are over the rows of all processes."""
         num_rows = exchange(np.array([len(self.logp_NxK)])).sum()
         return dataclasses.replace(self, weights_N=np.full(len(self.logp_NxK), 1 / num_rows)) if self.even else self
 
     def shard_rows(self, mesh: Mesh, dtype: Any) -> RowShards:
+        """The same with its rows on the devices of a mesh, in a float type; it only needs `prepare`."""
         return RowShards.of_rows(self, len(self.logp_NxK), mesh, dtype)
 
 
@@ -137,7 +139,7 @@ class SquaredError:
         return dataclasses.replace(self, sources=None, target=None)
 
     @property
-    def weights_N(self) -> Float[np.ndarray, " N"]:
+    def weights_N(self) -> Float[HostOrDevice, " N"]:
         return np.full(self.residuals_NxKxD.shape[0], 1 / self.residuals_NxKxD.shape[0])
 
     def row_losses(self, w_NxK: Float[ArrayLike, "*N K"]) -> Float[Array, " N"]:
@@ -245,7 +247,7 @@ def cross_entropy(
         )
     even = example_weights is None
     if example_weights is None:
-        v_N = np.full(shape[0], 1 / shape[0])
+        v_N: Any = np.full(shape[0], 1 / shape[0])
     elif is_traced(example_weights):
         v_N = _at_least_single(example_weights, "example_weights")
     else:

@@ -51,6 +51,5 @@ def unpacked(vector: ArrayLike, num_sources: int, history_length: int) -> Output
     """The outputs from their vector."""
     vector = np.asarray(vector)
     end = num_sources + len(Outputs._fields) - 3  # of the single numbers
-    history_T, rest = np.split(vector[end:], [history_length])
-    targets = rest.reshape(3, -1) if rest.size else None
-    return Outputs(vector[:num_sources], *vector[num_sources:end], history_T, targets)
+    weights_K, numbers, history_T, rest = np.split(vector, [num_sources, end, end + history_length])
+    return Outputs._make([weights_K, *numbers, history_T, rest.reshape(3, -1) if rest.size else None])

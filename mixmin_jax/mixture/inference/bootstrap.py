@@ -137,7 +137,7 @@ def bootstrap(
     key_data, generator = _checked_key(key)
     if is_traced(jax.tree.leaves(objective), groups, reference):
         raise InputError("bootstrap cannot run on traced arrays; call it outside jit, vmap and grad")
-    v_N = objective.weights_N
+    v_N = np.asarray(objective.weights_N)
     cluster_N, num_clusters = _clusters(groups, v_N)
     reference_K = None if reference is None else distribution(reference, "reference", k, names)
     solution = solve(
@@ -155,7 +155,7 @@ def bootstrap(
         reduced, feasible, penalty, columns = in_use(objective, feasible, penalty)
         iterations = INTERIOR_POINT.iterations if max_iterations is None else max_iterations
         limits = np.float64(tolerance), np.int64(min(iterations, np.iinfo(np.int32).max))
-        key = jax.random.wrap_key_data(key_data, impl=generator)
+        key = jax.random.wrap_key_data(jnp.asarray(key_data), impl=generator)
         reference_N = None if reference_K is None else np.asarray(objective.row_losses(reference_K))
         draws = jax.device_get(
             resample(
@@ -174,7 +174,7 @@ def bootstrap(
         if throw:
             raise NotConverged(dataclasses.replace(solution, status=status))
     comparison = None
-    if reference_K is not None:
+    if reference_K is not None and reference_N is not None:
         if (excluded := np.flatnonzero(np.isposinf(reference_N) & (v_N > 0))).size:
             verdict = f"yes: the reference gives row {excluded[0]} no density, so it cannot have produced these data"
             comparison = Comparison(reference_K, math.inf, 0.0, level, True, verdict)

@@ -91,7 +91,7 @@ def leave_one_out(
         raise InputError(
             f"the constraints leave only source {shown[columns[0]]} in use; without it there is nothing to solve"
         )
-    rows, reasons = objective, {}
+    rows, reasons = objective, dict[int, str]()
     if isinstance(objective, CrossEntropy):
         rows, reasons = _centered(objective, columns), _explained_alone(objective, columns, shown)
 
@@ -111,7 +111,7 @@ def leave_one_out(
         cap_K = np.where(np.arange(k) == column, 0, caps_K)
         try:
             with float64_on_cpu():
-                weights[column] = build(k, names, cap_K, **constraints)[0].repair(full.weights)
+                weights[column] = build(k, names, cap_K, **constraints)[0].repair(jnp.asarray(full.weights))
         except InputError as error:
             reasons.setdefault(column, f"without {shown[column]}, {error}")
         if column in reasons:

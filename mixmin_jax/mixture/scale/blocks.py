@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -127,7 +127,7 @@ class NpyFile:
 
     def _read(self, file: Any, first_item: int, array: np.ndarray) -> None:
         file.seek(self.offset + first_item * self.dtype.itemsize)
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view: Any = memoryview(cast(Any, array.reshape(-1).view(np.uint8)))
         while view:  # a read may return fewer bytes than asked for
             with self._readable():
                 got = file.readinto(view)
@@ -137,14 +137,10 @@ class NpyFile:
             view = view[got:]
 
     def _check_unchanged(self, stat: os.stat_result) -> None:
-        if stat.st_size != self.size:
+        if (stat.st_size, stat.st_mtime_ns) != (self.size, self.changed_ns):
             raise InputError(
-                f"{self.path} changed its length from {self.size} to {stat.st_size} bytes while it was in use; wait "
+                f"{self.path} was written to while it was in use ({self.size} bytes before, {stat.st_size} now); wait "
                 "until nothing writes to it, or read from a copy"
-            )
-        if stat.st_mtime_ns != self.changed_ns:
-            raise InputError(
-                f"{self.path} was written to while it was in use; wait until nothing writes to it, or read from a copy"
             )
 
 
@@ -374,7 +370,7 @@ def _npy_file(path: str, what: str) -> Table:
     return Table(shape, dtype, NpyFile(path, shape, dtype, fortran, offset, stat.st_size, stat.st_mtime_ns).open)
 
 
-def _mapped(array: np.memmap, what: str) -> Table:
+def _mapped(array: Any, what: str) -> Table:
     """The part of the file that a memory-mapped array, or a slice of one, covers."""
     root = array
     while isinstance(root.base, np.memmap):

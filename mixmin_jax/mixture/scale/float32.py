@@ -66,7 +66,7 @@ def minimize_in_float32(
         w_K = exchange(place.mesh, np.asarray(w_K))[0]  # different hosts may differ in the last digit
         mine = np.concatenate([np.ravel(x) for x in jax.device_get(_evaluate(objective, w_K))])
         loss, offset, error, *gradient = exchange(place.mesh, mine).sum(axis=0)
-        gradient_K = np.array(gradient)
+        gradient_K: Any = np.array(gradient)
         f: Any = Known(-gradient_K @ w_K if homogeneous else np.float64(scale), offset, error, homogeneous)
         problem = Problem(f, feasible, prior)
         return problem, problem.certified(w_K, loss, gradient_K)

@@ -128,7 +128,8 @@ def stream_squared_error(
     y = _beside(rows, targets, rows.row_shape[1:], _TARGETS)
     if y is None and rows.beside_shape is None:
         raise InputError("targets are missing; give an array, the path of a .npy file, or pairs (predictions, targets)")
-    n, origin_D, sum_D, square, sums = 0, None, 0.0, 0.0, None
+    n, sums = 0, cast(Any, None)
+    origin_D, sum_D, square = cast(Any, None), cast(Any, 0.0), cast(Any, 0.0)
     with float64_on_cpu():
         for block, sums in blockwise(rows, y, layout, _PREDICTIONS, _squares):
             if not np.isfinite(np.asarray(sums.total)).all():
