@@ -17,7 +17,7 @@ from mixmin_jax.mixture.methods.worst_case import WORST_CASE
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
 from mixmin_jax.mixture.problem import Problem, iterate
-from mixmin_jax.mixture.registry import METHODS, attempts, check_method
+from mixmin_jax.mixture.registry import METHODS, attempts, check
 from mixmin_jax.mixture.scale.float32 import minimize_in_float32
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.memory import too_large
@@ -92,8 +92,7 @@ def solve(
     place = place_of(mesh, precision)
     with float64_on_cpu():
         with together(place.mesh) as common:
-            check_method(method, objective, prior)
-            place.check(objective)
+            check(method, objective, prior, place)
             if is_traced(jax.tree.leaves(objective), [upper_bounds, lower_bounds, groups, prior, prior_strength]):
                 raise InputError("solve cannot run on traced arrays; inside jit, vmap and grad use solve_traced")
             tolerance = checked_tolerance(_TOLERANCES[place.precision] if tolerance is None else tolerance)
@@ -101,7 +100,7 @@ def solve(
             k, names = objective.num_sources, objective.sources
             constraints = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
             reduced, feasible, penalty, columns = in_use(objective, *constraints)
-            methods = attempts(method, reduced, feasible, penalty, elsewhere=not place.plain)
+            methods = attempts(method, reduced, feasible, penalty, place)
             common((methods, place.precision, tolerance, limit, columns.tobytes(), jax.tree.structure(objective)))
             common([np.asarray(x).tobytes() for x in jax.tree.leaves((feasible, penalty))])
             common([np.shape(x)[1:] for x in jax.tree.leaves(objective)])

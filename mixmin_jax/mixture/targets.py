@@ -61,10 +61,10 @@ class WeightedSum(_Parts):
         return WeightedSum(parts, jnp.asarray(self.weights_T, dtype))
 
     def pooled(self, exchange: Exchange) -> "WeightedSum":
-        return dataclasses.replace(self, parts=_each(self.parts, lambda part: _shardable(part).pooled(exchange)))
+        return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.pooled(exchange)))
 
     def shard_rows(self, mesh: Mesh, dtype: Any) -> "WeightedSum":
-        parts = _each(self.parts, lambda part: _shardable(part).shard_rows(mesh, dtype))
+        parts = _each(self.parts, lambda part: part.shard_rows(mesh, dtype))
         return WeightedSum(parts, np.asarray(self.weights_T, dtype))
 
 
@@ -278,14 +278,6 @@ def _loss(part, weights_K):
     with float64_on_cpu():
         f = part.take(used).prepare()
         return float(f.value(jnp.asarray(weights_K[used])) + f.offset)
-
-
-def _shardable(part):
-    if not hasattr(part, "shard_rows"):
-        raise InputError(
-            f"a {type(part).__name__} cannot be spread over a mesh; leave mesh out, or hold its rows in memory"
-        )
-    return part
 
 
 def _each(parts, change):

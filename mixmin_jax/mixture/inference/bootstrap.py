@@ -140,19 +140,11 @@ def bootstrap(
     v_N = np.asarray(objective.weights_N)
     cluster_N, num_clusters = _clusters(groups, v_N)
     reference_K = None if reference is None else distribution(reference, "reference", k, names)
-    solution = solve(
-        objective,
-        upper_bounds=upper_bounds,
-        lower_bounds=lower_bounds,
-        groups=group_caps,
-        prior=prior,
-        prior_strength=prior_strength,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-    )
+    bounds: dict[str, Any] = {"upper_bounds": upper_bounds, "lower_bounds": lower_bounds, "groups": group_caps}
+    constraints = bounds | {"prior": prior, "prior_strength": prior_strength}
+    solution = solve(objective, tolerance=tolerance, max_iterations=max_iterations, **constraints)
     with float64_on_cpu():
-        feasible, penalty = build(k, names, upper_bounds, lower_bounds, group_caps, prior, prior_strength)
-        reduced, feasible, penalty, columns = in_use(objective, feasible, penalty)
+        reduced, feasible, penalty, columns = in_use(objective, *build(k, names, **constraints))
         iterations = INTERIOR_POINT.iterations if max_iterations is None else max_iterations
         limits = np.float64(tolerance), np.int64(min(iterations, np.iinfo(np.int32).max))
         key = jax.random.wrap_key_data(jnp.asarray(key_data), impl=generator)
@@ -208,14 +200,9 @@ def compare(
     level: float,
     nats: bool,
 ) -> Comparison:
-    """The comparison of `bootstrap`.
+    """The comparison of `bootstrap`, from d_g of each cluster (NaN for clusters that no resample left out) and sum v.
 
-    Args:
-        reference_K: the reference.
-        gain_G: d_g of each cluster; NaN for clusters that no resample left out.
-        total_weight: sum v.
-        level: of the tests.
-        nats: whether a gain divided by total_weight / G is in nats.
+    `nats` says whether a gain divided by sum v / G is in nats.
     """
     from scipy.special import stdtrit  # here: the import takes a sixth of a second
 

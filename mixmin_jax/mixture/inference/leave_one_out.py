@@ -81,8 +81,8 @@ def leave_one_out(
         raise InputError("leave_one_out cannot run on traced arrays; call it outside jit, vmap and grad")
     k, names = objective.num_sources, objective.sources
     shown = names or tuple(map(str, range(k)))
-    constraints: dict[str, Any] = {"lower_bounds": lower_bounds, "groups": groups, "prior": prior}
-    constraints["prior_strength"] = prior_strength
+    bounds: dict[str, Any] = {"lower_bounds": lower_bounds, "groups": groups}
+    constraints = bounds | {"prior": prior, "prior_strength": prior_strength}
     limits: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
     full = solve(objective, upper_bounds=upper_bounds, **constraints, **limits, throw=throw)
     feasible, penalty = build(k, names, upper_bounds, **constraints)

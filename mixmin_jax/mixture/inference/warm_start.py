@@ -21,14 +21,8 @@ def iterate_near(
 ) -> Run:
     """`iterate` by the interior point from a state of a similar problem; if that fails, from the beginning.
 
-    Args:
-        problem: the problem.
-        state: of a similar problem.
-        tolerance, max_iterations: as in `iterate`.
-        ratio: scale of this problem over that of the other; multipliers are scaled by it.
-
-    Returns:
-        The run; its iterations include those of a failed first attempt.
+    Multipliers are scaled by `ratio`, the scale of this problem over that of the other. The iterations of the run
+    include those of a failed first attempt.
     """
     near = Ahead(state.point.weights, ratio * state.y, state.slack_M, ratio * state.z_M)
 

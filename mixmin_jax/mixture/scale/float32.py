@@ -46,11 +46,8 @@ def minimize_in_float32(
 ) -> Outputs:
     """Minimize in float32, certify in float64.
 
-    Args:
-        objective: the rows of this process in float64 on the host; `pooled` if other processes have rows too.
-        feasible, prior, tolerance, max_iterations, method, history_length: as in `problem.iterate`.
-        placed: the objective in float32 at the place.
-        place: the devices.
+    `objective` has the rows of this process in float64 on the host, `pooled` if other processes have rows too, and
+    `placed` has them in float32 at the place.
     """
     patience = max(_STALLED, max_iterations // _STALLED)
     with float32_on(place.device):

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.scale.float64 import float32_on, float64_on_cpu
 from mixmin_jax.mixture.scale.sharding import checked_mesh, exchange, has_float64
-from mixmin_jax.mixture.targets import WorstCase
 
 PRECISIONS = ("float64", "float32")
 
@@ -30,18 +29,6 @@ class Place(NamedTuple):
     def plain(self) -> bool:
         """Whether this is the CPU in float64."""
         return self.mesh is None and self.device is None
-
-    def check(self, objective: Any) -> None:
-        """Raise InputError for an objective that cannot be solved here."""
-        what = type(objective).__name__
-        if not self.plain and isinstance(objective, WorstCase):
-            raise InputError("a worst_case is solved in float64 on one device only; leave mesh and precision out")
-        if self.mesh is not None and not hasattr(objective, "shard_rows"):
-            raise InputError(f"a {what} cannot be spread over a mesh; leave mesh out, or hold its rows in memory")
-        if self.device is not None and not hasattr(objective, "rounded"):
-            raise InputError(
-                f"a {what} is solved in float64 only; leave precision out, and use a mesh that has float64"
-            )
 
     def of_all_processes(self, objective: Any) -> Any:
         """The objective over the rows of all processes, of which this one has a part."""
