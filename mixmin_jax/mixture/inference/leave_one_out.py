@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import is_traced, list_names
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, per_source, usable
+from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.objective import CrossEntropy, SquaredError
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.solution import NotConverged, Solution
@@ -95,11 +96,12 @@ def leave_one_out(
     if isinstance(objective, CrossEntropy):
         rows, reasons = _centered(objective, columns), _explained_alone(objective, columns, shown)
 
+    with float64_on_cpu():
+        held = jax.tree.map(jnp.asarray, rows.anonymous())
+
     def total(w_K: Float[np.ndarray, " K"]) -> float:
         with float64_on_cpu():
-            loss_N, v_N = rows.row_losses(w_K), jnp.asarray(rows.weights_N)
-            loss = jnp.where(v_N > 0, v_N * loss_N, 0).sum()
-            return float(loss if penalty is None else loss + penalty.value(jnp.asarray(w_K)))
+            return float(_total(held, penalty, w_K))
 
     least = total(full.weights)
     rounding = 64 * np.finfo(np.float64).eps * (abs(least) + full.goal / tolerance)
@@ -111,7 +113,7 @@ def leave_one_out(
         cap_K = np.where(np.arange(k) == column, 0, caps_K)
         try:
             with float64_on_cpu():
-                weights[column] = build(k, names, cap_K, **constraints)[0].repair(jnp.asarray(full.weights))
+                weights[column] = _repaired(build(k, names, cap_K, **constraints)[0], full.weights)
         except InputError as error:
             reasons.setdefault(column, f"without {shown[column]}, {error}")
         if column in reasons:
@@ -135,6 +137,17 @@ def leave_one_out(
         if throw:
             raise NotConverged(dataclasses.replace(full, status=status))
     return LeaveOneOut(full, worth, lower, upper, weights, gaps, iterations, reasons, status, names)
+
+
+@jax.jit
+def _total(objective, prior, w_K) -> Float[Array, ""]:
+    """F, as a sum over rows whose weight is not 0."""
+    loss_N, v_N = objective.row_losses(w_K), objective.weights_N
+    loss = jnp.where(v_N > 0, v_N * loss_N, 0).sum()
+    return loss if prior is None else loss + prior.value(w_K)
+
+
+_repaired = jax.jit(FeasibleSet.repair)
 
 
 def _centered(objective: CrossEntropy, columns: Int[np.ndarray, " J"]) -> CrossEntropy:

@@ -129,9 +129,8 @@ def test_no_iterations_and_too_few():
     assert not start.converged and start.iterations == 0 and start.gap_history.shape == (1,)
     np.testing.assert_allclose(start.weights, np.full(K, 1 / K))
     np.testing.assert_allclose(start.loss, problems.penalised(ROWS, np.full(3000, 1 / 3000), start.weights, {}))
-    with pytest.raises(NotConverged, match="after 2 iterations") as caught:
+    with pytest.raises(NotConverged, match="after 2 iterations"):
         solve(objective, max_iterations=2)
-    assert caught.value.solution.gap == caught.value.solution.gap_history.min()
 
 
 def test_sums_keep_what_rounding_takes():
