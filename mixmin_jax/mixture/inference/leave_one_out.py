@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import is_traced, list_names
-from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, per_source, usable
+from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, per_source, take, usable
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.objective import CrossEntropy, SquaredError
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
@@ -95,13 +95,13 @@ def leave_one_out(
     rows, reasons = objective, dict[int, str]()
     if isinstance(objective, CrossEntropy):
         rows, reasons = _centered(objective, columns), _explained_alone(objective, columns, shown)
-
+    _, penalty = take(feasible, penalty, columns)  # a prior of 0 has no logarithm
     with float64_on_cpu():
         held = jax.tree.map(jnp.asarray, rows.anonymous())
 
-    def total(w_K: Float[np.ndarray, " K"]) -> float:
+    def total(w_K: Any) -> float:
         with float64_on_cpu():
-            return float(_total(held, penalty, w_K))
+            return float(_total(held, penalty, w_K, columns))
 
     least = total(full.weights)
     rounding = 64 * np.finfo(np.float64).eps * (abs(least) + full.goal / tolerance)
@@ -112,21 +112,21 @@ def leave_one_out(
     for column in columns.tolist():
         cap_K = np.where(np.arange(k) == column, 0, caps_K)
         try:
-            with float64_on_cpu():
-                weights[column] = _repaired(build(k, names, cap_K, **constraints)[0], full.weights)
+            if column not in reasons:
+                with float64_on_cpu():
+                    weights[column] = _repaired(build(k, names, cap_K, **constraints)[0], full.weights)
+                gap = total(weights[column]) - least + full.gap
+                if not gap <= full.goal:  # the source has weight
+                    found = solve(rows, upper_bounds=cap_K, **constraints, **limits, throw=False)
+                    weights[column], gap, iterations[column] = found.weights, found.gap, found.iterations
+                    failed += [] if found.converged else [f"without {shown[column]}"]
         except InputError as error:
-            reasons.setdefault(column, f"without {shown[column]}, {error}")
+            reasons[column] = f"without {shown[column]}, {error}"
         if column in reasons:
             worth[column] = lower[column] = upper[column] = np.inf
             weights[column] = np.nan
             continue
-        growth = total(weights[column]) - least
-        gaps[column] = growth + full.gap
-        if not gaps[column] <= full.goal:  # the source has weight
-            found = solve(rows, upper_bounds=cap_K, **constraints, **limits, throw=False)
-            weights[column], gaps[column], iterations[column] = found.weights, found.gap, found.iterations
-            growth = total(found.weights) - least
-            failed += [] if found.converged else [f"without {shown[column]}"]
+        growth, gaps[column] = total(weights[column]) - least, gap
         worth[column] = max(growth, 0)
         lower[column] = max(growth - gaps[column] - rounding, 0)
         upper[column] = worth[column] + full.gap + rounding
@@ -140,11 +140,11 @@ def leave_one_out(
 
 
 @jax.jit
-def _total(objective, prior, w_K) -> Float[Array, ""]:
+def _total(objective, prior, w_K, columns_J) -> Float[Array, ""]:
     """F, as a sum over rows whose weight is not 0."""
     loss_N, v_N = objective.row_losses(w_K), objective.weights_N
     loss = jnp.where(v_N > 0, v_N * loss_N, 0).sum()
-    return loss if prior is None else loss + prior.value(w_K)
+    return loss if prior is None else loss + prior.value(w_K[columns_J])
 
 
 _repaired = jax.jit(FeasibleSet.repair)

@@ -97,6 +97,8 @@ def test_sources_that_may_not_be_used_are_worth_nothing():
     assert result.worth[2] == result.upper[2] == 0
     np.testing.assert_array_equal(result.weights[2], result.solution.weights)
     assert (result.weights[:, 2] == 0).all()
+    excluded = leave_one_out(OBJECTIVE, prior=[0.4, 0.3, 0, 0.1, 0.1, 0.1], prior_strength=0.05)
+    assert excluded.worth[2] == 0 and np.isfinite(excluded.upper).all() and (excluded.worth[[0, 1]] > 0).all()
 
 
 @pytest.mark.slow
