@@ -76,6 +76,10 @@ class Settings:
     joint_mask: float | None = None
     alpha: str | None = None
 
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
