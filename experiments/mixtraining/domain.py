@@ -14,6 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.reporting.schema import DataSet
+from mixmin_jax.models.text_encoder import TextEncoderConfig
+from mixmin_jax.models.vision_transformer import VisionConfig
+from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.mesh import gathered, over_batch, put
 from mixmin_jax.training.mixtraining import Fetch, Learner
 
@@ -59,6 +62,20 @@ class Domain:
     model: Mapping[str, Any]  # for metrics.json
     data_sets: Sequence[DataSet]
     references: Callable[[Labels, Labels], Mapping[str, float]]  # (train, test) -> accuracy of other models
+
+
+def model_record(name: str, model: VisionConfig | TextEncoderConfig, learner: Learner) -> dict[str, Any]:
+    """The entry `model` of metrics.json."""
+    parts = {part: num_parameters(tree) for part, tree in jax.eval_shape(learner.init, jax.random.key(0)).items()}
+    return {
+        "name": name,
+        "parameters": sum(parts.values()),
+        "encoder_parameters": parts["encoder"],
+        "width": model.encoder.width,
+        "depth": model.encoder.depth,
+        "heads": model.encoder.heads,
+        "patch_size": getattr(model, "patch_size", None),
+    }
 
 
 def accuracy(learner: Learner, params: PyTree, examples: Labels, mesh: Mesh | None = None) -> tuple[float, float]:
