@@ -26,6 +26,11 @@ CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others 
 )
 
 
+def stage_name(arm: Arm, budget: Budget, fraction: float, seed: int) -> str:
+    """Of the stage that is a run."""
+    return f"{arm}-{budget}-{fraction:g}-seed{seed}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
     """What determines a run, apart from its domain and the options that all runs share."""
@@ -40,7 +45,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        return f"{self.arm}-{self.budget}-{self.fraction:g}-seed{self.seed}"
+        return stage_name(self.arm, self.budget, self.fraction, self.seed)
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def without(metrics, unwanted):
 
 
 def find(metrics, cell, fraction, seed):
-    return runs.cell_runs(metrics, runs.Cell(*cell), fraction)[seed]
+    return {run.seed: run for run in runs.cell_runs(metrics, runs.Cell(*cell), fraction)}[seed]
 
 
 def row(text, name, part=0):
@@ -186,11 +186,11 @@ def test_a_speed_up_has_the_range_that_the_times_of_steps_leave_it():
     metrics = dataclasses.replace(made_up(fractions=(0.1,)), steps=steps)
     metrics = changed(metrics, OWN, steps={"ssl": 1, "joint": 1, "sl": 1})
     metrics = changed(metrics, BASELINE, steps={"ssl": 2, "joint": 0, "sl": 2})
-    pair = runs.paired_runs(metrics, runs.Cell("mixtraining"), runs.Cell("ssl_then_sl"))[0.1]
+    pair = runs.pairs(metrics, runs.Cell("mixtraining"))[0.1]
     # the time of SSL is one for both: 8 / (1 + 3 + 3) at the least, and 10 / (2 + 1 + 3) at the most
-    assert runs.speed_range(metrics, *pair) == pytest.approx((8 / 7, 10 / 6))
+    assert pair.speed_range == pytest.approx((8 / 7, 10 / 6))
     other = dataclasses.replace(metrics, steps=steps | {"ssl_of_ssl_then_sl": StepCost(1, 1, 0.5, 4)})
-    assert runs.speed_range(other, *pair) == pytest.approx((7 / 8, 14 / 5))
+    assert runs.pairs(other, runs.Cell("mixtraining"))[0.1].speed_range == pytest.approx((7 / 8, 14 / 5))
 
 
 def test_money_is_seconds_times_price():
