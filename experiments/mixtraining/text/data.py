@@ -12,14 +12,13 @@ import numpy as np
 from experiments.harness.data_sets import text_record
 from experiments.mixtraining.domain import Domain, Labels, model_record
 from experiments.mixtraining.text.config import TextMixTraining
-from experiments.mixtraining.text.model import text_model
+from experiments.mixtraining.text.model import cached_learner, text_model
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.text.installed_text import installed_sources
 from mixmin_jax.data.text.labeled_windows import LabeledWindows, balanced_windows, drop_shared_documents, split_corpus
 from mixmin_jax.data.text.sources import read_sources
 from mixmin_jax.errors import InputError
-from mixmin_jax.training.learners import text_learner
-from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
 
 MIN_WINDOWS = 8  # of each class in each part; fewer can neither train nor tell two arms apart
 NGRAM_BYTES = (1, 4)  # lengths of the n-grams of the reference
@@ -54,17 +53,13 @@ def read_domain(config: TextMixTraining) -> Domain:
         )
     origins = ", ".join(dict.fromkeys(corpus.origin for corpus in sources))
 
-    @functools.cache
-    def learner(mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
-        return text_learner(model, mask, mask_tokens, joint_only=joint_only)
-
     return Domain(
         name="text",
         train=labels(parts["train"]),
         validation=labels(parts["validation"]),
         test=labels(parts["test"]),
         classes=tuple(corpus.name for corpus in corpora),
-        learner=learner,
+        learner=functools.partial(cached_learner, model),
         fetch=text_fetch(config.batch_size),
         dataset={
             "name": f"source of {config.length} bytes",
@@ -77,7 +72,7 @@ def read_domain(config: TextMixTraining) -> Domain:
             "shape": None,
             "fingerprint": "+".join(corpus.fingerprint[:8] for corpus in sources),
         },
-        model=model_record(config.model, model, learner(config.ssl_mask, False, False)),
+        model=model_record(config.model, model, cached_learner(model, config.ssl_mask, False, False)),
         data_sets=[text_record("class", corpus, config.field if config.sources else None) for corpus in sources],
         references=linear_on_ngrams,
     )
