@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.stages import Product, Stages, fingerprint
+from experiments.harness.stages import Stages, fingerprint
 from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.plan import Study, Trial
 from experiments.mixtraining.results import Failure, Search, SearchTrial, settings_of
@@ -119,22 +119,11 @@ def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm
         left = candidates(arm, study.options)
         rungs = _rungs(len(left))
         for rung in range(rungs):
-            reached: list[float | None] = []
-            flops: list[float] = []
-            for settings in left:
-                trial = _trial(study, arm, settings, _scale(rung, rungs))
-                result = _result(study, stages, shared, trial)
-                failure = Failure(**result["failure"]) if result["failure"] else None
-                reached.append(None if failure else result["accuracy"])
-                flops.append(result["flops"])
-                epochs = float(sum(segment.epochs for segment in trial.epochs))
-                tried.append(
-                    SearchTrial(
-                        arm, settings_of(settings, arm), rung, epochs, result["accuracy"], result["flops"], failure
-                    )
-                )
-            best = ranking(reached, flops, len(study.domain.validation))
+            found = [_tried(study, stages, shared, arm, settings, rung, rungs) for settings in left]
+            reached = [None if trial.failure else trial.accuracy for trial in found]
+            best = ranking(reached, [trial.flops for trial in found], len(study.domain.validation))
             left = [left[i] for i in best[: _survivors(len(left))]]
+            tried += found
         chosen[arm] = left[0]
     baseline = study.trial("ssl_then_sl", chosen["ssl_then_sl"], max(study.options.fractions), 0)
     spent = sum(trial.flops for trial in tried)
@@ -175,13 +164,17 @@ def _trial(study: Study, arm: Arm, settings: ArmSettings, scale: float) -> Trial
     return study.trial(arm, settings, min(study.options.fractions), SEED, scale=scale)
 
 
-def _result(study: Study, stages: Stages, shared: dict[str, Any], trial: Trial) -> Product:
+def _tried(
+    study: Study, stages: Stages, shared: dict[str, Any], arm: Arm, settings: ArmSettings, rung: int, rungs: int
+) -> SearchTrial:
     """One trial on the validation part, found again if it is there."""
-    name = f"tune-{trial.arm}-{fingerprint(trial.inputs)[:10]}"
-    validation = study.domain.validation
-    return stages.run(
-        name,
+    trial = _trial(study, arm, settings, _scale(rung, rungs))
+    product = stages.run(
+        f"tune-{arm}-{fingerprint(trial.inputs)[:10]}",
         shared | trial.inputs | {"judged_on": "validation"},
-        lambda stage: run_trial(study, trial, validation, stage),
+        lambda stage: run_trial(study, trial, study.domain.validation, stage),
         cost=study.cost(trial),
     )
+    failure = Failure(**product["failure"]) if product["failure"] else None
+    epochs = float(sum(segment.epochs for segment in trial.epochs))
+    return SearchTrial(arm, settings_of(settings, arm), rung, epochs, product["accuracy"], product["flops"], failure)

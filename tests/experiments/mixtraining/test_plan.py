@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from experiments.harness.stages import Running
-from experiments.mixtraining.config import ARMS, MixTrainingOptions
+from experiments.mixtraining.config import ARMS
 from experiments.mixtraining.domain import Labels, accuracy
 from experiments.mixtraining.plan import CELLS, Study
 from experiments.mixtraining.trial import arrays, numbers, run_trial
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.schedule import phase_steps
+from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain, linear_learner, vectors
 
-OPTIONS = MixTrainingOptions(
-    fractions=(0.5, 1.0), seeds=2, ssl_epochs=4, sl_epochs=6, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2
-)
+OPTIONS = dataclasses.replace(linear.OPTIONS, sl_epochs=6)
 STUDY = Study(linear_domain(8), OPTIONS)
 SETTINGS = {arm: OPTIONS.settings(arm) for arm in ARMS}
 ALONE = Running(  # a stage that nobody watches, and that saves nothing

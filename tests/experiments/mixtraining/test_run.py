@@ -6,13 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import report as write_again
 from experiments.harness.result_files import NotRendered, read_result, write_json
 from experiments.mixtraining import report as report_module
 from experiments.mixtraining import run as mixtraining_run
 from experiments.mixtraining import trial as mixtraining_trial
 from experiments.mixtraining import tuning as mixtraining_tuning
-from experiments.mixtraining.config import ARMS, MixTrainingOptions
+from experiments.mixtraining.config import ARMS
 from experiments.mixtraining.costs import step_kinds
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.report import mixtraining_report, verdict
@@ -21,13 +20,11 @@ from experiments.mixtraining.run import run_experiment
 from experiments.reporting.json_files import read_json, to_builtins
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.proxies import Diverged
+from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain
 from tests.experiments.verify.verified import assert_verified, failures
 
-OPTIONS = MixTrainingOptions(
-    fractions=(0.5, 1.0), seeds=2, ssl_epochs=4, sl_epochs=4, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2,
-    scratch_learning_rate=1e-2, checkpoints=3,
-)  # fmt: skip
+OPTIONS = dataclasses.replace(linear.OPTIONS, checkpoints=3)
 FILES = {
     "config.json", "status.json", "metrics.json", "report.md", "report.html", "summary.md", "curves.png",
     "accuracy_compute.png", "accuracy_fraction.png",
@@ -101,7 +98,8 @@ def test_metrics_hold_every_run_with_its_costs(finished):
         for total, unit in ((run.flops, "flops"), (1000 * run.seconds, "ms")):
             counted = sum(n * getattr(metrics.steps[kinds[phase]], unit) for phase, n in run.steps.items())
             assert total == pytest.approx(counted)
-        assert 0 <= run.accuracy <= 1 and run.failure is None and run.learning_rate == 1e-2
+        assert metrics.references[0].accuracy + 0.2 < run.accuracy <= 1  # more than chance
+        assert run.failure is None and run.learning_rate == 1e-2
         if run.budget == "matched":
             difference = abs(run.flops - budget[run.fraction, run.seed])
             assert difference <= max(metrics.steps[kind].flops for kind in kinds.values()) / 2
@@ -110,17 +108,12 @@ def test_metrics_hold_every_run_with_its_costs(finished):
     assert metrics.stage_commits and min(metrics.seconds.values()) > 0
 
 
-def test_every_arm_learns_something(finished):
-    chance = load(finished).references[0].accuracy
-    for run in load(finished).runs:
-        assert run.accuracy > chance + 0.2
-
-
 def test_the_same_command_finds_everything(quick, copied, trained, capsys):
     before = load(copied)
     experiment(copied)
-    assert trained == [] and "found, not computed again" in capsys.readouterr().err
-    after = load(copied)
+    said, after = capsys.readouterr(), load(copied)
+    assert trained == [] and "found, not computed again" in said.err
+    assert said.out.strip().endswith(verdict(after))
     assert without_times(after) == without_times(before)
     assert after.steps == before.steps and after.seconds == before.seconds
 
@@ -137,11 +130,8 @@ def test_another_command_is_refused_and_more_seeds_keep_what_fits(quick, copied,
     assert load(copied).seeds == (0, 1, 2) and not (copied / "reconstructions.npz").exists()
     experiment(copied, price_per_hour=2.0, seeds=3)  # which changes no number
     assert len(trained) == 10 and "In money" in (copied / "report.md").read_text()
-
-
-def test_other_settings_train_only_what_they_change(quick, copied, trained):
-    experiment(copied, mix_ratio=1.0, overwrite=True)
-    assert len(trained) == 8 and all(name.startswith("mixtraining") for name in trained)
+    experiment(copied, mix_ratio=1.0, overwrite=True)  # which is nothing to the other arms
+    assert len(trained) == 10 + 8 and all(name.startswith("mixtraining") for name in trained[10:])
 
 
 def test_a_run_that_was_interrupted_goes_on(quick, finished, tmp_path, monkeypatch, capsys):
@@ -170,18 +160,6 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     assert "20 runs after a search of 4 settings per arm" in plan and "FLOPs" in plan
     assert "1 of the data, mixtraining: 120 examples, 2 ssl, 2 joint, 2 sl; 90 steps" in plan
     assert not (tmp_path / "out").exists()
-
-
-def test_without_joint_epochs_mixtraining_is_ssl_then_sl(quick, tmp_path):
-    metrics = experiment(tmp_path / "out", mix_ratio=0.0, seeds=1)
-    runs = {(run.arm, run.budget, run.fraction): run for run in without_times(metrics)}
-    for fraction in OPTIONS.fractions:
-        for budget in ("schedule", "matched"):
-            same = runs["mixtraining", budget, fraction]
-            assert (
-                dataclasses.replace(same, arm="ssl_then_sl", budget="schedule")
-                == runs["ssl_then_sl", "schedule", fraction]
-            )
 
 
 def test_runs_that_fail_are_kept_and_told_of_and_the_others_go_on(quick, tmp_path, capsys):
@@ -222,8 +200,7 @@ def test_runs_that_skip_steps_end_and_say_how_many(quick, tmp_path):
     counts = metrics.skipped_steps
     assert counts["sl-schedule-1-seed0"] == {"sl": 4} and counts["ssl_then_sl-schedule-1-seed0"] == {"ssl_then_sl": 8}
     assert metrics.config["on_nonfinite"] == "skip"
-    report = (tmp_path / "out" / "report.md").read_text()
-    assert "8 of `ssl\\_then\\_sl`" in report or ("8 of `ssl_then_sl`" in report and report == report_of(metrics))
+    assert "8 of `ssl_then_sl`" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_what_ssl_steps_see_is_part_of_what_a_run_is_and_of_its_report(quick, finished, trained, copied):
@@ -270,13 +247,6 @@ def test_a_searched_run_says_what_it_chose(quick, tmp_path, monkeypatch):
         assert {run.learning_rate for run in metrics.runs if run.arm == arm} == {rate}
 
 
-def test_reports_are_written_again_from_the_metrics_alone(finished, tmp_path):
-    shutil.copy(finished / "metrics.json", tmp_path)
-    write_again.main(write_again.Report((tmp_path,)))
-    for name in FILES - {"config.json", "status.json", "metrics.json"}:
-        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
-
-
 def test_a_finished_run_is_verified_with_its_stages(finished, copied):
     held = assert_verified(finished)
     assert {"the record follows from its stages", "config.json is the run's identity"} <= held
@@ -298,8 +268,3 @@ def test_a_report_that_cannot_be_rendered_leaves_the_metrics_whole(quick, copied
     with pytest.raises(NotRendered, match=r"metrics\.json is whole"):
         experiment(copied)
     assert without_times(load(copied))[:10] == without_times(before)[:10]
-
-
-def test_the_verdict_is_printed(quick, copied, capsys):
-    experiment(copied)
-    assert capsys.readouterr().out.strip().endswith(verdict(load(copied)))
