@@ -31,12 +31,11 @@ from experiments.mixed_mixtraining.data import (
     labeled,
     mixed_fetch,
     read_text,
-    with_target,
 )
 from experiments.mixtraining.domain import Labels, model_record
 from experiments.mixtraining.text.model import cached_learner, text_model
 from experiments.reporting.json_files import to_builtins
-from experiments.reporting.markdown import plural, share_of, si_count
+from experiments.reporting.render import report
 from mixmin_jax.data.mixing import make_plan as plan_draws
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.source_notes import SourceNote
@@ -98,17 +97,15 @@ class Plan:
 
     def data(self, arm: str, weights_K: np.ndarray, examples: tuple[Labels, ...], seed: int) -> tuple[Any, ...]:
         """What `fetch` is given; the sources have `weights_K`, which counts where `mixture_of` the arm is one."""
-        store = with_target(self.sources, as_documents(examples), self.config.length)
+        documents = [*(corpus.documents for corpus in self.sources), as_documents(examples)]
+        store = build_store([*self.names, "labeled windows"], documents, self.config.length)  # a source more
         weights = np.append(np.zeros(len(weights_K)), 1.0) if arm == "target_text" else np.append(weights_K, 0.0)
         order_key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
-        draws = plan_draws(order_key, weights, store.windows_K, self.num_draws(arm))
+        # an arm without self-supervision has the draws of `mixmin`, which it does not read
+        num_steps = int((self.steps(arm if arm in SSL_ARMS else "mixmin").phase != SL).sum())
+        draws = plan_draws(order_key, weights, store.windows_K, num_steps * self.config.ssl_batch_size)
         tasks = tuple(Labeled(task.inputs, jnp.asarray(task.labels_N)) for task in examples)
         return data_key, draws, *device_store(store), tasks
-
-    def num_draws(self, arm: str) -> int:
-        """Windows that self-supervision sees in all; where there is none, those of `mixmin`, for none to be read."""
-        steps = self.steps(arm if arm in SSL_ARMS else "mixmin")
-        return int((steps.phase != SL).sum()) * self.config.ssl_batch_size
 
     def steps(self, arm: str) -> StepPlan:
         """The steps of an arm, with a schedule's epochs as steps.
@@ -190,24 +187,17 @@ def make_plan(config: MixedMixTraining) -> Plan:
 def describe_plan(plan: Plan) -> str:
     """The plan in words, for --dry-run and the top of a log."""
     config = plan.config
-    lines = ["This is a demonstration: built-in text, small models."] if config.demonstration else []
-    lines.append(f"Sources ({len(plan.names)}):")
-    for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True):
-        lines.append(f"  {corpus.name:<20} {corpus.num_documents:>7} documents {windows:>9} windows of {config.length}")
-    lines += [f"  {name:<20} left out: allowed = false" for name, note in plan.notes.items() if not note.allowed]
-    for task, examples in zip(plan.tasks, plan.labeled(0), strict=True):
-        lines.append(
-            f"Task: {task.name}; {len(examples) // len(task.classes)} labeled windows of each class,"
-            f" {len(task.test):,} windows to test on"
-        )
-    lines.append(
-        f"Encoder {config.model}: {si_count(plan.model_record['parameters'])} parameters; training, each with"
-        f" {plural(config.seeds, 'seed')}:"
-    )
-    for arm in ARMS:
-        steps = ", ".join(f"{count} {phase}" for phase, count in phase_steps(plan.steps(arm)).items() if count)
-        lines.append(f"  {arm:<18} {steps} steps, {si_count(plan.flops(arm))}FLOPs")
-    cost = share_of(plan.proxy_flops / plan.flops("mixmin"), "the FLOPs of one training")
-    lines.append(f"The weights of mixmin cost {cost} ({len(plan.names)} proxies) in every seed.")
-    lines.append(f"In all {si_count(plan.flops_in_all)}FLOPs.")
-    return "\n".join(lines)
+    examples = zip(plan.tasks, plan.labeled(0), strict=True)
+    return report(
+        "mixed_mixtraining_plan",
+        "",
+        {},
+        config=config,
+        sources=list(zip(plan.sources, plan.store.windows_K.tolist(), strict=True)),
+        left_out=[name for name, note in plan.notes.items() if not note.allowed],
+        tasks=[(task, len(labeled) // len(task.classes), len(task.test)) for task, labeled in examples],
+        parameters=plan.model_record["parameters"],
+        arms={arm: (phase_steps(plan.steps(arm)), plan.flops(arm)) for arm in ARMS},
+        proxy_share=plan.proxy_flops / plan.flops("mixmin"),
+        total=plan.flops_in_all,
+    ).markdown.strip()

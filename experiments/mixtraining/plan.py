@@ -68,10 +68,6 @@ class Study:
     _rows: dict[tuple[float, int], np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
-    def cells(self) -> tuple[tuple[Arm, Budget], ...]:
-        return tuple(cell for cell in CELLS if cell[1] in ("schedule", *self._times_cheaper))
-
-    @property
     def _times_cheaper(self) -> dict[Budget, float]:
         """What the FLOPs of ssl_then_sl are divided by, for the budgets that are asked for and are a share of them."""
         asked: dict[Budget, float] = {"matched": 1.0} if self.options.matched else {}
@@ -144,9 +140,11 @@ class Study:
         for seed in range(self.options.seeds):
             for fraction in self.options.fractions:
                 baseline = self.trial("ssl_then_sl", settings["ssl_then_sl"], fraction, seed)
-                for arm, budget in self.cells:
-                    flops = None if budget == "schedule" else self.cost(baseline) / self._times_cheaper[budget]
-                    found.append(self.trial(arm, settings[arm], fraction, seed, budget=budget, flops=flops))
+                shares = {budget: self.cost(baseline) / times for budget, times in self._times_cheaper.items()}
+                for arm, budget in CELLS:
+                    if budget == "schedule" or budget in shares:
+                        flops = shares.get(budget)
+                        found.append(self.trial(arm, settings[arm], fraction, seed, budget=budget, flops=flops))
         return found
 
 

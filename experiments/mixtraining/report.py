@@ -24,7 +24,7 @@ from experiments.mixtraining.runs import (
 )
 from experiments.reporting import markdown as md
 from experiments.reporting.render import Report, report, sentences
-from mixmin_jax.stats.comparison import CostShare, Summary, chance_of_false_verdict
+from mixmin_jax.stats.comparison import Summary, chance_of_false_verdict, summary
 
 TEMPLATE = "mixtraining"
 PAPER_SPEED_UP = 1.29  # over SSL then SL, at no less accuracy: the most that the paper reports (arXiv:2502.19513)
@@ -79,12 +79,12 @@ def mixtraining_report(metrics: MixTrainingMetrics, reconstructions: dict[str, n
 
 def levels(metrics: MixTrainingMetrics, fraction: float, of: Iterable[Cell]) -> list[Level]:
     """What each of these cells reached at a fraction; failed runs count, but reach nothing."""
-    failed = [(run.arm, run.budget, run.fraction) for run in metrics.runs if run.failure]
+    failed = [(Cell(run.arm, run.budget), run.fraction) for run in metrics.runs if run.failure]
     return [
         Level(
             cell,
             cell_runs(metrics, cell, fraction),
-            failed.count((*cell, fraction)),
+            failed.count((cell, fraction)),
             None if cell == CONVENTIONAL else pairs(metrics, cell).get(fraction),
         )
         for cell in of
@@ -108,7 +108,7 @@ def _context(metrics: MixTrainingMetrics) -> dict[str, Any]:
     found = {name: list(pairs(metrics, *compared).values()) for name, compared in QUESTIONS.items()}
     ended = {run.arm for run in metrics.runs if not run.failure}
     matched = [pair for cell in cells(metrics) if cell.budget == "matched" for pair in pairs(metrics, cell).values()]
-    same = [(md.percent(pair.fraction), pair.same_accuracy) for pair in found["own"]]
+    price = metrics.price_per_hour
     return {
         "metrics": metrics,
         "paper_speed_up": PAPER_SPEED_UP,
@@ -123,32 +123,15 @@ def _context(metrics: MixTrainingMetrics) -> dict[str, Any]:
         "absent": [md.code(arm) for arm in (MIXED, BASELINE) if arm not in ended],
         "trade_off": _trade_off(found["own"], found["cheaper"]),
         "cost": _cost(found["own"]),
-        "unreached": [
-            place
-            + (f" in {len(share.per_seed) - share.num_reached} of {len(share.per_seed)} seeds")
-            * (len(share.per_seed) > 1)
-            for place, share in same
-            if share.num_reached < len(share.per_seed)
-        ],
-        "reached": [
-            f"{md.percent_mean_std(share)} at {place}{_some_seeds(share)}" for place, share in same if share.num_reached
-        ],
+        **_same_accuracy(found["own"]),
         "unmatched": [
             f"{md.code(pair.a.arm)} got {pair.share_of_flops:.2f} times the FLOPs at {md.percent(pair.fraction)}"
             for pair in matched
             if abs(pair.share_of_flops - 1) > EQUAL_COMPUTE
         ],
         "better": _better_references(metrics),
-        "money": []
-        if metrics.price_per_hour is None
-        else [_money(pair, metrics.price_per_hour) for pair in found["own"]],
+        "money": [_money(pair, price) for pair in found["own"] if price is not None],
     }
-
-
-def _some_seeds(found: CostShare) -> str:
-    """That not all seeds reached it."""
-    count = len(found.per_seed)
-    return f" ({found.num_reached} of {count} seeds)" * (found.num_reached < count)
 
 
 def _by_verdict(compared: Iterable[Pair]) -> dict[str, str]:
@@ -184,6 +167,20 @@ def _falls_short(pair: Pair) -> list[str]:
     """In what the first arm falls short of the paper's trade-off."""
     short = ["less accurate"] * (pair.verdict == "loses")
     return short + [f"{pair.times_as_fast:.2f} times as fast"] * (pair.times_as_fast < PAPER_SPEED_UP)
+
+
+def _same_accuracy(own: Iterable[Pair]) -> dict[str, list[str]]:
+    """Where the accuracy of SSL then SL is "reached", by which share of the FLOPs, and where it is "unreached"."""
+    found: dict[str, list[str]] = {"reached": [], "unreached": []}
+    for pair in own:
+        place, share = md.percent(pair.fraction), pair.same_accuracy
+        count, short = len(share.per_seed), len(share.per_seed) - share.num_reached
+        if reached := [each for each in share.per_seed if each is not None]:
+            some = f" ({len(reached)} of {count} seeds)" * (short > 0)
+            found["reached"].append(f"{md.percent_mean_std(summary(reached))} at {place}{some}")
+        if short:
+            found["unreached"].append(place + f" in {short} of {count} seeds" * (count > 1))
+    return found
 
 
 def _cost(own: Sequence[Pair]) -> dict[str, Any] | None:

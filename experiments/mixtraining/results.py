@@ -1,7 +1,7 @@
 """metrics.json of a MixTraining experiment: the record, how it follows from the stages, and what makes two the same."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -182,7 +182,9 @@ class MixTrainingMetrics(RunRecord):
 
     def kind_of(self, phase: str, arm: str) -> str:
         """Which of the kinds of step in `steps` an arm's steps of a phase are."""
-        return kind_of(phase, arm, self.joint, self.steps)
+        if phase == "joint":
+            return f"joint_{self.joint}"
+        return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in self.steps else phase
 
     def derived(self) -> Self:
         """FLOPs and seconds of each run are its steps times the cost of one."""
@@ -193,13 +195,6 @@ class MixTrainingMetrics(RunRecord):
             return dataclasses.replace(run, flops=flops, seconds=ms / 1000)
 
         return dataclasses.replace(self, runs=tuple(map(counted, self.runs)))
-
-
-def kind_of(phase: str, arm: str, joint: str, costs: Mapping[str, Any]) -> str:
-    """Which of the kinds of step in `costs` an arm's steps of a phase are; `joint` is the variant of joint steps."""
-    if phase == "joint":
-        return f"joint_{joint}"
-    return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in costs else phase
 
 
 def identity(experiment: str, study: Study) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from experiments.mixtraining.runs import Cell
 from experiments.mixtraining.trial import arrays, run_trial, write_npz
 from experiments.mixtraining.tuning import check_search, search_flops, tune
 from experiments.reporting.json_files import to_builtins, typed
+from experiments.reporting.render import report
 from experiments.reporting.schema import MadeBy
 from mixmin_jax.training.proxies import Diverged
 
@@ -186,19 +187,18 @@ def _run(study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], rec
 
 def _describe(experiment: str, study: Study, trials: Sequence[Trial], total: float) -> str:
     """The plan, for --dry-run and the top of a log."""
-    domain, options = study.domain, study.options
-    lines = [
-        f"{experiment}: {domain.dataset['name']}, {len(domain.train):,} examples to train on,"
-        f" {len(domain.validation):,} to validate, {len(domain.test):,} to test; {len(domain.classes)} classes",
-        f"{len(trials)} runs"
-        + (f" after a search of {options.tune_trials} settings per arm" if options.tune else "")
-        + f"; {total:.3g} FLOPs of training in all",
-    ]
-    for trial in (trial for trial in trials if trial.seed == 0):
-        epochs = ", ".join(f"{segment.epochs:.3g} {segment.phase}" for segment in trial.epochs)
-        arm = Cell(trial.arm, trial.budget).name
-        lines.append(
-            f"  {trial.fraction:g} of the data, {arm}: {len(study.rows(trial.fraction, trial.seed)):,} examples,"
-            f" {epochs}; {len(trial.plan.phase)} steps"
-        )
-    return "\n".join(lines)
+    return report(
+        "mixtraining_plan",
+        "",
+        {},
+        experiment=experiment,
+        domain=study.domain,
+        tune_trials=study.options.tune_trials if study.options.tune else None,
+        num_runs=len(trials),
+        total=total,
+        runs=[
+            (trial, Cell(trial.arm, trial.budget).name, len(study.rows(trial.fraction, trial.seed)))
+            for trial in trials
+            if trial.seed == 0
+        ],
+    ).markdown.strip()

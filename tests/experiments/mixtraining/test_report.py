@@ -2,8 +2,6 @@
 
 import dataclasses
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ import pytest
 from experiments.mixtraining import figures, runs
 from experiments.mixtraining.report import mixtraining_report, summary_table, verdict
 from experiments.mixtraining.results import Checkpoints, Failure, Search, SearchTrial, Settings, StepCost
-from experiments.reporting.figures import figure_png
 from mixmin_jax.errors import InputError
 from tests.experiments.mixtraining.made_up import LEVELS, SETTINGS, changed, made_up, made_up_reconstructions
 
@@ -316,15 +313,3 @@ def test_reconstructions_are_shown_as_they_are():
     assert grey["reconstructions.png"].axes[0].images[0].get_array().shape == (32, 32)
     with pytest.raises(InputError, match="uint8 of one shape"):
         figures.mixtraining_figures(WON, arrays | {"masked_ExHxWxC": np.zeros((4, 32, 32, 3))})
-
-
-def test_figures_are_the_same_bytes_for_the_same_data_and_leave_pyplot_alone():
-    images = made_up_reconstructions(2)
-    first, again = (
-        {name: figure_png(figure) for name, figure in figures.mixtraining_figures(same, images).items()}
-        for same in (made_up(1, fractions=(0.1,)), made_up(1, fractions=(0.1,)))
-    )
-    assert first == again and set(first) == {"accuracy_compute.png", "curves.png", "reconstructions.png"}
-    code = "import sys, experiments.mixtraining.figures; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "matplotlib.pyplot" not in loaded

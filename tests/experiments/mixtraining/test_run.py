@@ -15,13 +15,14 @@ from experiments.mixtraining.config import ARMS
 from experiments.mixtraining.costs import step_kinds
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.report import mixtraining_report, verdict
-from experiments.mixtraining.results import OTHER_SSL, MixTrainingMetrics, kind_of
+from experiments.mixtraining.results import OTHER_SSL, MixTrainingMetrics
 from experiments.mixtraining.run import run_experiment
 from experiments.reporting.json_files import read_json, to_builtins
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.proxies import Diverged
 from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain
+from tests.experiments.mixtraining.made_up import made_up
 from tests.experiments.verify.verified import assert_verified, failures
 
 OPTIONS = dataclasses.replace(linear.OPTIONS, checkpoints=3)
@@ -225,10 +226,10 @@ def test_steps_of_arms_with_other_masks_are_measured_apart():
     settings["ssl_then_sl"] = dataclasses.replace(settings["ssl_then_sl"], ssl_mask=0.5)
     kinds = step_kinds(settings)
     assert kinds[OTHER_SSL][1].ssl_mask == 0.5 and kinds["ssl"][1].ssl_mask == 0.75
-    assert kind_of("ssl", "ssl_then_sl", "visible", kinds) == OTHER_SSL
-    assert kind_of("ssl", "mixtraining", "visible", kinds) == "ssl"
-    assert kind_of("joint", "mixtraining", "two_passes", kinds) == "joint_two_passes"
-    assert kind_of("sl", "ssl_then_sl", "visible", kinds) == "sl"
+    metrics = dataclasses.replace(made_up(), steps=kinds, joint="two_passes")
+    assert metrics.kind_of("ssl", "ssl_then_sl") == OTHER_SSL and metrics.kind_of("ssl", "mixtraining") == "ssl"
+    assert metrics.kind_of("joint", "mixtraining") == "joint_two_passes"
+    assert metrics.kind_of("sl", "ssl_then_sl") == "sl"
 
 
 def test_a_searched_run_says_what_it_chose(quick, tmp_path, monkeypatch):

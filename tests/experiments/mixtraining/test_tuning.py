@@ -133,11 +133,8 @@ def test_shorter_trials_have_the_shares_of_the_whole_schedule():
     study = Study(linear_domain(8), options)
     settings = options.settings("mixtraining")
     whole, half = (study.trial("mixtraining", settings, 1.0, SEED, scale=scale) for scale in (1.0, 0.5))
-    assert whole.epochs == (("ssl", 3), ("joint", 3), ("sl", 7)) and half.epochs == (
-        ("ssl", 1.5),
-        ("joint", 1.5),
-        ("sl", 3.5),
-    )
+    assert whole.epochs == (("ssl", 3), ("joint", 3), ("sl", 7))
+    assert half.epochs == (("ssl", 1.5), ("joint", 1.5), ("sl", 3.5))
     assert [type(segment.epochs) for segment in whole.epochs] == [int] * 3
 
 
