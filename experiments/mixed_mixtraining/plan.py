@@ -186,18 +186,5 @@ def make_plan(config: MixedMixTraining) -> Plan:
 
 def describe_plan(plan: Plan) -> str:
     """The plan in words, for --dry-run and the top of a log."""
-    config = plan.config
-    examples = zip(plan.tasks, plan.labeled(0), strict=True)
-    return report(
-        "mixed_mixtraining_plan",
-        "",
-        {},
-        config=config,
-        sources=list(zip(plan.sources, plan.store.windows_K.tolist(), strict=True)),
-        left_out=[name for name, note in plan.notes.items() if not note.allowed],
-        tasks=[(task, len(labeled) // len(task.classes), len(task.test)) for task, labeled in examples],
-        parameters=plan.model_record["parameters"],
-        arms={arm: (phase_steps(plan.steps(arm)), plan.flops(arm)) for arm in ARMS},
-        proxy_share=plan.proxy_flops / plan.flops("mixmin"),
-        total=plan.flops_in_all,
-    ).markdown.strip()
+    arms = {arm: phase_steps(plan.steps(arm)) for arm in ARMS}
+    return report("mixed_mixtraining_plan", "", {}, plan=plan, labeled=plan.labeled(0), arms=arms).markdown.strip()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ from experiments.mixtraining.results import (
     shared_results,
     stage_inputs,
 )
-from experiments.mixtraining.runs import Cell
 from experiments.mixtraining.trial import arrays, run_trial, write_npz
 from experiments.mixtraining.tuning import check_search, search_flops, tune
 from experiments.reporting.json_files import to_builtins, typed
@@ -72,7 +71,8 @@ def run_experiment(
     if options.tune:
         check_search(study)
     total = sum(map(study.cost, trials)) + (search_flops(study) if options.tune else 0.0)
-    print(_describe(experiment, study, trials, total), flush=True)
+    plan = {"experiment": experiment, "study": study, "trials": trials, "total": total}
+    print(report("mixtraining_plan", "", {}, **plan).markdown.strip(), flush=True)
     if options.dry_run:
         return None
     with run_folder(options, identity(experiment, study), RESULTS) as folder:
@@ -183,22 +183,3 @@ def _run(study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], rec
             file=sys.stderr,
         )
     return run_of(product, *cell, trial.settings.learning_rate)
-
-
-def _describe(experiment: str, study: Study, trials: Sequence[Trial], total: float) -> str:
-    """The plan, for --dry-run and the top of a log."""
-    return report(
-        "mixtraining_plan",
-        "",
-        {},
-        experiment=experiment,
-        domain=study.domain,
-        tune_trials=study.options.tune_trials if study.options.tune else None,
-        num_runs=len(trials),
-        total=total,
-        runs=[
-            (trial, Cell(trial.arm, trial.budget).name, len(study.rows(trial.fraction, trial.seed)))
-            for trial in trials
-            if trial.seed == 0
-        ],
-    ).markdown.strip()

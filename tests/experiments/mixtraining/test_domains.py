@@ -132,11 +132,14 @@ def test_the_report_is_written_again_from_the_files(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("domain", "said"),
-    [("images", "0.25 of the data, mixtraining, matched: 325 examples"), ("text", "180 examples to train on")],
+    ("domain", "tune", "said"),
+    [
+        ("images", False, "  0.25 of the data, mixtraining, matched: 325 examples, "),
+        ("text", True, "180 examples to train on, 24 to validate, 90 to test; 3 classes\n3 runs after a search of 4"),
+    ],
 )
-def test_a_dry_run_writes_nothing(configs, tmp_path, capsys, domain, said):
-    MAIN[domain](dataclasses.replace(configs[domain], out=tmp_path / "out", dry_run=True))
+def test_a_dry_run_prints_the_plan_and_writes_nothing(configs, tmp_path, capsys, domain, tune, said):
+    MAIN[domain](dataclasses.replace(configs[domain], out=tmp_path / "out", dry_run=True, tune=tune))
     assert said in capsys.readouterr().out and not (tmp_path / "out").exists()
 
 
