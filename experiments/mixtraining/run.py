@@ -146,15 +146,16 @@ def _shared_stages(
     """What steps cost, and the references at each fraction, by the stages' names."""
 
     def references(fraction: float) -> Product:
-        return dict(study.domain.references(study.subset(fraction, 0), study.domain.test))
+        return stages.run(
+            f"references-{fraction:g}",
+            shared | {"fraction": fraction},
+            lambda _: dict(study.domain.references(study.subset(fraction, 0), study.domain.test)),
+        )
 
     masks = {arm: [settings[arm].ssl_mask, settings[arm].joint_mask] for arm in ("ssl_then_sl", "mixtraining")}
     inputs = shared | {"masks": masks, "fraction": min(study.options.fractions)}
-    found = {"costs": stages.run("costs", inputs, functools.partial(step_costs, study, settings))}
-    for fraction in study.options.fractions:
-        name = f"references-{fraction:g}"
-        found[name] = stages.run(name, shared | {"fraction": fraction}, lambda _, at=fraction: references(at))  # type: ignore[misc]
-    return found
+    costs = stages.run("costs", inputs, functools.partial(step_costs, study, settings))
+    return {"costs": costs} | {f"references-{fraction:g}": references(fraction) for fraction in study.options.fractions}
 
 
 def _run(study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], reconstruct: Reconstruct | None) -> Run:

@@ -45,16 +45,15 @@ class ImageMixTrainingVariants(ImageMixTraining):
             raise InputError("--tune and --matched belong to experiments.image_mixtraining; leave them out")
 
 
-def _preset(config: ImageMixTraining) -> ImageMixTrainingVariants:
-    """A preset of the experiment, at its smallest fraction."""
-    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    changed = {
-        "out": ImageMixTrainingVariants.out,
-        "fractions": (min(config.fractions),),
-        "matched": False,
-        "checkpoints": 0,
-    }
-    return ImageMixTrainingVariants(**(given | changed))
-
-
-VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {name: _preset(config) for name, config in PRESETS.items()}
+VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {  # those of the experiment, at their smallest fraction
+    name: ImageMixTrainingVariants(
+        **vars(config)
+        | {
+            "out": ImageMixTrainingVariants.out,
+            "fractions": (min(config.fractions),),
+            "matched": False,
+            "checkpoints": 0,
+        }
+    )
+    for name, config in PRESETS.items()
+}

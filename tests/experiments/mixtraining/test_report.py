@@ -2,12 +2,13 @@
 
 import dataclasses
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.mixtraining import figures, runs
-from experiments.mixtraining.report import mixtraining_report, summary_table, verdict
+from experiments.mixtraining.report import QUESTION, mixtraining_report, summary_table, verdict
 from experiments.mixtraining.results import Checkpoints, Failure, Search, SearchTrial, Settings, StepCost
 from mixmin_jax.errors import InputError
 from tests.experiments.mixtraining.made_up import LEVELS, SETTINGS, changed, made_up, made_up_reconstructions
@@ -261,6 +262,17 @@ def test_the_summary_has_a_line_per_fraction():
 def test_a_seed_that_is_there_twice_is_refused():
     with pytest.raises(InputError, match="seed twice"):
         mixtraining_report(dataclasses.replace(WON, runs=(*WON.runs, WON.runs[0])))
+
+
+def test_a_record_needs_one_run_of_each_seed_for_every_arm_budget_and_fraction():
+    first, *rest = WON.runs
+    for kept, said in (
+        (WON.runs, []),
+        (rest, ["sl, schedule, 0.1 has the seeds [1, 2]"]),
+        ((first, *WON.runs), ["sl, schedule, 0.1 has the seeds [0, 0, 1, 2]"]),
+        ((dataclasses.replace(first, accuracy=1.5), *rest), ["sl, schedule, 0.1, seed 0: accuracy 1.5"]),
+    ):
+        assert QUESTION.problems(dataclasses.replace(WON, runs=tuple(kept)), Path("anywhere")) == said
 
 
 def test_an_end_that_is_a_checkpoint_is_not_doubled():

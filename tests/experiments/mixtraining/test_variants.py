@@ -11,7 +11,7 @@ from experiments.mixtraining import variants as mixtraining_variants
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.images.variants import VARIANT_PRESETS, ImageMixTrainingVariants
 from experiments.mixtraining.variants import VARIANTS, distinct, run_variants
-from experiments.mixtraining.variants_report import BASE, REFERENCE, VariantsMetrics, variants_table
+from experiments.mixtraining.variants_report import BASE, QUESTION, REFERENCE, VariantsMetrics, variants_table
 from mixmin_jax.errors import InputError
 from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain, vectors
@@ -47,6 +47,8 @@ def test_every_variant_runs_with_every_seed_and_costs_what_it_should(record):
     assert epochs == {"ssl": 1.0, "joint": 3.0, "sl": 1.0}
     accuracies = {str([run.accuracy for run in runs]) for runs in record.variants.values()}
     assert len(accuracies) > 1
+    fewer = dataclasses.replace(record, variants=record.variants | {BASE: record.variants[BASE][1:]})
+    assert QUESTION.problems(fewer, OPTIONS.out) == ["mixtraining has 1 of 2 seeds"]
 
 
 def test_table_sets_all_against_the_base(record):
