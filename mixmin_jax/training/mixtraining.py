@@ -21,18 +21,11 @@ from jaxtyping import Array, Float, Integer
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
+from mixmin_jax.training.driver import Finished, run_blocks
 from mixmin_jax.training.flops import count_flops
-from mixmin_jax.training.loop import BLOCK_STEPS
+from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
 from mixmin_jax.training.mesh import over_batch, put, replicated
-from mixmin_jax.training.nonfinite import (
-    OnNonfinite,
-    Skipped,
-    counted,
-    counters,
-    is_finite,
-    too_many,
-    too_many_in_words,
-)
+from mixmin_jax.training.nonfinite import OnNonfinite, counted, counters, is_finite, too_many, too_many_in_words
 from mixmin_jax.training.schedule import JOINT, PHASES, SL, SSL, Phase, StepPlan, check_plan
 
 PyTree = Any
@@ -106,15 +99,7 @@ class OptimizerSettings:
         )
 
 
-class MixState(NamedTuple):
-    """Everything that training changes."""
-
-    step: jax.Array  # number of steps made
-    params: PyTree
-    opt_state: dict[str, PyTree]  # one per part, so an idle head keeps its moments and step count
-    key: jax.Array  # constant: a step uses fold_in(key, step)
-    failed_at: jax.Array  # int32: the step that ended the training with a loss or gradient that is not finite; else -1
-    skipped: Skipped | tuple[()] = ()  # counts, if the training skips steps
+MixState = TrainState  # its `opt_state` has one state per part, so an idle head keeps its moments and step count
 
 
 class Failure(NamedTuple):
@@ -402,28 +387,46 @@ def train(
     block = _compiled_block(learner, optimizer, joint, two_passes, fetch, mesh)
     data = jax.device_put(data) if mesh is None else put(data, replicated(mesh))
     state, failure = _compiled_init(learner, optimizer, on_nonfinite, mesh)(key), None
-    num_steps = len(plan.phase)
+    num_steps, start = len(plan.phase), 0
     losses = Losses(*(np.full(num_steps, np.nan, np.float32) for _ in Losses._fields))
-    start = 0
     if checkpoints and (found := checkpoints.restore((state, losses))):
         start, (state, losses) = found
-    for first in range(start, num_steps, block_steps):
-        last = min(first + block_steps, num_steps)
-        state, (ssl, sl) = block(state, _padded(plan, first, last, block_steps), *data)
-        done = Losses(np.asarray(ssl)[: last - first], np.asarray(sl)[: last - first])
-        losses.ssl[first:last], losses.sl[first:last] = done
+    bounds = [(first, min(first + block_steps, num_steps)) for first in range(start, num_steps, block_steps)]
+
+    def report(done: Finished) -> None:
+        for kept, new in zip(losses, done.metrics, strict=True):
+            kept[done.first : done.last] = np.asarray(new)[: done.last - done.first]
+
+    def after_block(done: int, state: MixState) -> bool:
+        nonlocal failure
         if on_block:
-            on_block(last, num_steps, done, state)
-        if (failed_at := int(state.failed_at)) >= 0:
-            failure = Failure(PHASES[plan.phase[failed_at]], failed_at)
-            break
-        if state.skipped and too_many(state.skipped, num_steps):
-            words = too_many_in_words(int(state.skipped.in_all), int(state.skipped.longest), num_steps)
-            failure = Failure(PHASES[plan.phase[last - 1]], last - 1, words)
-            break
-        if checkpoints and checkpoints.due(last, num_steps):
-            checkpoints.save(last, num_steps, (state, losses))
+            first = start + (done - 1 - start) // block_steps * block_steps
+            on_block(done, num_steps, Losses(losses.ssl[first:done], losses.sl[first:done]), state)
+        failure = _failure(state, plan, done)
+        if failure is None and checkpoints and checkpoints.due(done, num_steps):
+            checkpoints.save(done, num_steps, (state, losses))
+        return failure is not None
+
+    state = run_blocks(
+        lambda state, rows: block(state, rows, *data),
+        state,
+        bounds,
+        (_padded(plan, first, last, block_steps) for first, last in bounds),
+        report,
+        pauses=lambda done: True,  # `on_block` reads the state
+        at_pause=after_block,
+    )
     return TrainRun(state, losses, failure)
+
+
+def _failure(state: MixState, plan: StepPlan, done: int) -> Failure | None:
+    """Why the training ends after so many steps, if it does."""
+    if (failed_at := int(state.failed_at)) >= 0:
+        return Failure(PHASES[plan.phase[failed_at]], failed_at)
+    if state.skipped and too_many(state.skipped, len(plan.phase)):
+        words = too_many_in_words(int(state.skipped.in_all), int(state.skipped.longest), len(plan.phase))
+        return Failure(PHASES[plan.phase[done - 1]], done - 1, words)
+    return None
 
 
 def step_flops(
@@ -582,8 +585,5 @@ def _compiled_block(
         return batch if mesh is None else jax.lax.with_sharding_constraint(batch, over_batch(mesh))
 
     step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=fetch_sharded)
-
-    def block(state: MixState, rows: StepPlan, *data: PyTree) -> tuple[MixState, Losses]:
-        return jax.lax.scan(lambda s, row: step(s, row, *data), state, rows)
-
-    return jax.jit(block, donate_argnums=0, out_shardings=None if mesh is None else replicated(mesh))
+    placed = None if mesh is None else replicated(mesh)
+    return compile_block(lambda state, row: step(state, *row), lambda *row: row, placed)
