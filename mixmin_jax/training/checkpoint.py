@@ -184,13 +184,12 @@ class Checkpoints:
         """The named items of a checkpoint; or None, and why they are unusable. Raises OSError as `restore` does."""
         found: Any = None
         reason, passing = "another process cannot read it", ""
-        try:
-            found = self._open().restore(step, args=ocp.args.Composite(**arguments))
-        except Exception as error:  # of many kinds: damaged files
-            reason, passing = _in_a_line(error), _passing(error)
-        if found is None:  # let other reads end, and forget them, while their messages are silenced
-            time.sleep(0.2)
-            gc.collect()
+        with _quiet():
+            try:
+                found = self._open().restore(step, args=ocp.args.Composite(**arguments))
+            except Exception as error:  # of many kinds: damaged files
+                reason, passing = _in_a_line(error), _passing(error)
+                time.sleep(0.2)  # let other reads end
         if _agreed(bool(passing), any):
             raise OSError(
                 f"checkpoint of step {step} in {self._folder} cannot be read now"
@@ -240,6 +239,22 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence messages about reads that are abandoned after one has failed.
+
+    They end in threads of tensorstore after their event loop was closed.
+    """
+    logger, hook = logging.getLogger("asyncio"), sys.unraisablehook
+    disabled = logger.disabled
+    try:
+        logger.disabled, sys.unraisablehook = True, lambda found: None
+        yield
+        gc.collect()
+    finally:
+        logger.disabled, sys.unraisablehook = disabled, hook
+
+
+@contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Silence tracebacks from threads of Orbax and tensorstore: their errors are raised or reported here."""
     logging.getLogger("asyncio").addFilter(_is_not_of_orbax)  # stays, as tasks may be collected when the process ends
@@ -249,7 +264,7 @@ def _silence() -> Iterator[None]:
         return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
     def tell(found: Any) -> None:
-        if "Event loop is closed" not in str(found.exc_value):  # of reads and writes that end after one has failed
+        if "Event loop is closed" not in str(found.exc_value):  # of writes that end after one has failed
             hook(found)
 
     logger.addFilter(is_told)
