@@ -141,7 +141,8 @@ OnBlock = Callable[[int, int, Losses, MixState], None]  # (steps done, steps in 
 def ssl_loss(learner: Learner, params: PyTree, batch: Batch, key: jax.Array) -> Float[Array, ""]:
     """The self-supervised loss."""
     inputs = _ssl_inputs(batch)
-    view = learner.hide(_hide_keys(key)[0], inputs)
+    ssl_key, _ = jax.random.split(key)
+    view = learner.hide(ssl_key, inputs)
     return learner.ssl_loss(params, learner.encode(params, inputs, view), inputs, view)
 
 
@@ -185,21 +186,21 @@ def joint_loss(
     if two_passes:
         ssl = ssl_loss(learner, params, batch, key)
         sl = sl_loss(learner, params, batch, label_smoothing=label_smoothing)
-        return _mixed(alpha, ssl, sl)
-
-    ssl_key, sl_key = _hide_keys(key)
-    inputs, sl_inputs = _ssl_inputs(batch), _sl_inputs(batch)
-    view = learner.hide(ssl_key, inputs)
-    if batch.ssl is None:
-        ssl_features = sl_features = learner.encode(params, inputs, view)
     else:
-        views = _concatenate([view, learner.hide(sl_key, sl_inputs)])
-        features = learner.encode(params, _concatenate([inputs, sl_inputs]), views)
-        rows = _num_rows(inputs)
-        ssl_features, sl_features = _rows(features, 0, rows), _rows(features, rows, None)
-    ssl = learner.ssl_loss(params, ssl_features, inputs, view)
-    sl = _heads_loss(learner, params, sl_features, batch, label_smoothing)
-    return _mixed(alpha, ssl, sl)
+        ssl_key, sl_key = jax.random.split(key)
+        inputs, sl_inputs = _ssl_inputs(batch), _sl_inputs(batch)
+        view = learner.hide(ssl_key, inputs)
+        if batch.ssl is None:
+            ssl_features = sl_features = learner.encode(params, inputs, view)
+        else:
+            views = _concatenate([view, learner.hide(sl_key, sl_inputs)])
+            features = learner.encode(params, _concatenate([inputs, sl_inputs]), views)
+            rows = _num_rows(inputs)
+            ssl_features, sl_features = _rows(features, 0, rows), _rows(features, rows, None)
+        ssl = learner.ssl_loss(params, ssl_features, inputs, view)
+        sl = _heads_loss(learner, params, sl_features, batch, label_smoothing)
+    share = jnp.asarray(alpha)
+    return share * ssl + (1 - share) * sl, Losses(ssl, sl)
 
 
 def init_state(
@@ -266,15 +267,8 @@ def make_step(
         if phase == SL:
             loss = sl_loss(learner, params, batch, label_smoothing=optimizer.label_smoothing)
             return loss, Losses(nan, loss)
-        return joint_loss(
-            joint or learner,
-            params,
-            batch,
-            key,
-            alpha,
-            two_passes=two_passes,
-            label_smoothing=optimizer.label_smoothing,
-        )
+        smoothing = optimizer.label_smoothing
+        return joint_loss(joint or learner, params, batch, key, alpha, two_passes=two_passes, label_smoothing=smoothing)
 
     def gradient(
         phase: int, params: PyTree, step: jax.Array, keys: jax.Array, alpha: jax.Array, data: Sequence[PyTree]
@@ -283,7 +277,8 @@ def make_step(
         batch = fetch(step, fetch_key, *data)
         value_and_grad = jax.value_and_grad(lambda p: objective(phase, p, batch, hide_key, alpha), has_aux=True)
         (loss, losses), grads = value_and_grad(params)
-        return *_float32((loss, losses)), grads  # all branches must have the same types
+        loss, losses = jax.tree.map(lambda x: x.astype(jnp.float32), (loss, losses))
+        return loss, losses, grads  # of the same types in all branches
 
     def nothing(params: PyTree, *_: Any) -> tuple[jax.Array, Losses, PyTree]:
         nan = jnp.full((), jnp.nan, jnp.float32)
@@ -382,8 +377,7 @@ def train(
     if block_steps < 1:
         raise InputError(f"block_steps must be at least 1, not {block_steps}")
     batch = jax.eval_shape(fetch, *_step_and_key(), *data)
-    _check_batch(batch, plan)
-    _check_rows(batch, mesh)
+    _check_batch(batch, plan, 1 if mesh is None else mesh.shape["data"])
     block = _compiled_block(learner, optimizer, joint, two_passes, fetch, mesh)
     data = jax.device_put(data) if mesh is None else put(data, replicated(mesh))
     state, failure = _compiled_init(learner, optimizer, on_nonfinite, mesh)(key), None
@@ -454,17 +448,6 @@ def step_flops(
     return {phase: flops(phase) for phase in (PHASES if labeled else PHASES[:1])}
 
 
-def _mixed(alpha: ArrayLike, ssl: jax.Array, sl: jax.Array) -> tuple[jax.Array, Losses]:
-    share = jnp.asarray(alpha)
-    return share * ssl + (1 - share) * sl, Losses(ssl, sl)
-
-
-def _hide_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keys for the rows of self-supervision and for labeled rows, if these are others."""
-    ssl_key, sl_key = jax.random.split(key)
-    return ssl_key, sl_key
-
-
 def _ssl_inputs(batch: Batch) -> PyTree:
     return _sl_inputs(batch) if batch.ssl is None else batch.ssl
 
@@ -524,15 +507,11 @@ def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _float32(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
-
-
 def _step_and_key() -> tuple[jax.ShapeDtypeStruct, Any]:
     return jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _check_batch(batch: Batch, plan: StepPlan) -> None:
+def _check_batch(batch: Batch, plan: StepPlan, devices: int) -> None:
     if not batch.sl and not (plan.phase == SSL).all():
         raise InputError("the plan has SL or joint steps, but batches have no labels: give `Batch.sl` a task")
     if not batch.sl and batch.ssl is None:
@@ -544,10 +523,6 @@ def _check_batch(batch: Batch, plan: StepPlan) -> None:
                 f"task {number} has inputs of {sorted(rows)} rows and labels of shape {labels.shape} and type"
                 f" {labels.dtype}: it needs one whole number per row"
             )
-
-
-def _check_rows(batch: Batch, mesh: Mesh | None) -> None:
-    devices = 1 if mesh is None else mesh.shape["data"]
     for leaf in jax.tree.leaves(batch):
         if len(leaf) % devices:
             raise InputError(f"a batch has {len(leaf)} rows, which do not divide over {devices} devices (data)")

@@ -153,15 +153,6 @@ def test_whatever_file_is_damaged_the_state_is_right_or_that_of_the_one_before(t
     assert fell_back >= (3 if every == 1 else 1)  # the arrays, their tree, and what is said about them
 
 
-def test_when_nothing_is_whole_the_run_begins_anew(tmp_path):
-    write(tmp_path, [10, 20])
-    for step in ("10", "20"):
-        for path in files_of(tmp_path / step):
-            truncate(path)
-    found, _, warnings = read(tmp_path)
-    assert found is None and len(warnings) == 2 and "cannot be used" in warnings[0]
-
-
 def test_what_is_damaged_is_kept_until_this_run_has_as_much(tmp_path):
     def names():
         return sorted(path.name for path in tmp_path.iterdir())
