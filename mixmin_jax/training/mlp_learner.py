@@ -289,12 +289,13 @@ def compiled(run: MlpRun, loss: Loss, mesh: Mesh, num_steps: int, on_nonfinite: 
     batch_axes: Any = _Batch(None, 0, 0, 0)  # type: ignore[arg-type]
     step = jax.vmap(train_step, in_axes=(state_axes, batch_axes), out_axes=(state_axes, 0))
     models, whole = over_models(mesh), replicated(mesh)
+    placed: Any = TrainState(whole, models, models, whole, skipped=models)  # type: ignore[arg-type]
 
     def fetch(rows_B: jax.Array, bits: jax.Array, target: jax.Array, weight: jax.Array, offset: jax.Array) -> _Batch:
         bits_BxD = jax.lax.with_sharding_constraint(bits[rows_B], over_batch(mesh))
         return _Batch(bits_BxD, target[:, rows_B], weight[:, rows_B], offset)
 
-    @functools.partial(jax.jit, out_shardings=TrainState(whole, models, models, whole, models))  # type: ignore[arg-type]
+    @functools.partial(jax.jit, out_shardings=placed)
     def init(key: jax.Array, bits_1xD: jax.Array, offset_M: jax.Array) -> TrainState:
         def one_model(_offset: jax.Array) -> TrainState:  # which is the same for all: vmap copies it
             return init_state(run.model.init(key, bits_1xD), optimizer, key, on_nonfinite)
