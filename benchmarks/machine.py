@@ -42,16 +42,13 @@ def rate_calls(num_rows: int, num_columns: int, device: Any) -> dict[str, Call[A
         a_device_NxK, long_device = jax.device_put(a_NxK, device), jax.device_put(long, device)
     product, total = jax.jit(lambda a: a.T @ a), jax.jit(jnp.sum)
 
-    def by_jax(function: Any, argument: jax.Array) -> Callable[[], Any]:
-        def call() -> Any:
-            with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-                return jax.block_until_ready(function(argument))
-
-        return call
+    def by_jax(function: Callable[[jax.Array], jax.Array], argument: jax.Array) -> jax.Array:
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            return jax.block_until_ready(function(argument))
 
     calls: dict[str, Call[Any]] = {
-        "product, JAX": Call(by_jax(product, a_device_NxK)),
-        "read, JAX": Call(by_jax(total, long_device)),
+        "product, JAX": Call(lambda: by_jax(product, a_device_NxK)),
+        "read, JAX": Call(lambda: by_jax(total, long_device)),
     }
     if device.platform == "cpu":
         calls["product, NumPy"] = Call(lambda: a_NxK.T @ a_NxK)

@@ -2,15 +2,18 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from benchmarks.machine import device_slug
 from mixmin_jax.errors import InputError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 PUBLISHED = Path("benchmarks/results")
 TRIALS = Path("runs/benchmarks")
 
-Settings = TypeVar("Settings", bound="Rounds")
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Options:
                 raise InputError(f"--{field.name.replace('_', '-')} must be above 0; got {value}")
 
     def fill(self, defaults: Settings) -> Settings:
-        """`defaults`, with the options that were given in their place."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(defaults)}
+        """A dataclass of defaults, with the options that were given in their place."""
+        given = {field.name: getattr(self, field.name, None) for field in dataclasses.fields(defaults)}
         return dataclasses.replace(defaults, **{name: value for name, value in given.items() if value is not None})
 
     def stem(self, benchmark: str, whole: bool) -> Path:

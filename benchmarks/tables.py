@@ -1,9 +1,26 @@
-"""Tables whose columns line up on a screen too."""
+"""Reports from the templates of `experiments.reporting`, with tables whose columns line up on a screen too."""
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.records import Times
 from experiments.reporting import markdown as md
+from experiments.reporting.render import report
+
+
+def render(template: str, first: int = 0, rest: int = 0, aligned: bool = True, **context: Any) -> str:
+    """What a template makes of a context; its tables are made by `aligned_table`, if they are to be aligned."""
+
+    def align(table: re.Match[str]) -> str:
+        header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table[0].splitlines())
+        return aligned_table(header, rows, first, rest) + "\n"
+
+    def times(found: Times, per_second: float = 1e3, form: str = ".2f") -> str:
+        return " | ".join(time_cells(found, per_second, form))
+
+    text = report(template, "", {}, times=times, or_blank=or_blank, **context).markdown
+    return text if not aligned else re.sub(r"(?:^\|.*\n)+", align, text, flags=re.MULTILINE)
 
 
 def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], first: int = 0, rest: int = 0) -> str:

@@ -68,27 +68,20 @@ def side_by_side(calls: Mapping[K, Call[T]], repeats: int, budget: float) -> dic
     """
     timers = {name: _Timer(call) for name, call in calls.items()}
 
-    def attempt(name: K, do: Callable[[], None]) -> None:
-        try:
-            do()
-        except Stopped as stop:
-            stopped[name] = stop
-
-    stopped: dict[K, Stopped] = {}
-    for name, timer in timers.items():
-        attempt(name, timer.begin)
+    for timer in timers.values():
+        timer.attempt(timer.begin)
     for turn in range(repeats):
-        names = [name for name in calls if name not in stopped]
-        shift = turn % max(len(names), 1)
+        present = [timer for timer in timers.values() if not timer.stopped]
+        shift = turn % max(len(present), 1)
         gc.collect()
-        for name in names[shift:] + names[:shift]:
-            if not timers[name].seconds or timers[name].spent < budget:
-                attempt(name, timers[name].take_turn)
-    for name, timer in timers.items():
+        for timer in present[shift:] + present[:shift]:
+            if not timer.seconds or timer.spent < budget:
+                timer.attempt(timer.take_turn)
+    for timer in timers.values():
         # Another process keeps the memory of its first call for later ones, and cannot be told to give it back.
-        if name not in stopped and timer.call.pid is None and timer.seconds[-1] <= budget / repeats:
-            attempt(name, timer.weigh)
-    return {name: stopped[name] if name in stopped else timer.timing() for name, timer in timers.items()}
+        if not timer.stopped and timer.call.pid is None and timer.seconds[-1] <= budget / repeats:
+            timer.attempt(timer.weigh)
+    return {name: timer.stopped or timer.timing() for name, timer in timers.items()}
 
 
 class _Timer(Generic[T]):
@@ -102,6 +95,13 @@ class _Timer(Generic[T]):
         self.seconds: list[float] = []
         self.memory: int | None = None
         self.weighed = False
+        self.stopped: Stopped | None = None
+
+    def attempt(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except Stopped as stop:
+            self.stopped = stop
 
     def begin(self) -> None:
         (self.first, self.last), self.memory = memory_growth(lambda: _timed(self.call), self.call.pid)

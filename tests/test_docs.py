@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import mixmin_jax
+from experiments.harness.listing import commands
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -63,16 +64,12 @@ def test_linked_files_exist():
     assert links and not [(page.name, found) for page, found in links if not (page.parent / found).exists()]
 
 
-def test_modules_named_in_commands_exist():
-    text = "\n".join(PAGES.values())
-    modules = set(re.findall(r"python -m ((?:experiments|benchmarks)\.[a-z]\w+)", text))
-    assert {"experiments.text_mixture", "experiments.verify", "benchmarks.solver"} <= modules
-    places = {name: ROOT / name.replace(".", "/") for name in modules}
-    assert not [
-        name
-        for name, place in places.items()
-        if not (place.with_suffix(".py").exists() or (place / "__main__.py").exists())
-    ]
+def test_commands_on_pages_are_those_that_are_listed():
+    named = set(re.findall(r"python -m ((?:experiments|benchmarks)\.[a-z]\w+)", "\n".join(PAGES.values())))
+    assert {"experiments.text_mixture", "experiments.image_mixtraining", "experiments.verify"} <= named
+    benchmarks = commands(ROOT / "benchmarks").keys()
+    assert benchmarks == {"benchmarks.solver", "benchmarks.proxies", "benchmarks.mixtraining"}
+    assert named <= benchmarks | commands(ROOT / "experiments").keys()
 
 
 def test_tests_named_on_pages_exist():

@@ -74,10 +74,3 @@ def test_a_package_lists_its_commands_without_importing_jax(tmp_path, package):
     assert status == 0, error
     lines = dict(line.removeprefix("python -m ").split(maxsplit=1) for line in out.splitlines())
     assert lines == commands(ROOT / package) and all(lines.values())
-
-
-def test_the_listing_has_what_the_readme_names():
-    assert {"experiments.text_mixture", "experiments.image_mixtraining", "experiments.verify"} <= set(
-        commands(ROOT / "experiments")
-    )
-    assert {"benchmarks.solver", "benchmarks.proxies", "benchmarks.mixtraining"} == set(commands(ROOT / "benchmarks"))

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import jax
 
 from benchmarks.mixtraining.cases import BATCH_SIZES, MODELS, SSL_MASK, ModelName, chosen, sized
-from benchmarks.mixtraining.measure import measure, pipeline_records, step_records, switch_records
+from benchmarks.mixtraining.measure import measure
 from benchmarks.mixtraining.records import MixTrainingRecord, Settings
 from benchmarks.mixtraining.report import report, summary
 from benchmarks.options import Options
@@ -74,16 +74,13 @@ def main(config: Config, models: Mapping[ModelName, VisionConfig] = MODELS) -> N
     accelerator = jax.default_backend() != "cpu"
     settings = config.settings(accelerator)
     model = sized(models[settings.model], config.quick, settings.bfloat16)
-    kinds, pipelines = chosen(config.quick)
-    flops, timings, compile_seconds = measure(model, kinds, pipelines, settings)
+    records, compile_seconds = measure(model, *chosen(config.quick), settings)
     record = MixTrainingRecord(
         made_by=origin,
         settings=settings,
         model=model,
         ssl_mask=SSL_MASK,
-        steps=step_records(kinds, flops, timings, settings),
-        switch=switch_records(kinds, timings, settings.steps),
-        pipelines=pipeline_records(pipelines, flops, timings, settings.steps),
+        **records._asdict(),
         compile_seconds=compile_seconds,
     )
     record = dataclasses.replace(record, summary=summary(record))

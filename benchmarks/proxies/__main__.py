@@ -79,18 +79,12 @@ class Config(Options):
 
     def chosen(self, accelerator: bool) -> list[Case]:
         """The cases in their sizes, with the defaults on a CPU or an accelerator."""
-        molecules = MoleculeCase(
-            molecules=self.molecules or (1000 if self.quick else 6000),
-            bits=self.bits or (512 if self.quick else 2048),
-            assays=self.assays or (4 if self.quick else 32),
-            labelled=self.labelled or 0.3,
-            run=MlpRun(epochs=self.epochs or MlpRun().epochs),
-        )
-        tokens = self.tokens or (5120 if self.quick else DEMO_PROXY.tokens if accelerator else 12_800)
+        molecules = MoleculeCase(1000, 512, 4, 0.3) if self.quick else MoleculeCase(6000, 2048, 32, 0.3)
+        tokens = 5120 if self.quick else DEMO_PROXY.tokens if accelerator else 12_800
         model = dataclasses.replace(QUICK_PROXY if self.quick else DEMO_PROXY, tokens=tokens)
         cases: dict[CaseName, Case] = {
-            "molecules": molecules,
-            "text": TextCase(self.sources or (2 if self.quick else 6), model),
+            "molecules": self.fill(dataclasses.replace(molecules, run=self.fill(MlpRun()))),
+            "text": self.fill(TextCase(2 if self.quick else 6, self.fill(model))),
         }
         return [cases[name] for name in dict.fromkeys(self.cases)]
 

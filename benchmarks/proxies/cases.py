@@ -9,13 +9,12 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jax import block_until_ready, random
-from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from experiments.text_mixture.config import DEMO_PROXY
 from mixmin_jax.data.text.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
-from mixmin_jax.stats.prediction_metrics import average_precision
+from mixmin_jax.stats.prediction_metrics import evaluate
 from mixmin_jax.training import language_model, mlp_learner
 from mixmin_jax.training.boosted_trees import TreeLearner, TreeRun
 from mixmin_jax.training.language_model import LanguageModelRun
@@ -38,6 +37,16 @@ class MoleculeData(NamedTuple):
     values_NxA: Float32[np.ndarray, "N A"]  # 0 or 1; NaN where not labelled
     is_train_N: Bool[np.ndarray, " N"]
     examples: WeightedExamples  # model m is trained on assay m
+
+    @property
+    def num_visited(self) -> int:
+        """Molecules that some assay labels for training."""
+        return int(self.examples.weight_MxN.any(0).sum())
+
+    @property
+    def num_own(self) -> int:
+        """Molecules that one assay labels for training."""
+        return int((self.examples.weight_MxN[0] > 0).sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +104,9 @@ class MoleculeCase:
         examples = mixture_examples(values_NxA, np.eye(self.assays), is_train_N)
         return MoleculeData(features_NxD, values_NxA, is_train_N, examples)
 
-    def mesh(self, present: int) -> Mesh:
-        """The devices, of `present`, that the experiment spreads this many models over."""
-        return make_mesh(present)
-
-    def train_all(self, data: MoleculeData, mesh: Mesh) -> Outputs:
-        """All models in one program."""
-        return MlpLearner(self.run, mesh=mesh)(data.features_NxD, data.examples, self.seed)
+    def train_all(self, data: MoleculeData, devices: int) -> Outputs:
+        """All models in one program, spread as the experiment spreads them."""
+        return MlpLearner(self.run, mesh=make_mesh(devices))(data.features_NxD, data.examples, self.seed)
 
     def train_one(self, data: MoleculeData, m: int) -> Outputs:
         """Model m alone, on the first device: up to rounding column m of `train_all`.
@@ -120,21 +125,19 @@ class MoleculeCase:
 
     def own_run(self, data: MoleculeData) -> MlpRun:
         """Batches as large as an assay's average part of a batch of `train_all`, so that steps are as many."""
-        own, visited = int((data.examples.weight_MxN[0] > 0).sum()), int(data.examples.weight_MxN.any(0).sum())
-        return dataclasses.replace(self.run, batch_size=max(1, round(self.run.batch_size * own / visited)))
+        batch_size = round(self.run.batch_size * data.num_own / data.num_visited)
+        return dataclasses.replace(self.run, batch_size=max(1, batch_size))
 
     def train_trees(self, data: MoleculeData) -> Outputs:
         return TreeLearner(self.trees)(data.features_NxD, data.examples, self.seed)
 
     def flops(self, data: MoleculeData) -> float:
         """Of `train_all` without padding."""
-        visited = int(data.examples.weight_MxN.any(0).sum())
-        return mlp_learner.training_flops(self.run, visited, self.bits, self.assays)
+        return mlp_learner.training_flops(self.run, data.num_visited, self.bits, self.assays)
 
     def own_flops(self, data: MoleculeData) -> float:
         """Of `train_one_on_own` for all models."""
-        own = int((data.examples.weight_MxN[0] > 0).sum())
-        return mlp_learner.training_flops(self.own_run(data), own, self.bits, self.assays)
+        return mlp_learner.training_flops(self.own_run(data), data.num_own, self.bits, self.assays)
 
     def quality(self, data: MoleculeData, outputs: Outputs) -> dict[str, float]:
         """On the held-out labels: log loss in nats, and average precision."""
@@ -143,7 +146,7 @@ class MoleculeCase:
             judged_N = ~data.is_train_N & ~np.isnan(value_N)
             score_T, label_T = score_N[judged_N], value_N[judged_N]
             losses.append(np.mean(np.logaddexp(0, score_T) - label_T * score_T))
-            precisions.append(average_precision(score_T, label_T))
+            precisions.append(evaluate("average_precision", score_T, label_T)[0])
         return {"log_loss": float(np.mean(losses)), "average_precision": float(np.mean(precisions))}
 
     def nothing_learned(self, data: MoleculeData) -> dict[str, float]:
@@ -192,23 +195,18 @@ class TextCase:
         """Random bytes, which each source draws from a distribution of its own; no window comes twice."""
         rng = np.random.default_rng(self.seed)
         size = (self.run.num_windows + 1) * self.run.sequence_length
-        documents = [[rng.choice(64, size, p=rng.dirichlet(np.ones(64))).astype(np.uint8).tobytes()] for _ in self._all]
-        return build_store([f"source {k}" for k in self._all], documents, self.run.sequence_length)
+        names = [f"source {k}" for k in range(self.sources)]
+        documents = [[rng.choice(64, size, p=rng.dirichlet(np.ones(64))).astype(np.uint8).tobytes()] for _ in names]
+        return build_store(names, documents, self.run.sequence_length)
 
-    @property
-    def _all(self) -> range:
-        return range(self.sources)
-
-    def mesh(self, present: int) -> Mesh:
-        return make_mesh(source_devices(self.sources, present))
-
-    def train_all(self, data: TokenStore, mesh: Mesh) -> Outputs:
-        return self._train(data, np.eye(self.sources), mesh)
+    def train_all(self, data: TokenStore, devices: int) -> Outputs:
+        return self._train(data, np.eye(self.sources), devices)
 
     def train_one(self, data: TokenStore, m: int) -> Outputs:
-        return self._train(data, np.eye(self.sources)[[m]], make_mesh())
+        return self._train(data, np.eye(self.sources)[[m]], 1)
 
-    def _train(self, data: TokenStore, weights_MxK: np.ndarray, mesh: Mesh) -> Outputs:
+    def _train(self, data: TokenStore, weights_MxK: np.ndarray, devices: int) -> Outputs:
+        mesh = make_mesh(source_devices(len(weights_MxK), devices))
         trained = train_on_mixtures(self.run, data, weights_MxK, random.key(self.seed), mesh=mesh)
         block_until_ready(trained.params)
         return trained.loss_TxM

@@ -20,7 +20,7 @@ from benchmarks.proxies.cases import Case, MoleculeCase, Outputs
 from benchmarks.timing import Call, Stopped
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.boosted_trees import require_xgboost
-from mixmin_jax.training.mesh import make_mesh, split_cpu
+from mixmin_jax.training.mesh import split_cpu
 
 Rival = Literal["one_device", "one_after_another", "own_molecules", "compiled_anew", "xgboost"]
 RIVALS: tuple[Rival, ...] = get_args(Rival)
@@ -61,11 +61,11 @@ class Method:
 def make_method(name: str, case: Case, data: Any, child: Executor) -> Method | str:
     """The method of that name on a case, or why there is none. `child` is an `other_process`."""
     if name == ONE_PROGRAM:
-        return Method(_counted(lambda: case.train_all(data, case.mesh(jax.device_count()))), case.flops(data))
+        return Method(_counted(lambda: case.train_all(data, jax.device_count())), case.flops(data))
     if name == "one_device":
         if jax.device_count() == 1:
             return f"there is one device only, as for {ONE_PROGRAM}"
-        return Method(_counted(lambda: case.train_all(data, make_mesh())), case.flops(data))
+        return Method(_counted(lambda: case.train_all(data, 1)), case.flops(data))
     if name == "one_after_another":
         return Method(_counted(lambda: one_by_one(case.train_one, data, case.num_models)), case.flops(data))
     if name == "compiled_anew":
@@ -75,7 +75,11 @@ def make_method(name: str, case: Case, data: Any, child: Executor) -> Method | s
     if name == "own_molecules":
         alone = case.train_one_on_own
         return Method(_counted(lambda: one_by_one(alone, data, case.num_models)), case.own_flops(data))
-    return _no_xgboost() or Method(_counted(lambda: case.train_trees(data)), None)
+    try:
+        require_xgboost()
+    except InputError as error:
+        return str(error)
+    return Method(_counted(lambda: case.train_trees(data)), None)
 
 
 def one_by_one(train: Callable[[Any, int], Outputs], data: Any, num_models: int) -> Outputs:
@@ -95,14 +99,6 @@ def _anew(case: Case, data: Any, child: Executor) -> Call[Answer]:
         return answer._replace(programs=tuple(programs))
 
     return Call(run, lambda answer: answer.seconds, child.submit(os.getpid).result())
-
-
-def _no_xgboost() -> str | None:
-    try:
-        require_xgboost()
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def _counted(train: Callable[[], Outputs]) -> Call[Answer]:

@@ -25,6 +25,7 @@ from experiments.harness.command_line import run
 from mixmin_jax.errors import InputError
 
 BANK: dict[str, Case | File | Repeated] = {**CASES, "streaming": File(), "streaming-blocks": Repeated()}
+PACKAGES = list(dict.fromkeys(method.name.split()[0] for method in RIVALS))
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "numpy", "scipy", "cvxpy", "clarabel", "jaxopt")
 
 
@@ -37,7 +38,7 @@ class Config(Options):
     machine do nothing else. Defaults: 7 repeats, a budget of 10 s; with --quick 3 and 0.5 s.
     """
 
-    against: str = ",".join(RIVALS)
+    against: str = ",".join(PACKAGES)
     """The rivals, separated by commas; `none` for none. Those that are not installed are named."""
 
     cases: str = "all"
@@ -49,7 +50,7 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _chosen(self.against, RIVALS, "--against", "none")
+        _chosen(self.against, PACKAGES, "--against", "none")
         _chosen(self.cases, BANK, "--cases", "all")
 
     def settings(self) -> Settings:
@@ -77,8 +78,8 @@ def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> N
         chosen = [case for case in chosen if isinstance(case, Case) and case.quick]
     if not chosen:
         raise InputError(f"--quick leaves out {config.cases}; run without it")
-    rivals = _chosen(config.against, RIVALS, "--against", "none")
-    methods = [*OURS, *(method for name in rivals for method in RIVALS[name])]
+    rivals = _chosen(config.against, PACKAGES, "--against", "none")
+    methods = [*OURS, *(method for name in rivals for method in RIVALS if method.name.split()[0] == name)]
     described = {method.name: MethodRecord(method.what, method.absent()) for method in methods}
     origin = made_by(*DISTRIBUTIONS)
     for name, method in described.items():
@@ -96,10 +97,8 @@ def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> N
         else:
             streamed.append(measure_streaming(case, settings))
             print(f"\n{streamed[-1]}", flush=True)
-    lines = [summary(measured)] * bool(measured) + [str(one) for one in streamed]
     record = SolverRecord(
         made_by=origin,
-        summary=f"solver: {'; '.join(lines)}",
         tolerance=TOLERANCE,
         settings=settings,
         software=software,
@@ -107,8 +106,9 @@ def main(config: Config, bank: Mapping[str, Case | File | Repeated] = BANK) -> N
         cases=tuple(measured),
         streaming=tuple(streamed),
     )
+    record = dataclasses.replace(record, summary=summary(record))
     print(*(f"\n{method}: {versions}" for method, versions in software.items()), sep="")
-    whole = chosen == list(bank.values()) and rivals == list(RIVALS)
+    whole = chosen == list(bank.values()) and rivals == PACKAGES
     write_record(config.stem("solver", whole), record, report)
 
 

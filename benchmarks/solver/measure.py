@@ -12,7 +12,7 @@ from benchmarks.records import call_times
 from benchmarks.solver.cases import Case, Data
 from benchmarks.solver.gap import judge
 from benchmarks.solver.methods import TOLERANCE, Answer, Method
-from benchmarks.solver.records import CaseRecord, Result, Settings
+from benchmarks.solver.records import CaseRecord, Result, Settings, problem
 from benchmarks.timing import Call, Stopped, Timing, side_by_side
 
 
@@ -26,7 +26,6 @@ def measure(case: Case, methods: Sequence[Method], settings: Settings) -> tuple[
     probes = {where: rate_calls(case.n, case.k, device) for where, device in devices.items()}
     calls: dict[Hashable, Call[Any]] = {(where, name): call for where in probes for name, call in probes[where].items()}
     unmeasured: dict[str, str] = {}
-    software: dict[str, str] = {}
     with ExitStack() as stack:
         for method in methods:
             if case.n * case.k > method.most_cells:
@@ -35,28 +34,23 @@ def measure(case: Case, methods: Sequence[Method], settings: Settings) -> tuple[
                 )
                 continue
             try:
-                session = stack.enter_context(method.open(data, settings.limit))
+                calls[method.name] = stack.enter_context(method.open(data, settings.limit))
             except Stopped as stop:
                 unmeasured[method.name] = f"stopped: {stop}"
-                continue
-            calls[method.name] = Call(session.call, lambda answer: answer.seconds, session.pid)
-            software |= {method.name: session.software} if session.software else {}
         timings = side_by_side(calls, settings.repeats, settings.budget)
     machine = {where: rates({name: timings[where, name] for name in probes[where]}, case.n, case.k) for where in probes}
     results: dict[str, Result] = {}
+    software: dict[str, str] = {}
     for method in methods:
         timing = timings.get(method.name)
         if isinstance(timing, Timing):
             rate = machine["default" if method.on_default_device and "default" in machine else "cpu"]
             results[method.name] = _result(case, data, method, timing, rate)
+            software |= {method.name: timing.last.software} if timing.last.software else {}
         elif timing:
             unmeasured[method.name] = f"stopped: {timing}"
     record = CaseRecord(
-        name=case.name,
-        what=case.what,
-        n=case.n,
-        k=case.k,
-        seed=case.seed,
+        **problem(case),
         example_weights=data.v_N is not None,
         rates=machine,
         results=results,

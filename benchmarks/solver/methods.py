@@ -9,13 +9,14 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from benchmarks.solver.cases import Data
+from benchmarks.timing import Call
 from mixmin_jax import cross_entropy, solve
 
 TOLERANCE = 1e-9  # relative gap that methods are asked for and compared at: far below what weights are worth
@@ -29,13 +30,6 @@ class Answer(NamedTuple):
     iterations: int | None = None
     seconds: float | None = None  # by the method's own clock, for work in a child process
     note: str = ""
-
-
-class Session(NamedTuple):
-    """A method at work on one case."""
-
-    call: Callable[[], Answer]
-    pid: int | None = None  # of the process that does the work, if not this one
     software: str = ""  # versions, where Python does not know them
 
 
@@ -43,13 +37,13 @@ class Session(NamedTuple):
 class Method:
     """A way to find weights.
 
-    `open(data, limit)` makes a session in which a call stops after about `limit` seconds, if it can. `absent()` says
-    why the method cannot run on this machine.
+    `open(data, limit)` gives a call that is good inside the context, and stops after about `limit` seconds, if it can.
+    `absent()` says why the method cannot run on this machine.
     """
 
     name: str
     what: str
-    open: Callable[[Data, float], AbstractContextManager[Session]]
+    open: Callable[[Data, float], AbstractContextManager[Call[Answer]]]
     absent: Callable[[], str | None] = lambda: None
     most_cells: float = math.inf  # N K beyond which it is not run
     compiled: bool = False  # whether its first call compiles
@@ -58,27 +52,27 @@ class Method:
 
 
 @contextmanager
-def on_cpu(method: str, data: Data, limit: float) -> Iterator[Session]:
-    """`solve` by one of its methods; first-order methods have bounded iterations."""
-    most = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
-    first_order = method in ("projected_gradient", "mirror_descent")
-    yield _session(data, method=method, tolerance=TOLERANCE, max_iterations=most if first_order else None)
+def ours(
+    data: Data,
+    limit: float,
+    *,
+    first_order: bool = False,
+    on_devices: bool = False,
+    tolerance: float | None = TOLERANCE,
+    **options: Any,
+) -> Iterator[Call[Answer]]:
+    """`solve` with options of its own; first-order methods have bounded iterations, devices are all default ones."""
+    if first_order:
+        options["max_iterations"] = int(np.clip(FIRST_ORDER_RATE * limit / data.logp_NxK.size, 100, 20_000))
+    if on_devices:
+        options["mesh"] = Mesh(np.array(jax.devices()), ("rows",))
 
-
-@contextmanager
-def on_default_devices(precision: Literal["float64", "float32"], data: Data, limit: float) -> Iterator[Session]:
-    """`solve` over a mesh of all default devices; float32 has a tolerance of its own."""
-    mesh = Mesh(np.array(jax.devices()), ("rows",))
-    yield _session(data, mesh=mesh, precision=precision, tolerance=TOLERANCE if precision == "float64" else None)
-
-
-def _session(data: Data, **options: Any) -> Session:
     def call() -> Answer:
-        solution = solve(cross_entropy(data.logp_NxK, data.v_N), throw=False, **options)
+        solution = solve(cross_entropy(data.logp_NxK, data.v_N), throw=False, tolerance=tolerance, **options)
         note = "" if solution.converged else f"stopped at {solution.iterations} iterations"
         return Answer(solution.weights, solution.iterations, note=note)
 
-    return Session(call)
+    yield Call(call)
 
 
 def _no_accelerator() -> str | None:
@@ -89,26 +83,25 @@ def _no_float64() -> str | None:
     return _no_accelerator() or ("TPUs have no float64" if jax.default_backend() == "tpu" else None)
 
 
-_MOST = f"at most {FIRST_ORDER_RATE:.0e} x limit / (N K) iterations, 100 to 20 000"
 OURS = (
     Method(
         "solve",
         "mixmin_jax.solve as it is, on the CPU: the active set from N K^2 = 4e6 on, else the interior point",
-        functools.partial(on_cpu, "auto"),
+        functools.partial(ours, method="auto"),
         compiled=True,
         newton=True,
     ),
     Method(
         "interior_point",
         "mixmin_jax.solve(method='interior_point')",
-        functools.partial(on_cpu, "interior_point"),
+        functools.partial(ours, method="interior_point"),
         compiled=True,
         newton=True,
     ),
     Method(
         "interior_point (devices)",
         "the interior point over a mesh of all default devices, in float64; data is sent there in each call",
-        functools.partial(on_default_devices, "float64"),
+        functools.partial(ours, on_devices=True, precision="float64"),
         absent=_no_float64,
         compiled=True,
         on_default_device=True,
@@ -117,21 +110,19 @@ OURS = (
     Method(
         "interior_point (float32)",
         "the same with precision='float32', certified in float64 on the host, to the 1e-6 that it is made for",
-        functools.partial(on_default_devices, "float32"),
+        functools.partial(ours, on_devices=True, precision="float32", tolerance=None),
         absent=_no_accelerator,
         compiled=True,
         on_default_device=True,
     ),
-    Method(
-        "projected_gradient",
-        f"mixmin_jax.solve(method='projected_gradient'), {_MOST}",
-        functools.partial(on_cpu, "projected_gradient"),
-        compiled=True,
-    ),
-    Method(
-        "mirror_descent",
-        f"mixmin_jax.solve(method='mirror_descent'), {_MOST}",
-        functools.partial(on_cpu, "mirror_descent"),
-        compiled=True,
+    *(
+        Method(
+            name,
+            f"mixmin_jax.solve(method='{name}'), at most {FIRST_ORDER_RATE:.0e} x limit / (N K) iterations,"
+            " 100 to 20 000",
+            functools.partial(ours, first_order=True, method=name),
+            compiled=True,
+        )
+        for name in ("projected_gradient", "mirror_descent")
     ),
 )

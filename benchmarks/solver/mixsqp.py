@@ -13,38 +13,33 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.solver.cases import Data
-from benchmarks.solver.methods import Answer, Session
-from benchmarks.timing import Stopped
+from benchmarks.solver.methods import Answer
+from benchmarks.timing import Call, Stopped
 
 _SCRIPT = Path(__file__).with_suffix(".R")
 _STARTING = 120.0  # seconds that R may take to load its package and the data
 
 
+def openblas() -> Path | None:
+    """An OpenBLAS that R could use instead of its own BLAS (Debian: libopenblas0-pthread)."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/openblas-pthread/libblas.so.3"))), None)
+
+
 @functools.cache
-def absent() -> str | None:
-    """Why mixsqp cannot run here."""
+def absent(fast: bool) -> str | None:
+    """Why mixsqp cannot run here; `fast`: with OpenBLAS."""
     if shutil.which("Rscript") is None:
         return "no Rscript on the PATH; install R and its package mixsqp (Debian: r-cran-mixsqp)"
     asked = subprocess.run(
         ("Rscript", "-e", 'cat(requireNamespace("mixsqp", quietly = TRUE))'), capture_output=True, text=True
     )
-    return None if asked.stdout == "TRUE" else "R has no package mixsqp (Debian: r-cran-mixsqp)"
-
-
-@functools.cache
-def openblas() -> Path | None:
-    """An OpenBLAS that R could use instead of its own BLAS (Debian: libopenblas0-pthread)."""
-    found = sorted(Path("/usr/lib").glob("*/openblas-pthread/libblas.so.3"))
-    return found[0] if found else None
-
-
-def openblas_absent() -> str | None:
-    """Why mixsqp cannot run with OpenBLAS here."""
-    return absent() or (None if openblas() else "no OpenBLAS for R (Debian: libopenblas0-pthread)")
+    if asked.stdout != "TRUE":
+        return "R has no package mixsqp (Debian: r-cran-mixsqp)"
+    return "no OpenBLAS for R (Debian: libopenblas0-pthread)" if fast and not openblas() else None
 
 
 @contextmanager
-def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Session]:
+def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Call[Answer]]:
     """mixsqp with a setting of mixsqp.R; its time is R's own, without reading and writing.
 
     Fast: with OpenBLAS; otherwise with the BLAS that R is installed with, on Debian the reference one.
@@ -90,11 +85,11 @@ def session(setting: str, fast: bool, data: Data, limit: float) -> Iterator[Sess
             if words[:1] == ["error"]:
                 raise Stopped(f"mixsqp failed: {' '.join(words[1:])[:200]}")
             seconds, iterations, *weights_K = map(float, words)
-            return Answer(np.array(weights_K), int(iterations), seconds)
+            return Answer(np.array(weights_K), int(iterations), seconds, software=software)
 
         try:
             software = reply(_STARTING).removeprefix("ready ").strip()
-            yield Session(call, process.pid, software)
+            yield Call(call, lambda answer: answer.seconds, process.pid)
         finally:
             process.kill()
             process.communicate()

@@ -1,6 +1,7 @@
 """The record of the benchmark of solvers."""
 
 import dataclasses
+from typing import Any
 
 from benchmarks.machine import Rates
 from benchmarks.options import Rounds
@@ -32,12 +33,21 @@ class Result(CallTimes):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CaseRecord:
+class Problem:
     name: str
     what: str
     n: int
     k: int
     seed: int
+
+
+def problem(case: Any) -> dict[str, Any]:
+    """The fields of `Problem`."""
+    return {field.name: getattr(case, field.name) for field in dataclasses.fields(Problem)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaseRecord(Problem):
     example_weights: bool
     rates: dict[str, Rates]  # of the CPU, and of the default device if that is another
     results: dict[str, Result]  # by method
@@ -50,14 +60,9 @@ class CaseRecord:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamedRecord:
+class StreamedRecord(Problem):
     """A solve of rows that are streamed, beside one plain pass over them."""
 
-    name: str
-    what: str
-    n: int
-    k: int
-    seed: int
     row_bytes: int
     plain_pass: Times
     solve: CallTimes

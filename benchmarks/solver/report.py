@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from benchmarks.solver.figure import gap_time_figure
 from benchmarks.solver.methods import OURS, TOLERANCE
-from benchmarks.solver.records import CaseRecord, Result, SolverRecord
-from benchmarks.tables import aligned_table, or_blank
-from experiments.reporting import markdown as md
+from benchmarks.solver.records import CaseRecord, SolverRecord
+from benchmarks.tables import render
 from experiments.reporting.figures import figure_png
 
 LARGE = 1e9  # multiply-adds (N K^2): time over floor is judged from here on, where products outweigh fixed costs
@@ -28,30 +27,13 @@ def report(record: SolverRecord) -> dict[str, str | bytes]:
     }
     return {
         ".png": figure_png(gap_time_figure(points, record.tolerance)),
-        ".md": f"{markdown_table(record.cases)}\n",
+        ".md": markdown_table(record.cases),
     }
 
 
 def case_table(case: CaseRecord) -> str:
     """One case: a line per method."""
-    header = ["method", "ms", "min", "max", "compile s", "iter.", "gap", "MB", "/ floor", "note"]
-    rows = [_row(name, result) for name, result in case.results.items()]
-    unmeasured = [f"{name}: {why}" for name, why in case.unmeasured.items()]
-    head = f"{case.name}: {case.what}; N K^2 = {case.work:.2g}"
-    return "\n".join([head, aligned_table(header, rows), *unmeasured])
-
-
-def _row(name: str, result: Result) -> list[str]:
-    return [
-        name,
-        *(_digits(1e3 * seconds) for seconds in result.spread),
-        or_blank(result.compile_seconds, ".1f", "-"),
-        or_blank(result.iterations, "d", "-"),
-        or_blank(result.relative_gap, ".0e", "none"),
-        "-" if result.memory_bytes is None else _digits(result.memory_bytes / 1e6),
-        or_blank(result.time_over_floor, ".1f", "-"),
-        result.note,
-    ]
+    return render("solver_case", case=case, digits=_digits).rstrip()
 
 
 def _digits(value: float) -> str:
@@ -70,6 +52,10 @@ class TimesFaster(NamedTuple):
     equal_gap: bool  # both reached the tolerance; a rival that stops short of it is favored
     lost: bool  # the rival's weights are worthless: no finite gap, or one above 1
 
+    @property
+    def form(self) -> str:
+        return "(diverged {})" if self.lost else "{}" if self.equal_gap else "[{}]"
+
 
 def times_faster(case: CaseRecord) -> dict[str, TimesFaster]:
     """By rival; empty where our default method has no time."""
@@ -86,42 +72,34 @@ def times_faster(case: CaseRecord) -> dict[str, TimesFaster]:
 
 
 def markdown_table(cases: Sequence[CaseRecord]) -> str:
-    """A line per case: what our default method takes, and how many times longer the rivals take.
-
-    In brackets: the rival stopped short of the gap, which favors it. "diverged": its weights are worthless.
-    """
-
-    def times(found: TimesFaster | None) -> str:
-        if found is None or found.lost:
-            return "-" if found is None else "diverged"
-        text = _two_digits(found.median)
-        return text if found.equal_gap else f"[{text}]"
-
-    def own(result: Result | None) -> list[str]:
-        if result is None:
-            return ["-"] * 3
-        gap, floor = or_blank(result.relative_gap, ".0e", "none"), or_blank(result.time_over_floor, ".1f", "-")
-        return [f"{_digits(1e3 * result.median_seconds)} ms", gap, floor]
-
-    faster = [times_faster(case) for case in cases]
-    rivals = list(dict.fromkeys(name for of_case in faster for name in of_case))
-    header = ["case", md.code(_DEFAULT), "gap", "over floor", *(_NAMES.get(rival, rival) for rival in rivals)]
-    rows = [
-        [md.code(case.name), *own(case.results.get(_DEFAULT)), *(times(of_case.get(name)) for name in rivals)]
-        for case, of_case in zip(cases, faster, strict=True)
-    ]
-    return md.table(header, rows)
+    """A line per case: what our default method takes, and how many times longer the rivals take."""
+    return render(
+        "solver_benchmark",
+        aligned=False,
+        cases=cases,
+        rivals=list(dict.fromkeys(name for case in cases for name in times_faster(case))),
+        names=_NAMES,
+        default=_DEFAULT,
+        times_faster=times_faster,
+        digits=_digits,
+        two_digits=_two_digits,
+    )
 
 
-def summary(cases: Sequence[CaseRecord]) -> str:
-    """In one line: in how many cases our default method reached the gap, and the ranges of the table's columns."""
+def summary(record: SolverRecord) -> str:
+    """In one line: what the cases came to, and each stream of rows."""
+    lines = [_of_cases(record.cases)] * bool(record.cases) + [str(streamed) for streamed in record.streaming]
+    return f"solver: {'; '.join(lines)}"
+
+
+def _of_cases(cases: Sequence[CaseRecord]) -> str:
+    """In how many cases our default method reached the gap, and the ranges of the table's columns."""
     own = [(case.work, result) for case in cases if (result := case.results.get(_DEFAULT))]
     reached = sum(result.reached for _, result in own)
     parts = [f"{_DEFAULT} reaches gap {TOLERANCE:g} in {reached} of {len(cases)}"]
     found: dict[str, dict[str, list[float]]] = {}  # by rival and by the form in which its range is shown
     for rival, ratio in (pair for case in cases for pair in times_faster(case).items()):
-        form = "(diverged {})" if ratio.lost else "{}" if ratio.equal_gap else "[{}]"
-        found.setdefault(_NAMES.get(rival, rival), {}).setdefault(form, []).append(ratio.median)
+        found.setdefault(_NAMES.get(rival, rival), {}).setdefault(ratio.form, []).append(ratio.median)
     spans = [
         " ".join([rival, *(form.format(_span(medians)) for form, medians in forms.items())])
         for rival, forms in found.items()

@@ -18,8 +18,8 @@ import scipy.optimize
 
 from benchmarks.solver import mixsqp
 from benchmarks.solver.cases import Data
-from benchmarks.solver.methods import TOLERANCE, Answer, Method, Session
-from benchmarks.timing import Stopped
+from benchmarks.solver.methods import TOLERANCE, Answer, Method
+from benchmarks.timing import Call, Stopped
 
 REFERENCE_STEPS = 100  # iterations of the published loop, which always runs all of them
 JAXOPT_STEPS = 2_000  # iterations: four times jaxopt's default
@@ -29,29 +29,25 @@ EM_SECONDS = 10.0  # seconds: on cases where EM is slow, it would take minutes
 _EM_CHUNK = 500  # iterations between two looks at the clock, which then cost next to nothing
 
 
-def scaled_likelihoods(logp_NxK: np.ndarray) -> np.ndarray:
-    """Likelihoods with every row divided by its largest."""
-    return np.exp(logp_NxK - logp_NxK.max(axis=1, keepdims=True))
+def scaled_likelihoods(logp_NxK: Any, xp: Any = np) -> Any:
+    """Likelihoods with every row divided by its largest, by NumPy or `jax.numpy`."""
+    return xp.exp(logp_NxK - logp_NxK.max(axis=1, keepdims=True))
 
 
 @contextmanager
-def reference(in_logarithms: bool, data: Data, limit: float) -> Iterator[Session]:
+def reference(in_logarithms: bool, data: Data, limit: float) -> Iterator[Call[Answer]]:
     """Entropic descent as the MixMin paper has it: w <- w exp(-grad f) / sum, operation by operation."""
 
     def call() -> Answer:
         with jax.enable_x64(True):
             end = time.perf_counter() + limit
             v_N = jnp.asarray(data.normalized_N)
-            if in_logarithms:
-                logp_NxK = jnp.asarray(data.logp_NxK)
+            rows_NxK = jnp.asarray(data.logp_NxK if in_logarithms else scaled_likelihoods(data.logp_NxK))
 
-                def loss(w_K: jax.Array) -> jax.Array:
-                    return -jnp.sum(v_N * jax.scipy.special.logsumexp(logp_NxK, axis=1, b=w_K))
-            else:
-                p_NxK = jnp.asarray(scaled_likelihoods(data.logp_NxK))
-
-                def loss(w_K: jax.Array) -> jax.Array:
-                    return -jnp.sum(v_N * jnp.log(p_NxK @ w_K))
+            def loss(w_K: jax.Array) -> jax.Array:
+                if in_logarithms:
+                    return -jnp.sum(v_N * jax.scipy.special.logsumexp(rows_NxK, axis=1, b=w_K))
+                return -jnp.sum(v_N * jnp.log(rows_NxK @ w_K))
 
             w_K = jnp.full(data.logp_NxK.shape[1], 1 / data.logp_NxK.shape[1])
             for _ in range(REFERENCE_STEPS):
@@ -62,17 +58,15 @@ def reference(in_logarithms: bool, data: Data, limit: float) -> Iterator[Session
                     raise Stopped(f"over the limit of {limit:g} s")
             return Answer(np.asarray(w_K), REFERENCE_STEPS)
 
-    yield Session(call)
+    yield Call(call)
 
 
 @contextmanager
-def em(data: Data, limit: float) -> Iterator[Session]:
+def em(data: Data, limit: float) -> Iterator[Call[Answer]]:
     """Expectation maximization, w <- w * (-grad f), until the gap max(-grad f) - 1 is at most the tolerance."""
     limit = min(limit, EM_SECONDS)
 
-    @jax.jit
-    def start(logp_NxK: jax.Array) -> jax.Array:
-        return jnp.exp(logp_NxK - logp_NxK.max(axis=1, keepdims=True))
+    start = jax.jit(functools.partial(scaled_likelihoods, xp=jnp))
 
     @jax.jit
     def go_on(p_NxK: jax.Array, v_N: jax.Array, w_K: jax.Array, t: jax.Array) -> tuple[jax.Array, ...]:
@@ -102,11 +96,11 @@ def em(data: Data, limit: float) -> Iterator[Session]:
             note = "" if done else f"stopped at its limit of {limit:g} s or {EM_STEPS} iterations"
             return Answer(np.asarray(w_K), int(t), note=note)
 
-    yield Session(call)
+    yield Call(call)
 
 
 @contextmanager
-def jaxopt_projected_gradient(data: Data, limit: float) -> Iterator[Session]:
+def jaxopt_projected_gradient(data: Data, limit: float) -> Iterator[Call[Answer]]:
     """jaxopt's accelerated projected gradient on the simplex, without a guard."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # on import: that it is no longer maintained
@@ -120,7 +114,7 @@ def jaxopt_projected_gradient(data: Data, limit: float) -> Iterator[Session]:
         solver = jaxopt.ProjectedGradient(
             loss, lambda w_K, _: jaxopt.projection.projection_simplex(w_K), maxiter=JAXOPT_STEPS, tol=TOLERANCE
         )
-        p_NxK = jnp.exp(logp_NxK - logp_NxK.max(axis=1, keepdims=True))
+        p_NxK = scaled_likelihoods(logp_NxK, jnp)
         start_K = jnp.full(p_NxK.shape[1], 1 / p_NxK.shape[1])
         found, state = solver.run(start_K, None, p_NxK, v_N)
         return found, state.iter_num
@@ -130,11 +124,11 @@ def jaxopt_projected_gradient(data: Data, limit: float) -> Iterator[Session]:
             w_K, iterations = jax.device_get(run(data.logp_NxK, data.normalized_N))
         return Answer(w_K, int(iterations))
 
-    yield Session(call)
+    yield Call(call)
 
 
 @contextmanager
-def slsqp(data: Data, limit: float) -> Iterator[Session]:
+def slsqp(data: Data, limit: float) -> Iterator[Call[Answer]]:
     """SciPy's SLSQP with the exact gradient, from the uniform mixture."""
 
     def call() -> Answer:
@@ -159,11 +153,11 @@ def slsqp(data: Data, limit: float) -> Iterator[Session]:
         )
         return Answer(result.x, int(result.nit), note="" if result.success else str(result.message))
 
-    yield Session(call)
+    yield Call(call)
 
 
 @contextmanager
-def cvxpy_clarabel(data: Data, limit: float) -> Iterator[Session]:
+def cvxpy_clarabel(data: Data, limit: float) -> Iterator[Call[Answer]]:
     """CVXPY with Clarabel at tolerances of 1e-10, or its own where it fails at these; time is Clarabel's own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # CVXPY's own deprecations are not ours to answer for
@@ -192,20 +186,20 @@ def cvxpy_clarabel(data: Data, limit: float) -> Iterator[Session]:
         stats = problem.solver_stats
         return Answer(np.asarray(w.value), stats.num_iters, stats.solve_time, "; ".join(notes))
 
-    yield Session(call)
+    yield Call(call, lambda answer: answer.seconds)
 
 
 def _without(package: str) -> Callable[[], str | None]:
     return lambda: None if importlib.util.find_spec(package) else f"the Python package {package} is not installed"
 
 
-RIVALS: dict[str, tuple[Method, ...]] = {
-    "mixsqp": tuple(
+RIVALS = (
+    *(
         Method(
             f"mixsqp ({name})",
             f"R's mixsqp {text}, in a child process; its time is R's own, without reading; iterations include 10 of EM",
             functools.partial(mixsqp.session, setting, fast),
-            absent=mixsqp.openblas_absent if fast else mixsqp.absent,
+            absent=functools.partial(mixsqp.absent, fast),
         )
         for name, setting, fast, text in (
             ("default", "default", False, "with its defaults"),
@@ -213,49 +207,41 @@ RIVALS: dict[str, tuple[Method, ...]] = {
             ("tightest, OpenBLAS", "tightest", True, "so, and with a faster BLAS than it is installed with"),
         )
     ),
-    "cvxpy": (
-        Method(
-            "cvxpy",
-            "CVXPY with Clarabel at tolerances of 1e-10, or its own where it fails at these; time is Clarabel's own",
-            cvxpy_clarabel,
-            absent=_without("cvxpy"),
-            most_cells=2_000_000,
-        ),
+    Method(
+        "cvxpy",
+        "CVXPY with Clarabel at tolerances of 1e-10, or its own where it fails at these; time is Clarabel's own",
+        cvxpy_clarabel,
+        absent=_without("cvxpy"),
+        most_cells=2_000_000,
     ),
-    "reference": (
-        Method(
-            "reference",
-            f"the published loop as the paper describes it: {REFERENCE_STEPS} steps of entropic descent with step size"
-            " 1 on log-likelihoods, in JAX without compilation (float64; f in units of sum v = 1, its best case)",
-            functools.partial(reference, True),
-            on_default_device=True,
-        ),
-        Method(
-            "reference (likelihoods)",
-            "the same loop, kinder than published: rows are exponentiated once, before it",
-            functools.partial(reference, False),
-            on_default_device=True,
-        ),
+    Method(
+        "reference",
+        f"the published loop as the paper describes it: {REFERENCE_STEPS} steps of entropic descent with step size 1 on"
+        " log-likelihoods, in JAX without compilation (float64; f in units of sum v = 1, its best case)",
+        functools.partial(reference, True),
+        on_default_device=True,
     ),
-    "scipy": (Method("scipy", "SciPy's SLSQP with the exact gradient, ftol 1e-15", slsqp, most_cells=1_000_000),),
-    "em": (
-        Method(
-            "em",
-            f"EM, compiled, to a gap of {TOLERANCE:g} or {EM_STEPS:.0e} iterations or {EM_SECONDS:g} s",
-            em,
-            compiled=True,
-            on_default_device=True,
-        ),
+    Method(
+        "reference (likelihoods)",
+        "the same loop, kinder than published: rows are exponentiated once, before it",
+        functools.partial(reference, False),
+        on_default_device=True,
     ),
-    "jaxopt": (
-        Method(
-            "jaxopt",
-            f"jaxopt.ProjectedGradient, jitted, unguarded, tol {TOLERANCE:g}, at most {JAXOPT_STEPS} iterations",
-            jaxopt_projected_gradient,
-            absent=_without("jaxopt"),
-            most_cells=2_500_000,
-            compiled=True,
-            on_default_device=True,
-        ),
+    Method("scipy", "SciPy's SLSQP with the exact gradient, ftol 1e-15", slsqp, most_cells=1_000_000),
+    Method(
+        "em",
+        f"EM, compiled, to a gap of {TOLERANCE:g} or {EM_STEPS:.0e} iterations or {EM_SECONDS:g} s",
+        em,
+        compiled=True,
+        on_default_device=True,
     ),
-}
+    Method(
+        "jaxopt",
+        f"jaxopt.ProjectedGradient, jitted, unguarded, tol {TOLERANCE:g}, at most {JAXOPT_STEPS} iterations",
+        jaxopt_projected_gradient,
+        absent=_without("jaxopt"),
+        most_cells=2_500_000,
+        compiled=True,
+        on_default_device=True,
+    ),
+)

@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from experiments.harness.options import ManyModelsOptions
-from experiments.mixtraining.schedule_options import ScheduleOptions
+from experiments.mixtraining.config import ScheduleOptions
 from experiments.mixtraining.text.model import TextSize
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig

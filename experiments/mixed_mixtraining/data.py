@@ -23,7 +23,7 @@ from mixmin_jax.data.text.installed_text import installed_sources, installed_tar
 from mixmin_jax.data.text.labeled_windows import balanced_windows, drop_shared_documents, split_corpus
 from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
 from mixmin_jax.data.text.sources import read_sources, refuse_identical
-from mixmin_jax.data.text.tokens import TokenStore, build_store
+from mixmin_jax.data.text.tokens import TokenStore
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
@@ -105,12 +105,6 @@ def as_documents(examples: Sequence[Labels]) -> list[bytes]:
 def fingerprint_of(documents: Sequence[bytes]) -> str:
     """sha256 (hex) of windows of one length."""
     return hashlib.sha256(b"".join(documents)).hexdigest()
-
-
-def with_target(sources: Sequence[Corpus], windows: Sequence[bytes], length: int) -> TokenStore:
-    """The sources' tokens, and behind them the text of labeled windows as one source more."""
-    names = [*(corpus.name for corpus in sources), "labeled windows"]
-    return build_store(names, [*(corpus.documents for corpus in sources), windows], length)
 
 
 @functools.cache

@@ -31,20 +31,17 @@ from experiments.mixed_mixtraining.data import (
     labeled,
     mixed_fetch,
     read_text,
-    with_target,
 )
-from experiments.mixtraining.domain import Labels
-from experiments.mixtraining.text.model import text_model
+from experiments.mixtraining.domain import Labels, model_record
+from experiments.mixtraining.text.model import cached_learner, text_model
 from experiments.reporting.json_files import to_builtins
-from experiments.reporting.markdown import plural, share_of, si_count
+from experiments.reporting.render import report
 from mixmin_jax.data.mixing import make_plan as plan_draws
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.source_notes import SourceNote
 from mixmin_jax.data.text.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.text_encoder import TextEncoderConfig
-from mixmin_jax.training.language_model import num_parameters
-from mixmin_jax.training.learners import text_learner
 from mixmin_jax.training.mixtraining import Fetch, Labeled, Learner, step_flops
 from mixmin_jax.training.schedule import SL, Phase, StepPlan, matched, phase_steps, total_flops
 
@@ -77,27 +74,20 @@ class Plan:
     @property
     def learner(self) -> Learner:
         """Of SSL and SL steps."""
-        return _learner(self.model, self.config.ssl_mask, self.config.ssl_sees == "all_tokens", False)
+        return cached_learner(self.model, self.config.ssl_mask, self.config.ssl_sees == "all_tokens", False)
 
     @property
     def joint(self) -> dict[str, Any]:
         """What tells `train` and `step_flops` how joint steps go."""
         two_passes = self.config.joint == "two_passes"  # an SSL step and an SL step, then
         seen = self.config.ssl_sees if two_passes else self.config.joint
-        return {
-            "joint": _learner(self.model, self.config.joint_mask, seen == "all_tokens", True),
-            "two_passes": two_passes,
-        }
-
-    @property
-    def judges(self) -> tuple[Learner, ...]:
-        """For each task the learner with that task's head as its first."""
-        return tuple(_judge(self.learner, number) for number in range(len(self.tasks)))
+        joint = cached_learner(self.model, self.config.joint_mask, seen == "all_tokens", True)
+        return {"joint": joint, "two_passes": two_passes}
 
     @functools.cached_property
-    def parameters(self) -> dict[str, int]:
-        params = jax.eval_shape(self.learner.init, jax.random.key(0))
-        return {part: num_parameters(tree) for part, tree in params.items()}
+    def model_record(self) -> dict[str, Any]:
+        """Name and numbers of parameters, among others."""
+        return model_record(self.config.model, self.model, self.learner)
 
     # What each arm trains on --------------------------------------------------------------------------------------
 
@@ -107,19 +97,15 @@ class Plan:
 
     def data(self, arm: str, weights_K: np.ndarray, examples: tuple[Labels, ...], seed: int) -> tuple[Any, ...]:
         """What `fetch` is given; the sources have `weights_K`, which counts where `mixture_of` the arm is one."""
-        store = with_target(self.sources, as_documents(examples), self.config.length)
-        weights = np.append(weights_K, 0.0)
-        if arm == "target_text":
-            weights = np.append(np.zeros(len(weights_K)), 1.0)
+        documents = [*(corpus.documents for corpus in self.sources), as_documents(examples)]
+        store = build_store([*self.names, "labeled windows"], documents, self.config.length)  # a source more
+        weights = np.append(np.zeros(len(weights_K)), 1.0) if arm == "target_text" else np.append(weights_K, 0.0)
         order_key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
-        draws = plan_draws(order_key, weights, store.windows_K, self.num_draws(arm))
+        # an arm without self-supervision has the draws of `mixmin`, which it does not read
+        num_steps = int((self.steps(arm if arm in SSL_ARMS else "mixmin").phase != SL).sum())
+        draws = plan_draws(order_key, weights, store.windows_K, num_steps * self.config.ssl_batch_size)
         tasks = tuple(Labeled(task.inputs, jnp.asarray(task.labels_N)) for task in examples)
         return data_key, draws, *device_store(store), tasks
-
-    def num_draws(self, arm: str) -> int:
-        """Windows that self-supervision sees in all; where there is none, those of `mixmin`, for none to be read."""
-        steps = self.steps(arm if arm in SSL_ARMS else "mixmin")
-        return int((steps.phase != SL).sum()) * self.config.ssl_batch_size
 
     def steps(self, arm: str) -> StepPlan:
         """The steps of an arm, with a schedule's epochs as steps.
@@ -183,19 +169,6 @@ def mixture_of(arm: str) -> str | None:
     return SUBJECT if arm == CONVENTIONAL else arm if arm in MIXTURES else None
 
 
-@functools.cache  # the same objects, so that their programs are compiled once
-def _learner(model: TextEncoderConfig, mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
-    return text_learner(model, mask, mask_tokens, joint_only=joint_only)
-
-
-@functools.cache
-def _judge(learner: Learner, number: int) -> Learner:
-    def sl_logits(params: Any, features: Any, task: int) -> jax.Array:
-        return learner.sl_logits(params, features, number + task)
-
-    return dataclasses.replace(learner, sl_logits=sl_logits)
-
-
 def config_record(config: MixedMixTraining) -> dict[str, Any]:
     """The options that change numbers, as JSON."""
     return numbers_of(to_builtins(config), ("sources", "sources_info", "task", "field"))  # data by its hash
@@ -213,25 +186,5 @@ def make_plan(config: MixedMixTraining) -> Plan:
 
 def describe_plan(plan: Plan) -> str:
     """The plan in words, for --dry-run and the top of a log."""
-    config = plan.config
-    lines = ["This is a demonstration: built-in text, small models."] if config.demonstration else []
-    lines.append(f"Sources ({len(plan.names)}):")
-    for corpus, windows in zip(plan.sources, plan.store.windows_K, strict=True):
-        lines.append(f"  {corpus.name:<20} {corpus.num_documents:>7} documents {windows:>9} windows of {config.length}")
-    lines += [f"  {name:<20} left out: allowed = false" for name, note in plan.notes.items() if not note.allowed]
-    for task, examples in zip(plan.tasks, plan.labeled(0), strict=True):
-        lines.append(
-            f"Task: {task.name}; {len(examples) // len(task.classes)} labeled windows of each class,"
-            f" {len(task.test):,} windows to test on"
-        )
-    lines.append(
-        f"Encoder {config.model}: {si_count(sum(plan.parameters.values()))} parameters; training, each with"
-        f" {plural(config.seeds, 'seed')}:"
-    )
-    for arm in ARMS:
-        steps = ", ".join(f"{count} {phase}" for phase, count in phase_steps(plan.steps(arm)).items() if count)
-        lines.append(f"  {arm:<18} {steps} steps, {si_count(plan.flops(arm))}FLOPs")
-    cost = share_of(plan.proxy_flops / plan.flops("mixmin"), "the FLOPs of one training")
-    lines.append(f"The weights of mixmin cost {cost} ({len(plan.names)} proxies) in every seed.")
-    lines.append(f"In all {si_count(plan.flops_in_all)}FLOPs.")
-    return "\n".join(lines)
+    arms = {arm: phase_steps(plan.steps(arm)) for arm in ARMS}
+    return report("mixed_mixtraining_plan", "", {}, plan=plan, labeled=plan.labeled(0), arms=arms).markdown.strip()

@@ -16,6 +16,7 @@ from experiments.harness.run_record import run_fields, worst_certificate
 from experiments.harness.stages import Product, Stages, read_stage
 from experiments.mixed_mixtraining.config import ARMS, MIXTURES, SSL_ARMS, SUBJECT
 from experiments.mixed_mixtraining.plan import Plan, config_record
+from experiments.mixtraining.results import Curve
 from experiments.reporting.json_files import typed
 from experiments.reporting.schema import (
     Certificate,
@@ -41,16 +42,6 @@ class Task:
     test: int
     shared_documents_left_out: int
     documents: dict[str, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """Mean training losses over stretches of steps; None where a phase has no such loss."""
-
-    step: tuple[float, ...]
-    phase: tuple[int, ...]
-    ssl: tuple[float | None, ...]
-    sl: tuple[float | None, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,7 +175,7 @@ def build_metrics(
         tasks=tasks,
         data=data,
         flops=Flops(plan.proxy_flops, {str(phase): cost for phase, cost in plan.step_flops.items()}),
-        model=Model(config.model, sum(plan.parameters.values()), plan.parameters["encoder"]),
+        model=Model(*(plan.model_record[key] for key in ("name", "parameters", "encoder_parameters"))),
         source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.notes.items()},
         **run_fields(config, stages.records, made_by, _data_sets(plan)),
         **_from_products(products.__getitem__, seeds, data, len(tasks)),

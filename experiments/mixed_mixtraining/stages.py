@@ -3,7 +3,6 @@
 Axes: N labeled windows of all tasks, K sources.
 """
 
-import io
 import time
 from collections.abc import Mapping
 
@@ -15,7 +14,6 @@ from experiments.harness.certified_weights import TOLERANCE, certified_weights
 from experiments.harness.devices import batch_mesh, models_mesh, own_rows, solver_mesh
 from experiments.harness.language_model_stages import score_models, train_models
 from experiments.harness.processes import several
-from experiments.harness.result_files import write_bytes
 from experiments.harness.stages import Product, Running, Stages
 from experiments.mixed_mixtraining.config import ARMS
 from experiments.mixed_mixtraining.data import as_documents, fingerprint_of
@@ -23,7 +21,7 @@ from experiments.mixed_mixtraining.plan import Plan, mixture_of
 from experiments.mixed_mixtraining.results import mixtures
 from experiments.mixtraining.domain import Labels, accuracy
 from experiments.mixtraining.text.data import linear_on_ngrams
-from experiments.mixtraining.trial import loss_curve
+from experiments.mixtraining.trial import loss_curve, write_npz
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.overlap import find_overlap
 from mixmin_jax.mixture.objective import cross_entropy
@@ -137,12 +135,10 @@ def _train(
     stage.skipped({arm: run.skipped} if run.skipped else {})
     if run.failure is not None:
         path = plan.config.out / f"failed-{arm}-seed{seed}.npz"
-        content = io.BytesIO()
-        np.savez(content, **flatten_dict(jax.device_get(run.state.params), sep="/"))
-        write_bytes(path, content.getvalue())
+        write_npz(path, flatten_dict(jax.device_get(run.state.params), sep="/"))
         raise Diverged(f"{arm}, seed {seed}: {run.failure}. The parameters are in {path}")
     judged = [
-        accuracy(judge, run.state.params, task.test, mesh) for judge, task in zip(plan.judges, plan.tasks, strict=True)
+        accuracy(plan.learner, run.state.params, task.test, mesh, number) for number, task in enumerate(plan.tasks)
     ]
     return {
         "accuracies": [reached for reached, _ in judged],

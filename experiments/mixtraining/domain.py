@@ -14,6 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.reporting.schema import DataSet
+from mixmin_jax.models.text_encoder import TextEncoderConfig
+from mixmin_jax.models.vision_transformer import VisionConfig
+from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.mesh import gathered, over_batch, put
 from mixmin_jax.training.mixtraining import Fetch, Learner
 
@@ -61,8 +64,24 @@ class Domain:
     references: Callable[[Labels, Labels], Mapping[str, float]]  # (train, test) -> accuracy of other models
 
 
-def accuracy(learner: Learner, params: PyTree, examples: Labels, mesh: Mesh | None = None) -> tuple[float, float]:
-    """The share of examples that are right, and their mean cross-entropy in nats.
+def model_record(name: str, model: VisionConfig | TextEncoderConfig, learner: Learner) -> dict[str, Any]:
+    """The entry `model` of metrics.json."""
+    parts = {part: num_parameters(tree) for part, tree in jax.eval_shape(learner.init, jax.random.key(0)).items()}
+    return {
+        "name": name,
+        "parameters": sum(parts.values()),
+        "encoder_parameters": parts["encoder"],
+        "width": model.encoder.width,
+        "depth": model.encoder.depth,
+        "heads": model.encoder.heads,
+        "patch_size": getattr(model, "patch_size", None),
+    }
+
+
+def accuracy(
+    learner: Learner, params: PyTree, examples: Labels, mesh: Mesh | None = None, task: int = 0
+) -> tuple[float, float]:
+    """The share of examples that the head of a task gets right, and their mean cross-entropy in nats.
 
     With a mesh, that of `params`, the examples are split over its `data` axis.
     """
@@ -75,15 +94,17 @@ def accuracy(learner: Learner, params: PyTree, examples: Labels, mesh: Mesh | No
         filled = np.pad(part.inputs, [(0, size - len(part))] + [(0, 0)] * (part.inputs.ndim - 1), mode="edge")
         labels_B = np.pad(part.labels_N, (0, size - len(part)))
         rows = (filled, labels_B) if mesh is None else put((filled, labels_B), over_batch(mesh))
-        right_B, nats_B = gathered(_judged(learner, params, *rows))
+        right_B, nats_B = gathered(_judged(learner, task, params, *rows))
         correct += float(right_B[: len(part)].sum())
         nats += float(nats_B[: len(part)].sum(dtype=np.float64))
     return correct / len(examples), nats / len(examples)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _judged(learner: Learner, params: PyTree, inputs: jax.Array, labels_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    logits_BxA = learner.sl_logits(params, learner.encode(params, inputs, None), 0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _judged(
+    learner: Learner, task: int, params: PyTree, inputs: jax.Array, labels_B: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    logits_BxA = learner.sl_logits(params, learner.encode(params, inputs, None), task)
     logp_BxA = jax.nn.log_softmax(logits_BxA)
     nats_B = -jnp.take_along_axis(logp_BxA, labels_B[:, None].astype(jnp.int32), axis=1)[:, 0]
     return jnp.argmax(logits_BxA, axis=1) == labels_B, nats_B

@@ -4,27 +4,26 @@ Axes: E examples, H x W x C pixels and channels.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, Curve, MixTrainingMetrics, Reference, Run
-from experiments.mixtraining.runs import Cell, accuracy_curve, cell_runs, cells, values
+from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, Curve, MixTrainingMetrics, Run
+from experiments.mixtraining.runs import Cell, accuracy, accuracy_curve, cell_runs, cells
 from experiments.reporting.figures import ReportFigure, arm_colors, styled
 from mixmin_jax.errors import InputError
-from mixmin_jax.stats.comparison import summary
 
 ARM_COLORS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F"}
 MARKERS = {MIXED: "o", BASELINE: "s", SUPERVISED: "^"}
 PHASES = ("SSL", "joint", "SL")  # in the order of every run
 PHASE_COLORS = ("#DCE9F5", "#DDF0E4", "#FBE9D3")
-REFERENCE_STYLES: tuple[Any, ...] = (":", "--", "-.", (0, (1, 3)))
+LINES = {"schedule": "-", "cheaper": ":", "matched": "--"}  # by budget
+REFERENCE_LINES: tuple[Any, ...] = (":", "--", "-.", (0, (1, 3)))
 
 
 def mixtraining_figures(
@@ -32,24 +31,13 @@ def mixtraining_figures(
 ) -> dict[str, ReportFigure]:
     """The figures of a MixTraining experiment by file name, from its metrics.json and, of images, reconstructions.npz.
 
-    Args:
-        metrics: what metrics.json holds.
-        reconstructions: what reconstructions.npz holds: `original_ExHxWxC`, `masked_ExHxWxC` and
-            `reconstructed_ExHxWxC` in uint8, `mask_ratio` and `arm`; None for no such figure.
-
-    `accuracy_fraction.png` needs two fractions or more.
+    `accuracy_fraction.png` needs two fractions or more, and `reconstructions.png` needs `reconstructions`.
     """
     found = {"accuracy_compute.png": accuracy_compute_figure(metrics), "curves.png": learning_curves_figure(metrics)}
     if len(metrics.fractions) > 1:
         found["accuracy_fraction.png"] = accuracy_fraction_figure(metrics)
     if reconstructions is not None:
-        found["reconstructions.png"] = reconstructions_figure(
-            reconstructions["original_ExHxWxC"],
-            reconstructions["masked_ExHxWxC"],
-            reconstructions["reconstructed_ExHxWxC"],
-            float(reconstructions["mask_ratio"]),
-            str(reconstructions["arm"]),
-        )
+        found["reconstructions.png"] = reconstructions_figure(reconstructions)
     return found
 
 
@@ -61,39 +49,34 @@ def accuracy_compute_figure(metrics: MixTrainingMetrics, columns: int = 3) -> Re
     filled for less, with one standard deviation each way; thin lines are the checkpoints of single runs, horizontal
     ones the references. Checkpoints far below every end are cut off, so that the ends can be told apart.
     """
-    fractions = metrics.fractions
-    across = min(columns, len(fractions))
-    down = -(-len(fractions) // across)
+    across = min(columns, len(metrics.fractions))
+    down = -(-len(metrics.fractions) // across)
     figure = ReportFigure(figsize=(2.2 + 2.5 * across, 0.5 + 2.4 * down))
     panels = figure.subplots(down, across, squeeze=False)
-    for axes in panels.flat[len(fractions) :]:
+    for axes in panels.flat[len(metrics.fractions) :]:
         axes.set_visible(False)
     styles = _cell_styles(metrics)
-    references = list(dict.fromkeys(reference.name for reference in metrics.references))
-    lines = dict(zip(references, itertools.cycle(REFERENCE_STYLES), strict=False))
-    for axes, fraction in zip(panels.flat, fractions, strict=False):
+    names = list(dict.fromkeys(reference.name for reference in metrics.references))
+    lines: dict[str, dict[str, Any]] = {
+        name: {"color": "black", "linewidth": 0.9, "linestyle": line}
+        for name, line in zip(names, itertools.cycle(REFERENCE_LINES), strict=False)
+    }
+    for axes, fraction in zip(panels.flat, metrics.fractions, strict=False):
+        references = [reference for reference in metrics.references if reference.fraction == fraction]
+        ends = [100 * reference.accuracy for reference in references]
         for cell, style in styles.items():
+            thin = {"color": style["color"], "linestyle": LINES[cell.budget], "linewidth": 0.6, "alpha": 0.5}
             runs = cell_runs(metrics, cell, fraction)
-            for run in runs.values():
+            for run in runs:
                 flops, reached = accuracy_curve(run)
-                axes.plot(
-                    flops,
-                    100 * np.array(reached),
-                    color=style["color"],
-                    linewidth=0.6,
-                    alpha=0.5,
-                    linestyle=_line(cell),
-                    zorder=1.5,
-                )
+                axes.plot(flops, 100 * np.array(reached), zorder=1.5, **thin)
+                ends.append(100 * run.accuracy)
             if runs:
-                flops_mean = float(np.mean(values(runs, "flops")))
-                _draw_mean(axes, [flops_mean], [values(runs, "accuracy")], style | {"linestyle": ""})
-        for reference in metrics.references:
-            if reference.fraction == fraction:
-                height = 100 * reference.accuracy
-                axes.axhline(height, color="black", linewidth=0.9, linestyle=lines[reference.name], zorder=1)
+                _draw_means(axes, {float(np.mean([run.flops for run in runs])): runs}, linestyle="", **style)
+        for reference in references:
+            axes.axhline(100 * reference.accuracy, zorder=1, **lines[reference.name])
         axes.set_title(f"{100 * fraction:g}% of the training data")
-        if ends := [100 * end.accuracy for end in _ends(metrics, styles, fraction)]:
+        if ends:
             axes.set_ylim(bottom=min(ends) - max(1.0, 0.2 * (max(ends) - min(ends))))
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -101,10 +84,9 @@ def accuracy_compute_figure(metrics: MixTrainingMetrics, columns: int = 3) -> Re
         axes.yaxis.set_major_locator(MaxNLocator(6))
     figure.supxlabel("FLOPs of training")
     figure.supylabel("test accuracy, %")
-    handles = _cell_handles(styles)
-    handles.append(Line2D([], [], color="#707070", linewidth=0.6, label="checkpoints of a run"))
-    handles += [Line2D([], [], color="black", linewidth=0.9, linestyle=lines[name], label=name) for name in references]
-    figure.legend(handles=handles, loc="outside right center")
+    lines = {"checkpoints of a run": {"color": "#707070", "linewidth": 0.6}} | lines
+    handles = [Line2D([], [], label=name, **style) for name, style in lines.items()]
+    figure.legend(handles=_cell_handles(styles) + handles, loc="outside right center")
     return figure
 
 
@@ -118,8 +100,7 @@ def accuracy_fraction_figure(metrics: MixTrainingMetrics) -> ReportFigure:
         found = {fraction: cell_runs(metrics, cell, fraction) for fraction in sorted(metrics.fractions)}
         found = {fraction: runs for fraction, runs in found.items() if runs}
         if found:
-            reached = [values(runs, "accuracy") for runs in found.values()]
-            _draw_mean(axes, list(found), reached, style | {"linestyle": _line(cell), "linewidth": 1.2})
+            _draw_means(axes, found, linestyle=LINES[cell.budget], linewidth=1.2, **style)
     axes.set(xscale="log", xlabel="share of the training data", ylabel="test accuracy, %")
     axes.xaxis.set_major_locator(FixedLocator(metrics.fractions))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%"))
@@ -135,10 +116,8 @@ def learning_curves_figure(metrics: MixTrainingMetrics) -> ReportFigure:
 
     The arms' own schedules at the largest fraction and the first seed are shown, runs that failed included.
     """
-    fraction, seed = curves_shown(metrics)
-    shown = {
-        run.arm: run for run in metrics.runs if (run.budget, run.fraction, run.seed) == ("schedule", fraction, seed)
-    }
+    first = ("schedule", max(metrics.fractions), metrics.seeds[0])
+    shown = {run.arm: run for run in metrics.runs if (run.budget, run.fraction, run.seed) == first}
     arms = [arm for arm in metrics.arms if arm in shown] or list(metrics.arms)[:1]
     figure = ReportFigure(figsize=(1.6 + 2.1 * len(arms), 3.6))
     panels = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
@@ -168,30 +147,23 @@ def learning_curves_figure(metrics: MixTrainingMetrics) -> ReportFigure:
     return figure
 
 
-def curves_shown(metrics: MixTrainingMetrics) -> tuple[float, int]:
-    """Fraction and seed of the runs in `learning_curves_figure`."""
-    return max(metrics.fractions), metrics.seeds[0]
-
-
 @styled
-def reconstructions_figure(
-    original_ExHxWxC: UInt8[np.ndarray, "E H W C"],
-    masked_ExHxWxC: UInt8[np.ndarray, "E H W C"],
-    reconstructed_ExHxWxC: UInt8[np.ndarray, "E H W C"],
-    mask_ratio: float,
-    arm: str,
-) -> ReportFigure:
-    """Test images, what the encoder of `arm` saw of them, and what its decoder made of that: a column per image.
+def reconstructions_figure(arrays: Mapping[str, np.ndarray]) -> ReportFigure:
+    """Test images, what an encoder saw of them, and what its decoder made of that: a column per image.
+
+    Args:
+        arrays: what reconstructions.npz holds: `original_ExHxWxC`, `masked_ExHxWxC` and `reconstructed_ExHxWxC` in
+            uint8, the `mask_ratio`, and the `arm` of the encoder.
 
     Raises:
         InputError: arrays that are not uint8 or not of one shape with 1 or 3 channels.
     """
     rows = {
-        "original": original_ExHxWxC,
-        f"{mask_ratio:.0%} hidden": masked_ExHxWxC,
-        "reconstructed": reconstructed_ExHxWxC,
+        "original": arrays["original_ExHxWxC"],
+        f"{float(arrays['mask_ratio']):.0%} hidden": arrays["masked_ExHxWxC"],
+        "reconstructed": arrays["reconstructed_ExHxWxC"],
     }
-    shape = original_ExHxWxC.shape
+    shape = rows["original"].shape
     if any(row.shape != shape or row.dtype != np.uint8 for row in rows.values()) or shape[3:] not in [(1,), (3,)]:
         found = [f"{row.dtype} {row.shape}" for row in rows.values()]
         raise InputError(f"reconstructions must be uint8 of one shape E x H x W x 1 or 3; got {', '.join(found)}")
@@ -205,13 +177,8 @@ def reconstructions_figure(
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         line[0].set_ylabel(name, rotation="horizontal", ha="right", va="center")
-    figure.suptitle(arm)
+    figure.suptitle(str(arrays["arm"]))
     return figure
-
-
-def _ends(metrics: MixTrainingMetrics, cells_drawn: Iterable[Cell], fraction: float) -> list[Run | Reference]:
-    runs = [run for cell in cells_drawn for run in cell_runs(metrics, cell, fraction).values()]
-    return runs + [reference for reference in metrics.references if reference.fraction == fraction]
 
 
 def _cell_styles(metrics: MixTrainingMetrics) -> dict[Cell, dict[str, Any]]:
@@ -231,22 +198,12 @@ def _cell_handles(styles: Mapping[Cell, Mapping[str, Any]]) -> list[Line2D]:
     return [Line2D([], [], linestyle="", markersize=5.5, label=cell.name, **style) for cell, style in styles.items()]
 
 
-def _line(cell: Cell) -> str:
-    return {"schedule": "-", "cheaper": ":", "matched": "--"}[cell.budget]
-
-
-def _draw_mean(axes: Axes, x: Sequence[float], reached: Sequence[Sequence[float]], style: Mapping[str, Any]) -> None:
-    """Means of accuracies per seed, in percent, with one standard deviation each way where there is one."""
-    found = [summary(per_seed) for per_seed in reached]
-    axes.errorbar(
-        x,
-        [100 * each.mean for each in found],
-        [np.nan if each.std is None else 100 * each.std for each in found],
-        markersize=5.5,
-        elinewidth=1.2,
-        capsize=2,
-        **style,
-    )
+def _draw_means(axes: Axes, runs: Mapping[float, Sequence[Run]], **style: Any) -> None:
+    """Mean accuracy of the runs at each x, in percent, with one standard deviation each way where there is one."""
+    found = [accuracy(at) for at in runs.values()]
+    std = [np.nan if each.std is None else 100 * each.std for each in found]
+    means = [100 * each.mean for each in found]
+    axes.errorbar(list(runs), means, std, markersize=5.5, elinewidth=1.2, capsize=2, **style)
 
 
 def _shade_phases(axes: Axes, steps: Mapping[str, int]) -> None:

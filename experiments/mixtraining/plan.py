@@ -26,6 +26,11 @@ CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others 
 )
 
 
+def stage_name(arm: Arm, budget: Budget, fraction: float, seed: int) -> str:
+    """Of the stage that is a run."""
+    return f"{arm}-{budget}-{fraction:g}-seed{seed}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
     """What determines a run, apart from its domain and the options that all runs share."""
@@ -40,7 +45,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        return f"{self.arm}-{self.budget}-{self.fraction:g}-seed{self.seed}"
+        return stage_name(self.arm, self.budget, self.fraction, self.seed)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -61,10 +66,6 @@ class Study:
     domain: Domain
     options: MixTrainingOptions
     _rows: dict[tuple[float, int], np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
-
-    @property
-    def cells(self) -> tuple[tuple[Arm, Budget], ...]:
-        return tuple(cell for cell in CELLS if cell[1] in ("schedule", *self._times_cheaper))
 
     @property
     def _times_cheaper(self) -> dict[Budget, float]:
@@ -139,9 +140,11 @@ class Study:
         for seed in range(self.options.seeds):
             for fraction in self.options.fractions:
                 baseline = self.trial("ssl_then_sl", settings["ssl_then_sl"], fraction, seed)
-                for arm, budget in self.cells:
-                    flops = None if budget == "schedule" else self.cost(baseline) / self._times_cheaper[budget]
-                    found.append(self.trial(arm, settings[arm], fraction, seed, budget=budget, flops=flops))
+                shares = {budget: self.cost(baseline) / times for budget, times in self._times_cheaper.items()}
+                for arm, budget in CELLS:
+                    if budget == "schedule" or budget in shares:
+                        flops = shares.get(budget)
+                        found.append(self.trial(arm, settings[arm], fraction, seed, budget=budget, flops=flops))
         return found
 
 

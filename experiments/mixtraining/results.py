@@ -1,19 +1,17 @@
 """metrics.json of a MixTraining experiment: the record, how it follows from the stages, and what makes two the same."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from experiments.harness.options import numbers_of
-from experiments.harness.run_record import run_fields
-from experiments.harness.stages import Product, Stages, read_stage
-from experiments.mixtraining.config import ARMS, Arm, ArmSettings, Budget, MixTrainingOptions, Variant
-from experiments.mixtraining.plan import Study, Trial
+from experiments.harness.stages import Product, read_stage
+from experiments.mixtraining.config import Arm, ArmSettings, Budget, Variant
+from experiments.mixtraining.plan import Study, stage_name
 from experiments.mixtraining.trial import numbers
-from experiments.reporting.json_files import dumps, to_builtins, typed
-from experiments.reporting.schema import MadeBy, RunRecord
+from experiments.reporting.json_files import to_builtins, typed
+from experiments.reporting.schema import RunRecord
 
 MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
 OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
@@ -75,6 +73,10 @@ class Settings:
     mix_ratio: float | None = None
     joint_mask: float | None = None
     alpha: str | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +182,9 @@ class MixTrainingMetrics(RunRecord):
 
     def kind_of(self, phase: str, arm: str) -> str:
         """Which of the kinds of step in `steps` an arm's steps of a phase are."""
-        return kind_of(phase, arm, self.joint, self.steps)
+        if phase == "joint":
+            return f"joint_{self.joint}"
+        return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in self.steps else phase
 
     def derived(self) -> Self:
         """FLOPs and seconds of each run are its steps times the cost of one."""
@@ -193,28 +197,9 @@ class MixTrainingMetrics(RunRecord):
         return dataclasses.replace(self, runs=tuple(map(counted, self.runs)))
 
 
-def kind_of(phase: str, arm: str, joint: str, costs: Mapping[str, Any]) -> str:
-    """Which of the kinds of step in `costs` an arm's steps of a phase are; `joint` is the variant of joint steps."""
-    if phase == "joint":
-        return f"joint_{joint}"
-    return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in costs else phase
-
-
-@dataclasses.dataclass(frozen=True)
-class Foundations:
-    """What all runs of an experiment rest on."""
-
-    study: Study
-    settings: Mapping[Arm, ArmSettings]
-    trials: Sequence[Trial]  # all, in their order
-    tuning: Search | None
-    costs: Mapping[str, StepCost]
-    references: Sequence[Reference]
-
-
 def identity(experiment: str, study: Study) -> dict[str, Any]:
     """What all numbers of a run follow from, as JSON can hold it."""
-    options = numbers_of(_given(study.options), ("price_per_hour",))
+    options = numbers_of(to_builtins(study.options), ("price_per_hour",))
     return {"experiment": experiment, "options": options, "data": dict(study.domain.dataset)}
 
 
@@ -225,52 +210,26 @@ def stage_inputs(experiment: str, study: Study) -> dict[str, Any]:
     return whole | {"options": options}
 
 
-def run_entry(trial: Trial, product: Product) -> Run:
-    """One of the runs of metrics.json, but for its seconds."""
-    told = {key: getattr(trial, key) for key in ("arm", "budget", "fraction", "seed")}
-    told["learning_rate"] = trial.settings.learning_rate
-    return typed(to_builtins(told | numbers(product)), Run, f"the stage {trial.name}")
-
-
-def references_of(fraction: float, product: Product) -> list[Reference]:
-    return [Reference(name, fraction, reached) for name, reached in product.items()]
-
-
-def costs_of(product: Product) -> dict[str, StepCost]:
-    return {kind: StepCost(**cost) for kind, cost in product.items()}
-
-
 def settings_of(settings: ArmSettings, arm: Arm) -> Settings:
     return Settings(**settings.of(arm))
 
 
-def build_metrics(
-    experiment: str, base: Foundations, runs: Sequence[Run], stages: Stages, made_by: MadeBy, demonstration: bool
-) -> MixTrainingMetrics:
-    """The numbers of the runs that are done, with all that they rest on; `complete` says whether those are all."""
-    domain, options = base.study.domain, base.study.options
-    return MixTrainingMetrics(
-        experiment=experiment,
-        demonstration=demonstration,
-        complete=len(runs) == len(base.trials),
-        seeds=tuple(sorted({run.seed for run in runs})),
-        config=numbers_of(_given(options)),
-        identity=identity(experiment, base.study),
-        domain=domain.name,
-        dataset=typed(dict(domain.dataset), Dataset, "the data"),
-        model=typed(dict(domain.model), Model, "the model"),
-        fractions=options.fractions,
-        examples=tuple(len(base.study.rows(fraction, 0)) for fraction in options.fractions),
-        joint=options.joint,
-        times_cheaper=options.times_cheaper,
-        arms={arm: settings_of(base.settings[arm], arm) for arm in ARMS},
-        runs=tuple(runs),
-        steps=dict(base.costs),
-        tuning=base.tuning,
-        references=tuple(base.references),
-        price_per_hour=options.price_per_hour,
-        **run_fields(options, stages.records, made_by, domain.data_sets),
-    ).derived()
+def run_of(product: Product, arm: Arm, budget: Budget, fraction: float, seed: int, learning_rate: float) -> Run:
+    """One of the runs of metrics.json, but for its seconds, from what its stage made."""
+    told = {"arm": arm, "budget": budget, "fraction": fraction, "seed": seed, "learning_rate": learning_rate}
+    return typed(to_builtins(told | numbers(product)), Run, f"the stage {stage_name(arm, budget, fraction, seed)}")
+
+
+def shared_results(product: Callable[[str], Product], fractions: Sequence[float]) -> dict[str, Any]:
+    """The fields of `MixTrainingMetrics` that follow from stages that runs share; `product` is what a stage made."""
+    return {
+        "steps": {kind: StepCost(**cost) for kind, cost in product("costs").items()},
+        "references": tuple(
+            Reference(name, fraction, reached)
+            for fraction in fractions
+            for name, reached in product(f"references-{fraction:g}").items()
+        ),
+    }
 
 
 def from_stages(metrics: MixTrainingMetrics, stages: Path) -> MixTrainingMetrics | None:
@@ -279,32 +238,15 @@ def from_stages(metrics: MixTrainingMetrics, stages: Path) -> MixTrainingMetrics
     def product(name: str) -> Product:
         return read_stage(stages / f"{name}.npz")[0]
 
+    def again(run: Run) -> Run:
+        cell = run.arm, run.budget, run.fraction, run.seed
+        return run_of(product(stage_name(*cell)), *cell, run.learning_rate)
+
     try:
-        return dataclasses.replace(
-            metrics,
-            runs=tuple(_again(run, product) for run in metrics.runs),
-            steps=costs_of(product("costs")),
-            references=tuple(
-                found
-                for fraction in metrics.fractions
-                for found in references_of(fraction, product(f"references-{fraction:g}"))
-            ),
-        )
+        runs = tuple(map(again, metrics.runs))
+        return dataclasses.replace(metrics, runs=runs, **shared_results(product, metrics.fractions))
     except FileNotFoundError:
         return None
-
-
-def _again(run: Run, product: Callable[[str], Product]) -> Run:
-    name = f"{run.arm}-{run.budget}-{run.fraction:g}-seed{run.seed}"
-    told = {key: getattr(run, key) for key in ("arm", "budget", "fraction", "seed", "learning_rate")}
-    return typed(to_builtins(told | numbers(product(name))), Run, f"the stage {name}")
-
-
-def _given(options: MixTrainingOptions) -> dict[str, Any]:
-    """The options as JSON can hold them."""
-    found = json.loads(dumps(dataclasses.asdict(options)))
-    assert isinstance(found, dict)
-    return found
 
 
 def problems(metrics: MixTrainingMetrics, folder: Path) -> list[str]:

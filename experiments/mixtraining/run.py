@@ -1,39 +1,42 @@
 """Every MixTraining experiment from its domain on: the plan, the stages, the results."""
 
+import dataclasses
 import functools
-import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.harness.devices import batch_mesh
+from experiments.harness.options import numbers_of
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import provenance
-from experiments.harness.result_files import rendering, write_bytes, write_json
+from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import run_folder
-from experiments.harness.stages import Product, Running, Stages
+from experiments.harness.run_record import run_fields
+from experiments.harness.stages import Product, Stages
 from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.costs import step_costs
 from experiments.mixtraining.domain import Domain
 from experiments.mixtraining.plan import Study, Trial
 from experiments.mixtraining.report import PICTURES, QUESTION, verdict
 from experiments.mixtraining.results import (
-    Foundations,
+    Dataset,
     MixTrainingMetrics,
+    Model,
     Run,
-    build_metrics,
-    costs_of,
     identity,
-    references_of,
-    run_entry,
+    run_of,
+    settings_of,
+    shared_results,
     stage_inputs,
 )
-from experiments.mixtraining.runs import Cell
-from experiments.mixtraining.trial import arrays, run_trial
+from experiments.mixtraining.trial import arrays, run_trial, write_npz
 from experiments.mixtraining.tuning import check_search, search_flops, tune
+from experiments.reporting.json_files import to_builtins, typed
+from experiments.reporting.render import report
+from experiments.reporting.schema import MadeBy
 from mixmin_jax.training.proxies import Diverged
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "matplotlib")
@@ -41,7 +44,7 @@ FAILED = "failed"  # folder of the last good parameters of runs that failed
 # patterns of the files that a run writes
 RESULTS = ("metrics.json", "report.md", "report.html", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz")
 
-Reconstruct = Callable[[Any, float], Mapping[str, np.ndarray]]  # (parameters, mask ratio) -> reconstructions.npz
+Reconstruct = Callable[..., Mapping[str, np.ndarray]]  # (parameters, mask ratio) -> reconstructions.npz
 
 
 def run_experiment(
@@ -68,74 +71,100 @@ def run_experiment(
     if options.tune:
         check_search(study)
     total = sum(map(study.cost, trials)) + (search_flops(study) if options.tune else 0.0)
-    print(_describe(experiment, study, trials, total), flush=True)
+    plan = {"experiment": experiment, "study": study, "trials": trials, "total": total}
+    print(report("mixtraining_plan", "", {}, **plan).markdown.strip(), flush=True)
     if options.dry_run:
         return None
     with run_folder(options, identity(experiment, study), RESULTS) as folder:
         made_by = provenance(*DISTRIBUTIONS)
         stages = folder.stages(RunProgress(total), made_by)
         shared = stage_inputs(experiment, study)
-        base = _foundations(study, settings, stages, shared)
-        runs: list[Run] = []
+        tuning = None
+        if options.tune:
+            settings, tuning = tune(study, stages, shared)
+            trials = study.trials(settings)  # now: what the search found may have made one impossible
+        metrics = dataclasses.replace(
+            _record_without_runs(experiment, study, settings, _shared_stages(study, settings, stages, shared), made_by),
+            demonstration=demonstration,
+            tuning=tuning,
+        )
         for seed in range(options.seeds):
-            for trial in (trial for trial in base.trials if trial.seed == seed):
-                product = _product(study, trial, stages, shared, reconstruct)
-                _write_arrays(options.out, trial, product)
-                runs.append(run_entry(trial, product))
-            metrics = build_metrics(experiment, base, runs, stages, made_by, demonstration)
+            done = tuple(_run(study, trial, stages, shared, reconstruct) for trial in trials if trial.seed == seed)
+            metrics = dataclasses.replace(
+                metrics,
+                runs=metrics.runs + done,
+                seeds=tuple(range(seed + 1)),
+                complete=seed == options.seeds - 1,
+                **run_fields(options, stages.records, made_by, domain.data_sets),
+            ).derived()
             write_json(options.out / "metrics.json", metrics)
             with rendering(options.out):
                 QUESTION.write(options.out, {"": metrics})
     print(f"\n{options.out / 'report.md'}\n{verdict(metrics)}")
-    if failed := [run for run in runs if run.failure]:
+    if failed := [run for run in metrics.runs if run.failure]:
         raise Diverged(
-            f"{len(failed)} of {len(runs)} runs failed; all others are done, and the report leaves the failed ones out."
-            f" Their last good parameters are in {options.out / FAILED}. Lower the learning rate, or look for broken"
-            " inputs or labels"
+            f"{len(failed)} of {len(metrics.runs)} runs failed; all others are done, and the report leaves the failed"
+            f" ones out. Their last good parameters are in {options.out / FAILED}. Lower the learning rate, or look for"
+            " broken inputs or labels"
         )
     return metrics
 
 
-def _foundations(study: Study, settings: dict[Arm, ArmSettings], stages: Stages, shared: dict[str, Any]) -> Foundations:
-    """The search, what steps cost, and the references."""
-    tuning = None
-    if study.options.tune:
-        settings, tuning = tune(study, stages, shared)
-    trials = study.trials(settings)  # what the search found may have made one impossible: better now than after hours
-    masks = {arm: [settings[arm].ssl_mask, settings[arm].joint_mask] for arm in ("ssl_then_sl", "mixtraining")}
-    costs = stages.run(
-        "costs",
-        shared | {"masks": masks, "fraction": min(study.options.fractions)},
-        functools.partial(step_costs, study, settings),
+def _record_without_runs(
+    experiment: str,
+    study: Study,
+    settings: Mapping[Arm, ArmSettings],
+    shared_stages: Mapping[str, Product],
+    made_by: MadeBy,
+) -> MixTrainingMetrics:
+    domain, options = study.domain, study.options
+    return MixTrainingMetrics(
+        experiment=experiment,
+        complete=False,
+        seeds=(),
+        config=numbers_of(to_builtins(options)),
+        identity=identity(experiment, study),
+        domain=domain.name,
+        dataset=typed(dict(domain.dataset), Dataset, "the data"),
+        model=typed(dict(domain.model), Model, "the model"),
+        fractions=options.fractions,
+        examples=tuple(len(study.rows(fraction, 0)) for fraction in options.fractions),
+        joint=options.joint,
+        times_cheaper=options.times_cheaper,
+        arms={arm: settings_of(settings[arm], arm) for arm in ARMS},
+        runs=(),
+        tuning=None,
+        price_per_hour=options.price_per_hour,
+        **shared_results(shared_stages.__getitem__, options.fractions),
+        **run_fields(options, {}, made_by, domain.data_sets),
     )
-    references = [
-        found
-        for fraction in study.options.fractions
-        for found in references_of(
-            fraction,
-            stages.run(
-                f"references-{fraction:g}",
-                shared | {"fraction": fraction},
-                functools.partial(_references, study, fraction),
-            ),
+
+
+def _shared_stages(
+    study: Study, settings: Mapping[Arm, ArmSettings], stages: Stages, shared: dict[str, Any]
+) -> dict[str, Product]:
+    """What steps cost, and the references at each fraction, by the stages' names."""
+
+    def references(fraction: float) -> Product:
+        return stages.run(
+            f"references-{fraction:g}",
+            shared | {"fraction": fraction},
+            lambda _: dict(study.domain.references(study.subset(fraction, 0), study.domain.test)),
         )
-    ]
-    return Foundations(study, settings, trials, tuning, costs_of(costs), references)
+
+    masks = {arm: [settings[arm].ssl_mask, settings[arm].joint_mask] for arm in ("ssl_then_sl", "mixtraining")}
+    inputs = shared | {"masks": masks, "fraction": min(study.options.fractions)}
+    costs = stages.run("costs", inputs, functools.partial(step_costs, study, settings))
+    return {"costs": costs} | {f"references-{fraction:g}": references(fraction) for fraction in study.options.fractions}
 
 
-def _references(study: Study, fraction: float, _stage: Running) -> Product:
-    return dict(study.domain.references(study.subset(fraction, 0), study.domain.test))
-
-
-def _product(
-    study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], reconstruct: Reconstruct | None
-) -> Product:
-    """One run, found again if it is there."""
-    shown = (trial.arm, trial.budget, trial.fraction, trial.seed)
-    show = None
-    if reconstruct and shown == ("mixtraining", "schedule", max(study.options.fractions), 0):
-        show = functools.partial(_shown, reconstruct, trial.settings.ssl_mask)
-    return stages.run(
+def _run(study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], reconstruct: Reconstruct | None) -> Run:
+    """One run, found again if it is there; writes its pictures, and its parameters if it failed."""
+    out, show = study.options.out, None
+    cell = trial.arm, trial.budget, trial.fraction, trial.seed
+    if reconstruct and cell == ("mixtraining", "schedule", max(study.options.fractions), 0):
+        show = functools.partial(reconstruct, mask_ratio=trial.settings.ssl_mask)
+    product = stages.run(
         trial.name,
         shared | trial.inputs | {"judged_on": "test", "shown": show is not None},
         lambda stage: run_trial(
@@ -143,48 +172,15 @@ def _product(
         ),
         cost=study.cost(trial),
     )
-
-
-def _shown(reconstruct: Reconstruct, mask_ratio: float, params: Any) -> Mapping[str, np.ndarray]:
-    return reconstruct(params, mask_ratio)
-
-
-def _write_arrays(out: Path, trial: Trial, product: Product) -> None:
-    """reconstructions.npz, and the parameters of a run that failed."""
     if pictures := arrays(product, "pictures"):
-        _write_npz(out / PICTURES, pictures)
+        write_npz(out / PICTURES, pictures)
     if failure := product["failure"]:
         path = out / FAILED / f"{trial.name}.npz"
         path.parent.mkdir(exist_ok=True)
-        _write_npz(path, arrays(product, "params"))
+        write_npz(path, arrays(product, "params"))
         print(
             f"{trial.name}: not finite in the phase {failure['phase']!r} at step {failure['step']}; the parameters from"
             f" before it are in {path}",
             file=sys.stderr,
         )
-
-
-def _write_npz(path: Path, named: Mapping[str, np.ndarray]) -> None:
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **named)
-    write_bytes(path, content.getvalue())
-
-
-def _describe(experiment: str, study: Study, trials: Sequence[Trial], total: float) -> str:
-    """The plan, for --dry-run and the top of a log."""
-    domain, options = study.domain, study.options
-    lines = [
-        f"{experiment}: {domain.dataset['name']}, {len(domain.train):,} examples to train on,"
-        f" {len(domain.validation):,} to validate, {len(domain.test):,} to test; {len(domain.classes)} classes",
-        f"{len(trials)} runs"
-        + (f" after a search of {options.tune_trials} settings per arm" if options.tune else "")
-        + f"; {total:.3g} FLOPs of training in all",
-    ]
-    for trial in (trial for trial in trials if trial.seed == 0):
-        epochs = ", ".join(f"{segment.epochs:.3g} {segment.phase}" for segment in trial.epochs)
-        arm = Cell(trial.arm, trial.budget).name
-        lines.append(
-            f"  {trial.fraction:g} of the data, {arm}: {len(study.rows(trial.fraction, trial.seed)):,} examples,"
-            f" {epochs}; {len(trial.plan.phase)} steps"
-        )
-    return "\n".join(lines)
+    return run_of(product, *cell, trial.settings.learning_rate)

@@ -5,8 +5,10 @@ of `ssl_then_sl`, whose own schedule counts for all, by more epochs; "cheaper": 
 fraction of the training data. Runs are paired by seed, whatever their order. Runs that failed are in no cell.
 """
 
+import dataclasses
 import itertools
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from experiments.mixtraining.config import Budget
 from experiments.mixtraining.results import BASELINE, MixTrainingMetrics, Run
@@ -21,10 +23,7 @@ from mixmin_jax.stats.comparison import (
     summary,
 )
 
-Runs = dict[int, Run]  # of one cell, by seed
-
 BUDGETS: tuple[Budget, ...] = ("schedule", "cheaper", "matched")
-EQUAL_COMPUTE = 0.05  # FLOPs further apart than this share are not called matched
 
 
 class Cell(NamedTuple):
@@ -38,33 +37,25 @@ class Cell(NamedTuple):
         return self.arm if self.budget == "schedule" else f"{self.arm}, {self.budget}"
 
 
+CONVENTIONAL = Cell(BASELINE)  # what all others are compared with
+
+
 def cells(metrics: MixTrainingMetrics) -> list[Cell]:
     """The cells that any run, failed ones included, belongs to: in the order of the arms, `schedule` first."""
     there = {(run.arm, run.budget) for run in metrics.runs}
     return [Cell(arm, budget) for arm in metrics.arms for budget in BUDGETS if (arm, budget) in there]
 
 
-def cell_runs(metrics: MixTrainingMetrics, cell: Cell, fraction: float) -> Runs:
-    """The runs of a cell that did not fail, by seed, in the order of the seeds.
+def cell_runs(metrics: MixTrainingMetrics, cell: Cell, fraction: float) -> list[Run]:
+    """The runs of a cell that did not fail, in the order of the seeds.
 
     Raises:
         InputError: two runs of the same cell, fraction and seed.
     """
     found = [run for run in metrics.runs if (run.arm, run.budget, run.fraction) == (*cell, fraction)]
-    found = [run for run in found if not run.failure]
-    by_seed = {run.seed: run for run in sorted(found, key=lambda run: run.seed)}
-    if len(by_seed) < len(found):
+    found = sorted((run for run in found if not run.failure), key=lambda run: run.seed)
+    if len({run.seed for run in found}) < len(found):
         raise InputError(f"metrics: {cell.name}, fraction {fraction:g} holds a seed twice; keep one run each")
-    return by_seed
-
-
-def paired_runs(metrics: MixTrainingMetrics, a: Cell, b: Cell) -> dict[float, tuple[Runs, Runs]]:
-    """The runs of two cells by fraction, those fractions and seeds that both have."""
-    found = {}
-    for fraction in metrics.fractions:
-        runs_a, runs_b = cell_runs(metrics, a, fraction), cell_runs(metrics, b, fraction)
-        if seeds := [seed for seed in runs_a if seed in runs_b]:
-            found[fraction] = {seed: runs_a[seed] for seed in seeds}, {seed: runs_b[seed] for seed in seeds}
     return found
 
 
@@ -75,44 +66,95 @@ def failed_runs(metrics: MixTrainingMetrics) -> list[Run]:
     return sorted(failed, key=lambda run: (arms.index(run.arm), BUDGETS.index(run.budget), run.fraction, run.seed))
 
 
-def values(runs: Runs, key: str) -> list[float]:
-    """One number per seed."""
-    return [getattr(run, key) for run in runs.values()]
-
-
-def accuracy(runs: Runs) -> Summary:
+def accuracy(runs: Iterable[Run]) -> Summary:
     """The accuracies of one run or more."""
-    return summary(values(runs, "accuracy"))
+    return summary([run.accuracy for run in runs])
 
 
-def accuracy_difference(a: Runs, b: Runs) -> Comparison:
-    """Accuracy of a less that of b, paired by seed; both as `paired_runs` gives them."""
-    difference = paired_difference(values(a, "accuracy"), values(b, "accuracy"))
-    return Comparison.of(difference, "higher", decides=difference.standard_error is not None)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """The runs of two cells at one fraction, those of the seeds that both have, in one order."""
+
+    metrics: MixTrainingMetrics
+    a: Cell
+    b: Cell
+    fraction: float
+    ours: list[Run]
+    theirs: list[Run]
+
+    @property
+    def difference(self) -> Comparison:
+        """Accuracy of a less that of b, paired by seed."""
+        difference = paired_difference(accuracy(self.ours).per_seed, accuracy(self.theirs).per_seed)
+        return Comparison.of(difference, "higher", decides=difference.standard_error is not None)
+
+    @property
+    def levels(self) -> str:
+        """`44.0% against 44.3%`."""
+        return " against ".join(f"{100 * accuracy(runs).mean:.1f}%" for runs in (self.ours, self.theirs))
+
+    @property
+    def verdict(self) -> str:
+        return self.difference.verdict or "one seed"
+
+    @property
+    def share_of_flops(self) -> float:
+        """a's FLOPs divided by b's, over all seeds: sum_s a_s / sum_s b_s."""
+        return sum(run.flops for run in self.ours) / sum(run.flops for run in self.theirs)
+
+    @property
+    def times_as_fast(self) -> float:
+        """b's seconds divided by a's, over all seeds: sum_s b_s / sum_s a_s."""
+        return sum(run.seconds for run in self.theirs) / sum(run.seconds for run in self.ours)
+
+    @property
+    def speed_range(self) -> tuple[float, float]:
+        """The least and the most that `times_as_fast` is while each kind of step takes what a round took.
+
+        A kind has one time for both arms, from its fastest to its slowest round; the extremes lie where all are at an
+        end.
+        """
+        steps: dict[str, list[int]] = {}  # of a and b, by kind
+        for place, runs in enumerate((self.ours, self.theirs)):
+            for run in runs:
+                for phase, count in run.steps.items():
+                    if count:
+                        steps.setdefault(self.metrics.kind_of(phase, run.arm), [0, 0])[place] += count
+        ends = [(self.metrics.steps[kind].ms_low, self.metrics.steps[kind].ms_high) for kind in steps]
+        found = []
+        for ms in itertools.product(*ends):
+            ms_a, ms_b = (sum(n[i] * t for n, t in zip(steps.values(), ms, strict=True)) for i in (0, 1))
+            found.append(ms_b / ms_a)
+        return min(found), max(found)
+
+    @property
+    def same_accuracy(self) -> CostShare:
+        """a's FLOPs to the accuracy that b ends with, as a share of b's FLOPs to it, per seed.
+
+        Both are read off their checkpoints, which are scored on fewer examples than ends are: b itself often is there
+        before its end, and a share of all its FLOPs would call that a saving (`share_of_all_flops`).
+        """
+        there = [flops_to_accuracy(run, run.accuracy) for run in self.theirs]
+        return self._share([flops for flops in there if flops is not None])
+
+    @property
+    def share_of_all_flops(self) -> CostShare:
+        """a's FLOPs to the accuracy that b ends with, as a share of all of b's, per seed; a and b may be the same."""
+        return self._share([run.flops for run in self.theirs])
+
+    def _share(self, their_flops: list[float]) -> CostShare:
+        return share_of_cost(list(map(accuracy_curve, self.ours)), their_flops, accuracy(self.theirs).per_seed)
 
 
-def times_cheaper(a: Runs, b: Runs, key: Literal["flops", "seconds"]) -> float:
-    """How many times as much b costs as a, over all seeds: sum_s b_s / sum_s a_s; 1 is equal."""
-    return sum(values(b, key)) / sum(values(a, key))
-
-
-def speed_range(metrics: MixTrainingMetrics, a: Runs, b: Runs) -> tuple[float, float]:
-    """The least and the most that `times_cheaper(a, b, "seconds")` is while each kind of step takes what a round took.
-
-    A kind has one time for both arms, from its fastest to its slowest round; the extremes lie where all are at an end.
-    """
-    steps: dict[str, list[int]] = {}  # of a and b, by kind
-    for place, runs in enumerate((a, b)):
-        for run in runs.values():
-            for phase, count in run.steps.items():
-                if count:
-                    steps.setdefault(metrics.kind_of(phase, run.arm), [0, 0])[place] += count
-    ends = [(metrics.steps[kind].ms_low, metrics.steps[kind].ms_high) for kind in steps]
-    found = []
-    for ms in itertools.product(*ends):
-        ms_a, ms_b = (sum(n[i] * t for n, t in zip(steps.values(), ms, strict=True)) for i in (0, 1))
-        found.append(ms_b / ms_a)
-    return min(found), max(found)
+def pairs(metrics: MixTrainingMetrics, a: Cell, b: Cell = CONVENTIONAL) -> dict[float, Pair]:
+    """The two cells at each fraction where both have runs, by fraction."""
+    found = {}
+    for fraction in metrics.fractions:
+        ours, theirs = ({run.seed: run for run in cell_runs(metrics, cell, fraction)} for cell in (a, b))
+        if seeds := [seed for seed in ours if seed in theirs]:
+            runs = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+            found[fraction] = Pair(metrics, a, b, fraction, *runs)
+    return found
 
 
 def accuracy_curve(run: Run) -> tuple[list[float], list[float]]:
@@ -127,33 +169,3 @@ def accuracy_curve(run: Run) -> tuple[list[float], list[float]]:
 def flops_to_accuracy(run: Run, level: float) -> float | None:
     """The FLOPs from which on the test accuracy of a run stays at `level` or above; None where it ends below."""
     return cost_to_reach(*accuracy_curve(run), level)
-
-
-def same_accuracy(a: Runs, b: Runs) -> CostShare:
-    """a's FLOPs to the accuracy that b ends with, as a share of b's FLOPs to it, per seed.
-
-    Both are read off their checkpoints, which are scored on fewer examples than ends are: b itself often is there
-    before its end, and a share of all its FLOPs would call that a saving (`share_of_all_flops`).
-    """
-    there = [flops_to_accuracy(run, run.accuracy) for run in b.values()]
-    return share_of_cost(_curves(a), [flops for flops in there if flops is not None], values(b, "accuracy"))
-
-
-def share_of_all_flops(a: Runs, b: Runs) -> CostShare:
-    """a's FLOPs to the accuracy that b ends with, as a share of all of b's, per seed; b may be compared with itself."""
-    return share_of_cost(_curves(a), values(b, "flops"), values(b, "accuracy"))
-
-
-def _curves(runs: Runs) -> list[tuple[list[float], list[float]]]:
-    return [accuracy_curve(run) for run in runs.values()]
-
-
-def unmatched(metrics: MixTrainingMetrics) -> list[tuple[Cell, float, float]]:
-    """Cells of matched compute that got more or less of it than they should: (cell, fraction, share that they got)."""
-    found = []
-    for cell in (cell for cell in cells(metrics) if cell.budget == "matched"):
-        for fraction, (a, b) in paired_runs(metrics, cell, Cell(BASELINE)).items():
-            share = 1 / times_cheaper(a, b, "flops")
-            if abs(share - 1) > EQUAL_COMPUTE:
-                found.append((cell, fraction, share))
-    return found

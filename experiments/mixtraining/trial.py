@@ -3,10 +3,12 @@
 Axes: T steps.
 """
 
+import io
 import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from experiments.harness.devices import batch_mesh
+from experiments.harness.result_files import write_bytes
 from experiments.harness.stages import Product, Running
 from experiments.mixtraining.domain import Labels, accuracy
 from experiments.mixtraining.plan import Study, Trial
@@ -111,6 +114,13 @@ def arrays(product: Product, kind: str) -> dict[str, np.ndarray]:
 def numbers(product: Product) -> dict[str, Any]:
     """All of a product but its arrays."""
     return {name: value for name, value in product.items() if not isinstance(value, np.ndarray)}
+
+
+def write_npz(path: Path, named: Mapping[str, np.ndarray]) -> None:
+    """Arrays by name, as one file that is written whole or not at all."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **named)
+    write_bytes(path, content.getvalue())
 
 
 def loss_curve(plan: StepPlan, losses: Losses, points: int = CURVE_POINTS) -> dict[str, list[Any]]:

@@ -11,11 +11,11 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.harness.stages import Product, Stages, fingerprint
+from experiments.harness.stages import Stages, fingerprint
 from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.plan import Study, Trial
 from experiments.mixtraining.results import Failure, Search, SearchTrial, settings_of
@@ -95,7 +95,7 @@ def check_search(study: Study) -> None:
     try:
         for arm in ARMS:
             for settings in candidates(arm, study.options):
-                _trial(study, arm, settings, _scale(0, _rungs(study.options.tune_trials)))
+                _trial(study, arm, settings, _rungs(study.options.tune_trials)[0].scale)
     except InputError as error:
         raise InputError(f"--tune starts with shorter schedules: {error}") from error
 
@@ -103,12 +103,7 @@ def check_search(study: Study) -> None:
 def search_flops(study: Study) -> float:
     """What the search will cost, about: as if every trial were one of the options' own settings."""
     per_epochs = sum(study.cost(_trial(study, arm, study.options.settings(arm), 1.0)) for arm in ARMS)
-    left = study.options.tune_trials
-    rungs, runs = _rungs(left), 0.0
-    for rung in range(rungs):
-        runs += left * _scale(rung, rungs)
-        left = _survivors(left)
-    return runs * per_epochs
+    return per_epochs * sum(rung.num_tried * rung.scale for rung in _rungs(study.options.tune_trials))
 
 
 def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm, ArmSettings], Search]:
@@ -117,24 +112,14 @@ def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm
     tried: list[SearchTrial] = []
     for arm in ARMS:
         left = candidates(arm, study.options)
-        rungs = _rungs(len(left))
-        for rung in range(rungs):
-            reached: list[float | None] = []
-            flops: list[float] = []
-            for settings in left:
-                trial = _trial(study, arm, settings, _scale(rung, rungs))
-                result = _result(study, stages, shared, trial)
-                failure = Failure(**result["failure"]) if result["failure"] else None
-                reached.append(None if failure else result["accuracy"])
-                flops.append(result["flops"])
-                epochs = float(sum(segment.epochs for segment in trial.epochs))
-                tried.append(
-                    SearchTrial(
-                        arm, settings_of(settings, arm), rung, epochs, result["accuracy"], result["flops"], failure
-                    )
-                )
-            best = ranking(reached, flops, len(study.domain.validation))
-            left = [left[i] for i in best[: _survivors(len(left))]]
+        for number, rung in enumerate(_rungs(len(left))):
+            found = [
+                _tried(study, stages, shared, arm, settings, number, rung.scale) for settings in left[: rung.num_tried]
+            ]
+            reached = [None if trial.failure else trial.accuracy for trial in found]
+            best = ranking(reached, [trial.flops for trial in found], len(study.domain.validation))
+            left = [left[i] for i in best]
+            tried += found
         chosen[arm] = left[0]
     baseline = study.trial("ssl_then_sl", chosen["ssl_then_sl"], max(study.options.fractions), 0)
     spent = sum(trial.flops for trial in tried)
@@ -158,30 +143,32 @@ def ranking(accuracies: Sequence[float | None], flops: Sequence[float], num_exam
     return ranked + [place for place, accuracy in enumerate(accuracies) if accuracy is None]
 
 
-def _rungs(count: int) -> int:
-    return max(1, int(np.log2(count)))
+class _Rung(NamedTuple):
+    num_tried: int  # settings
+    scale: float  # of the epochs
 
 
-def _scale(rung: int, rungs: int) -> float:
-    """Of the epochs."""
-    return 2.0 ** (rung - rungs + 1)
-
-
-def _survivors(count: int) -> int:
-    return max(2, count // 2)
+def _rungs(num_settings: int) -> list[_Rung]:
+    num = max(1, int(np.log2(num_settings)))
+    counts = itertools.accumulate(range(num - 1), lambda left, _: max(2, left // 2), initial=num_settings)
+    return [_Rung(count, 2.0 ** (rung - num + 1)) for rung, count in enumerate(counts)]
 
 
 def _trial(study: Study, arm: Arm, settings: ArmSettings, scale: float) -> Trial:
     return study.trial(arm, settings, min(study.options.fractions), SEED, scale=scale)
 
 
-def _result(study: Study, stages: Stages, shared: dict[str, Any], trial: Trial) -> Product:
+def _tried(
+    study: Study, stages: Stages, shared: dict[str, Any], arm: Arm, settings: ArmSettings, rung: int, scale: float
+) -> SearchTrial:
     """One trial on the validation part, found again if it is there."""
-    name = f"tune-{trial.arm}-{fingerprint(trial.inputs)[:10]}"
-    validation = study.domain.validation
-    return stages.run(
-        name,
+    trial = _trial(study, arm, settings, scale)
+    product = stages.run(
+        f"tune-{arm}-{fingerprint(trial.inputs)[:10]}",
         shared | trial.inputs | {"judged_on": "validation"},
-        lambda stage: run_trial(study, trial, validation, stage),
+        lambda stage: run_trial(study, trial, study.domain.validation, stage),
         cost=study.cost(trial),
     )
+    failure = Failure(**product["failure"]) if product["failure"] else None
+    epochs = float(sum(segment.epochs for segment in trial.epochs))
+    return SearchTrial(arm, settings_of(settings, arm), rung, epochs, product["accuracy"], product["flops"], failure)

@@ -17,7 +17,7 @@ from experiments.harness.run_folder import run_folder
 from experiments.harness.run_record import run_fields
 from experiments.mixtraining.config import Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.domain import Domain
-from experiments.mixtraining.plan import Study, Trial
+from experiments.mixtraining.plan import Study
 from experiments.mixtraining.results import Dataset, identity, settings_of
 from experiments.mixtraining.trial import run_trial
 from experiments.mixtraining.variants_report import (
@@ -90,10 +90,13 @@ def run_variants(
     study = Study(domain, options)
     batch_mesh(options)  # refuses what is not there
     variants = distinct(options, changes)
+    studies = {name: variant.study(study) for name, variant in variants.items()}
     trials = {
-        name: [_trial(study, variant, seed) for seed in range(options.seeds)] for name, variant in variants.items()
+        (name, seed): studies[name].trial(variant.arm, variant.changed(options), options.fractions[0], seed)
+        for name, variant in variants.items()
+        for seed in range(options.seeds)
     }
-    total = sum(variants[name].study(study).cost(trial) for name, found in trials.items() for trial in found)
+    total = sum(studies[name].cost(trial) for (name, _), trial in trials.items())
     print(f"{experiment}: {len(variants)} variants, {options.seeds} seeds; {total:.3g} FLOPs of training", flush=True)
     if options.dry_run:
         return None
@@ -103,11 +106,11 @@ def run_variants(
     with run_folder(options, shared, (QUESTION.result_file, "variants.md")) as folder:
         stages = folder.stages(RunProgress(total), made_by)
         for seed in range(options.seeds):
-            for name, variant in variants.items():
-                its, trial = variant.study(study), trials[name][seed]
+            for name, its in studies.items():
+                trial = trials[name, seed]
                 product = stages.run(
                     stage_name(name, seed),
-                    shared | trial.inputs | {"options": dict(variant.options)},
+                    shared | trial.inputs | {"options": dict(variants[name].options)},
                     functools.partial(run_trial, its, trial, domain.validation),
                     cost=its.cost(trial),
                 )
@@ -140,13 +143,9 @@ def distinct(options: MixTrainingOptions, changes: Collection[Change] = CHANGES)
         if variant.change is not None and variant.change not in changes:
             continue
         changed = dataclasses.replace(options, **variant.options)
-        what = variant.arm, variant.changed(options), changed.joint, changed.restart_learning_rate
-        if (*what, changed.restart_moments) not in seen:
-            seen.add((*what, changed.restart_moments))
+        carries_on = changed.restart_learning_rate, changed.restart_moments
+        what = variant.arm, variant.changed(options), changed.joint, carries_on
+        if what not in seen:
+            seen.add(what)
             found[name] = variant
     return found
-
-
-def _trial(study: Study, variant: Variant, seed: int) -> Trial:
-    its = variant.study(study)
-    return its.trial(variant.arm, variant.changed(its.options), its.options.fractions[0], seed)

@@ -8,7 +8,7 @@ from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_text
 from experiments.harness.stages import Product, read_stage
 from experiments.mixtraining.results import Dataset, Failure, Settings
-from experiments.reporting import markdown as md
+from experiments.reporting.render import report
 from experiments.reporting.schema import Comparison, RunRecord, paired
 from mixmin_jax.stats.comparison import Summary, summary
 
@@ -56,23 +56,7 @@ def variants_table(metrics: VariantsMetrics) -> str:
 
     Cost is the FLOPs relative to those of `ssl_then_sl`, whose accuracy is to be reached for less.
     """
-    rows = []
-    for name, runs in metrics.variants.items():
-        failed = sum(run.failure is not None for run in runs)
-        found = [metrics.comparisons[name].get(other) for other in (BASE, REFERENCE)]
-        told = [[md.points(each), each.verdict or "one seed"] if each else ["", ""] for each in found]
-        cost = sum(run.flops for run in runs) / sum(run.flops for run in metrics.variants[REFERENCE])
-        rows.append(
-            [
-                md.code(name) if name in (BASE, REFERENCE) else name,
-                md.percent_mean_std(metrics.accuracies[name]) + (f" ({failed} failed)" * (failed > 0)),
-                *(cell for cells in told for cell in cells),
-                f"{cost:.2f}",
-            ]
-        )
-    reference = md.code(REFERENCE)
-    header = ["variant", "validation accuracy", "less the base, points", "verdict", f"less {reference}, points"]
-    return md.table([*header, "verdict", f"FLOPs of {reference}"], rows)
+    return report("mixtraining_variants", "", {}, metrics=metrics, base=BASE, reference=REFERENCE).markdown.strip()
 
 
 def stage_name(variant: str, seed: int) -> str:

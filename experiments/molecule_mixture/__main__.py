@@ -8,8 +8,6 @@ convex problem over those, then one training on the mixture found.  Proxies are 
 model that saw its molecule.
 """
 
-from pathlib import Path
-
 from experiments.harness.command_line import run
 from experiments.harness.devices import see_devices
 from experiments.harness.processes import together
@@ -26,17 +24,8 @@ from experiments.molecule_mixture.stages import SeedResult, fingerprint_stage, r
 from experiments.reporting import markdown as md
 
 DISTRIBUTIONS = (
-    "mixmin_jax",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "rdkit",
-    "xgboost-cpu",
-    "matplotlib",
+    *("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn"),
+    *("rdkit", "xgboost-cpu", "matplotlib"),
 )
 RESULTS = (  # patterns of the files that a run writes
     *(f"*/{name}" for name in ("metrics.json", "weights.json", "report.md", "report.html", "*.png")),
@@ -61,7 +50,7 @@ def main(config: MoleculeMixture) -> None:
 
 def run_plan(plan: Plan, folder: RunFolder) -> dict[str, MoleculeMetrics]:
     """Run every stage, {folder of a target: its record}; what a finished seed shows is written before the next."""
-    made_by = provenance(*DISTRIBUTIONS)
+    out, made_by = plan.config.out, provenance(*DISTRIBUTIONS)
     stages = folder.stages(RunProgress(plan.cost_in_all), made_by)
     features_NxD = fingerprint_stage(plan, stages)
     done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
@@ -70,21 +59,14 @@ def run_plan(plan: Plan, folder: RunFolder) -> dict[str, MoleculeMetrics]:
         for name, result in run_seed(plan, seed, stages, features_NxD).items():
             done[name].append(result)
         for target in plan.targets:
-            results[target.file_name] = build_metrics(plan, target, done[target.name], stages, made_by)
-        write_results(plan.config.out, results)
+            metrics, place = build_metrics(plan, target, done[target.name], stages, made_by), out / target.file_name
+            results[target.file_name] = metrics
+            place.mkdir(parents=True, exist_ok=True)
+            for file, content in {"metrics.json": metrics, **QUESTION.files(metrics)}.items():
+                write_json(place / file, content)
+        with rendering(out):
+            QUESTION.write(out, results)
     return results
-
-
-def write_results(out: Path, results: dict[str, MoleculeMetrics]) -> None:
-    """All JSON files first, so that they are whole if a report cannot be rendered; then reports and figures."""
-    for name, metrics in results.items():
-        folder = out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "metrics.json", metrics)
-        for file, content in QUESTION.files(metrics).items():
-            write_json(folder / file, content)
-    with rendering(out):
-        QUESTION.write(out, results)
 
 
 if __name__ == "__main__":

@@ -78,24 +78,17 @@ class MoleculeMixture(ManyModelsOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("seeds", "num_targets", "sources", "min_positives", "min_test_positives", "bits"):
-            least = 2 if name == "sources" else 1
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}")
-        if self.radius < 0:
-            raise InputError(f"--radius must be at least 0, not {self.radius}")
-        if self.folds < 2:
-            raise InputError(
-                f"--folds must be at least 2, not {self.folds}: proxies are judged on what they did not see"
-            )
+        numbers = ("seeds", "num_targets", "min_positives", "min_test_positives", "bits", "random_mixtures")
+        least = {**dict.fromkeys((*numbers, "numbers_of_sources"), 1), "sources": 2, "radius": 0, "folds": 2}
+        for name, bound in least.items():
+            given = getattr(self, name)
+            if small := [n for n in (given if isinstance(given, tuple) else (given,)) if n is not None and n < bound]:
+                why = ": proxies are judged on what they did not see" if name == "folds" else ""
+                raise InputError(f"--{name.replace('_', '-')} must be at least {bound}, not {min(small)}{why}")
         if not 0 < self.test_fraction < 1:
             raise InputError(f"--test-fraction must lie between 0 and 1, not {self.test_fraction}")
         if not 0 <= self.max_unparsable <= 1:
             raise InputError(f"--max-unparsable must lie in [0, 1], not {self.max_unparsable}")
-        if self.random_mixtures is not None and self.random_mixtures < 1:
-            raise InputError(f"--random-mixtures must be at least 1, not {self.random_mixtures}")
-        if any(number < 1 for number in self.numbers_of_sources):
-            raise InputError(f"--numbers-of-sources must be at least 1, not {min(self.numbers_of_sources)}")
         if len(set(self.target)) < len(self.target):
             raise InputError(f"--target names a column twice: {' '.join(self.target)}")
         if self.task == "regression" and self.method == "active_set":

@@ -43,20 +43,19 @@ class Split:
         return ((values_NxA - mean_A) / np.where(std_A > 0, std_A, 1)).astype(np.float32)
 
     @functools.cached_property
-    def train_counts(self) -> tuple[np.ndarray, np.ndarray]:
+    def train_counts(self) -> np.ndarray:
         return self.counts(~self.is_test_N)
 
     @functools.cached_property
-    def test_counts(self) -> tuple[np.ndarray, np.ndarray]:
+    def test_counts(self) -> np.ndarray:
         return self.counts(self.is_test_N)
 
-    def counts(self, is_member_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positives and negatives of every assay among these molecules (regression: molecules, twice)."""
+    def counts(self, is_member_N: np.ndarray) -> np.ndarray:
+        """Positives and negatives of every assay among these molecules (regression: molecules, twice), 2 x A."""
         values_NxA = self.molecules.values_NxA[is_member_N]
         if self.config.task == "regression":
-            measured_A = np.isfinite(values_NxA).sum(0)
-            return measured_A, measured_A
-        return (values_NxA == 1).sum(0), (values_NxA == 0).sum(0)
+            return np.stack([np.isfinite(values_NxA).sum(0)] * 2)
+        return np.stack([(values_NxA == 1).sum(0), (values_NxA == 0).sum(0)])
 
     @functools.cache  # noqa: B019  one split lives as long as the run
     def folds(self, seed: int) -> np.ndarray:
@@ -67,49 +66,40 @@ class Split:
     @functools.cached_property
     def unusable(self) -> dict[str, str]:
         """Assays that can be no source, each with the reason."""
-        least, what = self.config.min_positives, self._what
-        train_A = self.train_counts
+        measures, least = self.config.task == "regression", self.config.min_positives
         reasons: dict[str, str] = {}
         for a, name in enumerate(self.names):
-            fewest = min(train_A[0][a], train_A[1][a])
-            values_N = self.molecules.values_NxA[~self.is_test_N, a]
-            if fewest < least:
-                kind = (
-                    "one class only" if fewest == 0 and self.config.task == "classification" else f"fewer than {least}"
-                )
-                reasons[name] = f"{kind} among the training molecules ({self._describe(*(c[a] for c in train_A))})"
-            elif self.config.task == "regression" and np.nanmin(values_N) == np.nanmax(values_N):
+            if (fewest := self.train_counts[:, a].min()) < least:
+                kind = "one class only" if fewest == 0 and not measures else f"fewer than {least}"
+                reasons[name] = f"{kind} among the training molecules ({self._describe(self.train_counts[:, a])})"
+            elif measures and self._is_constant(a, ~self.is_test_N):
                 reasons[name] = "all values are equal"
+        what = "measured molecule" if measures else "positive or no negative"
         for seed, fold in np.ndindex(self.config.seeds, self.config.folds):
             fold_N = self.folds(seed)
-            rest_A = self.counts((fold_N >= 0) & (fold_N != fold))
-            held_A = self.counts(fold_N == fold)
-            for a, name in enumerate(self.names):
-                if min(*(c[a] for c in rest_A), *(c[a] for c in held_A)) == 0:
-                    reasons.setdefault(name, f"a fold holds no {what}, or all of them (seed {seed})")
+            parts = fold_N == fold, (fold_N >= 0) & (fold_N != fold)
+            fewest_A = np.concatenate([self.counts(part_N) for part_N in parts]).min(0)
+            for column in np.flatnonzero(fewest_A == 0):
+                reasons.setdefault(self.names[column], f"a fold holds no {what}, or all of them (seed {seed})")
         return reasons
 
-    @property
-    def _what(self) -> str:
-        return "positive or no negative" if self.config.task == "classification" else "measured molecule"
+    def _is_constant(self, column: int, is_member_N: np.ndarray) -> bool:
+        values_N = self.molecules.values_NxA[is_member_N, column]
+        return bool(np.nanmin(values_N) == np.nanmax(values_N))
 
-    def _describe(self, positives: int, negatives: int) -> str:
+    def _describe(self, counts_2: np.ndarray) -> str:
         if self.config.task == "regression":
-            return f"{positives} measured"
-        return f"{positives} positives, {negatives} negatives"
+            return f"{counts_2[0]} measured"
+        return f"{counts_2[0]} positives, {counts_2[1]} negatives"
 
     def unfit_as_target(self, name: str) -> str | None:
         """Why the assay can be no target; None if it can."""
         if name in self.unusable:
             return self.unusable[name]
-        a = self.names.index(name)
-        test = [int(count_A[a]) for count_A in self.test_counts]
-        if min(test) < self.config.min_test_positives:
-            return f"fewer than {self.config.min_test_positives} among the test molecules ({self._describe(*test)})"
-        value_N = self.molecules.values_NxA[self.is_test_N, a]
-        if np.nanmin(value_N) == np.nanmax(value_N):
-            return "all values of its test molecules are equal"
-        return None
+        a, least = self.names.index(name), self.config.min_test_positives
+        if (test_2 := self.test_counts[:, a]).min() < least:
+            return f"fewer than {least} among the test molecules ({self._describe(test_2)})"
+        return "all values of its test molecules are equal" if self._is_constant(a, self.is_test_N) else None
 
     def inputs(self) -> dict[str, Any]:
         """What every stage depends on, as JSON."""
@@ -163,7 +153,7 @@ def choose_targets(split: Split) -> tuple[str, ...]:
 
 def choose_sources(split: Split, target: str) -> tuple[str, ...]:
     """At most `--sources` other assays, those with the most training molecules of their rarer class, by name."""
-    rarer_A = np.minimum(*split.train_counts)
+    rarer_A = split.train_counts.min(0)
     usable = [(-int(rarer_A[a]), name) for a, name in enumerate(split.names) if name not in split.unusable]
     chosen = [name for _, name in sorted(usable) if name != target][: split.config.sources]
     if len(chosen) < 2:

@@ -36,16 +36,13 @@ def molecule_figures(metrics: MoleculeMetrics) -> dict[str, ReportFigure]:
         for arm, solved in metrics.solved.items()
     }
     scores = {arm: found.scores[metric].per_seed for arm, found in metrics.arms.items()}
-    found = {
+    growth = {"growth.png": growth_figure([metrics])} if metrics.growth else {}
+    return growth | {
         "scores.png": loss_figure(scores, f"{name} on the test molecules", better="higher"),
         "weights.png": weights_figure(_full_weights(metrics.arms)),
-        "growth.png": growth_figure([metrics]),
         "gap.png": gap_figure(gaps, 1.0, "gap / tolerance"),
         "fidelity.png": fidelity_figure(metrics.fidelity[metric].whole(), unit=name),
     }
-    if not metrics.growth:
-        del found["growth.png"]
-    return found
 
 
 def _full_weights(arms: Mapping[str, Arm]) -> dict[str, list[Weights]]:

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from experiments.harness.options import numbers_of
 from experiments.harness.result_files import file_name
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
-from experiments.reporting.markdown import plural, si_count
+from experiments.reporting.render import report
 from experiments.reporting.schema import Weights
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
@@ -88,10 +89,10 @@ class Plan:
 
     # Mixtures that do not depend on any proxy -------------------------------------------------------------------
 
-    def over_assays(self, columns_K: np.ndarray, weights_K: np.ndarray) -> np.ndarray:
-        """Weights of some columns as weights of all assays."""
+    def over_assays(self, columns: int | np.ndarray, weights: float | np.ndarray) -> np.ndarray:
+        """Weights of one or several columns as weights of all assays."""
         weights_A = np.zeros(len(self.split.names))
-        weights_A[columns_K] = weights_K
+        weights_A[columns] = weights
         return weights_A
 
     def named(self, weights_A: np.ndarray) -> Weights:
@@ -105,14 +106,6 @@ class Plan:
     def natural_A(self, columns_K: np.ndarray) -> np.ndarray:
         return self.over_assays(columns_K, natural_weights(self.sizes_A[columns_K]))
 
-    def natural_own_A(self, target: Target) -> np.ndarray:
-        """Half of the target's own data, half of the natural mixture of the others: what `mixmin_own` must beat."""
-        own_A = self.over_assays(np.array([target.column]), np.ones(1))
-        return (own_A + self.natural_A(target.source_columns)) / 2
-
-    def uniform_A(self, columns_K: np.ndarray) -> np.ndarray:
-        return self.over_assays(columns_K, uniform_weights(len(columns_K)))
-
     def random_RxA(self, target: Target, seed: int) -> np.ndarray:
         """The random mixtures of one target and seed."""
         columns_K = target.source_columns
@@ -123,6 +116,22 @@ class Plan:
         """The columns of a random subset of the sources; smaller ones lie inside larger ones."""
         order = np.random.default_rng(_seed(seed, target.column, 1)).permutation(target.source_columns)
         return np.sort(order[:number])
+
+    def weights_of_models(self, target: Target, seed: int, solved: Mapping[str, Weights]) -> dict[str, np.ndarray]:
+        """Weights of every model that is trained for a target: the arms, then those with fewer sources."""
+        own_A, natural_A = self.over_assays(target.column, 1.0), self.natural_A(target.source_columns)
+        fixed = {
+            "own": own_A,
+            "natural": natural_A,
+            "uniform": self.over_assays(target.source_columns, uniform_weights(len(target.sources))),
+            "natural_own": (own_A + natural_A) / 2,  # what `mixmin_own` must beat
+        }
+        weights = {arm: fixed[arm] if arm in fixed else self.of_named(solved[arm]) for arm in ARMS}
+        for number in self.numbers_of_sources:
+            mixmin, natural = (growth_arm(arm, number) for arm in GROWTH_ARMS)
+            weights[mixmin] = self.of_named(solved[mixmin])
+            weights[natural] = self.natural_A(self.subset(target, seed, number))
+        return weights
 
     # Costs in models, each of which reads the training molecules as often as a full training ----------------------
 
@@ -159,21 +168,24 @@ def make_plan(split: Split) -> Plan:
     """Everything that can be found wrong before compute is spent is an InputError here."""
     if split.config.learner == "trees":
         require_xgboost()
-    column = {name: a for a, name in enumerate(split.names)}
+    column_of = {name: a for a, name in enumerate(split.names)}
     targets = []
     for name in choose_targets(split):
         sources = choose_sources(split, name)
-        targets.append(
-            Target(name, file_name(name), column[name], sources, np.array([column[source] for source in sources]))
-        )
+        columns_K = np.array([column_of[source] for source in sources])
+        targets.append(Target(name, file_name(name), column_of[name], sources, columns_K))
     plan = Plan(split.config, split, tuple(targets))
     for target, seed in itertools.product(plan.targets, range(plan.config.seeds)):
         plan.random_RxA(target, seed)
     if plan.config.learner == "mlp":
-        num_models, config = len(plan.proxy_columns), plan.config
-        devices = whole_mesh(config).shape["source"]
-        models_at_once(config.mlp, num_models, len(split.is_test_N), config.bits, devices, config.max_bytes)
+        sizes = len(plan.proxy_columns), len(split.is_test_N), plan.config.bits
+        models_at_once(plan.config.mlp, *sizes, whole_mesh(plan.config).shape["source"], plan.config.max_bytes)
     return plan
+
+
+def growth_arm(arm: str, number: int) -> str:
+    """The name of an arm that has `number` sources only."""
+    return f"{arm}-{number}"
 
 
 def _seed(*parts: int) -> int:
@@ -183,35 +195,7 @@ def _seed(*parts: int) -> int:
 
 def describe_plan(plan: Plan) -> str:
     """The plan in words: data, targets, models and their cost."""
-    config, split, cleaning = plan.config, plan.split, plan.split.molecules.cleaning
-    lines = (
-        ["This is a demonstration: structures that RDKit ships, computed properties."] if config.demonstration else []
-    )
-    lines.append(
-        f"{plural(len(split.molecules.smiles), 'molecule')} from {cleaning.rows:,} rows"
-        f" ({len(cleaning.unparsable)} not readable, {cleaning.duplicates} duplicates, {cleaning.salts} salts reduced"
-        f" to their largest part, {cleaning.conflicts} contradicting values)"
-    )
-    test = int(split.is_test_N.sum())
-    lines.append(f"{config.split} split: {len(split.is_test_N) - test:,} to train on, {test:,} to test")
-    lines.append(f"{plural(len(split.names), 'assay')}, {len(split.unusable)} of them with too little data to be used")
-    train, tested = split.train_counts, split.test_counts
-    lines.append("Targets:")
-    for target in plan.targets:
-        a = target.column
-        what = "measured" if config.task == "regression" else "positives"
-        lines.append(
-            f"  {target.name}: {train[0][a]} {what} of {plan.sizes_A[a]} to train, {tested[0][a]} {what} to test;"
-            f" {len(target.sources)} sources"
-        )
-    flops = plan.flops_per_model
-    each = f", {si_count(flops)}FLOPs each" if flops else ""
-    counted = ", ".join(f"{number * config.seeds:g} {name.replace('_', ' ')}" for name, number in plan.models.items())
-    lines.append(
-        f"{plural(config.seeds, 'seed')}; trainings on all training molecules, or as much work: {counted}"
-        f" ({config.learner}{each})"
-    )
-    return "\n".join(lines)
+    return report("molecule_plan", "", {}, plan=plan, config=plan.config, split=plan.split).markdown.rstrip()
 
 
 def identity(plan: Plan) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Axes: T a target's test molecules, A assays, S seeds, R resamples.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,7 +13,16 @@ import numpy as np
 from experiments.harness.data_sets import table_record
 from experiments.harness.run_record import run_fields, worst_certificate
 from experiments.harness.stages import Stages, read_stage
-from experiments.molecule_mixture.plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target, config_record, identity
+from experiments.molecule_mixture.plan import (
+    ARMS,
+    GROWTH_ARMS,
+    SOLVED_ARMS,
+    Plan,
+    Target,
+    config_record,
+    growth_arm,
+    identity,
+)
 from experiments.molecule_mixture.stages import SeedResult, TargetRows, weights_stage
 from experiments.reporting.schema import Certificate, MadeBy, RunRecord, Verdict, Weights, mean_weights
 from mixmin_jax.data.molecules.cleaning import Unparsable
@@ -123,6 +132,11 @@ class Counts:
     molecules: int
     positives: int | None
 
+    @property
+    def size(self) -> int:
+        """The positives; of measured values, the molecules."""
+        return self.molecules if self.positives is None else self.positives
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -188,12 +202,6 @@ class MoleculeMetrics(RunRecord):
         everything = {arm: self.arms[arm].scores[metric].per_seed for arm in GROWTH_ARMS}
         return found | {len(self.data.sources): everything}
 
-    @property
-    def size(self) -> int:
-        """Positives among the target's training molecules; of measured values, the molecules."""
-        found = self.data.target_train
-        return found.molecules if found.positives is None else found.positives
-
 
 def from_stages(metrics: MoleculeMetrics, stages: Path) -> MoleculeMetrics | None:
     """The record with weights and certificates from the stages; None where one is missing."""
@@ -201,11 +209,17 @@ def from_stages(metrics: MoleculeMetrics, stages: Path) -> MoleculeMetrics | Non
     if not all(path.exists() for path in paths):
         return None
     products = [read_stage(path)[0] for path in paths]
-    weights = {arm: tuple(product["weights"][arm] for product in products) for arm in (*SOLVED_ARMS, "random_search")}
-    arms = {arm: dataclasses.replace(metrics.arms[arm], weights_per_seed=found) for arm, found in weights.items()}
-    solutions = {arm: [product["solutions"][arm] for product in products] for arm in SOLVED_ARMS}
-    solved = {arm: worst_certificate(dict(zip(metrics.seeds, found, strict=True))) for arm, found in solutions.items()}
-    return dataclasses.replace(metrics, arms=metrics.arms | arms, solved=solved)
+    arms = dict(metrics.arms)
+    for arm in (*SOLVED_ARMS, "random_search"):
+        weights = tuple(product["weights"][arm] for product in products)
+        arms[arm] = dataclasses.replace(arms[arm], weights_per_seed=weights)
+    solutions = {seed: product["solutions"] for seed, product in zip(metrics.seeds, products, strict=True)}
+    return dataclasses.replace(metrics, arms=arms, solved=_solved(solutions))
+
+
+def _solved(solutions: Mapping[int, Mapping[str, Any]]) -> dict[str, Certificate]:
+    """The certificate of each solved arm, from those of all seeds."""
+    return {arm: worst_certificate({seed: found[arm] for seed, found in solutions.items()}) for arm in SOLVED_ARMS}
 
 
 def problems(metrics: MoleculeMetrics, folder: Path) -> list[str]:
@@ -223,14 +237,28 @@ def build_metrics(
 ) -> MoleculeMetrics:
     """The record of one target from the seeds that are done."""
     config, rows = plan.config, TargetRows(plan, target, plan.split.is_test_N)
-    metrics = CLASSIFICATION_METRICS if config.task == "classification" else REGRESSION_METRICS
+    measures = config.task == "regression"
+    metrics = REGRESSION_METRICS if measures else CLASSIFICATION_METRICS
     scores = {arm: np.stack([result.test_scores[arm] for result in results]) for arm in ARMS}
     scaffold_T = plan.split.molecules.scaffold_N[rows.index_T]
     resampled = {
         metric: resampled_metric(scores, rows.value_T, metric, NUM_RESAMPLES, groups_N=scaffold_T) for metric in metrics
     }
-    predicted = {arm: np.stack([result.predicted[arm] for result in results]) for arm in ARMS}
-    weights = {arm: tuple(plan.named(result.weights[arm]) for result in results) for arm in ARMS}
+    arms = {}
+    for arm in ARMS:
+        weights = tuple(plan.named(result.weights[arm]) for result in results)
+        predicted_SxT = np.stack([result.predicted[arm] for result in results])
+        arms[arm] = Arm(
+            scores={metric: summary(resampled[metric][arm][:, 0]) for metric in metrics},
+            test_loss=summary(rows.losses(scores[arm].T)),
+            predicted_loss=summary(rows.losses(predicted_SxT.T)),
+            weights=mean_weights(weights),
+            weights_per_seed=weights,
+        )
+
+    def scored(model: str, metric: Metric) -> tuple[float, ...]:
+        return tuple(float(evaluate(metric, result.test_scores[model], rows.value_T)[0]) for result in results)
+
     return MoleculeMetrics(
         experiment="molecule_mixture",
         demonstration=config.demonstration,
@@ -243,30 +271,19 @@ def build_metrics(
         learner=config.learner,
         balanced=config.balanced,
         calibrated=config.calibrate,
-        loss=_loss_unit(plan),
+        loss="mean squared error" if measures else f"nats per molecule{', classes alike' if config.balanced else ''}",
         metrics=metrics,
-        arms={
-            arm: Arm(
-                scores={metric: summary(resampled[metric][arm][:, 0]) for metric in metrics},
-                test_loss=summary(rows.losses(scores[arm].T)),
-                predicted_loss=summary(rows.losses(predicted[arm].T)),
-                weights=mean_weights(weights[arm]),
-                weights_per_seed=weights[arm],
-            )
-            for arm in ARMS
-        },
+        arms=arms,
         resamples=NUM_RESAMPLES,
         comparisons=tuple(
             _compared(arm, other, metric, resampled[metric]) for arm, other in COMPARED for metric in metrics
         ),
         growth=tuple(
-            Growth(number, arm, {metric: _scores(results, rows, number, arm, metric) for metric in metrics})
+            Growth(number, arm, {metric: scored(growth_arm(arm, number), metric) for metric in metrics})
             for number in plan.numbers_of_sources
             for arm in GROWTH_ARMS
         ),
-        solved={
-            arm: worst_certificate({result.seed: result.solutions[arm] for result in results}) for arm in SOLVED_ARMS
-        },
+        solved=_solved({result.seed: result.solutions for result in results}),
         fidelity={what: MoleculeFidelity.of(_points(rows, results, what)) for what in (metrics[0], "loss")},
         cost=Cost(
             **plan.models,
@@ -282,14 +299,8 @@ def build_metrics(
 
 def _compared(arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndarray]) -> Compared:
     found = bootstrap_difference(scores[arm], scores[other])
-    interval = found.lower, found.upper
-    return Compared(arm, other, metric, found.mean, *interval, found.confidence, interval_verdict(*interval))
-
-
-def _scores(
-    results: Sequence[SeedResult], rows: TargetRows, number: int, arm: str, metric: Metric
-) -> tuple[float, ...]:
-    return tuple(float(evaluate(metric, result.growth[number][arm], rows.value_T)[0]) for result in results)
+    word = interval_verdict(found.lower, found.upper)
+    return Compared(arm, other, metric, found.mean, found.lower, found.upper, found.confidence, word)
 
 
 def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[Point]:
@@ -298,48 +309,32 @@ def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[
     def judge(score_T: np.ndarray) -> float:
         return float((rows.losses(score_T[:, None]) if what == "loss" else evaluate(what, score_T, rows.value_T))[0])
 
+    def point(seed: int, label: str, size: str, scores: Iterable[np.ndarray], predicted_T: np.ndarray) -> Point:
+        reached = float(np.mean([judge(score_T) for score_T in scores]))
+        return Point(seed, label, size, reached, {ROWS: judge(predicted_T)})
+
     arms = [
-        Point(
-            result.seed,
-            arm,
-            "all molecules",
-            reached=judge(result.test_scores[arm]),
-            predicted={ROWS: judge(result.predicted[arm])},
-        )
+        point(result.seed, arm, "all molecules", [result.test_scores[arm]], result.predicted[arm])
         for result in results
         for arm in ARMS
     ]
     random = [
-        Point(
-            result.seed,
-            RANDOM_MIXTURE,
-            "without a fold",
-            reached=float(np.mean([judge(score_T) for score_T in score_FxT])),
-            predicted={ROWS: judge(predicted_T)},
-        )
+        point(result.seed, RANDOM_MIXTURE, "without a fold", score_FxT, predicted_T)
         for result in results
-        for predicted_T, score_FxT in zip(result.random_predicted_RxT, result.random_scores_RxFxT, strict=True)
+        for score_FxT, predicted_T in zip(result.random_scores_RxFxT, result.random_predicted_RxT, strict=True)
     ]
     return arms + random
 
 
-def _loss_unit(plan: Plan) -> str:
-    if plan.config.task == "regression":
-        return "mean squared error"
-    return "nats per molecule, classes alike" if plan.config.balanced else "nats per molecule"
-
-
 def _data(plan: Plan, target: Target) -> Data:
-    split, molecules = plan.split, plan.split.molecules
-    cleaning = molecules.cleaning
+    split, cleaning = plan.split, plan.split.molecules.cleaning
     is_measured_NxA = np.isfinite(split.values_NxA)
     shared_A = is_measured_NxA[plan.train_N & is_measured_NxA[:, target.column]].sum(0)
     sources = list(zip(target.sources, target.source_columns, strict=True))
 
     def counts(is_member_N: np.ndarray) -> Counts:
-        values_N = molecules.values_NxA[is_member_N, target.column]
-        positives = int((values_N == 1).sum()) if plan.config.task == "classification" else None
-        return Counts(int(np.isfinite(values_N).sum()), positives)
+        positives, others = split.counts(is_member_N)[:, target.column].tolist()
+        return Counts(positives, None) if plan.config.task == "regression" else Counts(positives + others, positives)
 
     return Data(
         table=split.table.origin,
@@ -347,7 +342,7 @@ def _data(plan: Plan, target: Target) -> Data:
         salts=cleaning.salts,
         duplicates=cleaning.duplicates,
         conflicts=cleaning.conflicts,
-        molecules=len(molecules.smiles),
+        molecules=len(split.is_test_N),
         train_molecules=int(plan.train_N.sum()),
         test_molecules=int(split.is_test_N.sum()),
         assays=len(split.names),

@@ -4,7 +4,6 @@ Axes: N molecules, T target's molecules of one part, A assays, K sources, F fold
 """
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,25 +13,23 @@ from experiments.harness.certified_weights import TOLERANCE, certified_weights
 from experiments.harness.devices import own_rows, solver_mesh
 from experiments.harness.result_files import file_name
 from experiments.harness.stages import Product, Running, Stages, fingerprint
-from experiments.molecule_mixture.plan import ARMS, GROWTH_ARMS, SOLVED_ARMS, Plan, Target
-from experiments.reporting.schema import Weights
+from experiments.molecule_mixture.plan import Plan, Target, growth_arm
 from mixmin_jax.data.molecules.cleaning import morgan_fingerprints, rdkit_version
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture
 from mixmin_jax.mixture.objective import Objective, cross_entropy, squared_error
-from mixmin_jax.training.calibration import Calibration, calibrate
+from mixmin_jax.training.calibration import calibrate
 from mixmin_jax.training.weighted_examples import WeightedExamples, mixture_examples
 
 
 @dataclasses.dataclass(frozen=True)
 class SeedResult:
-    """What one seed found for one target; losses in nats (cross-entropy) or as mean squared error."""
+    """What one seed found for one target, by model: those of the arms, and those with fewer sources."""
 
     seed: int
-    weights: dict[str, np.ndarray]  # arm -> weights of all assays
-    solutions: dict[str, dict[str, Any]]  # solved arm -> certificate
-    test_scores: dict[str, np.ndarray]  # arm -> score of every test molecule of the target
-    predicted: dict[str, np.ndarray]  # arm -> the mixture of proxies' prediction for every test molecule
-    growth: dict[int, dict[str, np.ndarray]]  # number of sources -> arm -> test scores
+    weights: dict[str, np.ndarray]  # model -> weights of all assays
+    solutions: dict[str, dict[str, Any]]  # solved model -> certificate
+    test_scores: dict[str, np.ndarray]  # model -> score of every test molecule of the target
+    predicted: dict[str, np.ndarray]  # model -> the mixture of proxies' prediction for every test molecule
     random_scores_RxFxT: np.ndarray  # test scores of the models trained on each random mixture, without each fold
     random_predicted_RxT: np.ndarray
 
@@ -45,8 +42,14 @@ class CrossFitted:
     """
 
     inputs: Any
+    weights_MxA: np.ndarray  # the mixtures
     heldout_NxM: np.ndarray  # test molecules: NaN
     test_FxNxM: np.ndarray  # in the order of the test molecules
+
+    def columns(self, cut: slice) -> "CrossFitted":
+        """Some of the mixtures."""
+        parts = self.weights_MxA[cut], self.heldout_NxM[:, cut], self.test_FxNxM[..., cut]
+        return CrossFitted([self.inputs, [cut.start, cut.stop]], *parts)
 
 
 class SeedStages:
@@ -87,22 +90,18 @@ class SeedStages:
             fitted_on = [*without, self._examples(weights_MxA, plan.train_N)]
             lines = [calibrate(heldout_NxM, examples, plan.loss) for examples in fitted_on]
             slopes, intercepts = (np.stack(parts) for parts in zip(*lines, strict=True))
-            return {"heldout_NxM": heldout_NxM, "test_FxNxM": np.stack([s[fold_N < 0] for s in scores_FxNxM])} | {
-                "slope_F1xM": slopes,
-                "intercept_F1xM": intercepts,
-            }
+            test_FxNxM = np.stack([scores_NxM[fold_N < 0] for scores_NxM in scores_FxNxM])
+            lines_F1xM = {"slope_F1xM": slopes, "intercept_F1xM": intercepts}
+            return {"heldout_NxM": heldout_NxM, "test_FxNxM": test_FxNxM} | lines_F1xM
 
         product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute)
         heldout_NxM, test_FxNxM = product["heldout_NxM"], product["test_FxNxM"]
         if not plan.config.calibrate:
-            return CrossFitted([inputs, "raw"], heldout_NxM, test_FxNxM)
-        *of_folds, of_all = (
-            Calibration(*line) for line in zip(product["slope_F1xM"], product["intercept_F1xM"], strict=True)
-        )
-        calibrated_NxM = np.full(heldout_NxM.shape, np.nan)
-        for fold, line in enumerate(of_folds):
-            calibrated_NxM[fold_N == fold] = line(heldout_NxM[fold_N == fold])
-        return CrossFitted(inputs, calibrated_NxM, of_all(test_FxNxM))
+            return CrossFitted([inputs, "raw"], weights_MxA, heldout_NxM, test_FxNxM)
+        slope_F1xM, intercept_F1xM = product["slope_F1xM"], product["intercept_F1xM"]
+        # test molecules have no held-out score; their fold, -1, is that of the last line, which was fitted on all folds
+        heldout_NxM = slope_F1xM[fold_N] * heldout_NxM + intercept_F1xM[fold_N]
+        return CrossFitted(inputs, weights_MxA, heldout_NxM, slope_F1xM[-1] * test_FxNxM + intercept_F1xM[-1])
 
     def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         """Train a model per mixture on all training molecules: scores of the test molecules, N x M."""
@@ -141,17 +140,16 @@ class SeedStages:
 
         return self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)["scores_NxM"]
 
-    def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted, random_RxA: np.ndarray) -> Product:
+    def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted) -> Product:
         """The weights of the target's own arms, from its training labels: {arm: {assay: weight}}, with certificates.
 
         The arm of a smaller number of sources is called `mixmin-NUMBER`.
         """
         plan = self._plan
-        problems = {"mixmin": target.source_columns}
-        problems["mixmin_own"] = np.sort(np.append(target.source_columns, target.column))
-        problems |= {
-            growth_arm("mixmin", number): plan.subset(target, self._seed, number) for number in plan.numbers_of_sources
-        }
+        own_too = np.sort(np.append(target.source_columns, target.column))
+        problems = {"mixmin": target.source_columns, "mixmin_own": own_too}
+        for number in plan.numbers_of_sources:
+            problems[growth_arm("mixmin", number)] = plan.subset(target, self._seed, number)
 
         def compute(_stage: Running) -> Product:
             rows = TargetRows(plan, target, plan.train_N)
@@ -161,7 +159,7 @@ class SeedStages:
                 weights[arm] = plan.named(plan.over_assays(columns_K, np.array(solution.pop("weights"))))
                 solutions[arm] = solution
             losses_R = rows.losses(rows.of(random.heldout_NxM))
-            weights["random_search"] = plan.named(best_random_mixture(random_RxA, losses_R))
+            weights["random_search"] = plan.named(best_random_mixture(random.weights_MxA, losses_R))
             return {"weights": weights, "solutions": solutions}
 
         inputs = {
@@ -190,34 +188,29 @@ class SeedStages:
     def result(
         self,
         target: Target,
-        found: Mapping[str, Any],
+        weights: dict[str, np.ndarray],
+        solutions: dict[str, dict[str, Any]],
         scores: Mapping[str, np.ndarray],
         proxies: CrossFitted,
         random: CrossFitted,
-        random_RxA: np.ndarray,
     ) -> SeedResult:
         """Everything about one target, from the products of the stages; `scores` by trained model."""
         plan = self._plan
         rows = TargetRows(plan, target, plan.split.is_test_N)
         tested_T = np.searchsorted(np.flatnonzero(plan.split.is_test_N), rows.index_T)  # rows among the test molecules
         proxies_FxTxK = proxies.test_FxNxM[:, tested_T]
-        weights = weights_of_models(plan, target, self._seed, found["weights"])
 
         def predicted(weights_A: np.ndarray) -> np.ndarray:
             return rows.mixture_predictions(proxies_FxTxK, weights_A[plan.proxy_columns])
 
         return SeedResult(
             self._seed,
-            weights={arm: weights[arm] for arm in ARMS},
-            solutions={arm: found["solutions"][arm] for arm in SOLVED_ARMS},
-            test_scores={arm: scores[arm][tested_T] for arm in ARMS},
-            predicted={arm: predicted(weights[arm]) for arm in ARMS},
-            growth={
-                number: {arm: scores[growth_arm(arm, number)][tested_T] for arm in GROWTH_ARMS}
-                for number in plan.numbers_of_sources
-            },
+            weights=weights,
+            solutions=solutions,
+            test_scores={model: score_N[tested_T] for model, score_N in scores.items()},
+            predicted={model: predicted(weights_A) for model, weights_A in weights.items()},
             random_scores_RxFxT=np.moveaxis(random.test_FxNxM[:, tested_T], -1, 0),
-            random_predicted_RxT=np.stack([predicted(weights_A) for weights_A in random_RxA]),
+            random_predicted_RxT=np.stack([predicted(weights_A) for weights_A in random.weights_MxA]),
         )
 
 
@@ -271,11 +264,6 @@ def weights_stage(target: str, seed: int) -> str:
     return f"weights-{file_name(target)}-seed{seed}"
 
 
-def growth_arm(arm: str, number: int) -> str:
-    """The name of an arm that has `number` sources only."""
-    return f"{arm}-{number}"
-
-
 def fingerprint_stage(plan: Plan, stages: Stages) -> np.ndarray:
     """Fingerprints of all molecules, N x D of 0 and 1."""
     smiles, radius, bits = plan.split.molecules.smiles, plan.config.radius, plan.config.bits
@@ -292,67 +280,32 @@ def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) ->
     """All stages of one seed; returns {target name: result}."""
     stage, names = SeedStages(plan, seed, stages, features_NxD), plan.split.names
     proxies = stage.crossfit("proxies", np.eye(len(names))[plan.proxy_columns], [names[a] for a in plan.proxy_columns])
-    random_RxA = {target.name: plan.random_RxA(target, seed) for target in plan.targets}
-    random = _per_target(
-        plan,
-        stage.crossfit(
-            "random-mixtures",
-            np.concatenate([random_RxA[target.name] for target in plan.targets]),
-            [f"random mixture {r} for {target.name}" for target in plan.targets for r in range(plan.num_random)],
-        ),
+    number = plan.num_random
+    all_random = stage.crossfit(
+        "random-mixtures",
+        np.concatenate([plan.random_RxA(target, seed) for target in plan.targets]),
+        [f"random mixture {r} for {target.name}" for target in plan.targets for r in range(number)],
     )
-    found = {
-        target.name: stage.weights(target, proxies, random[target.name], random_RxA[target.name])
-        for target in plan.targets
-    }
-    weights = {
-        target.name: weights_of_models(plan, target, seed, found[target.name]["weights"]) for target in plan.targets
-    }
-    models = list(weights[plan.targets[0].name])
+    random = [all_random.columns(slice(t * number, (t + 1) * number)) for t in range(len(plan.targets))]
+    found = [stage.weights(target, proxies, random[t]) for t, target in enumerate(plan.targets)]
+    weights = [plan.weights_of_models(target, seed, found[t]["weights"]) for t, target in enumerate(plan.targets)]
+    models = list(weights[0])
     scores_NxM = stage.train(
         "arms",
-        np.stack([weights[target.name][model] for target in plan.targets for model in models]),
+        np.stack([weights_of[model] for weights_of in weights for model in models]),
         [f"{model} of {target.name}" for target in plan.targets for model in models],
     )
     scores_NxTxM = scores_NxM.reshape(len(scores_NxM), len(plan.targets), len(models))
     return {
         target.name: stage.result(
             target,
-            found[target.name],
+            weights[t],
+            found[t]["solutions"],
             dict(zip(models, scores_NxTxM[:, t].T, strict=True)),
             proxies,
-            random[target.name],
-            random_RxA[target.name],
+            random[t],
         )
         for t, target in enumerate(plan.targets)
-    }
-
-
-def weights_of_models(plan: Plan, target: Target, seed: int, solved: Mapping[str, Weights]) -> dict[str, np.ndarray]:
-    """Weights of every model that is trained for a target: the arms, then those with fewer sources."""
-    columns_K = target.source_columns
-    fixed = {
-        "own": plan.over_assays(np.array([target.column]), np.ones(1)),
-        "natural": plan.natural_A(columns_K),
-        "uniform": plan.uniform_A(columns_K),
-        "natural_own": plan.natural_own_A(target),
-    }
-    weights = {arm: fixed[arm] if arm in fixed else plan.of_named(solved[arm]) for arm in ARMS}
-    for number, arm in itertools.product(plan.numbers_of_sources, GROWTH_ARMS):
-        name = growth_arm(arm, number)
-        weights[name] = (
-            plan.of_named(solved[name]) if arm in SOLVED_ARMS else plan.natural_A(plan.subset(target, seed, number))
-        )
-    return weights
-
-
-def _per_target(plan: Plan, found: CrossFitted) -> dict[str, CrossFitted]:
-    """The columns of each target's random mixtures."""
-    number = plan.num_random
-    cuts = {target.name: slice(t * number, (t + 1) * number) for t, target in enumerate(plan.targets)}
-    return {
-        name: CrossFitted([found.inputs, [cut.start, cut.stop]], found.heldout_NxM[:, cut], found.test_FxNxM[..., cut])
-        for name, cut in cuts.items()
     }
 
 

@@ -29,8 +29,6 @@ from experiments.regmix_published.results import (
 from experiments.reporting.json_files import to_builtins
 from mixmin_jax.errors import InputError
 
-FILE_KINDS = ("mixture", "pile_loss")
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -76,7 +74,7 @@ def main(config: Config) -> None:
         data_sets = tuple(
             file_record("published runs", path(f"{part}_{kind}_{size}"), {"runs": len(found.losses_RxD)})
             for (part, size), found in runs.items()
-            for kind in FILE_KINDS
+            for kind in ("mixture", "pile_loss")
         )
         subsets = {"subset_runs": list(config.subset_runs), "subset_repeats": config.subset_repeats}
         metrics = RegmixPublished(

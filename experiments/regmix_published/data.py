@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from mixmin_jax.data.files import BYTE_ORDER_MARK, decode_utf8, read_bytes
 from mixmin_jax.errors import InputError
 
 
@@ -43,10 +44,7 @@ def read_runs(mixture_path: Path, loss_path: Path) -> Runs:
 def _read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    text = decode_utf8(read_bytes(path).removeprefix(BYTE_ORDER_MARK), path)
     rows = csv.reader(io.StringIO(text, newline=""))
     try:
         header = next(rows, [])

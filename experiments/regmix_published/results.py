@@ -56,18 +56,15 @@ def rank_correlations(train: Runs, tests: dict[str, Runs], model: str) -> Correl
 def with_few_runs(train: Runs, test: Runs, sizes: tuple[int, ...], repeats: int) -> dict[str, dict[str, float | None]]:
     """Mean rank correlation over domains and random subsets of the training runs, `{size: {model: rho}}`."""
     rng = np.random.default_rng(SUBSET_SEED)
+
+    def mean_correlation(rows: np.ndarray, model: str) -> float:
+        part = dataclasses.replace(train, mixtures_RxK=train.mixtures_RxK[rows], losses_RxD=train.losses_RxD[rows])
+        return float(np.mean(list(rank_correlations(part, {"test": test}, model)["test"].values())))
+
     table: dict[str, dict[str, float | None]] = {}
     for size in sizes:
         subsets = [rng.choice(len(train.losses_RxD), size, replace=False) for _ in range(repeats)]
-        table[str(size)] = {model: None for model in MODELS}
-        for model in MODELS:
-            if model == "boosted_trees" and size < MIN_RUNS_FOR_TREES:
-                continue
-            means = []
-            for rows in subsets:
-                part = dataclasses.replace(
-                    train, mixtures_RxK=train.mixtures_RxK[rows], losses_RxD=train.losses_RxD[rows]
-                )
-                means.append(np.mean(list(rank_correlations(part, {"test": test}, model)["test"].values())))
-            table[str(size)][model] = float(np.mean(means))
+        fitted = [model for model in MODELS if model != "boosted_trees" or size >= MIN_RUNS_FOR_TREES]
+        means = {model: float(np.mean([mean_correlation(rows, model) for rows in subsets])) for model in fitted}
+        table[str(size)] = dict.fromkeys(MODELS) | means
     return table

@@ -44,14 +44,11 @@ def default_name(spec: str) -> str:
     return re.sub(r"[^\w.-]+", "_", spec.removeprefix(TFDS_PREFIX)).strip("_")
 
 
-def open_split(
-    spec: str, builder: Any, dataset: str, split: str, data_dir: str | None = None, decoders: Any = None
-) -> Sequence[Any]:
-    """The examples of a split, with random access. A data set that is not in `data_dir` is downloaded and prepared.
+def open_split(spec: str, builder: Any, split: str, decoders: Any = None) -> Sequence[Any]:
+    """The examples of a split, with random access. A data set that is not on disk is downloaded and prepared.
 
     Args:
-        spec, dataset, data_dir: as in `find_builder`.
-        builder: that of the data set.
+        spec, builder: as given to `find_builder`, and what it returned.
         split: name of the split.
         decoders: as in TFDS.
 
@@ -59,22 +56,13 @@ def open_split(
         InputError: an unknown split, a data set prepared in another file format, or one that is not prepared and
             cannot be downloaded (immediately if there is no network).
     """
-    import tensorflow_datasets as tfds
-
     is_prepared = builder.is_prepared()
+    if not is_prepared:
+        _check_network(spec, builder)
     try:
         if not is_prepared:
-            _check_network(spec, builder)
-        return tfds.data_source(
-            dataset,
-            split=split,
-            data_dir=data_dir,
-            decoders=decoders,
-            builder_kwargs={"file_format": _FORMAT},
-            try_gcs=False,
-        )
-    except InputError:
-        raise
+            builder.download_and_prepare()
+        return builder.as_data_source(split, decoders=decoders)
     except Exception as error:  # of many kinds: downloads, archives, the data set's own code
         hint = "" if is_prepared else f"; {_how_to_prepare(builder)}"
         raise InputError(f"{spec}: cannot be read ({_first_line(error)}){hint}") from error
@@ -82,7 +70,7 @@ def open_split(
 
 def _check_network(spec: str, builder: Any) -> None:
     """Raise InputError immediately if no download can succeed; TFDS would retry for minutes."""
-    hosts = _hosts(builder)
+    hosts = sorted({host for url in builder.url_infos if (host := urlsplit(url).hostname)})
     if not hosts or urllib.request.getproxies():  # nothing to look up, or a proxy does it
         return
     for host in hosts:
@@ -93,10 +81,6 @@ def _check_network(spec: str, builder: Any) -> None:
         f"{spec}: not prepared in {builder.data_dir}, and there is no network to fetch it from {', '.join(hosts)}; "
         + _how_to_prepare(builder)
     )
-
-
-def _hosts(builder: Any) -> list[str]:
-    return sorted({host for url in builder.url_infos if (host := urlsplit(url).hostname)})
 
 
 def _how_to_prepare(builder: Any) -> str:

@@ -41,29 +41,34 @@ def total(value: float) -> str:
     return text if text != "1" or value == 1 else f"1 {'+' if value > 1 else '-'} {abs(value - 1):.2g}"
 
 
+def checked_number(value: Any, what: str, meaning: str, below: float = np.inf) -> float:
+    """A number above 0 and below a limit; `meaning` says so to users."""
+    try:
+        number = float("nan") if isinstance(value, str) or is_traced(value) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < below:
+        raise InputError(f"{what} must be {meaning}; got {value!r}")
+    return number
+
+
 def checked_tolerance(tolerance: Any) -> float:
     """A finite number above 0."""
-    try:
-        value = float("nan") if isinstance(tolerance, str) or is_traced(tolerance) else float(tolerance)
-    except (TypeError, ValueError):
-        value = float("nan")
-    if not (np.isfinite(value) and value > 0):
-        raise InputError(f"tolerance must be a finite number above 0; got {tolerance!r}")
-    return value
+    return checked_number(tolerance, "tolerance", "a finite number above 0")
 
 
-def checked_iterations(max_iterations: Any) -> int:
-    """A whole number of at least 0, limited to the range of an int32 counter."""
+def checked_whole(value: Any, what: str, least: int) -> int:
+    """A whole number, limited to the range of an int32 counter."""
     try:
-        value = -1 if is_traced(max_iterations) else operator.index(max_iterations)
+        number = least - 1 if is_traced(value) or isinstance(value, bool) else operator.index(value)
     except TypeError:
-        value = -1
-    if value < 0:
-        raise InputError(f"max_iterations must be a whole number of at least 0; got {max_iterations!r}")
-    return min(value, np.iinfo(np.int32).max)
+        number = least - 1
+    if number < least:
+        raise InputError(f"{what} must be a whole number of at least {least}; got {value!r}")
+    return min(number, np.iinfo(np.int32).max)
 
 
-def at_rows(rows: np.ndarray) -> str:
+def _at_rows(rows: np.ndarray) -> str:
     """'row 7 is not' or 'rows 3, 7, ... (12 in all) are not', counted from 0."""
     listed = ", ".join(str(row) for row in rows[:_SHOWN])
     if len(rows) == 1:
@@ -71,34 +76,41 @@ def at_rows(rows: np.ndarray) -> str:
     return f"rows {listed}{f', ... ({len(rows)} in all)' if len(rows) > _SHOWN else ''} are not"
 
 
-def describe_bad_rows(
-    logp_NxK: np.ndarray, max_N: np.ndarray, names: tuple[str, ...] | None, label: Callable[[Any], str] = str
-) -> str:
+def infinite_rows(what: str, rows: np.ndarray) -> str:
+    """What is wrong with rows of predictions or targets."""
+    return f"{what} must be finite; {_at_rows(rows)}. Remove or repair these rows"
+
+
+def bad_example_weights(rows: np.ndarray, first: float) -> str:
+    """What is wrong with the weights of rows."""
+    return (
+        f"example_weights must be finite and at least 0; {_at_rows(rows)} (the first is {first}). Leave out rows that "
+        "should not count, or give them weight 0"
+    )
+
+
+def describe_bad_rows(logp_NxK: np.ndarray, names: tuple[str, ...] | None, label: Callable[[Any], str] = str) -> str:
     """Say what is wrong with rows whose maximum is not finite, and what to do. `label` names a row."""
 
-    def at(bad_N: np.ndarray, culprit_NxK: np.ndarray | None) -> str:
-        rows = np.flatnonzero(bad_N)
-        listed = []
-        for row in rows[:_SHOWN]:
-            text = label(row)
-            if culprit_NxK is not None:
-                columns = np.flatnonzero(culprit_NxK[row])[:_SHOWN]
-                text += f" (source {', '.join(names[k] if names else str(k) for k in columns)})"
-            listed.append(text)
+    def at(bad_NxK: np.ndarray, with_sources: bool = True) -> str:
+        rows = np.flatnonzero(bad_NxK.any(axis=1))
+        listed = [label(row) for row in rows[:_SHOWN]]
+        if with_sources:
+            columns = [np.flatnonzero(bad_NxK[row])[:_SHOWN] for row in rows[:_SHOWN]]
+            of_row = [", ".join(names[k] if names else str(k) for k in some) for some in columns]
+            listed = [f"{row} (source {some})" for row, some in zip(listed, of_row, strict=True)]
         more = f", ... ({len(rows)} rows in all)" if len(rows) > _SHOWN else ""
         return f"row{'s' if len(rows) > 1 else ''} {', '.join(listed)}{more}"
 
-    faults = []
-    if np.isnan(max_N).any():
-        nan_NxK = np.isnan(logp_NxK)
-        faults.append(f"NaN in {at(nan_NxK.any(axis=1), nan_NxK)}: look for an overflow in the proxy that scored it")
-    if (max_N == np.inf).any():
-        inf_NxK = logp_NxK == np.inf
-        faults.append(f"+inf in {at(inf_NxK.any(axis=1), inf_NxK)}: a log-likelihood must be below +inf")
-    if (max_N == -np.inf).any():
+    faults, excluded_Nx1 = [], (logp_NxK == -np.inf).all(axis=1, keepdims=True)
+    if (nan_NxK := np.isnan(logp_NxK)).any():
+        faults.append(f"NaN in {at(nan_NxK)}: look for an overflow in the proxy that scored it")
+    if (inf_NxK := logp_NxK == np.inf).any():
+        faults.append(f"+inf in {at(inf_NxK)}: a log-likelihood must be below +inf")
+    if excluded_Nx1.any():
         faults.append(
-            f"-inf under every source in {at(max_N == -np.inf, None)}: no mixture of these sources can produce such an "
-            "example; remove it or smooth the proxies"
+            f"-inf under every source in {at(excluded_Nx1, with_sources=False)}: no mixture of these sources can "
+            "produce such an example; remove it or smooth the proxies"
         )
     return "log-likelihoods have " + "; ".join(faults)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, Float
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
@@ -19,6 +19,7 @@ PerSource = ArrayLike | Sequence[Any] | Mapping[str, Any] | Mapping[int, Any]
 GroupCaps = Mapping[tuple[Source, ...], Any]
 
 _ROUNDING = 1e-13  # largest room for a weight that counts as none
+_DIGITS = 1e-6  # largest distance of a sum from 1; larger than SLACK for weights in few digits or float32
 
 
 def build(
@@ -41,10 +42,10 @@ def build(
     if unbounded and type(prior_strength) is float and prior_strength == 0:
         return FeasibleSet(num_sources), None  # the checks below would take as long as a part of a small solve
     names = sources or tuple(str(k) for k in range(num_sources))
-    cap_K = _per_source(upper_bounds, "upper_bounds", 1.0, num_sources, sources)
-    floor_K = _per_source(lower_bounds, "lower_bounds", 0.0, num_sources, sources)
+    cap_K = per_source(upper_bounds, "upper_bounds", 1.0, num_sources, sources)
+    floor_K = per_source(lower_bounds, "lower_bounds", 0.0, num_sources, sources)
     grouped = _groups(groups, num_sources, sources)
-    q_K, strength = _prior(_per_source(prior, "prior", None, num_sources, sources), prior_strength, names)
+    q_K, strength = _prior(per_source(prior, "prior", None, num_sources, sources), prior_strength, num_sources, sources)
     for what, values_K, meaning in (("upper_bounds", cap_K, "a cap"), ("lower_bounds", floor_K, "a floor")):
         known_K = _known(values_K, np.zeros(num_sources))
         if (bad := np.flatnonzero(~(known_K >= 0))).size:
@@ -84,6 +85,23 @@ def build(
     return feasible, None if q_K is None else Prior(q_K, strength)
 
 
+def distribution(weights: Any, what: str, num_sources: int, sources: tuple[str, ...] | None) -> Float[np.ndarray, " K"]:
+    """Weights that users give as an array with sum 1; a mapping gives other sources 0.
+
+    Raises:
+        InputError: names that are not sources, negative weights, or a sum that is not 1.
+    """
+    if not isinstance(weights, Mapping) and np.ndim(weights) == 0:
+        weights = as_float64(weights, what)[None]
+    weights_K = per_source(weights, what, 0.0, num_sources, sources)
+    if (bad := np.flatnonzero(~(weights_K >= 0))).size:
+        name = sources[bad[0]] if sources else bad[0]
+        raise InputError(f"{what} must not be negative or NaN, but {name} has {weights_K[bad[0]]}")
+    if not abs(weights_K.sum() - 1) <= _DIGITS:
+        raise InputError(f"{what} must sum to 1, but sums to {total(weights_K.sum())}; divide it by its sum")
+    return weights_K / weights_K.sum()
+
+
 def usable(feasible: FeasibleSet, prior: Prior | None) -> np.ndarray:
     """Columns of the sources that can have a weight above 0. Traced bounds count as no restriction."""
     if feasible.plain and prior is None:
@@ -98,6 +116,27 @@ def usable(feasible: FeasibleSet, prior: Prior | None) -> np.ndarray:
         cap_G = _known(feasible.groups.cap_G, np.ones(len(feasible.groups.cap_G)))
         room_K = np.minimum(room_K, feasible.groups.to_sources(cap_G - feasible.groups.sums(floor_K), 1.0))
     return np.flatnonzero(may_K & ((floor_K > 0) | (room_K > _ROUNDING)))
+
+
+def in_use(objective: Any, feasible: FeasibleSet, prior: Prior | None) -> tuple[Any, FeasibleSet, Prior | None, Any]:
+    """The problem over the sources that can have a weight, and their columns.
+
+    Rows of likelihoods are then scaled to these sources. So a row far below another source does not underflow.
+    """
+    columns = usable(feasible, prior)
+    if len(columns) == feasible.num_sources:
+        return objective, feasible, prior, columns
+    try:
+        taken = objective.take(columns)
+    except InputError as error:
+        raise InputError(f"{without(columns, feasible.num_sources, objective.sources)}{error}") from None
+    return taken, *take(feasible, prior, columns), columns
+
+
+def without(columns: np.ndarray, num_sources: int, sources: tuple[str, ...] | None) -> str:
+    """The beginning of a message about rows that only sources outside `columns` explain."""
+    left_out = list_names([sources[k] if sources else str(k) for k in range(num_sources) if k not in columns])
+    return f"caps, floors, groups or the prior leave no weight for {left_out}, and without: "
 
 
 def take(feasible: FeasibleSet, prior: Prior | None, columns: np.ndarray) -> tuple[FeasibleSet, Prior | None]:
@@ -125,8 +164,11 @@ def _known(values, otherwise):
     return otherwise if values is None or is_traced(values) else np.asarray(values)
 
 
-def _per_source(values, what, default, num_sources, sources):
-    """(K,) floats from one value, one value each, or values by name or column; None for None."""
+def per_source(values: Any, what: str, default: float | None, num_sources: int, sources: tuple[str, ...] | None) -> Any:
+    """(K,) floats from one value each, by name or column, or one for all; None for None.
+
+    `default` is the value of sources that a mapping leaves out. If it is None, all need a value of their own.
+    """
     if values is None:
         return None
     if isinstance(values, Mapping):
@@ -136,7 +178,7 @@ def _per_source(values, what, default, num_sources, sources):
         for source, value in values.items():
             column = _column(source, what, num_sources, sources)
             if column in given:
-                raise InputError(f"{what} gives {sources[column]!r} two values, by name and by column {column}")
+                raise InputError(f"{what} gives {(sources or ())[column]!r} two values, by name and by column {column}")
             given[column] = value
         values = [given.get(k, default) for k in range(num_sources)]
     if is_traced(values):
@@ -190,7 +232,7 @@ def _groups(groups, num_sources, sources):
     return Groups(members_GxK, as_float64(caps, "groups"))
 
 
-def _prior(q_K, strength, names):
+def _prior(q_K, strength, num_sources, sources):
     """The prior and its strength, checked unless traced. Values below the smallest normal float become 0."""
     if not is_traced(strength):
         strength = as_float64(strength, "prior_strength")
@@ -204,11 +246,8 @@ def _prior(q_K, strength, names):
         raise InputError(f"a prior needs a finite prior_strength above 0; got {strength}")
     if is_traced(q_K):
         return q_K, strength
-    if (bad := np.flatnonzero(~(q_K >= 0))).size:
-        raise InputError(f"prior must not be negative or NaN, but {names[bad[0]]} has {q_K[bad[0]]}")
-    if not abs(q_K.sum() - 1) <= 1e-6:  # more than SLACK, for priors written to a few digits or held in float32
-        raise InputError(f"prior must sum to 1, but sums to {total(q_K.sum())}; divide it by its sum")
-    return np.where(q_K > np.finfo(np.float64).tiny, q_K, 0) / q_K.sum(), strength
+    q_K = distribution(q_K, "prior", num_sources, sources)
+    return np.where(q_K > np.finfo(np.float64).tiny, q_K, 0), strength
 
 
 def _check_floors(low_K, high_K, q_K, names):

@@ -235,3 +235,17 @@ class Quadratic:
 
     def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
         return *self.value_and_gradient(w_K), 2 * self.r_KxK
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What a step needs of an evaluator if f, its gradient and its curvature are given to it."""
+
+    scale: Any
+    offset: Any
+    error: Any
+    homogeneous: bool = dataclasses.field(metadata={"static": True})
+
+    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+        return self.error

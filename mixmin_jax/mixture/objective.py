@@ -12,12 +12,19 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.checks import as_float64, at_rows, describe_bad_rows, is_traced, source_names
+from mixmin_jax.mixture.checks import (
+    as_float64,
+    bad_example_weights,
+    describe_bad_rows,
+    infinite_rows,
+    is_traced,
+    source_names,
+)
 from mixmin_jax.mixture.evaluator import Evaluator, Likelihoods, Quadratic
-from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, RowShards, Summed
+from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, RowShards, sum_of_squares
 
 HostOrDevice = np.ndarray | Array
 
@@ -84,14 +91,23 @@ class CrossEntropy:
         shift_N = np.where(np.isfinite(shift_N), shift_N, 0)
         return dataclasses.replace(self, logp_NxK=self.logp_NxK - shift_N[:, None], shift_N=shift_N)
 
+    def row_losses(self, w_NxK: Float[ArrayLike, "*N K"]) -> Float[Array, " N"]:
+        """- log p_n . w for each row, under weights for all rows or its own; +inf for rows without density.
+
+        Unlike an evaluator's densities, these do not underflow if a row is far below its maximum.
+        """
+        return -jax.nn.logsumexp(jnp.asarray(self.logp_NxK) + jnp.log(w_NxK), axis=1)
+
     def rounded(self, dtype: Any) -> "CrossEntropy":
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self.centered())
 
     def pooled(self, exchange: Exchange) -> "CrossEntropy":
+        """This process's part of the objective over all rows: means are over the rows of all processes."""
         num_rows = exchange(np.array([len(self.logp_NxK)])).sum()
         return dataclasses.replace(self, weights_N=np.full(len(self.logp_NxK), 1 / num_rows)) if self.even else self
 
     def shard_rows(self, mesh: Mesh, dtype: Any) -> RowShards:
+        """The same with its rows on the devices of a mesh, in a float type; it only needs `prepare`."""
         return RowShards.of_rows(self, len(self.logp_NxK), mesh, dtype)
 
 
@@ -122,6 +138,15 @@ class SquaredError:
     def anonymous(self) -> "SquaredError":
         return dataclasses.replace(self, sources=None, target=None)
 
+    @property
+    def weights_N(self) -> Float[HostOrDevice, " N"]:
+        return np.full(self.residuals_NxKxD.shape[0], 1 / self.residuals_NxKxD.shape[0])
+
+    def row_losses(self, w_NxK: Float[ArrayLike, "*N K"]) -> Float[Array, " N"]:
+        """||r_n^T w||^2 for each row, under weights for all rows or its own."""
+        w_NxK = jnp.broadcast_to(w_NxK, self.residuals_NxKxD.shape[:2])
+        return (jnp.einsum("nk,nkd->nd", w_NxK, self.residuals_NxKxD) ** 2).sum(axis=1)
+
     def rounded(self, dtype: Any) -> "SquaredError":
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
 
@@ -136,12 +161,43 @@ class SquaredError:
         share_P = parts_PxR[:, 0] / num_rows
         mean_D = share_P @ mean_PxD
         variance = share_P @ (parts_PxR[:, 1] + ((mean_PxD - mean_D) ** 2).sum(axis=1))
-        scale = _scale(np, variance, variance + mean_D @ mean_D, (share_P @ worst_PxK).max(), np.float64)
+        scale = tolerance_unit(np, variance, variance + mean_D @ mean_D, (share_P @ worst_PxK).max(), np.float64)
         return dataclasses.replace(self, variance=scale, num_rows=np.asarray(num_rows))
 
-    def shard_rows(self, mesh: Mesh, dtype: Any) -> Summed:
+    def shard_rows(self, mesh: Mesh, dtype: Any) -> "StreamedSquaredError":
         num_rows = len(self.residuals_NxKxD) if self.num_rows is None else self.num_rows
-        return Summed.of_residuals(self.residuals_NxKxD, num_rows, self.variance, mesh, dtype)
+        r_KxK = sum_of_squares(self.residuals_NxKxD, mesh, dtype) / np.asarray(num_rows, dtype)
+        return StreamedSquaredError(r_KxK, np.asarray(self.variance, dtype))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StreamedSquaredError:
+    """f(w) = w' R w with R = 1/N sum_n r_n r_n', r_n the residuals of the K sources.
+
+    Only R is kept of the rows, by `stream_squared_error` and on a mesh. So every method and `solve_traced` take it.
+    """
+
+    r_KxK: Float[HostOrDevice, "K K"]
+    variance: Float[HostOrDevice, ""]
+    sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @property
+    def num_sources(self) -> int:
+        return self.r_KxK.shape[0]
+
+    def prepare(self) -> Quadratic:
+        return Quadratic(jnp.asarray(self.r_KxK), jnp.asarray(self.variance))
+
+    def take(self, columns: np.ndarray) -> "StreamedSquaredError":
+        names = None if self.sources is None else tuple(self.sources[k] for k in columns)
+        return StreamedSquaredError(self.r_KxK[np.ix_(columns, columns)], self.variance, names)
+
+    def anonymous(self) -> "StreamedSquaredError":
+        return dataclasses.replace(self, sources=None)
+
+    def rounded(self, dtype: Any) -> "StreamedSquaredError":
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
 
 
 class Target(NamedTuple):
@@ -191,17 +247,14 @@ def cross_entropy(
         )
     even = example_weights is None
     if example_weights is None:
-        v_N = np.full(shape[0], 1 / shape[0])
+        v_N: Any = np.full(shape[0], 1 / shape[0])
     elif is_traced(example_weights):
         v_N = _at_least_single(example_weights, "example_weights")
     else:
         v_N = as_float64(example_weights, "example_weights")
         bad = np.flatnonzero(~(np.isfinite(v_N) & (v_N >= 0)))
         if bad.size:
-            raise InputError(
-                f"example_weights must be finite and at least 0; {at_rows(bad)} (the first is {v_N[bad[0]]}). "
-                "Leave out rows that should not count, or give them weight 0"
-            )
+            raise InputError(bad_example_weights(bad, v_N[bad[0]]))
         if not v_N.any():
             raise InputError(
                 "example_weights are all 0: nothing is left to fit; give at least one row a positive weight"
@@ -216,17 +269,17 @@ def cross_entropy(
     return CrossEntropy(host_NxK, v_N, names, even=even, finite=True)
 
 
-def _usable_rows(logp_NxK, counts_N, names):
+def _usable_rows(
+    logp_NxK: Float[np.ndarray, "N K"], counts_N: Bool[np.ndarray, " N"], names: tuple[str, ...] | None
+) -> Float[np.ndarray, "N K"]:
     """Replace unusable rows of weight 0 by zeros; raise InputError for other unusable rows."""
-    most_N = logp_NxK.max(axis=1)  # NaN or +inf in a row gives NaN or +inf
-    unusable_N = ~np.isfinite(most_N)
+    unusable_N = ~np.isfinite(logp_NxK.max(axis=1))  # NaN or +inf in a row gives NaN or +inf
     if (unusable_N & counts_N).any():
-        logp_NxK, most_N = np.where(counts_N[:, None], logp_NxK, 0), np.where(counts_N, most_N, 0)
-        raise InputError(describe_bad_rows(logp_NxK, most_N, names))
+        raise InputError(describe_bad_rows(np.where(counts_N[:, None], logp_NxK, 0), names))
     return np.where(unusable_N[:, None], 0, logp_NxK) if unusable_N.any() else logp_NxK
 
 
-def _at_least_single(traced, what):
+def _at_least_single(traced: Any, what: str) -> Array:
     """A traced array in its float type, but float32 at least."""
     traced = jnp.asarray(traced)
     if jnp.iscomplexobj(traced):
@@ -270,7 +323,7 @@ def squared_error(
         for what, values in (("predictions", yhat), ("targets", y)):
             bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
             if bad.size:
-                raise InputError(f"{what} must be finite; {at_rows(bad)}. Remove or repair these rows")
+                raise InputError(infinite_rows(what, bad))
     else:
         yhat, y = _at_least_single(yhat, "predictions"), _at_least_single(y, "targets")
     n, k = np.shape(yhat)[:2]
@@ -279,12 +332,12 @@ def squared_error(
     moved_NxD = y_NxD - y_NxD[0]  # so that a constant has variance 0 even if float64 cannot hold it exactly (0.1)
     variance = ((moved_NxD - moved_NxD.mean(axis=0)) ** 2).sum(axis=1).mean()
     worst = (residuals_NxKxD**2).sum(axis=2).mean(axis=0).max()
-    scale = _scale(xp, variance, (y_NxD**2).sum(axis=1).mean(), worst, y_NxD.dtype)
+    scale = tolerance_unit(xp, variance, (y_NxD**2).sum(axis=1).mean(), worst, y_NxD.dtype)
     target = None if xp is jnp else Target(y_NxD[0] + moved_NxD.mean(axis=0), variance)
     return SquaredError(residuals_NxKxD, scale, names, target)
 
 
-def _scale(xp, variance, square, worst, dtype):
+def tolerance_unit(xp: Any, variance: Any, square: Any, worst: Any, dtype: Any) -> Any:
     """The unit of a tolerance, from the variance and mean square of y and the worst source's error."""
     varies = variance > (8 * xp.finfo(dtype).eps) ** 2 * square
     return xp.where(varies, variance, xp.where(worst > 0, worst, 1.0))

@@ -93,14 +93,9 @@ def iterate(
     history_length: int = 1,
     first: Any = None,
 ) -> Run:
-    """Iterate until gap <= tolerance x scale. Pure; works under jit and vmap.
+    """Iterate until gap <= tolerance x scale, from the state `first` or else from `method.init(problem)`.
 
-    Args:
-        method, problem: how and what to minimize.
-        tolerance: relative to the scale of f.
-        max_iterations: most iterations.
-        history_length: number of gaps to keep, from the start on.
-        first: the state to start from; None: `method.init(problem)`.
+    Pure; works under jit and vmap.
 
     Returns:
         The state with the smallest gap among those whose F is not above F at the start. Weights outside the feasible

@@ -11,8 +11,9 @@ from mixmin_jax.mixture.methods.mirror_descent import MIRROR_DESCENT
 from mixmin_jax.mixture.methods.projected_gradient import PROJECTED_GRADIENT
 from mixmin_jax.mixture.objective import CrossEntropy
 from mixmin_jax.mixture.problem import Method
+from mixmin_jax.mixture.scale.place import Place
 from mixmin_jax.mixture.scale.streaming import StreamedCrossEntropy
-from mixmin_jax.mixture.targets import WorstCase
+from mixmin_jax.mixture.targets import WeightedSum, WorstCase
 
 METHODS: dict[str, Method] = {
     "interior_point": INTERIOR_POINT,
@@ -24,20 +25,49 @@ AUTO = "auto"
 _WORTHWHILE = 4_000_000  # least N K^2 for the active set: below, compiling a second program costs more than it saves
 
 
-def attempts(
-    method: str, objective: Any, feasible: FeasibleSet, prior: Prior | None, *, elsewhere: bool
-) -> tuple[str, ...]:
-    """The methods to try in turn, until one converges.
+def check(method: str, objective: Any, prior: object, place: Place) -> None:
+    """Raise InputError for an unknown objective or method, or a method or place that cannot take the objective."""
+    streamed, worst, what = isinstance(objective, StreamedCrossEntropy), isinstance(objective, WorstCase), f"{method=}"
+    if not streamed and not hasattr(objective, "prepare"):
+        got = type(objective).__name__
+        raise InputError(f"solve takes an objective, as cross_entropy(log_likelihoods) builds; got {got}")
+    if method != AUTO and method not in METHODS:
+        raise InputError(f"unknown method {method!r}; choose one of {AUTO}, {', '.join(METHODS)}")
+    if worst and not place.plain:
+        raise InputError("a worst_case is solved in float64 on one device only; leave mesh and precision out")
+    for part in _summands(objective):
+        name = type(part).__name__
+        if place.mesh is not None and not hasattr(part, "shard_rows"):
+            raise InputError(f"a {name} cannot be spread over a mesh; leave mesh out, or hold its rows in memory")
+        if place.device is not None and not hasattr(part, "rounded"):
+            raise InputError(
+                f"a {name} is solved in float64 only; leave precision out, and use a mesh that has float64"
+            )
+    if method in (AUTO, "interior_point"):
+        return
+    if streamed:
+        raise InputError(
+            f"{what} would read streamed rows thousands of times; use 'interior_point', or cross_entropy with rows "
+            "held in memory"
+        )
+    if worst:
+        raise InputError(f"{what} needs a smooth objective, and a worst_case is none; use 'interior_point'")
+    if prior is not None and not METHODS[method].priors:
+        raise InputError(f"{what} cannot take a prior; use 'interior_point' or 'mirror_descent'")
 
-    Args:
-        method: a name, or "auto".
-        objective, feasible, prior: the problem.
-        elsewhere: whether rows are on a mesh, or the solve runs in float32.
+
+def _summands(objective: Any) -> list[Any]:
+    parts = objective.parts if isinstance(objective, WeightedSum) else ()
+    return [one for part in parts for one in _summands(part)] or [objective]
+
+
+def attempts(method: str, objective: Any, feasible: FeasibleSet, prior: Prior | None, place: Place) -> tuple[str, ...]:
+    """The methods to try in turn, until one converges.
 
     Raises:
         InputError: the method cannot solve this problem.
     """
-    possible = isinstance(objective, CrossEntropy) and feasible.plain and prior is None and not elsewhere
+    possible = isinstance(objective, CrossEntropy) and feasible.plain and prior is None and place.plain
     if method == AUTO:
         if possible and objective.logp_NxK.size * objective.num_sources >= _WORTHWHILE:
             return "active_set", "interior_point"
@@ -48,24 +78,3 @@ def attempts(
             "use 'auto' or 'interior_point' with caps, floors, groups, a prior, a mesh and anything else"
         )
     return (method,)
-
-
-def check_method(method: str, objective: Any, prior: object) -> None:
-    """Raise InputError for an unknown objective or method, or a method that cannot take the objective or a prior."""
-    streamed = isinstance(objective, StreamedCrossEntropy)
-    if not streamed and not hasattr(objective, "prepare"):
-        got = type(objective).__name__
-        raise InputError(f"solve takes an objective, as cross_entropy(log_likelihoods) builds; got {got}")
-    if method != AUTO and method not in METHODS:
-        raise InputError(f"unknown method {method!r}; choose one of {AUTO}, {', '.join(METHODS)}")
-    if method in (AUTO, "interior_point"):
-        return
-    if streamed:
-        raise InputError(
-            f"method={method!r} would read streamed rows thousands of times; use 'interior_point', or cross_entropy "
-            "with rows held in memory"
-        )
-    if isinstance(objective, WorstCase):
-        raise InputError(f"method={method!r} needs a smooth objective, and a worst_case is none; use 'interior_point'")
-    if prior is not None and not METHODS[method].priors:
-        raise InputError(f"method={method!r} cannot take a prior; use 'interior_point' or 'mirror_descent'")

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mixmin_jax.mixture.outputs import Outputs
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TargetLosses:
@@ -67,31 +69,20 @@ class TracedSolution(NamedTuple):
     iterations: Int[Array, ""]
 
 
-def describe(
-    method: str,
-    what: str,
-    gap: float,
-    goal: float,
-    rounding: float,
-    converged: bool,
-    iterations: int,
-    max_iterations: int,
-    precision: str = "float64",
-) -> str:
-    """One sentence on how a solve of `what` ended, and what to do if it did not converge.
-
-    `rounding` is the smallest gap that the precision can resolve.
-    """
+def describe(found: Outputs, method: str, what: str, max_iterations: int, precision: str) -> str:
+    """One sentence on how a solve of `what` ended, and what to do if it did not converge."""
+    iterations = int(found.iterations)
     after = f"{method} after {iterations} iteration{'' if iterations == 1 else 's'}"
-    if converged:
-        return f"converged: {after} certifies a gap of {gap:.2g}, within {goal:.2g}"
-    if not np.isfinite(gap):
+    if found.converged:
+        return f"converged: {after} certifies a gap of {found.gap:.2g}, within {found.goal:.2g}"
+    if not np.isfinite(found.gap):
         return f"not converged: {after} has no finite certificate; check the scale of the data"
-    found = f"not converged: {after} certifies that {what} is within {gap:.2g} of its minimum, not within {goal:.2g}"
-    if gap <= rounding:
+    within = f"{found.gap:.2g} of its minimum, not within {found.goal:.2g}"
+    ended = f"not converged: {after} certifies that {what} is within {within}"
+    if found.gap <= found.rounding:
         other = "center the data" if precision == "float64" else "use precision='float64', or method='interior_point'"
-        return f"{found}; {precision} cannot resolve less of values this large: raise tolerance, or {other}"
+        return f"{ended}; {precision} cannot resolve less of values this large: raise tolerance, or {other}"
     other = "" if method == "interior_point" else "use method='interior_point', or "
     if iterations < max_iterations:
-        return f"{found}, and then met a NaN; {other}raise tolerance, and check the scale of the data"
-    return f"{found}, in all of max_iterations; {other}raise max_iterations or tolerance"
+        return f"{ended}, and then met a NaN; {other}raise tolerance, and check the scale of the data"
+    return f"{ended}, in all of max_iterations; {other}raise max_iterations or tolerance"

@@ -17,11 +17,10 @@ from jaxtyping import Array, ArrayLike, Float
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, is_traced, list_names
-from mixmin_jax.mixture.constraints import PerSource
+from mixmin_jax.mixture.constraints import PerSource, distribution
 from mixmin_jax.mixture.evaluator import Evaluator
 from mixmin_jax.mixture.methods.worst_case import Targets
 from mixmin_jax.mixture.objective import HostOrDevice, Objective
-from mixmin_jax.mixture.reference import reference_weights
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.sharding import Exchange, Mesh
 
@@ -62,10 +61,10 @@ class WeightedSum(_Parts):
         return WeightedSum(parts, jnp.asarray(self.weights_T, dtype))
 
     def pooled(self, exchange: Exchange) -> "WeightedSum":
-        return dataclasses.replace(self, parts=_each(self.parts, lambda part: _shardable(part).pooled(exchange)))
+        return dataclasses.replace(self, parts=_each(self.parts, lambda part: part.pooled(exchange)))
 
     def shard_rows(self, mesh: Mesh, dtype: Any) -> "WeightedSum":
-        parts = _each(self.parts, lambda part: _shardable(part).shard_rows(mesh, dtype))
+        parts = _each(self.parts, lambda part: part.shard_rows(mesh, dtype))
         return WeightedSum(parts, np.asarray(self.weights_T, dtype))
 
 
@@ -227,7 +226,7 @@ def worst_case(objectives: Sequence[Objective], relative_to: str | PerSource | N
                 f"unknown relative_to {relative_to!r}; use 'best', the weights of a reference mixture, or None"
             )
         return WorstCase(parts, zeros_T, np.zeros(()), to_best=True)
-    reference_K = reference_weights(relative_to, "relative_to", parts[0].num_sources, parts[0].sources)
+    reference_K = distribution(relative_to, "relative_to", parts[0].num_sources, parts[0].sources)
     return WorstCase(parts, np.array(_each(parts, lambda part: _loss(part, reference_K))), np.zeros(()))
 
 
@@ -279,14 +278,6 @@ def _loss(part, weights_K):
     with float64_on_cpu():
         f = part.take(used).prepare()
         return float(f.value(jnp.asarray(weights_K[used])) + f.offset)
-
-
-def _shardable(part):
-    if not hasattr(part, "shard_rows"):
-        raise InputError(
-            f"a {type(part).__name__} cannot be spread over a mesh; leave mesh out, or hold its rows in memory"
-        )
-    return part
 
 
 def _each(parts, change):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.checks import checked_iterations, checked_tolerance, is_traced
+from mixmin_jax.mixture.checks import checked_tolerance, checked_whole, is_traced
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, usable
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, newton
 from mixmin_jax.mixture.objective import Objective
@@ -61,7 +61,7 @@ def solve_traced(
             f"solve_traced takes an objective held in memory, as cross_entropy(log_likelihoods) builds; got "
             f"{type(objective).__name__}"
         )
-    max_iterations = checked_iterations(max_iterations)
+    max_iterations = checked_whole(max_iterations, "max_iterations", 0)
     feasible, penalty = build(
         objective.num_sources, objective.sources, upper_bounds, lower_bounds, groups, prior, prior_strength
     )

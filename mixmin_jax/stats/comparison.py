@@ -83,9 +83,9 @@ def paired_difference(a_S: Values, b_S: Values) -> Difference:
     """
     a_S, b_S = _vector(a_S, "a"), _vector(b_S, "b")
     _same_length(a_S, b_S)
-    d_S = a_S - b_S
-    error = float(d_S.std(ddof=1) / math.sqrt(len(d_S))) if len(d_S) > 1 else None
-    return Difference(float(d_S.mean()), error, len(d_S), tuple(d_S.tolist()), "seeds")
+    found, n = summary(a_S - b_S), len(a_S)
+    error = None if found.std is None else found.std / math.sqrt(n)
+    return Difference(found.mean, error, n, found.per_seed, "seeds")
 
 
 def paired_bootstrap_over_documents(
@@ -120,9 +120,8 @@ def verdict(
 
     "ties" means not distinguishable. A difference without a standard error is a tie.
     """
-    if difference.standard_error is None or not (
-        abs(difference.mean) > num_standard_errors * difference.standard_error
-    ):
+    error = difference.standard_error
+    if error is None or not abs(difference.mean) > num_standard_errors * error:
         return "ties"
     return "wins" if (difference.mean < 0) == (better == "lower") else "loses"
 
@@ -196,11 +195,10 @@ def stratified_spearman(predicted_P: Values, reached_P: Values, stratum_P: Itera
     stratum of one point is dropped and not counted in n. With one stratum it is the usual rho.
     """
     predicted_P, reached_P = np.asarray(predicted_P, np.float64), np.asarray(reached_P, np.float64)
-    strata: dict[Any, list[int]] = {}
-    for p, stratum in enumerate(stratum_P):
-        strata.setdefault(stratum, []).append(p)
-    _same_length(predicted_P, reached_P, [p for members in strata.values() for p in members])
-    used = [members for members in strata.values() if len(members) > 1]
+    strata = list(stratum_P)
+    _same_length(predicted_P, reached_P, strata)
+    groups = [[p for p, other in enumerate(strata) if other == stratum] for stratum in dict.fromkeys(strata)]
+    used = [members for members in groups if len(members) > 1]
     if not used:
         return RankCorrelation(None, 0)
     r_P, q_P = (np.concatenate([_centered_ranks(x_P[members]) for members in used]) for x_P in (predicted_P, reached_P))
@@ -244,21 +242,20 @@ class Fidelity:
 
 def fidelity(points: Sequence[Point]) -> Fidelity:
     """Rank correlations of predicted and reached losses; ranks are taken inside each seed and model size."""
-    groups = {
-        "all": list(points),
-        "arms": [point for point in points if point.label != RANDOM_MIXTURE],
-        "random_mixtures": [point for point in points if point.label == RANDOM_MIXTURE],
-    }
+    arms = [point for point in points if point.label != RANDOM_MIXTURE]
+    random_mixtures = [point for point in points if point.label == RANDOM_MIXTURE]
 
-    def correlation(members: list[Point], row: str) -> RankCorrelation:
+    def correlation(members: Sequence[Point], row: str) -> RankCorrelation:
         return stratified_spearman(
             [point.predicted[row] for point in members],
             [point.reached for point in members],
             [(point.seed, point.size) for point in members],
         )
 
-    kinds = points[0].predicted if points else ()
-    rows = {row: RowFidelity(**{name: correlation(group, row) for name, group in groups.items()}) for row in kinds}
+    rows = {
+        row: RowFidelity(*(correlation(members, row) for members in (points, arms, random_mixtures)))
+        for row in (points[0].predicted if points else ())
+    }
     return Fidelity(rows, tuple(points))
 
 

@@ -6,7 +6,6 @@ NumPy only. For all metrics, higher is better. `counts_RxN` holds how often each
 Axes: N examples, R resamples, T distinct scores.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -20,10 +19,23 @@ CLASSIFICATION_METRICS: tuple[Metric, ...] = ("average_precision", "roc_auc")
 REGRESSION_METRICS: tuple[Metric, ...] = ("spearman", "r_squared")
 
 
+Vector = Float[np.ndarray, " N"]
+Labels = Bool[np.ndarray, " N"]
+Counts = Int[np.ndarray, "R N"]
+PerResample = Float[np.ndarray, " R"]
+
+
 def evaluate(
     metric: Metric, scores_N: ArrayLike, values_N: ArrayLike, counts_RxN: ArrayLike | None = None
-) -> Float[np.ndarray, " R"]:
+) -> PerResample:
     """`metric` of each resample; example n is in it `counts_RxN[r, n]` times (default: one sample, all once).
+
+        average_precision   sum_t (R_t - R_(t-1)) P_t,   P_t, R_t: precision and recall of "score >= s_t",
+                            s_1 > s_2 > ... the distinct scores; a random ranking has about the share of positives
+        roc_auc             the chance that a positive has a higher score than a negative; equal scores count one half
+        spearman            Pearson's correlation of the ranks, equal values sharing their mean rank; 0 for constant
+                            scores
+        r_squared           1 - sum (y - s)^2 / sum (y - mean y)^2, of the scores as they stand
 
     Raises:
         InputError: scores or values are not finite vectors of equal length, labels are not 0 or 1 or of one class
@@ -36,65 +48,22 @@ def evaluate(
         if not np.isfinite(vector_N).all():
             raise InputError(f"the {what} of example {int(np.argmin(np.isfinite(vector_N)))} is not finite")
     counts_RxN = np.ones((1, len(scores_N)), np.int64) if counts_RxN is None else np.asarray(counts_RxN)
-    if metric in CLASSIFICATION_METRICS:
-        values_N = positives(values_N)
-    functions: dict[Metric, Callable] = {
-        "average_precision": _average_precision,
-        "roc_auc": _roc_auc,
-        "spearman": _spearman,
-        "r_squared": _r_squared,
-    }
-    return functions[metric](scores_N, values_N, counts_RxN)
-
-
-def average_precision(scores_N: ArrayLike, labels_N: ArrayLike) -> float:
-    """The mean over positives of the precision at their rank, equal scores ranked together.
-
-        AP = sum_t (R_t - R_(t-1)) P_t,   P_t, R_t: precision and recall of "score >= s_t", s_1 > s_2 > ... the scores
-
-    The same as scikit-learn's `average_precision_score`. A random ranking has about the share of positives.
-    """
-    return float(evaluate("average_precision", scores_N, labels_N)[0])
-
-
-def roc_auc(scores_N: ArrayLike, labels_N: ArrayLike) -> float:
-    """The chance that a positive has a higher score than a negative; equal scores count one half (Mann-Whitney)."""
-    return float(evaluate("roc_auc", scores_N, labels_N)[0])
-
-
-def spearman(scores_N: ArrayLike, values_N: ArrayLike) -> float:
-    """Pearson's correlation of the ranks, equal values sharing their mean rank; 0 for constant scores."""
-    return float(evaluate("spearman", scores_N, values_N)[0])
-
-
-def r_squared(scores_N: ArrayLike, values_N: ArrayLike) -> float:
-    """1 - sum (y - s)^2 / sum (y - mean y)^2: the share of the variance that the scores explain as they stand."""
-    return float(evaluate("r_squared", scores_N, values_N)[0])
-
-
-def positives(labels_N: ArrayLike) -> Bool[np.ndarray, " N"]:
-    """Which labels are 1. Raises InputError unless all are 0 or 1 and both occur."""
-    labels_N = np.asarray(labels_N)
-    if not np.isin(labels_N, (0, 1)).all():
+    if metric in REGRESSION_METRICS:
+        return (_spearman if metric == "spearman" else _r_squared)(scores_N, values_N, counts_RxN)
+    if not np.isin(values_N, (0, 1)).all():
         raise InputError("labels must be 0 or 1")
-    is_positive_N = labels_N == 1
-    if is_positive_N.all() or not is_positive_N.any():
-        raise InputError(f"all {len(labels_N)} labels are of one class: nothing can be ranked")
-    return is_positive_N
+    if len(np.unique(values_N)) < 2:
+        raise InputError(f"all {len(values_N)} labels are of one class: nothing can be ranked")
+    true_RxT, all_RxT = _above_thresholds(scores_N, values_N == 1, counts_RxN)
+    return (_average_precision if metric == "average_precision" else _roc_auc)(true_RxT, all_RxT)
 
 
-def _average_precision(
-    scores_N: Float[np.ndarray, " N"], is_positive_N: Bool[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "R N"]
-) -> Float[np.ndarray, " R"]:
-    true_RxT, all_RxT = _above_thresholds(scores_N, is_positive_N, counts_RxN)
+def _average_precision(true_RxT: Int[np.ndarray, "R T"], all_RxT: Int[np.ndarray, "R T"]) -> PerResample:
     new_true_RxT = np.diff(true_RxT, axis=1, prepend=0)
     return (new_true_RxT * (true_RxT / np.maximum(all_RxT, 1))).sum(1) / true_RxT[:, -1]
 
 
-def _roc_auc(
-    scores_N: Float[np.ndarray, " N"], is_positive_N: Bool[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "R N"]
-) -> Float[np.ndarray, " R"]:
-    true_RxT, all_RxT = _above_thresholds(scores_N, is_positive_N, counts_RxN)
+def _roc_auc(true_RxT: Int[np.ndarray, "R T"], all_RxT: Int[np.ndarray, "R T"]) -> PerResample:
     false_RxT = all_RxT - true_RxT
     new_true_RxT, new_false_RxT = (np.diff(count_RxT, axis=1, prepend=0) for count_RxT in (true_RxT, false_RxT))
     below_RxT = false_RxT[:, -1:] - false_RxT + new_false_RxT / 2  # half of the negatives at the threshold
@@ -102,7 +71,7 @@ def _roc_auc(
 
 
 def _above_thresholds(
-    scores_N: Float[np.ndarray, " N"], is_positive_N: Bool[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "R N"]
+    scores_N: Vector, is_positive_N: Labels, counts_RxN: Counts
 ) -> tuple[Int[np.ndarray, "R T"], Int[np.ndarray, "R T"]]:
     """Positives, and all examples, at or above each distinct score, the highest first."""
     order_N = np.argsort(-scores_N, kind="stable")
@@ -115,9 +84,7 @@ def _above_thresholds(
     return true_RxT, all_RxT
 
 
-def _spearman(
-    scores_N: Float[np.ndarray, " N"], values_N: Float[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "R N"]
-) -> Float[np.ndarray, " R"]:
+def _spearman(scores_N: Vector, values_N: Vector, counts_RxN: Counts) -> PerResample:
     ranks_RxN, other_RxN = _mean_ranks(scores_N, counts_RxN), _mean_ranks(values_N, counts_RxN)
     deviation_R, other_deviation_R = (np.sqrt((counts_RxN * r_RxN**2).sum(1)) for r_RxN in (ranks_RxN, other_RxN))
     if not other_deviation_R.all():
@@ -128,7 +95,7 @@ def _spearman(
     )
 
 
-def _mean_ranks(values_N: Float[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "R N"]) -> Float[np.ndarray, "R N"]:
+def _mean_ranks(values_N: Vector, counts_RxN: Counts) -> Float[np.ndarray, "R N"]:
     """Ranks inside each resample, ties sharing their mean rank, less their mean."""
     distinct_T, group_N = np.unique(values_N, return_inverse=True)
     counts_RxT = np.zeros((len(counts_RxN), len(distinct_T)))
@@ -137,9 +104,7 @@ def _mean_ranks(values_N: Float[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "
     return (below_RxT + counts_RxT / 2)[:, group_N] - counts_RxN.sum(1, keepdims=True) / 2
 
 
-def _r_squared(
-    scores_N: Float[np.ndarray, " N"], values_N: Float[np.ndarray, " N"], counts_RxN: Int[np.ndarray, "R N"]
-) -> Float[np.ndarray, " R"]:
+def _r_squared(scores_N: Vector, values_N: Vector, counts_RxN: Counts) -> PerResample:
     mean_R = counts_RxN @ values_N / counts_RxN.sum(1)
     total_R = (counts_RxN * (values_N - mean_R[:, None]) ** 2).sum(1)
     if not total_R.all():

@@ -11,14 +11,13 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.weighted_examples import (
     Loss,
     OnProgress,
-    OnSkipped,
     WeightedExamples,
     base_scores,
     check_examples,
@@ -63,27 +62,10 @@ class TreeLearner:
         return {"learner": "trees", "xgboost": xgboost.__version__, "loss": self.loss, **dataclasses.asdict(self.run)}
 
     def __call__(
-        self,
-        features_NxD: UInt8[np.ndarray, "N D"],
-        examples: WeightedExamples,
-        seed: int,
-        *,
-        names: tuple[str, ...] | None = None,
-        on_progress: OnProgress | None = None,
-        checkpoints: Checkpoints | None = None,
-        on_skipped: OnSkipped | None = None,
+        self, features_NxD: UInt8[np.ndarray, "N D"], examples: WeightedExamples, seed: int, **options: Any
     ) -> Float32[np.ndarray, "N M"]:
-        del on_skipped  # trees have no steps to skip
-        return train_trees(
-            self.run,
-            features_NxD,
-            examples,
-            seed,
-            loss=self.loss,
-            names=names,
-            on_progress=on_progress,
-            checkpoints=checkpoints,
-        )
+        options.pop("on_skipped", None)  # trees have no steps to skip
+        return train_trees(self.run, features_NxD, examples, seed, loss=self.loss, **options)
 
     def flops(self, num_molecules: int, num_bits: int, num_models: int) -> None:
         return None
@@ -145,11 +127,9 @@ def train_trees(
         trained, scores_NxM = found[0] // run.rounds, found[1]
     for m in range(trained, num_models):
         used_N = examples.weight_MxN[m] > 0
-        matrix = xgboost.QuantileDMatrix(
-            bits_NxD[used_N],
-            label=examples.target_MxN[m, used_N],
-            weight=_effective_weights(examples.weight_MxN[m, used_N]),
-        )
+        weight_U = examples.weight_MxN[m, used_N].astype(np.float64)
+        weight_U *= weight_U.sum() / (weight_U**2).sum()  # in all the effective number of molecules
+        matrix = xgboost.QuantileDMatrix(bits_NxD[used_N], label=examples.target_MxN[m, used_N], weight=weight_U)
         probability = loss == "cross_entropy"
         params = {
             "objective": "binary:logistic" if probability else "reg:squarederror",
@@ -170,9 +150,3 @@ def train_trees(
         if checkpoints and checkpoints.due((m + 1) * run.rounds, rounds):
             checkpoints.save((m + 1) * run.rounds, rounds, scores_NxM)
     return scores_NxM
-
-
-def _effective_weights(weight_U: Float32[np.ndarray, " U"]) -> Float[np.ndarray, " U"]:
-    """The weights, scaled to sum to (sum a)^2 / sum a^2."""
-    weight_U = weight_U.astype(np.float64)
-    return weight_U * (weight_U.sum() / (weight_U**2).sum())

@@ -21,9 +21,6 @@ class Calibration(NamedTuple):
     slope_M: Float64[np.ndarray, " M"]
     intercept_M: Float64[np.ndarray, " M"]
 
-    def __call__(self, scores: Float[np.ndarray, "... M"]) -> Float64[np.ndarray, "... M"]:
-        return self.slope_M * scores + self.intercept_M
-
 
 def calibrate(heldout_NxM: Float[np.ndarray, "N M"], examples: WeightedExamples, loss: Loss) -> Calibration:
     """The line of each model that minimizes the loss of its held-out scores.
@@ -42,18 +39,14 @@ def calibrate(heldout_NxM: Float[np.ndarray, "N M"], examples: WeightedExamples,
     Raises:
         InputError: a molecule of positive weight has no finite score.
     """
-    lines = [
-        _line(heldout_N.astype(np.float64), target_N.astype(np.float64), weight_N.astype(np.float64), loss, m)
-        for m, (heldout_N, target_N, weight_N) in enumerate(
-            zip(heldout_NxM.T, examples.target_MxN, examples.weight_MxN, strict=True)
-        )
-    ]
+    columns = zip(heldout_NxM.T, examples.target_MxN, examples.weight_MxN, strict=True)
+    lines = [_line(m, loss, *(values_N.astype(np.float64) for values_N in column)) for m, column in enumerate(columns)]
     slope_M, intercept_M = np.array(lines, np.float64).reshape(-1, 2).T
     return Calibration(slope_M, intercept_M)
 
 
 def _line(
-    score_N: np.ndarray, target_N: np.ndarray, weight_N: np.ndarray, loss: Loss, model: int
+    model: int, loss: Loss, score_N: np.ndarray, target_N: np.ndarray, weight_N: np.ndarray
 ) -> tuple[float, float]:
     used_N = weight_N > 0
     score_N, target_N, weight_N = score_N[used_N], target_N[used_N], weight_N[used_N] / weight_N.sum()

@@ -257,6 +257,7 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Silence tracebacks from threads of Orbax and tensorstore: their errors are raised or reported here."""
+    logging.getLogger("asyncio").addFilter(_is_not_of_orbax)  # stays, as tasks may be collected when the process ends
     logger, hook = logging.getLogger("absl"), sys.unraisablehook
 
     def is_told(record: logging.LogRecord) -> bool:
@@ -273,6 +274,11 @@ def _silence() -> Iterator[None]:
     finally:
         logger.removeFilter(is_told)
         sys.unraisablehook = hook
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    """False for messages such as "Task exception was never retrieved" about writes beside the one that failed first."""
+    return "orbax" not in record.getMessage()
 
 
 def _not_written(folder: Path, error: BaseException) -> OSError:

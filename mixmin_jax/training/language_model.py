@@ -64,26 +64,21 @@ class LanguageModelRun:
         tokens_1xL = jnp.zeros((1, self.sequence_length), jnp.uint8)
         return init_state(TransformerLM(self.model).init(init_key, tokens_1xL), self.optimizer(), train_key)
 
-    def train_step(self, state: TrainState, tokens_BxL1: Integer[Array, "B L1"]) -> tuple[TrainState, jax.Array]:
-        """One update on a batch of windows of L + 1 tokens; returns the new state and the loss in nats per token."""
+    def train_step(
+        self, state: TrainState, tokens_BxL1: Integer[Array, "B L1"], *, each_window: bool = False
+    ) -> tuple[TrainState, Any]:
+        """One update on a batch of windows of L + 1 tokens.
 
-        def loss(params: Any, batch: jax.Array, key: jax.Array) -> jax.Array:
+        Returns:
+            The new state and the loss in nats per token; with `each_window` the pair of it and loss_B of the windows.
+        """
+
+        def loss(params: Any, batch: jax.Array, key: jax.Array) -> Any:
             del key  # there is no dropout: runs see few tokens more than once
-            return -token_log_likelihoods(self.model, params, batch).mean()
-
-        return make_train_step(loss, self.optimizer())(state, tokens_BxL1)
-
-    def monitored_step(
-        self, state: TrainState, tokens_BxL1: Integer[Array, "B L1"]
-    ) -> tuple[TrainState, tuple[jax.Array, Float[Array, " B"]]]:
-        """`train_step`, which also returns the loss of each window in nats per token."""
-
-        def loss(params: Any, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            del key
             nats_BxL = -token_log_likelihoods(self.model, params, batch)
-            return nats_BxL.mean(), nats_BxL.mean(axis=1)
+            return (nats_BxL.mean(), nats_BxL.mean(axis=1)) if each_window else nats_BxL.mean()
 
-        return make_train_step(loss, self.optimizer(), has_aux=True)(state, tokens_BxL1)
+        return make_train_step(loss, self.optimizer(), has_aux=each_window)(state, tokens_BxL1)
 
 
 def token_log_likelihoods(

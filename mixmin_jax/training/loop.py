@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Sharding
 
 from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counted, counters, is_finite
 
@@ -23,13 +24,15 @@ class TrainState(NamedTuple):
     params: PyTree
     opt_state: PyTree
     key: jax.Array  # constant: a step uses fold_in(key, step), so a resumed run repeats it
+    failed_at: Any = ()  # MixTraining: the step that ended it with a loss or gradient that is not finite; else -1
     skipped: Skipped | tuple[()] = ()  # counts, if the training skips steps
 
 
 def init_state(
     params: PyTree, optimizer: optax.GradientTransformation, key: jax.Array, on_nonfinite: OnNonfinite = "stop"
 ) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key, counters(on_nonfinite))
+    step, opt_state = jnp.zeros((), jnp.int32), optimizer.init(params)
+    return TrainState(step, params, opt_state, key, skipped=counters(on_nonfinite))
 
 
 def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, has_aux: bool = False) -> StepFn:
@@ -53,12 +56,14 @@ def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, ha
             new, old = (params, opt_state, metrics), (state.params, state.opt_state, nothing)
             params, opt_state, metrics = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
             skipped = counted(skipped, ~finite)
-        return TrainState(state.step + 1, params, opt_state, state.key, skipped), metrics
+        return TrainState(state.step + 1, params, opt_state, state.key, skipped=skipped), metrics
 
     return train_step
 
 
-def compile_block(step: StepFn, fetch: Callable[..., PyTree] = lambda x: x) -> Callable[..., tuple[TrainState, PyTree]]:
+def compile_block(
+    step: StepFn, fetch: Callable[..., PyTree] = lambda x: x, out_shardings: Sharding | None = None
+) -> Callable[..., tuple[TrainState, PyTree]]:
     """Compile `block(state, xs, *data) -> (state, metrics)`: a scan of `step` over the leading axis of `xs`.
 
     Step t trains on `fetch(xs[t], *data)`. So `xs` can hold small positions, while the data stay on the device. The
@@ -68,7 +73,7 @@ def compile_block(step: StepFn, fetch: Callable[..., PyTree] = lambda x: x) -> C
     def block(state: TrainState, xs: PyTree, *data: PyTree) -> tuple[TrainState, PyTree]:
         return jax.lax.scan(lambda s, x: step(s, fetch(x, *data)), state, xs)
 
-    return jax.jit(block, donate_argnums=0)
+    return jax.jit(block, donate_argnums=0, out_shardings=out_shardings)
 
 
 def warmup_cosine(peak: float, num_steps: int, warmup_fraction: float = 0.05) -> optax.Schedule:

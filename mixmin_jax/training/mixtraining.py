@@ -21,18 +21,11 @@ from jaxtyping import Array, Float, Integer
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
+from mixmin_jax.training.driver import Finished, run_blocks
 from mixmin_jax.training.flops import count_flops
-from mixmin_jax.training.loop import BLOCK_STEPS
+from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
 from mixmin_jax.training.mesh import over_batch, put, replicated
-from mixmin_jax.training.nonfinite import (
-    OnNonfinite,
-    Skipped,
-    counted,
-    counters,
-    is_finite,
-    too_many,
-    too_many_in_words,
-)
+from mixmin_jax.training.nonfinite import OnNonfinite, counted, counters, is_finite, too_many, too_many_in_words
 from mixmin_jax.training.schedule import JOINT, PHASES, SL, SSL, Phase, StepPlan, check_plan
 
 PyTree = Any
@@ -106,15 +99,7 @@ class OptimizerSettings:
         )
 
 
-class MixState(NamedTuple):
-    """Everything that training changes."""
-
-    step: jax.Array  # number of steps made
-    params: PyTree
-    opt_state: dict[str, PyTree]  # one per part, so an idle head keeps its moments and step count
-    key: jax.Array  # constant: a step uses fold_in(key, step)
-    failed_at: jax.Array  # int32: the step that ended the training with a loss or gradient that is not finite; else -1
-    skipped: Skipped | tuple[()] = ()  # counts, if the training skips steps
+MixState = TrainState  # its `opt_state` has one state per part, so an idle head keeps its moments and step count
 
 
 class Failure(NamedTuple):
@@ -156,7 +141,8 @@ OnBlock = Callable[[int, int, Losses, MixState], None]  # (steps done, steps in 
 def ssl_loss(learner: Learner, params: PyTree, batch: Batch, key: jax.Array) -> Float[Array, ""]:
     """The self-supervised loss."""
     inputs = _ssl_inputs(batch)
-    view = learner.hide(_hide_keys(key)[0], inputs)
+    ssl_key, _ = jax.random.split(key)
+    view = learner.hide(ssl_key, inputs)
     return learner.ssl_loss(params, learner.encode(params, inputs, view), inputs, view)
 
 
@@ -200,21 +186,21 @@ def joint_loss(
     if two_passes:
         ssl = ssl_loss(learner, params, batch, key)
         sl = sl_loss(learner, params, batch, label_smoothing=label_smoothing)
-        return _mixed(alpha, ssl, sl)
-
-    ssl_key, sl_key = _hide_keys(key)
-    inputs, sl_inputs = _ssl_inputs(batch), _sl_inputs(batch)
-    view = learner.hide(ssl_key, inputs)
-    if batch.ssl is None:
-        ssl_features = sl_features = learner.encode(params, inputs, view)
     else:
-        views = _concatenate([view, learner.hide(sl_key, sl_inputs)])
-        features = learner.encode(params, _concatenate([inputs, sl_inputs]), views)
-        rows = _num_rows(inputs)
-        ssl_features, sl_features = _rows(features, 0, rows), _rows(features, rows, None)
-    ssl = learner.ssl_loss(params, ssl_features, inputs, view)
-    sl = _heads_loss(learner, params, sl_features, batch, label_smoothing)
-    return _mixed(alpha, ssl, sl)
+        ssl_key, sl_key = jax.random.split(key)
+        inputs, sl_inputs = _ssl_inputs(batch), _sl_inputs(batch)
+        view = learner.hide(ssl_key, inputs)
+        if batch.ssl is None:
+            ssl_features = sl_features = learner.encode(params, inputs, view)
+        else:
+            views = _concatenate([view, learner.hide(sl_key, sl_inputs)])
+            features = learner.encode(params, _concatenate([inputs, sl_inputs]), views)
+            rows = _num_rows(inputs)
+            ssl_features, sl_features = _rows(features, 0, rows), _rows(features, rows, None)
+        ssl = learner.ssl_loss(params, ssl_features, inputs, view)
+        sl = _heads_loss(learner, params, sl_features, batch, label_smoothing)
+    share = jnp.asarray(alpha)
+    return share * ssl + (1 - share) * sl, Losses(ssl, sl)
 
 
 def init_state(
@@ -281,15 +267,8 @@ def make_step(
         if phase == SL:
             loss = sl_loss(learner, params, batch, label_smoothing=optimizer.label_smoothing)
             return loss, Losses(nan, loss)
-        return joint_loss(
-            joint or learner,
-            params,
-            batch,
-            key,
-            alpha,
-            two_passes=two_passes,
-            label_smoothing=optimizer.label_smoothing,
-        )
+        smoothing = optimizer.label_smoothing
+        return joint_loss(joint or learner, params, batch, key, alpha, two_passes=two_passes, label_smoothing=smoothing)
 
     def gradient(
         phase: int, params: PyTree, step: jax.Array, keys: jax.Array, alpha: jax.Array, data: Sequence[PyTree]
@@ -298,7 +277,8 @@ def make_step(
         batch = fetch(step, fetch_key, *data)
         value_and_grad = jax.value_and_grad(lambda p: objective(phase, p, batch, hide_key, alpha), has_aux=True)
         (loss, losses), grads = value_and_grad(params)
-        return *_float32((loss, losses)), grads  # all branches must have the same types
+        loss, losses = jax.tree.map(lambda x: x.astype(jnp.float32), (loss, losses))
+        return loss, losses, grads  # of the same types in all branches
 
     def nothing(params: PyTree, *_: Any) -> tuple[jax.Array, Losses, PyTree]:
         nan = jnp.full((), jnp.nan, jnp.float32)
@@ -397,33 +377,50 @@ def train(
     if block_steps < 1:
         raise InputError(f"block_steps must be at least 1, not {block_steps}")
     batch = jax.eval_shape(fetch, *_step_and_key(), *data)
-    _check_batch(batch, plan)
-    _check_rows(batch, mesh)
+    _check_batch(batch, plan, 1 if mesh is None else mesh.shape["data"])
     block = _compiled_block(learner, optimizer, joint, two_passes, fetch, mesh)
     data = jax.device_put(data) if mesh is None else put(data, replicated(mesh))
     state, failure = _compiled_init(learner, optimizer, on_nonfinite, mesh)(key), None
-    num_steps = len(plan.phase)
+    num_steps, start = len(plan.phase), 0
     losses = Losses(*(np.full(num_steps, np.nan, np.float32) for _ in Losses._fields))
-    start = 0
     if checkpoints and (found := checkpoints.restore((state, losses))):
         start, (state, losses) = found
-    for first in range(start, num_steps, block_steps):
-        last = min(first + block_steps, num_steps)
-        state, (ssl, sl) = block(state, _padded(plan, first, last, block_steps), *data)
-        done = Losses(np.asarray(ssl)[: last - first], np.asarray(sl)[: last - first])
-        losses.ssl[first:last], losses.sl[first:last] = done
+    bounds = [(first, min(first + block_steps, num_steps)) for first in range(start, num_steps, block_steps)]
+
+    def report(done: Finished) -> None:
+        for kept, new in zip(losses, done.metrics, strict=True):
+            kept[done.first : done.last] = np.asarray(new)[: done.last - done.first]
+
+    def after_block(done: int, state: MixState) -> bool:
+        nonlocal failure
         if on_block:
-            on_block(last, num_steps, done, state)
-        if (failed_at := int(state.failed_at)) >= 0:
-            failure = Failure(PHASES[plan.phase[failed_at]], failed_at)
-            break
-        if state.skipped and too_many(state.skipped, num_steps):
-            words = too_many_in_words(int(state.skipped.in_all), int(state.skipped.longest), num_steps)
-            failure = Failure(PHASES[plan.phase[last - 1]], last - 1, words)
-            break
-        if checkpoints and checkpoints.due(last, num_steps):
-            checkpoints.save(last, num_steps, (state, losses))
+            first = start + (done - 1 - start) // block_steps * block_steps
+            on_block(done, num_steps, Losses(losses.ssl[first:done], losses.sl[first:done]), state)
+        failure = _failure(state, plan, done)
+        if failure is None and checkpoints and checkpoints.due(done, num_steps):
+            checkpoints.save(done, num_steps, (state, losses))
+        return failure is not None
+
+    state = run_blocks(
+        lambda state, rows: block(state, rows, *data),
+        state,
+        bounds,
+        (_padded(plan, first, last, block_steps) for first, last in bounds),
+        report,
+        pauses=lambda done: True,  # `on_block` reads the state
+        at_pause=after_block,
+    )
     return TrainRun(state, losses, failure)
+
+
+def _failure(state: MixState, plan: StepPlan, done: int) -> Failure | None:
+    """Why the training ends after so many steps, if it does."""
+    if (failed_at := int(state.failed_at)) >= 0:
+        return Failure(PHASES[plan.phase[failed_at]], failed_at)
+    if state.skipped and too_many(state.skipped, len(plan.phase)):
+        words = too_many_in_words(int(state.skipped.in_all), int(state.skipped.longest), len(plan.phase))
+        return Failure(PHASES[plan.phase[done - 1]], done - 1, words)
+    return None
 
 
 def step_flops(
@@ -449,17 +446,6 @@ def step_flops(
         return count_flops(jax.jit(step).lower(state, row, *data))
 
     return {phase: flops(phase) for phase in (PHASES if labeled else PHASES[:1])}
-
-
-def _mixed(alpha: ArrayLike, ssl: jax.Array, sl: jax.Array) -> tuple[jax.Array, Losses]:
-    share = jnp.asarray(alpha)
-    return share * ssl + (1 - share) * sl, Losses(ssl, sl)
-
-
-def _hide_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keys for the rows of self-supervision and for labeled rows, if these are others."""
-    ssl_key, sl_key = jax.random.split(key)
-    return ssl_key, sl_key
 
 
 def _ssl_inputs(batch: Batch) -> PyTree:
@@ -521,15 +507,11 @@ def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _float32(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
-
-
 def _step_and_key() -> tuple[jax.ShapeDtypeStruct, Any]:
     return jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _check_batch(batch: Batch, plan: StepPlan) -> None:
+def _check_batch(batch: Batch, plan: StepPlan, devices: int) -> None:
     if not batch.sl and not (plan.phase == SSL).all():
         raise InputError("the plan has SL or joint steps, but batches have no labels: give `Batch.sl` a task")
     if not batch.sl and batch.ssl is None:
@@ -541,10 +523,6 @@ def _check_batch(batch: Batch, plan: StepPlan) -> None:
                 f"task {number} has inputs of {sorted(rows)} rows and labels of shape {labels.shape} and type"
                 f" {labels.dtype}: it needs one whole number per row"
             )
-
-
-def _check_rows(batch: Batch, mesh: Mesh | None) -> None:
-    devices = 1 if mesh is None else mesh.shape["data"]
     for leaf in jax.tree.leaves(batch):
         if len(leaf) % devices:
             raise InputError(f"a batch has {len(leaf)} rows, which do not divide over {devices} devices (data)")
@@ -582,8 +560,5 @@ def _compiled_block(
         return batch if mesh is None else jax.lax.with_sharding_constraint(batch, over_batch(mesh))
 
     step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=fetch_sharded)
-
-    def block(state: MixState, rows: StepPlan, *data: PyTree) -> tuple[MixState, Losses]:
-        return jax.lax.scan(lambda s, row: step(s, row, *data), state, rows)
-
-    return jax.jit(block, donate_argnums=0, out_shardings=None if mesh is None else replicated(mesh))
+    placed = None if mesh is None else replicated(mesh)
+    return compile_block(lambda state, row: step(state, *row), lambda *row: row, placed)

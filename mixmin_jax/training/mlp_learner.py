@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -42,9 +42,8 @@ class MlpRun:
     """One training run of a perceptron: AdamW, warm-up and cosine.
 
     The defaults were chosen on Tox21 (12 assays one by one, held-out folds of the training part). `epsilon` matters
-    most
-    there: with Adam's usual 1e-8, rare bits learn as fast as common ones, and they learn noise. Its unit is that of the
-    gradient of a mean loss.
+    most there: with Adam's usual 1e-8, rare bits learn as fast as common ones, and they learn noise. Its unit is that
+    of the gradient of a mean loss.
     """
 
     hidden: tuple[int, ...] = (32,)  # width of each hidden layer; without any the model is linear
@@ -105,15 +104,7 @@ class MlpLearner:
         return settings | ({"on_nonfinite": self.on_nonfinite} if self.on_nonfinite != "stop" else {})
 
     def __call__(
-        self,
-        features_NxD: UInt8[np.ndarray, "N D"],
-        examples: WeightedExamples,
-        seed: int,
-        *,
-        names: tuple[str, ...] | None = None,
-        on_progress: OnProgress | None = None,
-        checkpoints: Checkpoints | None = None,
-        on_skipped: OnSkipped | None = None,
+        self, features_NxD: UInt8[np.ndarray, "N D"], examples: WeightedExamples, seed: int, **options: Any
     ) -> Float32[np.ndarray, "N M"]:
         return train_mlps(
             self.run,
@@ -123,11 +114,8 @@ class MlpLearner:
             loss=self.loss,
             mesh=self.mesh,
             max_bytes=self.max_bytes,
-            names=names,
-            on_progress=on_progress,
-            checkpoints=checkpoints,
             on_nonfinite=self.on_nonfinite,
-            on_skipped=on_skipped,
+            **options,
         )
 
     def flops(self, num_molecules: int, num_bits: int, num_models: int) -> float:
@@ -203,53 +191,48 @@ def train_mlps(
     features = put(features_NxD, replicated(mesh))
     scores_NxM, skipped_M = np.zeros((num_molecules, num_models), np.float32), np.zeros(num_models, np.int32)
     firsts = range(0, num_models, group)
-    steps_in_all, start = len(firsts) * num_steps, 0
+    steps_in_all, start = len(firsts) * num_steps, 0  # steps are counted over all groups
     if checkpoints:
         checkpoints = checkpoints.part(f"{group}-at-once")
-    for g, first in enumerate(firsts):
-        members, before = slice(first, min(first + group, num_models)), g * num_steps
+
+    def due(done: int) -> bool:
+        return checkpoints is not None and checkpoints.due(done, steps_in_all)
+
+    def save(done: int, state: TrainState) -> None:
+        if checkpoints:
+            checkpoints.save(done, steps_in_all, (state, scores_NxM, skipped_M))
+
+    for first, before in zip(firsts, range(0, steps_in_all, num_steps), strict=True):
+        members, end = slice(first, min(first + group, num_models)), before + num_steps
         part, scale_M = _standardized(examples.rows(members), loss)
         data = _put(part, group, loss, len(used_U) / run.batch_size, mesh)
         state = programs.init(init_key, features_NxD[:1], data[-1])
-        if g == 0 and checkpoints and (found := checkpoints.restore((state, scores_NxM, skipped_M))):
+        if first == 0 and checkpoints and (found := checkpoints.restore((state, scores_NxM, skipped_M))):
             start, (resumed, scores_NxM, skipped_M) = found
-        if start >= before + num_steps:
+        if start >= end:
             continue
         if start > before:
             state = resumed
-
-        def advance(done: int, before: int = before) -> None:
+        blocks = _train(programs.block, state, order_TxB, (features, *data), max(start - before, 0), before, due)
+        for done, loss_TxM, skipped, reached in blocks:
+            if skipped:
+                _check_skipped(gathered(skipped), num_steps, names[members], run)
+            else:
+                _check_finite(gathered(loss_TxM), done - before - len(loss_TxM), names[members], run)
             if on_progress:
-                on_progress(before + done, steps_in_all)
-
-        finished = scores_NxM, skipped_M
-
-        def save(done: int, state: TrainState, before: int = before, finished: tuple[Any, ...] = finished) -> None:
-            if checkpoints:
-                checkpoints.save(before + done, steps_in_all, (state, *finished))
-
-        def due(done: int, before: int = before) -> bool:
-            return checkpoints is not None and checkpoints.due(before + done, steps_in_all)
-
-        state = _train(
-            programs.block,
-            state,
-            order_TxB,
-            (features, *data),
-            names[members],
-            run,
-            start=max(start - before, 0),
-            advance=advance,
-            due=due,
-            save=save,
-        )
+                on_progress(done, steps_in_all)
+            if reached:
+                state = reached
+                if done < end:
+                    check_parameters(state.params, done - before, names[members], run.learning_rate)
+                    save(done, state)
         score_MxN = _score(programs.score, state.params, features, data[-1], run.batch_size)[: len(scale_M)]
         _check_finite(score_MxN.T[:1], num_steps, names[members], run)  # one bad parameter makes every score not finite
         scores_NxM[:, members] = (score_MxN * scale_M[:, None]).T
         if state.skipped:
             skipped_M[members] = gathered(state.skipped.in_all)[: len(scale_M)]
-        if due(num_steps):
-            save(num_steps, state)
+        if due(end):
+            save(end, state)
     if on_skipped:
         on_skipped({name: int(count) for name, count in zip(names, skipped_M, strict=True) if count})
     return scores_NxM
@@ -306,20 +289,18 @@ def compiled(run: MlpRun, loss: Loss, mesh: Mesh, num_steps: int, on_nonfinite: 
     batch_axes: Any = _Batch(None, 0, 0, 0)  # type: ignore[arg-type]
     step = jax.vmap(train_step, in_axes=(state_axes, batch_axes), out_axes=(state_axes, 0))
     models, whole = over_models(mesh), replicated(mesh)
+    placed: Any = TrainState(whole, models, models, whole, skipped=models)  # type: ignore[arg-type]
 
     def fetch(rows_B: jax.Array, bits: jax.Array, target: jax.Array, weight: jax.Array, offset: jax.Array) -> _Batch:
         bits_BxD = jax.lax.with_sharding_constraint(bits[rows_B], over_batch(mesh))
         return _Batch(bits_BxD, target[:, rows_B], weight[:, rows_B], offset)
 
-    @functools.partial(jax.jit, out_shardings=TrainState(whole, models, models, whole, models))  # type: ignore[arg-type]
+    @functools.partial(jax.jit, out_shardings=placed)
     def init(key: jax.Array, bits_1xD: jax.Array, offset_M: jax.Array) -> TrainState:
-        state = init_state(run.model.init(key, bits_1xD), optimizer, key, on_nonfinite)
+        def one_model(_offset: jax.Array) -> TrainState:  # which is the same for all: vmap copies it
+            return init_state(run.model.init(key, bits_1xD), optimizer, key, on_nonfinite)
 
-        def copies(tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*offset_M.shape, *leaf.shape)), tree)
-
-        copied = {name: copies(getattr(state, name)) for name in ("params", "opt_state", "skipped")}
-        return state._replace(**copied)
+        return jax.vmap(one_model, out_axes=state_axes)(offset_M)
 
     @jax.jit
     def score(params: Any, rows_SxB: jax.Array, bits: jax.Array, offset_M: jax.Array) -> jax.Array:
@@ -374,42 +355,32 @@ def _train(
     state: TrainState,
     order_TxB: Int[np.ndarray, "T B"],
     data: tuple[jax.Array, ...],
-    names: tuple[str, ...],
-    run: MlpRun,
-    *,
     start: int,
-    advance: Callable[[int], None],
+    before: int,
     due: Callable[[int], bool],
-    save: Callable[[int, TrainState], None],
-) -> TrainState:
-    """The trained state. The next block runs while the losses of the one before are fetched."""
-    block_steps = len(order_TxB) // -(-len(order_TxB) // BLOCK_STEPS)
+) -> Iterator[tuple[int, jax.Array, Skipped | tuple[()], TrainState | None]]:
+    """Train one group from step `start` on; `before` is the number of steps of earlier groups.
 
-    def report(first: int, loss_TxM: jax.Array, skipped_M: Skipped | tuple[()]) -> None:
-        if skipped_M:
-            _check_skipped(gathered(skipped_M), len(order_TxB), names, run)
-        else:
-            _check_finite(gathered(loss_TxM)[:, : len(names)], first, names, run)
-        advance(first + block_steps)
-
-    pending: tuple[int, jax.Array, Skipped | tuple[()]] | None = None
-    for first in range(start, len(order_TxB), block_steps):
+    Yields:
+        For each block: steps done of all groups, losses (T x M), counts of skipped steps, and the state if it is `due`
+        or the last. Without a state, the next block already runs while the caller fetches these numbers.
+    """
+    num_steps = len(order_TxB)
+    block_steps = num_steps // -(-num_steps // BLOCK_STEPS)
+    waiting: tuple[int, jax.Array, Skipped | tuple[()], None] | None = None
+    for first in range(start, num_steps, block_steps):
         done = first + block_steps
         state, loss_TxM = block(state, order_TxB[first:done], *data)
-        if pending is not None:
-            report(*pending)
-        pending = first, loss_TxM, jax.tree.map(jnp.copy, state.skipped)  # the next block reuses the buffers
-        if done < len(order_TxB) and due(done):
-            report(*pending)
-            pending = None
-            check_parameters(state.params, done, names, run.learning_rate)
-            save(done, state)
-    if pending is not None:
-        report(*pending)
-    return state
+        if waiting:
+            yield waiting
+        waiting = before + done, loss_TxM, jax.tree.map(jnp.copy, state.skipped), None  # the next reuses the buffers
+        if done == num_steps or due(before + done):
+            yield *waiting[:3], state
+            waiting = None
 
 
 def _check_finite(value_TxM: np.ndarray, first_step: int, names: tuple[str, ...], run: MlpRun) -> None:
+    value_TxM = value_TxM[:, : len(names)]  # without padding
     if not np.isfinite(value_TxM).all():
         t, m = np.argwhere(~np.isfinite(value_TxM))[0]
         raise Diverged(

@@ -4,8 +4,7 @@ Axes: M models, K sources, B batch, L positions, T steps of a block.
 """
 
 import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ from mixmin_jax.data.text.host_batches import sharded_blocks
 from mixmin_jax.data.text.tokens import TokenStore
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
+from mixmin_jax.training.driver import Finished, block_bounds, run_blocks
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
 from mixmin_jax.training.mesh import (
@@ -30,17 +30,14 @@ from mixmin_jax.training.mesh import (
     put,
     replicated,
 )
-from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, counters, finite_models, too_many, too_many_in_words
+from mixmin_jax.training.nonfinite import Diverged as Diverged
+from mixmin_jax.training.nonfinite import OnNonfinite, check_losses, check_parameters, counters
 from mixmin_jax.training.source_monitor import SourceMonitor, empty_monitor, observe
 
 MAX_DEVICE_TOKENS = 2**31 - 1  # most tokens on the device, where positions are int32; more come from the host
 OnBlock = Callable[
     [int, int, Float[np.ndarray, " M"]], None
 ]  # (steps done, steps in all, last losses in nats per token)
-
-
-class Diverged(RuntimeError):
-    """A model's loss or parameters became NaN or infinite, or too many of its steps were skipped."""
 
 
 class TrainedModels(NamedTuple):
@@ -123,36 +120,30 @@ def train_on_mixtures(
         start, (state, losses_TxM, *monitors) = found
         state = _with_padding(state, padded, mesh)
 
-    bounds = _bounds(run.num_steps, block_steps, start)
-    train_block, blocks = _feed(run, store, plan, mesh, tokens_on, bounds, monitor_sources)
+    bounds = block_bounds(run.num_steps, block_steps, start)
+    train_block, inputs = _feed(run, store, plan, mesh, tokens_on, bounds, monitor_sources)
     names = names or tuple(f"model {m}" for m in range(num_models))
-    own_plan = jax.tree.map(lambda *leaves: jnp.stack(leaves), *plans[:num_models]) if monitor_sources else None
 
-    def report(
-        first: int, last: int, metrics: Any, source_TxMxB: jax.Array | None, skipped_M: Skipped | tuple[()]
-    ) -> None:
-        loss_TxM, window_loss_TxMxB = metrics if monitor_sources else (metrics, None)
-        losses_TxM[first:last] = _checked(loss_TxM, skipped_M, first, num_models, names, run)
+    def report(block: Finished) -> None:
+        first, last = block.first, block.last
+        loss_TxM, *monitored = block.metrics
+        losses_TxM[first:last] = gathered(loss_TxM)[:, :num_models]
+        check_losses(losses_TxM[first:last], block.skipped, first, run.num_steps, names, run.learning_rate)
         if monitors:
-            own_loss_TxMxB = gathered(window_loss_TxMxB)[:, :num_models]
-            monitors[0] = observe(monitors[0], first, own_loss_TxMxB, np.asarray(source_TxMxB))
+            window_loss_TxMxB, source_TxMxB = (gathered(array)[:, :num_models] for array in monitored)
+            monitors[0] = observe(monitors[0], first, window_loss_TxMxB, source_TxMxB)
         if on_block:
             on_block(last, run.num_steps, losses_TxM[last - 1])
 
-    pending: tuple[int, int, Any, jax.Array | None, Skipped | tuple[()]] | None = None
-    for (first, last), xs in zip(bounds, blocks, strict=True):
-        sources = None if own_plan is None else _draw_block(own_plan, _examples(first, last, run.batch_size))[0]
-        state, metrics = train_block(state, xs)
-        if pending is not None:
-            report(*pending)  # the next block runs while these numbers are fetched
-        pending = first, last, metrics, sources, jax.tree.map(jnp.copy, state.skipped)  # its buffers are reused
-        if checkpoints and checkpoints.due(last, run.num_steps):
-            report(*pending)
-            pending = None
-            check_parameters(state.params, last, names, run.learning_rate)
-            checkpoints.save(last, run.num_steps, (_without_padding(state, num_models), losses_TxM, *monitors))
-    if pending is not None:
-        report(*pending)
+    def due(done: int) -> bool:
+        return checkpoints is not None and checkpoints.due(done, run.num_steps)
+
+    def save(done: int, state: TrainState) -> None:
+        check_parameters(state.params, done, names, run.learning_rate)
+        if checkpoints:
+            checkpoints.save(done, run.num_steps, (_without_padding(state, num_models), losses_TxM, *monitors))
+
+    state = run_blocks(train_block, state, bounds, inputs, report, pauses=due, at_pause=save)
     check_parameters(state.params, run.num_steps, names, run.learning_rate)
     draws_MxK = np.stack([np.asarray(p.counts_K) for p in plans[:num_models]])
     skipped_M = gathered(state.skipped.in_all)[:num_models] if state.skipped else np.zeros(num_models, int)
@@ -174,13 +165,6 @@ def _with_padding(tree: Any, padded: int, mesh: Mesh) -> Any:
     return fill(tree)
 
 
-def _bounds(num_steps: int, block_steps: int, start: int) -> list[tuple[int, int]]:
-    """First step and last step + 1 of each block from step `start` on; blocks are nearly equal."""
-    blocks_in_all = -(-num_steps // block_steps)
-    edges = [num_steps * b // blocks_in_all for b in range(blocks_in_all + 1)]
-    return list(itertools.pairwise([start, *(edge for edge in edges if edge > start)]))
-
-
 def _feed(
     run: LanguageModelRun,
     store: TokenStore,
@@ -189,24 +173,33 @@ def _feed(
     tokens_on: str,
     bounds: Sequence[tuple[int, int]],
     monitor_sources: bool,
-) -> tuple[Callable, Iterator[Any]]:
-    """The compiled block for this data path, and the array to scan in each block."""
-    if tokens_on == "host":
-        train = compiled_block(run, mesh, "host", monitor_sources)
-        return train, sharded_blocks(store, plan, run.batch_size, bounds, over_steps_models_and_batch(mesh))
-    if tokens_on != "device":
+) -> tuple[Callable[..., tuple[TrainState, tuple[jax.Array, ...]]], Iterable[Any]]:
+    """The block for this data path, and its input for each of `bounds`.
+
+    The metrics are loss_TxM, with `monitor_sources` also window_loss_TxMxB and source_TxMxB.
+    """
+    if tokens_on not in ("device", "host"):
         raise InputError(f"tokens_on must be 'device' or 'host', not {tokens_on!r}")
-    if len(store.tokens) > MAX_DEVICE_TOKENS:
+    on_device = tokens_on == "device"
+    if on_device and len(store.tokens) > MAX_DEVICE_TOKENS:
         raise InputError(f"{len(store.tokens)} tokens are too many for the device: use tokens_on='host'")
-    tokens, starts_K = put((store.tokens, store.starts_K.astype(np.int32)), replicated(mesh))
-    plan = put(plan, over_models(mesh))
-    train = compiled_block(run, mesh, "device", monitor_sources)
+    data = put((store.tokens, store.starts_K.astype(np.int32)), replicated(mesh)) if on_device else ()
+    placed_plan = put(plan, over_models(mesh)) if on_device else plan
+    draws = (_draw_block(placed_plan, _examples(first, last, run.batch_size)) for first, last in bounds)
+    inputs: Iterable[Any]
+    if on_device:
+        inputs = ((drawn, drawn[0]) for drawn in draws)
+    else:
+        blocks = sharded_blocks(store, plan, run.batch_size, bounds, over_steps_models_and_batch(mesh))
+        inputs = ((block, next(draws)[0] if monitor_sources else None) for block in blocks)
+    program = compiled_block(run, mesh, tokens_on, monitor_sources)
 
-    def blocks() -> Iterator[Any]:
-        for first, last in bounds:
-            yield _draw_block(plan, _examples(first, last, run.batch_size))
+    def train_block(state: TrainState, block: Any) -> tuple[TrainState, tuple[jax.Array, ...]]:
+        xs, source_TxMxB = block
+        state, metrics = program(state, xs, *data)
+        return state, (*metrics, source_TxMxB) if monitor_sources else (metrics,)
 
-    return lambda state, xs: train(state, xs, tokens, starts_K), blocks()
+    return train_block, inputs
 
 
 def _examples(first: int, last: int, batch_size: int) -> jax.Array:
@@ -241,7 +234,7 @@ def compiled_block(run: LanguageModelRun, mesh: Mesh, tokens_on: str, monitor_so
     Its metrics are the losses, T x M; with `monitor_sources` also those of each window, T x M x B.
     """
     sharding = over_models_and_batch(mesh)
-    train_step = run.monitored_step if monitor_sources else run.train_step
+    train_step = functools.partial(run.train_step, each_window=monitor_sources)
 
     def step(state: TrainState, tokens_MxBxL1: jax.Array) -> tuple[TrainState, Any]:
         batch = jax.lax.with_sharding_constraint(tokens_MxBxL1, sharding)
@@ -251,40 +244,3 @@ def compiled_block(run: LanguageModelRun, mesh: Mesh, tokens_on: str, monitor_so
         return gather_windows(tokens, starts_K, run.sequence_length, *x)
 
     return compile_block(step, gather) if tokens_on == "device" else compile_block(step)
-
-
-def _checked(
-    loss_TxM: jax.Array,
-    skipped_M: Skipped | tuple[()],
-    first_step: int,
-    num_models: int,
-    names: tuple[str, ...],
-    run: LanguageModelRun,
-) -> Float[np.ndarray, "T M"]:
-    loss = gathered(loss_TxM)[:, :num_models]
-    if skipped_M:
-        skipped_M = Skipped(*gathered(skipped_M))
-        if (bad_M := too_many(skipped_M, run.num_steps)[:num_models]).any():
-            m = int(bad_M.argmax())
-            found = too_many_in_words(int(skipped_M.in_all[m]), int(skipped_M.longest[m]), run.num_steps)
-            raise Diverged(f"{names[m]}: {found}: lower the learning rate ({run.learning_rate:g}) or check its text")
-    elif not np.isfinite(loss).all():
-        t, m = np.argwhere(~np.isfinite(loss))[0]
-        raise Diverged(
-            f"the loss of {names[m]} became {loss[t, m]} at step {first_step + t}: lower the learning rate"
-            f" ({run.learning_rate:g}) or check its text"
-        )
-    return loss
-
-
-def check_parameters(params: Any, done: int, names: tuple[str, ...], learning_rate: float) -> None:
-    """Raise `Diverged` if the last step made parameters infinite or NaN, which its loss does not show yet.
-
-    Models beyond the names are padding.
-    """
-    finite_M = gathered(finite_models(params))[: len(names)]
-    if not finite_M.all():
-        raise Diverged(
-            f"the parameters of {names[int(finite_M.argmin())]} are not finite after step {done - 1}: lower the"
-            f" learning rate ({learning_rate:g}) or check its data"
-        )

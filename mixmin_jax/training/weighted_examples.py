@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
@@ -111,42 +111,28 @@ def mixture_examples(
     value_NxK = np.where(labeled_NxK, values_NxK, 0.0)
     if not np.isfinite(value_NxK).all():
         raise InputError(f"{names[int((~np.isfinite(value_NxK)).any(0).argmax())]} has a value that is not finite")
-    if not balanced:
-        weight_MxN = _sum_over_sources(weights_MxK, labeled_NxK, train, names, "labeled molecule")
-        sum_MxN = _sum_over_sources(weights_MxK, labeled_NxK, train, names, "labeled molecule", value_NxK)
-    else:
+    groups = {"labeled molecule": labeled_NxK}
+    if balanced:
         odd_K = ((value_NxK != 0) & (value_NxK != 1)).any(0)
         if odd_K.any():
             k = int(odd_K.argmax())
             raise InputError(f"balanced needs values of 0 and 1, but {names[k]} has others; it is not for regression")
-        one_NxK = labeled_NxK & (value_NxK == 1)
-        sum_MxN = _sum_over_sources(weights_MxK / 2, one_NxK, train, names, "molecule of class 1")
-        zero_NxK = labeled_NxK & ~one_NxK
-        weight_MxN = sum_MxN + _sum_over_sources(weights_MxK / 2, zero_NxK, train, names, "molecule of class 0")
+        groups = {f"molecule of class {label}": labeled_NxK & (value_NxK == label) for label in (1, 0)}
+    weight_MxN, sum_MxN = np.zeros((2, len(weights_MxK), len(values_NxK)))  # sum_k a_ik and sum_k a_ik y_ik
+    for member, in_NxK in groups.items():
+        count_MxK = np.atleast_2d(train).astype(np.float64) @ in_NxK.astype(np.float64)
+        empty_MxK = (count_MxK == 0) & (weights_MxK > 0)
+        if empty_MxK.any():
+            m, k = (int(i) for i in np.argwhere(empty_MxK)[0])
+            raise InputError(
+                f"{names[k]} has a positive weight in model {m}, but no {member} among those to train on; leave it out"
+                " or give it weight 0"
+            )
+        each_MxK = weights_MxK / len(groups) / np.maximum(count_MxK, 1)
+        weight_MxN += (each_MxK @ in_NxK.T.astype(np.float64)) * train
+        sum_MxN += (each_MxK @ np.where(in_NxK, value_NxK, 0.0).T.astype(np.float64)) * train
     target_MxN = np.divide(sum_MxN, weight_MxN, out=np.zeros_like(sum_MxN), where=weight_MxN > 0)
     return WeightedExamples(target_MxN.astype(np.float32), weight_MxN.astype(np.float32))
-
-
-def _sum_over_sources(
-    weights_MxK: Float64[np.ndarray, "M K"],
-    member_NxK: Bool[np.ndarray, "N K"],
-    train: np.ndarray,
-    names: tuple[str, ...],
-    member: str,
-    value_NxK: np.ndarray | None = None,
-) -> Float64[np.ndarray, "M N"]:
-    """sum_k w_mk [i is in k and in train] v_ik / n_mk; v = 1 by default."""
-    in_NxK = member_NxK.astype(np.float64)
-    count_MxK = np.atleast_2d(train).astype(np.float64) @ in_NxK
-    empty_MxK = (count_MxK == 0) & (weights_MxK > 0)
-    if empty_MxK.any():
-        m, k = (int(i) for i in np.argwhere(empty_MxK)[0])
-        raise InputError(
-            f"{names[k]} has a positive weight in model {m}, but no {member} among those to train on; leave it out or"
-            " give it weight 0"
-        )
-    sum_MxN = (weights_MxK / np.maximum(count_MxK, 1)) @ (in_NxK if value_NxK is None else in_NxK * value_NxK).T
-    return sum_MxN * train
 
 
 def check_examples(

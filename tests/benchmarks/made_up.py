@@ -1,8 +1,12 @@
 """Builders that the tests of the benchmarks share."""
 
+from pathlib import Path
+
 from benchmarks.timing import Timing
+from experiments.harness.result_files import read_result
 from experiments.reporting.schema import MadeBy
 
+ROOT = Path(__file__).parent.parent.parent
 MADE_BY = MadeBy("python -m benchmarks.toy", "1 x toy", None, {})
 
 
@@ -15,7 +19,14 @@ def cells(report):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines() if line.startswith("|")]
 
 
-def columns_line_up(report):
-    """Whether all rows of each table are equally wide; rulers do not count."""
-    tables = [part.splitlines() for part in report.split("\n\n") if part.startswith("|")]
-    return bool(tables) and all(len({len(line) for line in lines if "---" not in line}) == 1 for lines in tables)
+def quick_run(benchmark, config, kind, capsys, *arguments):
+    """The record that a quick run writes, with its report beside it, and the lines that it prints."""
+    benchmark.main(config, *arguments)
+    printed = capsys.readouterr().out.splitlines()
+    path = config.stem(benchmark.__package__.split(".")[-1], whole=True).with_suffix(".json")
+    record = read_result(path, kind)
+    assert record.summary == printed[-1] and record.made_by.device in printed[0]
+    assert record.made_by.versions["jax"] and record.made_by.command
+    for suffix, content in benchmark.report(record).items():
+        assert path.with_suffix(suffix).read_bytes() == (content.encode() if suffix == ".md" else content)
+    return record, printed

@@ -53,22 +53,16 @@ def test_runs_with_other_keys_can_be_vmapped():
         assert (of_key == rows_of(7, 4, 24, key)).all()
 
 
-def test_the_whole_data_can_be_one_batch():
-    assert steps_per_epoch(5, 5) == 1
+def test_steps_are_whole_batches_and_the_whole_data_can_be_one():
+    assert [steps_per_epoch(n, 4) for n in (4, 7, 8, 50000)] == [1, 1, 2, 12500]
     assert sorted(np.asarray(rows_of(3, 5, 5, jax.random.key(0)))) == list(range(5))
 
 
-def test_steps_per_epoch_counts_whole_batches():
-    assert [steps_per_epoch(n, 4) for n in (4, 7, 8, 50000)] == [1, 1, 2, 12500]
-
-
-@pytest.mark.parametrize("batch_size", [0, -1, 9])
-def test_a_batch_must_fit_the_data(batch_size):
-    for call in (steps_per_epoch, lambda n, b: batch_rows(0, b, n, jax.random.key(0))):
-        with pytest.raises(InputError, match=f"a batch of {batch_size} rows cannot be drawn from 8"):
-            call(8, batch_size)
-
-
-def test_no_data_is_refused():
-    with pytest.raises(InputError, match="between 1 and"):
-        steps_per_epoch(0, 1)
+@pytest.mark.parametrize("call", [steps_per_epoch, lambda n, b: batch_rows(0, b, n, jax.random.key(0))])
+@pytest.mark.parametrize(
+    ("num_examples", "batch_size", "message"),
+    [(0, 1, "between 1 and"), *((8, b, f"a batch of {b} rows cannot be drawn from 8") for b in (0, -1, 9))],
+)
+def test_a_batch_must_fit_the_data(call, num_examples, batch_size, message):
+    with pytest.raises(InputError, match=message):
+        call(num_examples, batch_size)

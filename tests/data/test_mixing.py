@@ -12,19 +12,18 @@ from mixmin_jax.errors import InputError
 shuffle = jax.jit(shuffled_index)
 
 
+def order_of(size, seed):
+    words = jax.random.bits(jax.random.key(seed), (4,), jnp.uint32)
+    return np.asarray(shuffle(jnp.arange(size, dtype=jnp.uint32), jnp.uint32(size), words))
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 63, 64, 65, 1000, 4097])
 def test_shuffled_index_is_a_bijection(size):
-    words = jax.random.bits(jax.random.key(size), (4,), jnp.uint32)
-    places = np.asarray(shuffle(jnp.arange(size, dtype=jnp.uint32), jnp.uint32(size), words))
-    assert sorted(places) == list(range(size))
+    assert sorted(order_of(size, seed=size)) == list(range(size))
 
 
 def test_shuffled_index_depends_on_its_words_and_looks_random():
-    index = jnp.arange(1000, dtype=jnp.uint32)
-    orders = [
-        np.asarray(shuffle(index, jnp.uint32(1000), jax.random.bits(jax.random.key(seed), (4,), jnp.uint32)))
-        for seed in range(20)
-    ]
+    orders = [order_of(1000, seed) for seed in range(20)]
     assert len({tuple(order) for order in orders}) == 20
     correlations = [abs(np.corrcoef(order, np.arange(1000))[0, 1]) for order in orders]
     assert np.mean(correlations) < 3 / np.sqrt(1000)  # about sqrt(2 / pi) / sqrt(n) for a random order
@@ -32,13 +31,6 @@ def test_shuffled_index_depends_on_its_words_and_looks_random():
     for index in (0, 1, 999):  # over many keys an element goes everywhere equally often: chi squared, 9 degrees
         places = np.asarray(shuffle(jnp.full(1000, index, jnp.uint32), jnp.uint32(1000), words))
         assert ((np.bincount(places // 100, minlength=10) - 100) ** 2 / 100).sum() < 27.9  # crossed once in 1000
-
-
-def test_shuffled_index_takes_a_size_per_element():
-    sizes = jnp.array([3] * 3 + [7] * 7, jnp.uint32)
-    index = jnp.array([*range(3), *range(7)], jnp.uint32)
-    places = np.asarray(shuffle(index, sizes, jnp.arange(4, dtype=jnp.uint32)))
-    assert sorted(places[:3]) == [0, 1, 2] and sorted(places[3:]) == list(range(7))
 
 
 @settings(max_examples=200, deadline=None)
@@ -79,13 +71,9 @@ def draws_of(plan, num_draws):
     return np.asarray(source), np.asarray(window)
 
 
-def test_draws_are_exactly_the_mixture_and_a_weight_of_zero_never_comes():
-    source, _ = draws_of(make_plan(jax.random.key(0), WEIGHTS, WINDOWS, 1000), 1000)
-    assert np.bincount(source, minlength=4).tolist() == [500, 200, 0, 300]
-
-
-def test_no_window_comes_again_before_all_of_its_source_came():
+def test_draws_are_exactly_the_mixture_and_no_window_comes_again_before_all_of_its_source_came():
     source, window = draws_of(make_plan(jax.random.key(0), WEIGHTS, WINDOWS, 1000), 1000)
+    assert np.bincount(source, minlength=4).tolist() == [500, 200, 0, 300]
     for k, times in ((0, {50}), (1, {2}), (3, {0, 1})):
         assert set(np.bincount(window[source == k], minlength=WINDOWS[k])) == times
 
@@ -97,15 +85,12 @@ def test_the_order_is_mixed_throughout_the_run():
 
 
 def test_max_epochs_is_never_exceeded_even_where_rounding_would():
-    plan = make_plan(jax.random.key(0), np.array([0.5, 0.5]), np.array([3, 100]), 7, max_epochs=1.0)
-    source, window = draws_of(plan, 7)
+    halves, windows_K = np.array([0.5, 0.5]), np.array([3, 100])
+    source, window = draws_of(make_plan(jax.random.key(0), halves, windows_K, 7, max_epochs=1.0), 7)
     assert np.bincount(source).tolist() == [3, 4]
     assert sorted(window[source == 0]) == [0, 1, 2]
-
-
-def test_caps_that_leave_too_little_are_refused():
     with pytest.raises(InputError, match="at most 103 of the 200 windows"):
-        make_plan(jax.random.key(0), np.array([0.5, 0.5]), np.array([3, 100]), 200, max_epochs=1.0)
+        make_plan(jax.random.key(0), halves, windows_K, 200, max_epochs=1.0)
 
 
 def test_gathered_windows_are_the_text_of_their_source():

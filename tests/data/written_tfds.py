@@ -6,6 +6,12 @@ tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record", reason="array_record has no wheels for this system")
 
 
+def search_in(monkeypatch, data_dir):
+    """Let TFDS find the data sets of this folder without being told."""
+    builder = tfds.builder
+    monkeypatch.setattr(tfds, "builder", lambda *args, **options: builder(*args, **(options | {"data_dir": data_dir})))
+
+
 def write(root, name, features, splits, keys=None):
     folder = root / name / "1.0.0"
     folder.mkdir(parents=True)

@@ -6,9 +6,13 @@ Axes: N examples, K sources, D outputs.
 import functools
 import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mixmin_jax import cross_entropy, squared_error
+from mixmin_jax.mixture.constraints import build
+from mixmin_jax.mixture.problem import Problem
 
 N, K, D = 48, 6, 2
 
@@ -133,6 +137,12 @@ def rows_of(name):
     """Log-likelihoods and example weights of a cross-entropy of the bank."""
     v_N = example_weights() if name == "weighted" else np.full(N, 1 / N)
     return CROSS_ENTROPIES.get(name, classifiers()), v_N
+
+
+def problem(constraint, objective=None):
+    """A problem as methods see it; call it under x64."""
+    objective = cross_entropy(classifiers()) if objective is None else objective
+    return Problem(objective.prepare(), *jax.tree.map(jnp.asarray, build(K, None, **CONSTRAINTS[constraint])))
 
 
 @functools.cache

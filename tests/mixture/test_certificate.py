@@ -7,7 +7,6 @@ import pytest
 
 from mixmin_jax import cross_entropy, solve
 from mixmin_jax.mixture.certificate import gap, kl_terms
-from mixmin_jax.mixture.constraints import build
 from tests.mixture import problems
 from tests.mixture.problems import CONSTRAINTS, K
 
@@ -20,9 +19,8 @@ value_and_gradient = jax.jit(lambda evaluator, w_K: evaluator.value_and_gradient
 
 
 def setup(constraint):
-    evaluator = cross_entropy(problems.classifiers()).prepare()
-    feasible, prior = jax.tree.map(jnp.asarray, build(K, None, **CONSTRAINTS[constraint]))
-    return evaluator, feasible, prior
+    problem = problems.problem(constraint)
+    return problem.f, problem.feasible, problem.prior
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)

@@ -302,7 +302,7 @@ def test_bad_weights_of_targets(weights, message):
         ("worst", "unknown relative_to 'worst'"),
         (np.full(K, 0.5), "relative_to must sum to 1"),
         (np.full(3, 1 / 3), r"relative_to has the shape \(3,\)"),
-        ({"a": 1.0}, "relative_to names 'a', which is no source"),
+        ({"a": 1.0}, "relative_to names the source 'a', but the objective was built without"),
         (np.eye(K)[3], "target 2: log-likelihoods have -inf under every source in rows"),
     ],
 )

@@ -11,11 +11,11 @@ import pytest
 from mixmin_jax.training import mlp_learner, proxies
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 from mixmin_jax.training.mesh import make_mesh
-from mixmin_jax.training.mixtraining import Batch, Labeled, Learner, OptimizerSettings, train
+from mixmin_jax.training.mixtraining import Batch
 from mixmin_jax.training.mlp_learner import MlpRun, train_mlps
 from mixmin_jax.training.proxies import Diverged, train_on_mixtures
-from mixmin_jax.training.schedule import Schedule
 from mixmin_jax.training.weighted_examples import WeightedExamples
+from tests.training import test_mixtraining as tiny
 from tests.training.trees import assert_same
 
 KEY = jax.random.key(5)
@@ -57,9 +57,12 @@ def mixtures(run, store):
     return functools.partial(train_on_mixtures, run, store, MIXTURES, KEY, block_steps=2)  # three blocks
 
 
-@pytest.mark.parametrize("tokens_on", ["device", pytest.param("host", marks=pytest.mark.slow)])
-def test_models_on_mixtures(mixtures, tmp_path, tokens_on):
-    training, seen = functools.partial(mixtures, tokens_on=tokens_on), []
+@pytest.mark.parametrize(
+    "options",
+    [{}, *(pytest.param(o, marks=pytest.mark.slow) for o in ({"tokens_on": "host"}, {"monitor_sources": True}))],
+)
+def test_models_on_mixtures(mixtures, tmp_path, options):
+    training, seen = functools.partial(mixtures, **options), []
     whole = training()
     stop(training, tmp_path, 1)
     shutil.copytree(tmp_path, tmp_path / "once")
@@ -94,19 +97,32 @@ def test_a_damaged_checkpoint_costs_steps_and_no_number(mixtures, tmp_path):
     assert seen == [4, 6] and len(lines) == 1 and "step 4" in lines[0] and "trying the one before" in lines[0]
 
 
-def test_a_loss_that_diverges_after_a_resume_names_the_step_of_the_run(mixtures, tmp_path, monkeypatch):
-    compiled = proxies.compiled_block
+def spoil(compiled, change):
+    """Programs whose block returns `change(steps done before it, state, loss_TxM)` in place of its results."""
+
+    def block_of(block, state, *rest):
+        before = int(np.max(state.step))
+        return change(before, *block(state, *rest))
 
     def spoiled(*arguments):
-        def block(state, *rest):
-            first = int(state.step[0])
-            state, loss_TxM = compiled(*arguments)(state, *rest)
-            return state, loss_TxM.at[3 - first, 1].set(np.nan) if first == 2 else loss_TxM
+        programs = compiled(*arguments)
+        if callable(programs):
+            return functools.partial(block_of, programs)
+        return programs._replace(block=functools.partial(block_of, programs.block))
 
-        return block
+    return spoiled
+
+
+def with_parameters_of_model_1(state, value):
+    return state._replace(params=jax.tree.map(lambda leaf: leaf.at[1].set(value), state.params))
+
+
+def test_a_loss_that_diverges_after_a_resume_names_the_step_of_the_run(mixtures, tmp_path, monkeypatch):
+    def change(before, state, loss_TxM):
+        return state, loss_TxM.at[1, 1].set(np.nan) if before == 2 else loss_TxM
 
     stop(mixtures, tmp_path, 1)
-    monkeypatch.setattr(proxies, "compiled_block", spoiled)
+    monkeypatch.setattr(proxies, "compiled_block", spoil(proxies.compiled_block, change))
     for _ in range(2):  # no checkpoint holds what is not finite
         with pytest.raises(Diverged, match="the loss of model 1 became nan at step 3:"):
             go_on(mixtures, tmp_path, every=2)
@@ -115,20 +131,11 @@ def test_a_loss_that_diverges_after_a_resume_names_the_step_of_the_run(mixtures,
 @pytest.mark.parametrize("last", [2, 6], ids=["saved", "ended"])
 def test_parameters_that_the_last_step_spoils_are_neither_saved_nor_returned(mixtures, tmp_path, monkeypatch, last):
     """Their gradient was not finite, though all losses so far were."""
-    compiled = proxies.compiled_block
 
-    def spoiled(*arguments):
-        def block(state, *rest):
-            state, loss_TxM = compiled(*arguments)(state, *rest)
-            if int(state.step[0]) == last:
-                leaf, *leaves = jax.tree.leaves(state.params)
-                leaves = [leaf.at[1].set(np.nan), *leaves]
-                state = state._replace(params=jax.tree.unflatten(jax.tree.structure(state.params), leaves))
-            return state, loss_TxM
+    def change(before, state, loss_TxM):
+        return with_parameters_of_model_1(state, np.nan) if before + 2 == last else state, loss_TxM
 
-        return block
-
-    monkeypatch.setattr(proxies, "compiled_block", spoiled)
+    monkeypatch.setattr(proxies, "compiled_block", spoil(proxies.compiled_block, change))
     words = f"the parameters of model 1 are not finite after step {last - 1}: lower the learning rate"
     with pytest.raises(Diverged, match=words):
         go_on(mixtures, tmp_path, every=2 if last == 2 else NEVER)
@@ -137,52 +144,22 @@ def test_parameters_that_the_last_step_spoils_are_neither_saved_nor_returned(mix
 
 # MixTraining ----------------------------------------------------------------------------------------------------------
 
-ROWS, BATCH = 24, 4
-INPUTS = jnp.sin(jnp.arange(ROWS * 6.0) ** 1.5).reshape(ROWS, 6)
-LABELS = (INPUTS[:, 0] > 0).astype(jnp.int32)
-MIXED = Schedule(2, 2, 0.5, learning_rate=0.03).plan(4)  # 4 SSL, 4 joint and 4 SL steps
-
-
-def word(key):
-    return (jax.random.key_data(key)[-1] >> 8).astype(jnp.int32)  # compiles faster than jax.random
-
-
-def wave(key, first, *shape):
-    return jnp.sin(word(key) % 1000 + first + jnp.arange(np.prod(shape)) ** 1.5).reshape(shape)
-
-
-LINEAR = Learner(
-    init=lambda key: {"encoder": wave(key, 0, 6, 5), "ssl": wave(key, 1, 5, 6), "sl": wave(key, 2, 5, 2)},
-    hide=lambda key, inputs: jnp.arange(6) == word(key) % 6,
-    encode=lambda params, inputs, view: jnp.tanh(
-        (inputs if view is None else jnp.where(view, 0, inputs)) @ params["encoder"]
-    ),
-    ssl_loss=lambda params, features, inputs, view: jnp.square((features @ params["ssl"] - inputs) * view).mean(),
-    sl_logits=lambda params, features, task: features @ params["sl"],
-)
+PLAN = tiny.MIXED.plan(tiny.STEPS_PER_EPOCH)  # 4 SSL, 4 joint and 4 SL steps
 
 
 def fetch(step, key, inputs, labels, bad_step):
-    rows_B = (step * BATCH + word(key) % 3 + jnp.arange(BATCH)) % ROWS
-    return Batch((Labeled(jnp.where(step == bad_step, jnp.nan, inputs[rows_B]), labels[rows_B]),))
+    (task,) = tiny.batch_rows(step, key, inputs, labels).sl
+    return Batch((task._replace(inputs=jnp.where(step == bad_step, jnp.nan, task.inputs)),))
 
 
 def mixtraining(bad_step=-1, **options):
-    data = (INPUTS, LABELS, jnp.int32(bad_step))
-    return train(LINEAR, MIXED, fetch, data, OptimizerSettings(), KEY, block_steps=3, **options)
+    data = (*tiny.DATA, jnp.int32(bad_step))
+    return tiny.training(PLAN, fetch=fetch, data=data, block_steps=3, **options)
 
 
 def test_mixtraining(tmp_path):
     """Within each phase and at its ends, with notes that are kept."""
-    whole = mixtraining()
-    for after in (1, 3):
-        folder, seen = tmp_path / str(after), []
-        stop(mixtraining, folder, after)
-        assert_same(go_on(functools.partial(mixtraining, on_block=lambda *a: seen.append(a[0])), folder), whole)  # noqa: B023
-        assert seen == [6, 9, 12][after - 1 :]
 
-
-def test_notes_of_a_stopped_mixtraining_are_gone_on_with(tmp_path):
     def noted(checkpoints):
         checkpoints.notes["seen"] = []
         run = mixtraining(
@@ -191,17 +168,12 @@ def test_notes_of_a_stopped_mixtraining_are_gone_on_with(tmp_path):
         )
         return run, checkpoints.notes["seen"]
 
-    stop(noted, tmp_path, 2)
-    assert go_on(noted, tmp_path)[1] == [[3, 3], [6, 6], [9, 9], [12, 12]]
-
-
-@pytest.mark.slow
-def test_a_damaged_checkpoint_of_mixtraining(tmp_path):
-    whole, lines = mixtraining(), []
-    stop(mixtraining, tmp_path, 3, every=3)
-    assert damage_newest(tmp_path) == 9
-    assert_same(go_on(mixtraining, tmp_path, warn=lines.append), whole)
-    assert len(lines) == 1 and "step 9" in lines[0]
+    whole = mixtraining()
+    for after in (1, 3):
+        stop(noted, tmp_path / str(after), after)
+        run, seen = go_on(noted, tmp_path / str(after))
+        assert_same(run, whole)
+        assert seen == [[3, 3], [6, 6], [9, 9], [12, 12]]
 
 
 def test_a_failure_after_a_resume_names_phase_and_step_of_the_run(tmp_path):
@@ -242,37 +214,21 @@ def test_groups_of_perceptrons(tmp_path):
 
 def test_a_perceptron_that_diverges_after_a_resume_names_the_step_of_its_training(tmp_path, monkeypatch):
     """Steps of a model count from the beginning of its group."""
-    compiled = mlp_learner.compiled
 
-    def spoiled(*arguments):
-        programs = compiled(*arguments)
-
-        def block(state, *rest):
-            first = int(state.step)
-            state, loss_TxM = programs.block(state, *rest)
-            return state, loss_TxM.at[4, 1].set(np.nan) if first == 20 else loss_TxM
-
-        return programs._replace(block=block)
+    def change(before, state, loss_TxM):
+        return state, loss_TxM.at[4, 1].set(np.nan) if before == 20 else loss_TxM
 
     stop(perceptrons, tmp_path, 3)
-    monkeypatch.setattr(mlp_learner, "compiled", spoiled)
+    monkeypatch.setattr(mlp_learner, "compiled", spoil(mlp_learner.compiled, change))
     with pytest.raises(Diverged, match="the loss of d became nan at step 24:"):
         go_on(perceptrons, tmp_path)
 
 
 def test_a_perceptron_that_the_last_step_spoils_is_not_saved(tmp_path, monkeypatch):
-    compiled = mlp_learner.compiled
+    def change(before, state, loss_TxM):
+        return with_parameters_of_model_1(state, np.inf), loss_TxM
 
-    def spoiled(*arguments):
-        programs = compiled(*arguments)
-
-        def block(state, *rest):
-            state, loss_TxM = programs.block(state, *rest)
-            return state._replace(params=jax.tree.map(lambda leaf: leaf.at[1].set(np.inf), state.params)), loss_TxM
-
-        return programs._replace(block=block)
-
-    monkeypatch.setattr(mlp_learner, "compiled", spoiled)
+    monkeypatch.setattr(mlp_learner, "compiled", spoil(mlp_learner.compiled, change))
     with pytest.raises(Diverged, match="the parameters of b are not finite after step 19: lower the learning rate"):
         go_on(perceptrons, tmp_path, every=20)
     assert not list(tmp_path.glob("*/[0-9]*"))

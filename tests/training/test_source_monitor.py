@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mixmin_jax.data.mixing import draw, gather_windows, make_plan
-from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 from mixmin_jax.training.language_model import token_log_likelihoods
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.proxies import train_on_mixtures
@@ -89,21 +88,6 @@ def test_monitors_are_the_same_fed_from_the_host_and_on_a_mesh(longer, store, mo
     found = train_on_mixtures(longer, store, WEIGHTS, KEY, monitor_sources=True, block_steps=7, **other).monitor
     np.testing.assert_array_equal(found.windows_SxMxK, monitored.monitor.windows_SxMxK)
     np.testing.assert_allclose(found.nats_SxMxK, monitored.monitor.nats_SxMxK, rtol=1e-3)
-
-
-@pytest.mark.slow
-def test_a_resumed_run_ends_with_the_monitors_of_an_uninterrupted_one(longer, store, monitored, tmp_path):
-    ended = []
-    options = {"monitor_sources": True, "block_steps": 7}
-    with pytest.raises(Stopped), Checkpoints(tmp_path, "a", every=100, stop=lambda: len(ended) > 1) as checkpoints:
-        train_on_mixtures(
-            longer, store, WEIGHTS, KEY, on_block=lambda *_: ended.append(1), checkpoints=checkpoints, **options
-        )
-    with Checkpoints(tmp_path, "a", every=100) as checkpoints:
-        resumed = train_on_mixtures(longer, store, WEIGHTS, KEY, checkpoints=checkpoints, **options)
-    for found, expected in zip(resumed.monitor, monitored.monitor, strict=True):
-        np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(resumed.loss_TxM, monitored.loss_TxM)
 
 
 def made_up(before, after, num_windows=200, spread=0.5):

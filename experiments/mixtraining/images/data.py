@@ -6,7 +6,7 @@ Axes: B batch, E images that are shown.
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,19 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness.data_sets import image_records
-from experiments.mixtraining.domain import Domain, Labels
+from experiments.mixtraining.domain import Domain, Labels, model_record
 from experiments.mixtraining.images.config import SIZES, ImageMixTraining
 from experiments.mixtraining.run import Reconstruct
 from experiments.reporting.markdown import plural
-from experiments.reporting.schema import DataSet
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.images.augmentation import crop_and_flip
-from mixmin_jax.data.images.image_sets import Images, ImageSet, hold_out
+from mixmin_jax.data.images.image_sets import ImageSet, hold_out
 from mixmin_jax.data.images.sources import DIGITS, read_images
 from mixmin_jax.errors import InputError, list_some
 from mixmin_jax.models.masking import random_view
 from mixmin_jax.models.vision_transformer import VisionConfig, gray_out, reconstruct
-from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
 
@@ -38,7 +36,9 @@ SKIPPED_NAMED = 100  # images that could not be read, in metrics.json; their num
 def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
     """The data and the model that the options name, and what makes pictures of them."""
     images = read_images(config.dataset, config.image_size)
-    tell_of_skipped(images)
+    skipped = images.train.skipped + images.test.skipped
+    if skipped:
+        print(f"left out, because unreadable: {plural(len(skipped), 'image')}: {list_some(skipped)}", file=sys.stderr)
     height, width, channels = images.train.images_NxHxWxC.shape[1:]
     if height != width:
         raise InputError(f"images are {height} x {width} and must be square here: give --image-size")
@@ -47,47 +47,23 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
     model = VisionConfig(height, config.patch_size, channels, classes, encoder, decoder, config.pool)
     natural = config.dataset != DIGITS  # digits are centred, eight pixels wide, and no digit when mirrored
     padding = height // 8 * natural if config.padding is None else config.padding
-    fetch = image_fetch(config.batch_size, padding, natural if config.flip is None else config.flip)
-    records = image_records(images, config.dataset, config.image_size)
-    domain = image_domain(images, model, config.model, fetch, config.validation_fraction, records)
-    return domain, reconstructions(model, images.test, "mixtraining", config.ssl_sees == "all_tokens")
-
-
-def tell_of_skipped(images: Images) -> None:
-    """The first images that could not be read, on stderr."""
-    if skipped := images.train.skipped + images.test.skipped:
-        print(f"left out, because unreadable: {plural(len(skipped), 'image')}: {list_some(skipped)}", file=sys.stderr)
-
-
-def image_domain(
-    images: Images,
-    model: VisionConfig,
-    model_name: str,
-    fetch: Fetch,
-    validation_fraction: float,
-    data_sets: Sequence[DataSet],
-) -> Domain:
-    """The data, their training part split into train and validation, and the model's learners."""
     try:
-        rest, held = hold_out(images.train.labels_N, validation_fraction, SPLIT_SEED, images.train.classes)
+        rest, held = hold_out(images.train.labels_N, config.validation_fraction, SPLIT_SEED, images.train.classes)
     except InputError as error:
-        raise InputError(f"--validation-fraction {validation_fraction:g}: {error}") from error
-    skipped = images.train.skipped + images.test.skipped
+        raise InputError(f"--validation-fraction {config.validation_fraction:g}: {error}") from error
 
     @functools.cache
     def learner(mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
         return image_learner(model, mask, mask_tokens, joint_only=joint_only)
 
-    init = image_learner(model, 0.0, joint_only=True).init
-    parameters = {part: num_parameters(tree) for part, tree in jax.eval_shape(init, jax.random.key(0)).items()}
-    return Domain(
+    domain = Domain(
         name="images",
         train=_labels(images.train.take(rest)),
         validation=_labels(images.train.take(held)),
         test=_labels(images.test),
         classes=images.train.classes,
         learner=learner,
-        fetch=fetch,
+        fetch=image_fetch(config.batch_size, padding, natural if config.flip is None else config.flip),
         dataset={
             "name": images.train.name,
             "origin": images.train.origin,
@@ -100,18 +76,11 @@ def image_domain(
             "shape": list(images.train.images_NxHxWxC.shape[1:]),
             "fingerprint": f"{images.train.fingerprint[:16]}+{images.test.fingerprint[:16]}",
         },
-        model={
-            "name": model_name,
-            "parameters": sum(parameters.values()),
-            "encoder_parameters": parameters["encoder"],
-            "width": model.encoder.width,
-            "depth": model.encoder.depth,
-            "heads": model.encoder.heads,
-            "patch_size": model.patch_size,
-        },
-        data_sets=data_sets,
+        model=model_record(config.model, model, learner(0.0, False, True)),
+        data_sets=image_records(images, config.dataset, config.image_size),
         references=linear_on_pixels,
     )
+    return domain, reconstructions(model, images.test, "mixtraining", config.ssl_sees == "all_tokens")
 
 
 def image_fetch(batch_size: int, padding: int, flip: bool) -> Fetch:

@@ -1,11 +1,4 @@
-"""Which joint step, alpha, mix ratio, mask and restarts are best for MixTraining on images? One change at a time.
-
-    python -m experiments.image_mixtraining_variants                  on digits
-    python -m experiments.image_mixtraining_variants --preset micro --dataset folder:PATH --fractions 0.1 --seeds 3
-    python -m experiments.image_mixtraining_variants --changes mask mix_ratio         some of the changes only
-
-Judged on the validation part; the test part is not touched.
-"""
+"""The options of MixTraining on images with one thing changed at a time, and presets of them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,12 +6,8 @@ from pathlib import Path
 
 import tyro
 
-from experiments.harness.command_line import run
-from experiments.harness.devices import see_devices
-from experiments.harness.processes import together
 from experiments.mixtraining.images.config import PRESETS, ImageMixTraining
-from experiments.mixtraining.images.data import read_domain
-from experiments.mixtraining.variants import CHANGES, Change, run_variants
+from experiments.mixtraining.variants import CHANGES, Change
 from mixmin_jax.errors import InputError
 
 
@@ -56,27 +45,15 @@ class ImageMixTrainingVariants(ImageMixTraining):
             raise InputError("--tune and --matched belong to experiments.image_mixtraining; leave them out")
 
 
-def _preset(config: ImageMixTraining) -> ImageMixTrainingVariants:
-    """A preset of the experiment, at its smallest fraction."""
-    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    changed = {
-        "out": ImageMixTrainingVariants.out,
-        "fractions": (min(config.fractions),),
-        "matched": False,
-        "checkpoints": 0,
-    }
-    return ImageMixTrainingVariants(**(given | changed))
-
-
-VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {name: _preset(config) for name, config in PRESETS.items()}
-
-
-def main(config: ImageMixTrainingVariants) -> None:
-    see_devices(config)
-    with together():
-        domain, _ = read_domain(config)
-    run_variants("image_mixtraining_variants", domain, config, config.changes)
-
-
-if __name__ == "__main__":
-    run(ImageMixTrainingVariants, main, VARIANT_PRESETS)
+VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {  # those of the experiment, at their smallest fraction
+    name: ImageMixTrainingVariants(
+        **vars(config)
+        | {
+            "out": ImageMixTrainingVariants.out,
+            "fractions": (min(config.fractions),),
+            "matched": False,
+            "checkpoints": 0,
+        }
+    )
+    for name, config in PRESETS.items()
+}

@@ -4,20 +4,21 @@ Axes: N examples, B batch, L bytes.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
-from experiments.mixtraining.domain import Domain, Labels
-from experiments.reporting.schema import DataSet
+from experiments.harness.data_sets import text_record
+from experiments.mixtraining.domain import Domain, Labels, model_record
+from experiments.mixtraining.text.config import TextMixTraining
+from experiments.mixtraining.text.model import cached_learner, text_model
 from mixmin_jax.data.epochs import batch_rows
-from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.installed_text import installed_sources
 from mixmin_jax.data.text.labeled_windows import LabeledWindows, balanced_windows, drop_shared_documents, split_corpus
+from mixmin_jax.data.text.sources import read_sources
 from mixmin_jax.errors import InputError
-from mixmin_jax.models.text_encoder import TextEncoderConfig
-from mixmin_jax.training.learners import text_learner
-from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
+from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
 
 MIN_WINDOWS = 8  # of each class in each part; fewer can neither train nor tell two arms apart
 NGRAM_BYTES = (1, 4)  # lengths of the n-grams of the reference
@@ -25,41 +26,32 @@ NGRAM_FEATURES = 2**14  # that they are hashed to
 NGRAM_C = 30.0  # inverse strength of its L2 penalty
 
 
-def text_domain(
-    sources: Sequence[Corpus],
-    model: TextEncoderConfig,
-    model_name: str,
-    batch_size: int,
-    windows: int,
-    test_windows: int,
-    test_fraction: float,
-    validation_fraction: float,
-    split_seed: int,
-    num_parameters: Mapping[str, int],
-    data_sets: Sequence[DataSet],
-) -> Domain:
-    """Windows of the sources' documents, split by document, and the model's learners.
+def read_domain(config: TextMixTraining) -> Domain:
+    """Windows of the sources' documents, split by document, and the learners of the model that the options name.
 
     Raises InputError for a source with too few documents or windows, and for a batch larger than the training part.
     """
+    sources = read_sources(*config.sources, field=config.field) if config.sources else installed_sources()
+    model = text_model(config.model, config.length, (len(sources),), config.pool, config.bfloat16)
+    seed, validation = config.split_seed, config.validation_fraction
     corpora, num_shared = drop_shared_documents(sources)
-    rest, test = zip(*(split_corpus(corpus, 1 - test_fraction, split_seed) for corpus in corpora), strict=True)
-    train, held = zip(*(split_corpus(corpus, 1 - validation_fraction, split_seed) for corpus in rest), strict=True)
-    validation_windows = max(round(windows * validation_fraction / (1 - validation_fraction)), MIN_WINDOWS)
-    counts = {"train": (train, windows), "validation": (held, validation_windows), "test": (test, test_windows)}
+    rest, test = zip(*(split_corpus(corpus, 1 - config.test_fraction, seed) for corpus in corpora), strict=True)
+    train, held = zip(*(split_corpus(corpus, 1 - validation, seed) for corpus in rest), strict=True)
+    counts = {
+        "train": (train, config.windows),
+        "validation": (held, max(round(config.windows * validation / (1 - validation)), MIN_WINDOWS)),
+        "test": (test, config.test_windows),
+    }
     parts = {
-        part: balanced_windows(documents, model.length, count, split_seed, min_windows=MIN_WINDOWS)
+        part: balanced_windows(documents, config.length, count, seed, min_windows=MIN_WINDOWS)
         for part, (documents, count) in counts.items()
     }
-    if batch_size > len(parts["train"].labels_N):
+    if config.batch_size > len(parts["train"].labels_N):
         raise InputError(
-            f"--batch-size {batch_size} is more than the {len(parts['train'].labels_N)} training windows: lower it, or"
-            " raise --windows"
+            f"--batch-size {config.batch_size} is more than the {len(parts['train'].labels_N)} training windows: lower"
+            " it, or raise --windows"
         )
-
-    @functools.cache
-    def learner(mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
-        return text_learner(model, mask, mask_tokens, joint_only=joint_only)
+    origins = ", ".join(dict.fromkeys(corpus.origin for corpus in sources))
 
     return Domain(
         name="text",
@@ -67,12 +59,12 @@ def text_domain(
         validation=labels(parts["validation"]),
         test=labels(parts["test"]),
         classes=tuple(corpus.name for corpus in corpora),
-        learner=learner,
-        fetch=text_fetch(batch_size),
+        learner=functools.partial(cached_learner, model),
+        fetch=text_fetch(config.batch_size),
         dataset={
-            "name": f"source of {model.length} bytes",
-            "origin": f"{_origin(sources)}; windows of {model.length} bytes, as many of each class, split by document"
-            f" (seed {split_seed}): {_documents(parts)}"
+            "name": f"source of {config.length} bytes",
+            "origin": f"{origins}; windows of {config.length} bytes, as many of each class, split by document"
+            f" (seed {seed}): {_documents(parts)}"
             + (f"; {num_shared} documents of more than one class left out" if num_shared else ""),
             "classes": [corpus.name for corpus in corpora],
             **{part: len(found.labels_N) for part, found in parts.items()},
@@ -80,16 +72,8 @@ def text_domain(
             "shape": None,
             "fingerprint": "+".join(corpus.fingerprint[:8] for corpus in sources),
         },
-        model={
-            "name": model_name,
-            "parameters": sum(num_parameters.values()),
-            "encoder_parameters": num_parameters["encoder"],
-            "width": model.encoder.width,
-            "depth": model.encoder.depth,
-            "heads": model.encoder.heads,
-            "patch_size": None,
-        },
-        data_sets=data_sets,
+        model=model_record(config.model, model, cached_learner(model, config.ssl_mask, False, False)),
+        data_sets=[text_record("class", corpus, config.field if config.sources else None) for corpus in sources],
         references=linear_on_ngrams,
     )
 
@@ -123,10 +107,6 @@ def linear_on_ngrams(train: Labels, test: Labels) -> dict[str, float]:
 
 def labels(windows: LabeledWindows) -> Labels:
     return Labels(windows.tokens_NxL, windows.labels_N)
-
-
-def _origin(sources: Sequence[Corpus]) -> str:
-    return ", ".join(dict.fromkeys(corpus.origin for corpus in sources))
 
 
 def _documents(parts: Mapping[str, LabeledWindows]) -> str:

@@ -36,10 +36,7 @@ def crop_and_flip(
             f"a crop's padding must be 0 or more and less than the image's {height} x {width} pixels; it is {padding}"
         )
     shift_key, flip_key = jax.random.split(key)
-    if padding:
-        shift_2xB = jax.random.randint(shift_key, (2, num_images), -padding, padding + 1)
-    else:
-        shift_2xB = jnp.zeros((2, num_images), jnp.int32)
+    shift_2xB = jax.random.randint(shift_key, (2, num_images), -padding, padding + 1)
     row_BxH = _reflected(shift_2xB[0, :, None] + jnp.arange(height), height)
     column_BxW = _reflected(shift_2xB[1, :, None] + jnp.arange(width), width)
     if flip:

@@ -4,7 +4,7 @@ Axes: N images, H rows, W columns, C channels.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from mixmin_jax.data.images.image_sets import ImageSet
+from mixmin_jax.data.images.image_sets import Images, ImageSet, split_off_test
 from mixmin_jax.errors import InputError, list_some
 
 # Only these: some of Pillow's other decoders start external programs.
@@ -22,10 +22,11 @@ _CHUNK = 256  # images that a thread decodes at a time; fewer would cost time in
 
 
 class Encoded(NamedTuple):
-    """One image file: its name in messages, and its bytes or its path."""
+    """One image file: its name in messages, its bytes or its path, and its label."""
 
     name: str
     data: bytes | Path
+    label: int
 
 
 class Part(NamedTuple):
@@ -33,21 +34,12 @@ class Part(NamedTuple):
 
     origin: str
     encoded: Sequence[Encoded]
-    labels: Sequence[int]
 
 
-class _Different(NamedTuple):
-    width: int
-    height: int
-
-
-_Outcome = str | _Different | None  # of one image: the reason if it cannot be read, its size if that differs, or None
-
-
-def decode_parts(
-    name: str, classes: tuple[str, ...], parts: Sequence[Part], size: int | None, max_skipped: float
-) -> list[ImageSet]:
-    """Decode each part into an ImageSet. All have one shape: C = 1 if every image is gray, else C = 3.
+def decode_images(
+    name: str, classes: tuple[str, ...], train: Part, test: Part | None, size: int | None, max_skipped: float
+) -> Images:
+    """Decode a training and a test set. All images have one shape: C = 1 if every image is gray, else C = 3.
 
     Palettes are expanded, transparency is dropped, 16-bit gray keeps its upper byte. The camera's note on orientation
     is not applied.
@@ -55,61 +47,62 @@ def decode_parts(
     Args:
         name: name of the sets.
         classes: names of the labels.
-        parts: the images of each set.
+        train, test: the images; without `test`, a part of `train` is split off (`split_off_test`).
         size: images are cropped to their central square and resized to size x size (bilinear, antialiased); None: no
             change.
         max_skipped: largest share of a part that may be unreadable.
 
     Raises:
         InputError: images of different size without `size` (names two of them), a size below 1, or more unreadable
-            images than `max_skipped` (names the first few).
+            images than `max_skipped` (names the first few); errors of `Images` and `split_off_test`.
     """
     check_size(size)
     if not 0 <= max_skipped <= 1:
         raise InputError(f"max_skipped is a fraction of the images, between 0 and 1; it is {max_skipped}")
+    parts = [train] if test is None else [train, test]
     encoded = [image for part in parts for image in part.encoded]
     height, width, first = _shape(encoded, size)
     images_NxHxWx3 = np.empty((len(encoded), height, width, 3), np.uint8)
     gray_N = np.zeros(len(encoded), bool)
 
-    def fill(row: int) -> _Outcome:
+    def fill(row: int) -> str | None:
+        """Decode one image into its row; the reason if it cannot be read."""
         pixels = decode(encoded[row].data, size)
         if isinstance(pixels, str):
             return pixels
         if pixels.shape[:2] != (height, width):
-            return _Different(pixels.shape[1], pixels.shape[0])
+            raise InputError(
+                f"images differ in size: {first} is {width} x {height} pixels, {encoded[row].name} is "
+                f"{pixels.shape[1]} x {pixels.shape[0]}; give a size to resize them to"
+            )
         images_NxHxWx3[row] = pixels
         gray_N[row] = pixels.shape[2] == 1
         return None
 
-    reasons: list[str | None] = []
-    for row, outcome in enumerate(_in_threads(fill, len(encoded))):
-        if isinstance(outcome, _Different):
-            raise InputError(
-                f"images differ in size: {first} is {width} x {height} pixels, {encoded[row].name} is "
-                f"{outcome.width} x {outcome.height}; give a size to resize them to"
-            )
-        reasons.append(outcome)
+    chunks = [range(len(encoded))[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # an error in one chunk cancels those that wait
+        reasons = [reason for chunk in pool.map(lambda rows: list(map(fill, rows)), chunks) for reason in chunk]
     kept_N = np.array([reason is None for reason in reasons], bool)
     num_channels = 1 if gray_N[kept_N].all() else 3
     sets, start = [], 0
     for part in parts:
         rows = slice(start, start + len(part.encoded))
         start = rows.stop
-        skipped = [
+        skipped = tuple(
             f"{image.name} ({reason})"
             for image, reason in zip(part.encoded, reasons[rows], strict=True)
             if reason is not None
-        ]
-        _check_skipped(part, skipped, max_skipped)
-        images_NxHxWxC = images_NxHxWx3[rows, :, :, :num_channels]
-        if skipped:
-            images_NxHxWxC = images_NxHxWxC[kept_N[rows]]
-        labels_N = np.array(part.labels, np.int32)[kept_N[rows]]
-        sets.append(
-            ImageSet(name, np.ascontiguousarray(images_NxHxWxC), labels_N, classes, part.origin, tuple(skipped))
         )
-    return sets
+        if skipped and (len(skipped) > max_skipped * len(part.encoded) or len(skipped) == len(part.encoded)):
+            raise InputError(
+                f"{part.origin}: {len(skipped)} of {len(part.encoded)} images cannot be read, more than the allowed "
+                f"{max_skipped:.2%}: {list_some(skipped, 3)}; repair or remove them, or allow more"
+            )
+        kept = kept_N[rows] if skipped else slice(None)  # no copy if all are kept
+        images_NxHxWxC = np.ascontiguousarray(images_NxHxWx3[rows, :, :, :num_channels][kept])
+        labels_N = np.array([image.label for image in part.encoded], np.int32)[kept]
+        sets.append(ImageSet(name, images_NxHxWxC, labels_N, classes, part.origin, skipped))
+    return split_off_test(*sets) if test is None else Images(*sets)
 
 
 def check_size(size: int | None) -> None:
@@ -122,21 +115,15 @@ def decode(data: bytes | Path, size: int | None = None) -> np.ndarray | str:
     try:
         content = data.read_bytes() if isinstance(data, Path) else data
         with Image.open(BytesIO(content), formats=FORMATS) as opened:
-            return _pixels(opened, size)
+            return to_pixels(opened, size)
     except Exception as error:  # each decoder raises its own kinds
         if isinstance(error, Image.UnidentifiedImageError):  # whose message holds only a memory address
             return "empty file" if not content else "not an image of a known format"
         return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def resize(pixels_HxWxC: np.ndarray, size: int) -> np.ndarray:
-    """The central square of a uint8 image with C = 1 or 3, resized to size x size (bilinear, antialiased)."""
-    gray = pixels_HxWxC.shape[2] == 1
-    image = Image.fromarray(pixels_HxWxC[..., 0] if gray else pixels_HxWxC)
-    return _pixels(image, size)
-
-
-def _pixels(image: Image.Image, size: int | None) -> np.ndarray:
+def to_pixels(image: Image.Image, size: int | None) -> np.ndarray:
+    """uint8 pixels_HxWxC of the image, or of its central square resized to size x size (bilinear, antialiased)."""
     if image.mode in ("I", "F"):
         raise ValueError(f"32-bit pixels, whose white is unknown (mode {image.mode})")
     if image.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255
@@ -156,24 +143,4 @@ def _shape(encoded: Sequence[Encoded], size: int | None) -> tuple[int, int, str]
         pixels = decode(image.data, size)
         if not isinstance(pixels, str):
             return pixels.shape[0], pixels.shape[1], image.name
-    return 0, 0, ""  # nothing is readable: `_check_skipped` reports it
-
-
-def _in_threads(fill: Callable[[int], _Outcome], num_images: int) -> Iterator[_Outcome]:
-    """The outcomes of `fill` for all rows, in order. Closing the generator stops the work."""
-    chunks = [range(start, min(start + _CHUNK, num_images)) for start in range(0, num_images, _CHUNK)]
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for outcomes in pool.map(lambda rows: [fill(row) for row in rows], chunks):
-            yield from outcomes
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _check_skipped(part: Part, skipped: list[str], max_skipped: float) -> None:
-    num_images = len(part.encoded)
-    if skipped and (len(skipped) > max_skipped * num_images or len(skipped) == num_images):
-        raise InputError(
-            f"{part.origin}: {len(skipped)} of {num_images} images cannot be read, more than the allowed "
-            f"{max_skipped:.2%}: {list_some(skipped, 3)}; repair or remove them, or allow more"
-        )
+    return 0, 0, ""  # nothing is readable, which `decode_images` reports

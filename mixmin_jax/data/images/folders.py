@@ -17,13 +17,12 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mixmin_jax.data.files import decode_utf8, read_bytes, refuse_odd_name
-from mixmin_jax.data.images.decoding import Encoded, Part, decode_parts
-from mixmin_jax.data.images.image_sets import Images, refuse_other_classes, split_off_test
+from mixmin_jax.data.images.decoding import Encoded, Part, decode_images
+from mixmin_jax.data.images.image_sets import Images, refuse_other_classes
 from mixmin_jax.errors import InputError, list_some
 
 FOLDER_PREFIX = "folder:"
@@ -53,47 +52,42 @@ def read_image_folder(path: str | Path, size: int | None = None, max_skipped: fl
 
     Args:
         path: the folder or archive.
-        size: side of the images after cropping and resizing; None: all must have one size (`decoding.decode_parts`).
+        size: side of the images after cropping and resizing; None: all must have one size.
         max_skipped: largest share of a set that may be unreadable.
 
     Raises:
         InputError: with the path inside: a path that is missing, unreadable or no tar archive; an archive that is
             truncated or has members outside of it; a link to outside, to nothing or to a folder; no image at all; a
             test folder without train; an image in no class folder; a class without images; classes that differ between
-            train and test; annotations without an image or for a missing one; errors of `decode_parts`.
+            train and test; annotations without an image or for a missing one; errors of `decode_images`.
     """
-    tree = _without_wrapper(_read_tree(Path(path)))
+    tree = _without_wrapper(_read_folder(Path(path)) if Path(path).is_dir() else _read_tar(Path(path)))
     for inside in (*tree.files, *tree.folders):
         refuse_odd_name(f"{tree.place}/{inside}")
     origin = f"{FOLDER_PREFIX}{path}"
     name = re.sub(r"[^\w.-]+", "_", _TAR_SUFFIX.sub("", Path(path).resolve().name)).strip("_") or "images"
     if not any(_is_image(file) for file in tree.files):
         raise InputError(f"{tree.place}: no image in it; known are {', '.join(SUFFIXES)} in a folder for each class")
-    has_train = "train" in tree.folders
-    if not has_train and (lone := [folder for folder in _TEST_FOLDERS if folder in tree.folders]):
-        raise InputError(f"{tree.place}: has {list_some(lone)} but no folder train beside it; add or rename it")
-    train = _class_folders(tree, "train/" if has_train else "")
     test_folder = next((folder for folder in _TEST_FOLDERS if folder in tree.folders), None)
-    test: _Classes | None = None
+    has_train = "train" in tree.folders
+    if test_folder and not has_train:
+        raise InputError(f"{tree.place}: has {test_folder} but no folder train beside it; add or rename it")
+    train = _class_folders(tree, "train/" if has_train else "")
+    if not test_folder:
+        refuse_other_classes(tree.place, list(train), list(train))
+        return decode_images(name, tuple(train), _part(tree, origin, train), None, size, max_skipped)
     if _ANNOTATIONS in tree.files:
-        test_folder, test = "val", _annotated(tree)
-    elif test_folder:
-        test = _class_folders(tree, f"{test_folder}/")
-    refuse_other_classes(tree.place, list(train), list(train if test is None else test))
-    classes = _called(tree, list(train)) if _ANNOTATIONS in tree.files else tuple(train)
-    if test is None:
-        (everything,) = decode_parts(name, classes, [_part(tree, origin, train)], size, max_skipped)
-        return split_off_test(everything)
-    parts = [_part(tree, f"{origin}, train", train), _part(tree, f"{origin}, {test_folder}", test)]
-    return Images(*decode_parts(name, classes, parts, size, max_skipped))
+        test_folder, test, classes = "val", _annotated(tree), _called(tree, list(train))
+    else:
+        test, classes = _class_folders(tree, f"{test_folder}/"), tuple(train)
+    refuse_other_classes(tree.place, list(train), list(test))
+    parts = _part(tree, f"{origin}, train", train), _part(tree, f"{origin}, {test_folder}", test)
+    return decode_images(name, classes, *parts, size, max_skipped)
 
 
 def _part(tree: _Tree, origin: str, classes: _Classes) -> Part:
-    encoded, labels = [], []
-    for label, name in enumerate(sorted(classes)):
-        encoded += [Encoded(f"{tree.place}/{file}", tree.files[file]) for file in classes[name]]
-        labels += [label] * len(classes[name])
-    return Part(origin, encoded, labels)
+    labeled = [(file, label) for label, name in enumerate(classes) for file in classes[name]]
+    return Part(origin, [Encoded(f"{tree.place}/{file}", tree.files[file], label) for file, label in labeled])
 
 
 def _class_folders(tree: _Tree, prefix: str) -> _Classes:
@@ -179,14 +173,6 @@ def _without_wrapper(tree: _Tree) -> _Tree:
         )
 
 
-def _read_tree(path: Path) -> _Tree:
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.is_file():
-        raise InputError(f"{path}: {'neither file nor folder' if path.exists() else 'no such file or folder'}")
-    return _read_tar(path)
-
-
 def _read_folder(path: Path) -> _Tree:
     root = path.resolve()
     files: dict[str, bytes | Path] = {}
@@ -221,6 +207,8 @@ def _linked(path: Path, root: Path, name: str) -> Path:
 
 
 def _read_tar(path: Path) -> _Tree:
+    if not path.is_file():
+        raise InputError(f"{path}: {'neither file nor folder' if path.exists() else 'no such file or folder'}")
     files: dict[str, bytes | Path] = {}
     folders: set[str] = set()
     links: dict[str, str] = {}  # wanted name -> name that holds the bytes
@@ -232,19 +220,20 @@ def _read_tar(path: Path) -> _Tree:
                     continue
                 if name.startswith(("/", "../")) or name == "..":
                     raise InputError(f"{path}/{member.name}: a member that lies outside of the archive; pack it anew")
-                folders.update(_parents(name))
+                folders.update(str(parent) for parent in PurePosixPath(name).parents if parent.name)
                 if member.isdir():
                     folders.add(name)
-                elif member.isfile() and _is_wanted(name):
+                elif not _is_wanted(name):
+                    continue
+                elif member.isfile():
                     if member.issparse():
                         raise InputError(f"{path}/{member.name}: a file with holes, which no image has; pack it anew")
                     stream = archive.extractfile(member)
                     assert stream is not None
                     files[name] = stream.read()
-                elif member.issym() and _is_wanted(name):
-                    links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
-                elif member.islnk() and _is_wanted(name):
-                    links[name] = posixpath.normpath(member.linkname)
+                elif member.issym() or member.islnk():
+                    start = posixpath.dirname(name) if member.issym() else ""
+                    links[name] = posixpath.normpath(posixpath.join(start, member.linkname))
             _check_end(archive)
     except InputError:
         raise
@@ -264,8 +253,3 @@ def _check_end(archive: tarfile.TarFile) -> None:
     stream.seek(archive.offset)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("broken or cut off in the middle")
-
-
-def _parents(name: str) -> Iterable[str]:
-    while name := posixpath.dirname(name):
-        yield name

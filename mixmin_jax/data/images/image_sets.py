@@ -127,7 +127,7 @@ def split_off_test(images: ImageSet) -> Images:
 
 
 def stratified(
-    labels_N: Int[np.ndarray, " N"], fraction: float, seed: int, classes: Sequence[str] = ()
+    labels_N: Int[np.ndarray, " N"], fraction: float, seed: int, classes: Sequence[str] = (), purpose: str = "take"
 ) -> Int[np.ndarray, " B"]:
     """Sorted rows of about `fraction` of each class: floor(fraction n + 1/2) of its n rows.
 
@@ -135,11 +135,27 @@ def stratified(
 
     Args:
         classes: names of the classes, for the message.
+        purpose: draws for different purposes are independent, also with the same seed.
 
     Raises:
         InputError: `fraction` is outside (0, 1] or leaves a class empty (with the smallest fraction that works).
     """
-    return _stratified(labels_N, fraction, f"take/{seed}", classes)
+    if not 0 < fraction <= 1:
+        raise InputError(f"a fraction of the data must lie above 0 and at most at 1; it is {fraction}")
+    if not len(labels_N):
+        raise InputError("a fraction of no rows was asked for; give labels")
+    counts = dict(zip(*(values.tolist() for values in np.unique(labels_N, return_counts=True)), strict=True))
+    smallest = min(counts, key=counts.__getitem__)
+    if _share(fraction, counts[smallest]) < 1:
+        least = math.ceil(0.5 / counts[smallest] * 1e6) / 1e6  # rounded up, so the printed number works
+        raise InputError(
+            f"a fraction of {fraction:g} leaves class {_class_name(smallest, classes)} empty: it has "
+            f"{counts[smallest]} row(s); the smallest fraction that works is {least:g}"
+        )
+    order_N = np.array(hash_order(range(len(labels_N)), f"{purpose}/{seed}"))
+    ordered_labels_N = labels_N[order_N]
+    taken = [order_N[ordered_labels_N == label][: _share(fraction, count)] for label, count in counts.items()]
+    return np.sort(np.concatenate(taken))
 
 
 def hold_out(
@@ -154,32 +170,13 @@ def hold_out(
     """
     if fraction == 1:
         raise InputError("a held-out fraction of 1 leaves nothing to train on")
-    held_B = _stratified(labels_N, fraction, f"hold out/{seed}", classes)
+    held_B = stratified(labels_N, fraction, seed, classes, "hold out")
     rest = np.setdiff1d(np.arange(len(labels_N)), held_B)
     if gone := sorted(set(labels_N.tolist()) - set(labels_N[rest].tolist())):
         raise InputError(
             f"holding out {fraction:g} of each class leaves no row of class {_class_name(gone[0], classes)} to train on"
         )
     return rest, held_B
-
-
-def _stratified(labels_N: np.ndarray, fraction: float, key: str, classes: Sequence[str]) -> np.ndarray:
-    if not 0 < fraction <= 1:
-        raise InputError(f"a fraction of the data must lie above 0 and at most at 1; it is {fraction}")
-    if not len(labels_N):
-        raise InputError("a fraction of no rows was asked for; give labels")
-    counts = dict(zip(*(values.tolist() for values in np.unique(labels_N, return_counts=True)), strict=True))
-    smallest = min(counts, key=counts.__getitem__)
-    if _share(fraction, counts[smallest]) < 1:
-        least = math.ceil(0.5 / counts[smallest] * 1e6) / 1e6  # rounded up, so the printed number works
-        raise InputError(
-            f"a fraction of {fraction:g} leaves class {_class_name(smallest, classes)} empty: it has "
-            f"{counts[smallest]} row(s); the smallest fraction that works is {least:g}"
-        )
-    order_N = np.array(hash_order(range(len(labels_N)), key))
-    ordered_labels_N = labels_N[order_N]
-    taken = [order_N[ordered_labels_N == label][: _share(fraction, count)] for label, count in counts.items()]
-    return np.sort(np.concatenate(taken))
 
 
 def _share(fraction: float, count: int) -> int:

@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from mixmin_jax.data.images.decoding import check_size, resize
+from mixmin_jax.data.images.decoding import check_size, to_pixels
 from mixmin_jax.data.images.folders import FOLDER_PREFIX, read_image_folder
-from mixmin_jax.data.images.image_sets import Images, digits
+from mixmin_jax.data.images.image_sets import Images, ImageSet, digits
 from mixmin_jax.data.images.tfds_images import read_tfds_images
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 from mixmin_jax.errors import InputError
@@ -29,7 +30,7 @@ def read_images(spec: str, size: int | None = None, max_skipped: float = 0.01) -
     if spec == DIGITS:
         check_size(size)
         images = digits()
-        return images if size is None else _resized(images, size)
+        return Images(_resized(images.train, size), _resized(images.test, size))
     if spec.startswith(TFDS_PREFIX):
         return read_tfds_images(spec, size, max_skipped)
     if spec.startswith(FOLDER_PREFIX) and spec != FOLDER_PREFIX:
@@ -38,9 +39,6 @@ def read_images(spec: str, size: int | None = None, max_skipped: float = 0.01) -
     raise InputError(f"{spec!r}: unknown images; known are {DIGITS}, {FOLDER_PREFIX}PATH and {TFDS_PREFIX}NAME{hint}")
 
 
-def _resized(images: Images, size: int) -> Images:
-    parts = [
-        dataclasses.replace(part, images_NxHxWxC=np.stack([resize(image, size) for image in part.images_NxHxWxC]))
-        for part in (images.train, images.test)
-    ]
-    return Images(*parts)
+def _resized(gray: ImageSet, size: int | None) -> ImageSet:
+    images_NxHxWx1 = np.stack([to_pixels(Image.fromarray(image[..., 0]), size) for image in gray.images_NxHxWxC])
+    return dataclasses.replace(gray, images_NxHxWxC=images_NxHxWx1)

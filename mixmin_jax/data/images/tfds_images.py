@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mixmin_jax.data.images.decoding import Encoded, Part, decode_parts
-from mixmin_jax.data.images.image_sets import Images, split_off_test
+from mixmin_jax.data.images.decoding import Encoded, Part, decode_images
+from mixmin_jax.data.images.image_sets import Images
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name, find_builder, open_split
 from mixmin_jax.errors import InputError
 
@@ -26,28 +26,23 @@ def read_tfds_images(
 
     Args:
         spec: the data set.
-        size, max_skipped: as in `decoding.decode_parts`.
+        size, max_skipped: as in `folders.read_image_folder`.
         data_dir: folder of prepared data sets; None: that of TFDS.
 
     Raises:
         InputError: a spec of another form; features that are not one 8-bit image and one class label (lists them); an
-            example without a label; errors of `tfds_builders` and `decode_parts`.
+            example without a label; errors of `tfds_builders` and `decode_images`.
     """
     dataset = spec.removeprefix(TFDS_PREFIX)
     if not spec.startswith(TFDS_PREFIX) or not dataset or "@" in dataset:
         raise InputError(f"{spec}: expected tfds:NAME, as in tfds:cifar10; train and test are its own splits")
     builder = find_builder(spec, dataset, data_dir)
     image, label = _supervised(spec, builder.info)
-    train = _part(spec, builder, dataset, "train", image, label, data_dir)
-    # before its first download, a data set may not know its splits
-    splits = find_builder(spec, dataset, data_dir).info.splits
-    name, classes = default_name(spec), tuple(builder.info.features[label].names)
-    test_split = next((split for split in _TEST_SPLITS if split in splits), None)
-    if test_split is None:
-        (everything,) = decode_parts(name, classes, [train], size, max_skipped)
-        return split_off_test(everything)
-    test = _part(spec, builder, dataset, test_split, image, label, data_dir)
-    return Images(*decode_parts(name, classes, [train, test], size, max_skipped))
+    train = _part(spec, builder, "train", image, label)  # first: before its download a data set may not know its splits
+    test_split = next((split for split in _TEST_SPLITS if split in builder.info.splits), None)
+    test = _part(spec, builder, test_split, image, label) if test_split else None
+    classes = tuple(builder.info.features[label].names)
+    return decode_images(default_name(spec), classes, train, test, size, max_skipped)
 
 
 def _supervised(spec: str, info: Any) -> tuple[str, str]:
@@ -68,15 +63,14 @@ def _supervised(spec: str, info: Any) -> tuple[str, str]:
     )
 
 
-def _part(spec: str, builder: Any, dataset: str, split: str, image: str, label: str, data_dir: str | None) -> Part:
+def _part(spec: str, builder: Any, split: str, image: str, label: str) -> Part:
     import tensorflow_datasets as tfds
 
     # Pillow decodes, not TFDS: this gives the same pixels everywhere, and corrupt images can be skipped
-    examples = open_split(spec, builder, dataset, split, data_dir, {image: tfds.decode.SkipDecoding()})
-    encoded, labels = [], []
+    examples = open_split(spec, builder, split, {image: tfds.decode.SkipDecoding()})
+    encoded = []
     for number, example in enumerate(examples):
         if example[label] < 0:
             raise InputError(f"{spec}, {split}, example {number}: no label; take a data set with labels in that split")
-        encoded.append(Encoded(f"{spec}, {split}, example {number}", bytes(example[image])))
-        labels.append(int(example[label]))
-    return Part(f"{TFDS_PREFIX}{builder.info.full_name}, {split}", encoded, labels)
+        encoded.append(Encoded(f"{spec}, {split}, example {number}", bytes(example[image]), int(example[label])))
+    return Part(f"{TFDS_PREFIX}{builder.info.full_name}, {split}", encoded)

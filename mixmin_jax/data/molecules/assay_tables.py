@@ -50,11 +50,6 @@ class AssayTable:
     task: Task
     origin: str
 
-    def __post_init__(self) -> None:
-        shape = (len(self.smiles), len(self.assays))
-        if self.values_NxA.shape != shape or self.row_N.shape != shape[:1]:
-            raise ValueError(f"values {self.values_NxA.shape} and rows {self.row_N.shape} for a table of {shape}")
-
 
 def read_assays(
     path: str | Path,

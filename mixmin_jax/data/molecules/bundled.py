@@ -4,7 +4,6 @@ It is a demonstration. Labels are computed from the structures, not measured, so
 """
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +15,7 @@ from mixmin_jax.errors import InputError
 
 BUNDLED_TARGET = "poorly_soluble"
 
-_FILE = Path(
-    "NCI", "first_5K.smi"
-)  # in RDKit's data folder; each line holds a structure and a number, without a header
+_FILE = Path("NCI", "first_5K.smi")  # in RDKit's data folder; lines of a structure and a number, without a header
 
 
 class _Assay(NamedTuple):
@@ -69,6 +66,7 @@ def bundled_assays() -> AssayTable:
     """
     require_rdkit()
     from rdkit import Chem, RDConfig, rdBase
+    from rdkit.Chem import Descriptors
 
     file = Path(RDConfig.RDDataDir, _FILE)
     try:
@@ -79,13 +77,13 @@ def bundled_assays() -> AssayTable:
             "demonstration is made; install the wheel (pip install rdkit), or give a table of your own (--assays)"
         ) from error
     smiles = tuple(line.split()[0] for line in data.decode().splitlines())
-    descriptors = _descriptors()
+    computed = {"insolubility": lambda mol: -esol(mol), "aromatic_share": _aromatic_share}
+    descriptors = dict(Descriptors.descList) | computed
     values_NxA = np.full((len(smiles), len(_ASSAYS)), np.nan, np.float32)
     measured_NxA = np.array([[_drawn(assay, row) for assay in _ASSAYS] for row in range(1, len(smiles) + 1)])
     with rdBase.BlockLogs():
         for place, text in enumerate(smiles):
-            mol = Chem.MolFromSmiles(text)
-            if mol is not None:
+            if (mol := Chem.MolFromSmiles(text)) is not None:
                 for column in np.flatnonzero(measured_NxA[place]):
                     assay = _ASSAYS[column]
                     values_NxA[place, column] = descriptors[assay.descriptor](mol) >= assay.threshold
@@ -114,19 +112,9 @@ def esol(mol: Any) -> float:
     """
     from rdkit.Chem import Descriptors
 
-    names = ("MolLogP", "MolWt", "NumRotatableBonds")
-    logp, weight, rotatable_bonds = (dict(Descriptors.descList)[name](mol) for name in names)
+    known = dict(Descriptors.descList)
+    logp, weight, rotatable_bonds = (known[name](mol) for name in ("MolLogP", "MolWt", "NumRotatableBonds"))
     return 0.16 - 0.63 * logp - 0.0062 * weight + 0.066 * rotatable_bonds - 0.74 * _aromatic_share(mol)
-
-
-def _descriptors() -> dict[str, Callable[[Any], float]]:
-    from rdkit.Chem import Descriptors
-
-    return {
-        **dict(Descriptors.descList),
-        "insolubility": lambda mol: -esol(mol),
-        "aromatic_share": _aromatic_share,
-    }
 
 
 def _aromatic_share(mol: Any) -> float:

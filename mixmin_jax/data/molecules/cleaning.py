@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, Int, Int32, UInt8
 
 from mixmin_jax.data.molecules.assay_tables import AssayTable, Task
 from mixmin_jax.errors import InputError
@@ -106,13 +106,10 @@ def clean_molecules(table: AssayTable, max_unparsable: float = MAX_UNPARSABLE) -
 
     unparsable: list[Unparsable] = []
     readable: list[int] = []
-    parent_R: list[int] = []
-    numbers: dict[str, int] = {}
-    scaffolds: dict[str, int] = {}
-    scaffold_of: list[int] = []
+    parents: list[str] = []
     num_salts = 0
     with rdBase.BlockLogs():
-        parent_of, scaffold_key = _parent_chooser(), _scaffold_finder()
+        parent_of = _parent_chooser()
         for place, (row, smiles) in enumerate(zip(table.row_N.tolist(), table.smiles, strict=True)):
             mol = _read(smiles)
             if isinstance(mol, str):
@@ -121,20 +118,20 @@ def clean_molecules(table: AssayTable, max_unparsable: float = MAX_UNPARSABLE) -
             parent, was_salt = parent_of(mol)
             num_salts += was_salt
             readable.append(place)
-            parent_R.append(numbers.setdefault(parent, len(numbers)))
-            if len(numbers) > len(scaffold_of):
-                scaffold_of.append(scaffolds.setdefault(scaffold_key(parent), len(scaffolds)))
-    _refuse_unparsable(table, unparsable, max_unparsable)
-    values_NxA, conflicts_A = _merge(table.values_NxA[readable], np.array(parent_R), table.task)
+            parents.append(parent)
+        _refuse_unparsable(table, unparsable, max_unparsable)
+        molecules, molecule_R = _numbered(parents)
+        _, scaffold_N = _numbered([_scaffold(molecule) for molecule in molecules])
+    values_NxA, conflicts_A = _merge(table.values_NxA[readable], molecule_R, table.task)
     cleaning = Cleaning(
         rows=len(table.smiles),
         unparsable=tuple(unparsable),
         salts=num_salts,
-        duplicates=len(readable) - len(numbers),
+        duplicates=len(parents) - len(molecules),
         conflicts=int(conflicts_A.sum()),
         conflicts_by_assay={n: c for n, c in zip(table.assays, conflicts_A.tolist(), strict=True) if c},
     )
-    return Molecules(tuple(numbers), np.array(scaffold_of, np.int32), values_NxA, table.assays, cleaning)
+    return Molecules(tuple(molecules), scaffold_N, values_NxA, table.assays, cleaning)
 
 
 def morgan_fingerprints(smiles: Sequence[str], *, radius: int = 2, num_bits: int = 2048) -> UInt8[np.ndarray, "N D"]:
@@ -202,17 +199,20 @@ def _parent_chooser() -> Callable[[Any], tuple[str, bool]]:
     return parent
 
 
-def _scaffold_finder() -> Callable[[str], str]:
-    """A function that gives the SMILES of a parent's scaffold, or of the parent itself if it has no ring."""
+def _scaffold(parent: str) -> str:
+    """The SMILES of a parent's scaffold, or of the parent itself if it has no ring."""
     from rdkit import Chem
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
-    def scaffold(parent: str) -> str:
-        mol = Chem.MolFromSmiles(parent)
-        rings = Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(mol), isomericSmiles=False)
-        return rings or Chem.MolToSmiles(mol, isomericSmiles=False)
+    mol = Chem.MolFromSmiles(parent)
+    rings = Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(mol), isomericSmiles=False)
+    return rings or Chem.MolToSmiles(mol, isomericSmiles=False)
 
-    return scaffold
+
+def _numbered(names: Sequence[str]) -> tuple[list[str], Int32[np.ndarray, " _"]]:
+    """The distinct names by first appearance, and the number of each of `names` among them."""
+    number = {name: n for n, name in enumerate(dict.fromkeys(names))}
+    return list(number), np.array([number[name] for name in names], np.int32)
 
 
 def _refuse_unparsable(table: AssayTable, rows: list[Unparsable], max_unparsable: float) -> None:

@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.overlap import Match, Overlap, find_overlap
 from mixmin_jax.errors import InputError
@@ -34,43 +32,30 @@ def drop_overlap(
     Raises:
         InputError: nothing is left of a source; errors of `find_overlap`.
     """
-    kept_of = {source.name: np.arange(source.num_documents) for source in sources}
+    kept = {source.name: list(range(source.num_documents)) for source in sources}
     matches_of: list[list[Match]] = [[] for _ in targets]
-    left = {source.name: source for source in sources}
     suspects = list(sources)  # sources to search: all, then those that lost documents
     while suspects:
-        overlaps = [find_overlap(target, suspects, words, threshold) for target in targets]
-        for overlap, matches in zip(overlaps, matches_of, strict=True):
-            matches += [_with_indices(match, kept_of[match.source]) for match in overlap.matches]
-        searched, suspects = suspects, []
-        for source in searched:
-            repeats = sorted({i for overlap in overlaps for i in overlap.source_documents(source.name)})
-            if repeats:
-                is_kept = np.ones(source.num_documents, bool)
-                is_kept[repeats] = False
-                kept_of[source.name] = kept_of[source.name][is_kept]
-                left[source.name] = _without(source, is_kept)
-                suspects.append(left[source.name])
-    dropped = {
-        source.name: tuple(np.setdiff1d(np.arange(source.num_documents), kept_of[source.name]).tolist())
-        for source in sources
-    }
-    names = tuple(left)
-    found = (
-        Overlap(target.name, names, words, threshold, tuple(matches))
+        repeats = set()
+        for target, matches in zip(targets, matches_of, strict=True):
+            for match in find_overlap(target, suspects, words, threshold).matches:
+                documents = tuple(kept[match.source][i] for i in match.source_documents)
+                matches.append(dataclasses.replace(match, source_documents=documents))
+                repeats |= {(match.source, i) for i in documents}
+        suspects = []
+        for source in sources:
+            rest = [i for i in kept[source.name] if (source.name, i) not in repeats]
+            if len(rest) == len(kept[source.name]):
+                continue
+            if not rest:
+                where = f"{source.name} ({source.origin})"
+                raise InputError(f"every document of the source {where} repeats the target: leave the source out")
+            kept[source.name] = rest
+            suspects.append(source.take(rest))
+    dropped = {s.name: tuple(sorted(set(range(s.num_documents)).difference(kept[s.name]))) for s in sources}
+    overlaps = (
+        Overlap(target.name, tuple(kept), words, threshold, tuple(matches))
         for target, matches in zip(targets, matches_of, strict=True)
     )
-    return Deduplicated(tuple(left.values()), dropped, tuple(found))
-
-
-def _without(source: Corpus, is_kept: np.ndarray) -> Corpus:
-    if not is_kept.any():
-        raise InputError(
-            f"every document of the source {source.name} ({source.origin}) repeats the target: leave the source out"
-        )
-    documents = (document for document, keep in zip(source.documents, is_kept, strict=True) if keep)
-    return dataclasses.replace(source, documents=tuple(documents))
-
-
-def _with_indices(match: Match, kept: np.ndarray) -> Match:
-    return dataclasses.replace(match, source_documents=tuple(kept[list(match.source_documents)].tolist()))
+    left = (source.take(kept[source.name]) if dropped[source.name] else source for source in sources)
+    return Deduplicated(tuple(left), dropped, tuple(overlaps))

@@ -8,8 +8,8 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -52,6 +52,10 @@ class Corpus:
             digest.update(len(document).to_bytes(8, "little"))
             digest.update(document)
         return digest.hexdigest()
+
+    def take(self, indices: Iterable[int] | Int[np.ndarray, " n"]) -> "Corpus":
+        """A corpus of these documents. `num_skipped` stays as it is: it belongs to the whole."""
+        return replace(self, documents=tuple(self.documents[index] for index in indices))
 
 
 def read_corpus(path: str | Path, name: str | None = None, field: str = "text") -> Corpus:

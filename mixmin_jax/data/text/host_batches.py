@@ -19,45 +19,28 @@ from mixmin_jax.data.text.tokens import TokenStore
 Part = tuple[int, int, int, int]  # first and last model + 1; first and last row + 1 of each batch
 
 
-class MixtureBatches(grain.sources.RandomAccessDataSource):
-    """Element t holds the `parts` of block t as a tuple; a part is tokens_TxMxBx(L+1) of some models and rows."""
-
-    def __init__(
-        self,
-        store: TokenStore,
-        plan: MixingPlan,
-        batch_size: int,
-        bounds: Sequence[tuple[int, int]],
-        parts: Sequence[Part],
-    ) -> None:
-        cpu = jax.local_devices(backend="cpu")[0]
-        self._plans = [jax.device_put(jax.tree.map(lambda x, p=part: x[p[0] : p[1]], plan), cpu) for part in parts]  # type: ignore[misc]
-        self._draw = jax.jit(jax.vmap(draw, in_axes=(0, None), out_axes=1))
-        self._store, self._batch_size, self._bounds, self._parts = store, batch_size, bounds, parts
-
-    def __len__(self) -> int:
-        return len(self._bounds)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        first, last = self._bounds[index]
-        example_TxB = np.arange(first * self._batch_size, last * self._batch_size).reshape(last - first, -1)
-        return tuple(
-            self._windows(plan, example_TxB[:, begin:end])
-            for plan, (_, _, begin, end) in zip(self._plans, self._parts, strict=True)
-        )
-
-    def _windows(self, plan: MixingPlan, example_TxB: np.ndarray) -> np.ndarray:
-        source, window = (np.asarray(x) for x in self._draw(plan, example_TxB))
-        store = self._store
-        start = store.starts_K[source] + window.astype(np.int64) * store.length
-        return store.tokens[start[..., None] + np.arange(store.length + 1)]
-
-
 def host_blocks(
     store: TokenStore, plan: MixingPlan, batch_size: int, bounds: Sequence[tuple[int, int]], parts: Sequence[Part]
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """The parts of the blocks in order. Two blocks are read ahead while the device works."""
-    dataset = grain.MapDataset.source(MixtureBatches(store, plan, batch_size, bounds, parts))
+    """For each block in order a tuple of its `parts`: tokens_TxMxBx(L+1) of some models and rows.
+
+    Two blocks are read ahead while the device works.
+    """
+    cpu = jax.local_devices(backend="cpu")[0]
+    plans = [jax.device_put(jax.tree.map(lambda x, p=part: x[p[0] : p[1]], plan), cpu) for part in parts]  # type: ignore[misc]
+    draw_models = jax.jit(jax.vmap(draw, in_axes=(0, None), out_axes=1))
+
+    def read_block(index: int) -> tuple[np.ndarray, ...]:
+        first, last = bounds[index]
+        example_TxB = np.arange(first * batch_size, last * batch_size).reshape(last - first, -1)
+        block = []
+        for part_plan, (_, _, begin, end) in zip(plans, parts, strict=True):
+            source, window = map(np.asarray, draw_models(part_plan, example_TxB[:, begin:end]))
+            start = store.starts_K[source] + window.astype(np.int64) * store.length
+            block.append(store.tokens[start[..., None] + np.arange(store.length + 1)])
+        return tuple(block)
+
+    dataset = grain.MapDataset.range(len(bounds)).map(read_block)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)))
 
 

@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import tokenize
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from email import message_from_string
 from pathlib import Path
 
@@ -53,20 +53,18 @@ def installed_sources(max_bytes: int = 2_000_000) -> tuple[Corpus, ...]:
     Raises:
         InputError: a source is empty (a standard library in a zip archive, a package without its files).
     """
-    builders: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
-        "code": ("standard library without docstrings and comments", lambda: map(_bare_code, _library())),
-        "docstrings": ("docstrings of the standard library", lambda: map(_module_docstrings, _library())),
-        "reference": ("language reference in pydoc_data.topics", _reference),
-        "readmes": ("READMEs of the dependencies", _readmes),
-        "licences": ("licences of the dependencies", _licences),
-        "headers": ("C++ headers of pyarrow", lambda: map(_without_notice, _package("pyarrow", ending=".h"))),
-        "jax": (
-            "code of jax, flax, optax, jaxopt, orbax and grain",
-            lambda: map(_without_notice, _package("jax", "flax", "optax", "jaxopt", "orbax", "grain")),
-        ),
-        "datasets": ("descriptions and citations in tensorflow_datasets", _dataset_cards),
-    }
-    return tuple(_corpus(name, origin, build(), max_bytes) for name, (origin, build) in sorted(builders.items()))
+    jax_packages = _package("jax", "flax", "optax", "jaxopt", "orbax", "grain")
+    sources = [
+        ("code", "standard library without docstrings and comments", map(_bare_code, _library())),
+        ("datasets", "descriptions and citations in tensorflow_datasets", _dataset_cards()),
+        ("docstrings", "docstrings of the standard library", map(_module_docstrings, _library())),
+        ("headers", "C++ headers of pyarrow", map(_without_notice, _package("pyarrow", ending=".h"))),
+        ("jax", "code of jax, flax, optax, jaxopt, orbax and grain", map(_without_notice, jax_packages)),
+        ("licences", "licences of the dependencies", _licences()),
+        ("readmes", "READMEs of the dependencies", _readmes()),
+        ("reference", "language reference in pydoc_data.topics", _reference()),
+    ]
+    return tuple(_corpus(name, origin, texts, max_bytes) for name, origin, texts in sources)
 
 
 def installed_target(max_bytes: int = 2_000_000) -> Corpus:

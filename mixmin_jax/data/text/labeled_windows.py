@@ -2,7 +2,7 @@
 
 Split into train and test documents first, then cut windows: windows of the same document are alike.
 
-Axes: N windows, L bytes of a window, W windows of one corpus, D documents of one corpus.
+Axes: A classes, N windows, L bytes of a window, W windows of one corpus, D its documents.
 """
 
 import dataclasses
@@ -54,11 +54,8 @@ def split_corpus(corpus: Corpus, first_fraction: float, seed: int) -> tuple[Corp
             f"class {corpus.name!r} ({corpus.origin}) has too few distinct documents to train and test on different"
             " ones: give it as more, shorter documents, or leave it out"
         )
-    first, second = (
-        dataclasses.replace(corpus, documents=tuple(corpus.documents[i] for i in part))
-        for part in split_documents(corpus, first_fraction, seed)
-    )
-    return first, second
+    first, second = split_documents(corpus, first_fraction, seed)
+    return corpus.take(first), corpus.take(second)
 
 
 def balanced_windows(
@@ -75,7 +72,7 @@ def balanced_windows(
         length: L, bytes of a window.
         max_windows: most windows per class.
         seed: of the draws.
-        min_windows: fewest windows per class.
+        min_windows: fewest windows per class, at least 1.
 
     Raises:
         InputError: a class has fewer than `min_windows` windows.
@@ -83,24 +80,22 @@ def balanced_windows(
     if min(length, max_windows) < 1:
         raise InputError(f"windows need a length and a number of at least 1, not {length} and {max_windows}")
     windows_A = [sum(len(document) // length for document in corpus.documents) for corpus in corpora]
-    if min(windows_A) < max(min_windows, 1):
+    if min(windows_A) < min_windows:
         few = corpora[int(np.argmin(windows_A))]
         raise InputError(
             f"class {few.name!r} ({few.origin}) has {min(windows_A)} window(s) of {length} bytes in the"
-            f" {few.num_documents} document(s) of one part, and at least {max(min_windows, 1)} are needed: add text to"
-            " it, leave it out, or cut shorter windows"
+            f" {few.num_documents} document(s) of one part, and at least {min_windows} are needed: add text to it,"
+            " leave it out, or cut shorter windows"
         )
     num = min(max_windows, *windows_A)
-    tokens, documents = [], []
-    for label, corpus in enumerate(corpora):
-        document_N, window_N = _drawn(corpus, length, num, np.random.default_rng([seed, label]))
-        tokens += [
-            np.frombuffer(corpus.documents[d], np.uint8, length, w * length)
-            for d, w in zip(document_N, window_N, strict=True)
-        ]
-        documents.append(document_N)
-    labels_N = np.repeat(np.arange(len(corpora), dtype=np.int32), num)
-    return LabeledWindows(np.stack(tokens), labels_N, np.concatenate(documents).astype(np.int32))
+    drawn = [_drawn(corpus, length, num, np.random.default_rng([seed, a])) for a, corpus in enumerate(corpora)]
+    document_N, window_N = np.concatenate(drawn, axis=1)
+    label_N = np.repeat(np.arange(len(corpora), dtype=np.int32), num)
+    tokens_NxL = [
+        np.frombuffer(corpora[int(label)].documents[document], np.uint8, length, window * length)
+        for label, document, window in zip(label_N, document_N, window_N, strict=True)
+    ]
+    return LabeledWindows(np.stack(tokens_NxL), label_N, document_N.astype(np.int32))
 
 
 def _drawn(corpus: Corpus, length: int, num: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

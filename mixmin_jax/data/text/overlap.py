@@ -4,22 +4,25 @@ A mixture that wins because a source contains the target's documents has leaked,
 letters, digits and underscores in lower case, so punctuation and line breaks do not hide a copy.
 
 Axes: G n-grams of a corpus, U distinct n-grams of the target, T target documents, W words, D documents of a block,
-H hits (pairs of a target n-gram and a source document), S source documents.
+H hits (a target n-gram found in a source document), S source documents, M target documents that match.
 """
 
+import functools
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, UInt64
+from scipy.sparse import csr_array
 
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
 
 _WORD = re.compile(r"\w+")
 _BLOCK_BYTES = 1 << 24  # bytes of text hashed at a time, to bound memory
+_Grams = tuple[UInt64[np.ndarray, " G"], Int[np.ndarray, " G"]]  # hash and document of each n-gram
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, hence invertible modulo 2^64
 
 
@@ -54,19 +57,6 @@ class Overlap:
         """{source: number of target documents that it repeats}, including sources with 0."""
         return {name: sum(match.source == name for match in self.matches) for name in self.sources}
 
-    def source_documents(self, source: str) -> tuple[int, ...]:
-        """Sorted indices of the documents of `source` that repeat the target: those to drop."""
-        return tuple(sorted({i for match in self.matches if match.source == source for i in match.source_documents}))
-
-
-@dataclass(frozen=True)
-class _Grams:
-    """A corpus's n-grams: the hash, the document, and the place of the first word in it."""
-
-    hash_G: UInt64[np.ndarray, " G"]
-    document_G: Int[np.ndarray, " G"]
-    word_G: Int[np.ndarray, " G"]
-
 
 def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, threshold: float = 0.5) -> Overlap:
     """For each target document and source: the share of the document's word n-grams that occur in the source.
@@ -87,62 +77,60 @@ def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, thr
     """
     if words < 1 or not 0 < threshold <= 1:
         raise InputError(f"overlap needs words >= 1 and 0 < threshold <= 1, not {words} and {threshold}")
-    hashes = _WordHashes()
-    grams = _concatenated(_blocks(target, words, hashes))
-    unique_U, unique_G = np.unique(grams.hash_G, return_inverse=True)
-    num_grams_T = np.bincount(grams.document_G, minlength=target.num_documents)
-    first_T = np.concatenate([[0], np.cumsum(num_grams_T)])
+    hash_word = functools.cache(_hash_word)
+    hash_G, document_G = map(np.concatenate, zip(*_blocks(target, words, hash_word), strict=True))
+    unique_U, unique_G = np.unique(hash_G, return_inverse=True)
+    num_grams_T = np.bincount(document_G, minlength=target.num_documents)
+    first_T = np.cumsum(num_grams_T) - num_grams_T
+    shape = target.num_documents, unique_U.size
+    count_TxU = csr_array((np.ones(len(unique_G), int), (document_G, unique_G)), shape)
     matches: list[Match] = []
     for source in sources if unique_U.size else ():
-        found_H, document_H = _hits(unique_U, _blocks(source, words, hashes))
-        is_found_U = np.zeros(unique_U.size, bool)
-        is_found_U[found_H] = True
-        is_found_G = is_found_U[unique_G]
-        num_found_T = np.bincount(grams.document_G, weights=is_found_G, minlength=target.num_documents)
-        share_T = num_found_T / np.maximum(num_grams_T, 1)
-        for document in np.flatnonzero(share_T >= threshold):
-            own = slice(first_T[document], first_T[document + 1])
-            holders, num_held = _holders(unique_G[own], found_H, document_H)
+        is_held_UxS = _holders(unique_U, source, words, hash_word)
+        is_found_U = is_held_UxS.sum(axis=1) > 0
+        share_T = count_TxU @ is_found_U / np.maximum(num_grams_T, 1)
+        matched_M = np.flatnonzero(share_T >= threshold)
+        num_held_MxS = count_TxU[matched_M] @ is_held_UxS  # how many places of the document each source document covers
+        for row, document in enumerate(matched_M.tolist()):
+            held = slice(*num_held_MxS.indptr[row : row + 2])
+            num_held = num_held_MxS.data[held]
             enough = num_held >= min(threshold * num_grams_T[document], num_held.max())
-            place = int(grams.word_G[own][is_found_G[own]][0])
+            own = slice(first_T[document], first_T[document] + num_grams_T[document])
+            first_word = int(np.argmax(is_found_U[unique_G[own]]))  # n-gram i of a document starts at its word i
             matches.append(
                 Match(
-                    target_document=int(document),
+                    target_document=document,
                     source=source.name,
                     share=float(share_T[document]),
-                    source_documents=tuple(holders[enough].tolist()),
-                    excerpt=_excerpt(target.documents[document], place, words),
+                    source_documents=tuple(sorted(num_held_MxS.indices[held][enough].tolist())),
+                    excerpt=_excerpt(target.documents[document], first_word, words),
                 )
             )
     matches.sort(key=lambda match: (-match.share, match.target_document, match.source))
     return Overlap(target.name, tuple(source.name for source in sources), words, threshold, tuple(matches))
 
 
-class _WordHashes(dict[str, int]):
-    """word -> 64-bit hash of its lower case; unlike Python's hash it is the same in every process."""
-
-    def __missing__(self, word: str) -> int:
-        value = int.from_bytes(hashlib.blake2b(word.lower().encode(), digest_size=8).digest(), "little")
-        self[word] = value
-        return value
+def _hash_word(word: str) -> int:
+    """A 64-bit hash of its lower case; unlike Python's hash it is the same in every process."""
+    return int.from_bytes(hashlib.blake2b(word.lower().encode(), digest_size=8).digest(), "little")
 
 
-def _blocks(corpus: Corpus, words: int, hashes: _WordHashes) -> Iterator[_Grams]:
-    """The corpus's n-grams in order of document and place, block by block."""
+def _blocks(corpus: Corpus, words: int, hash_word: Callable[[str], int]) -> Iterator[_Grams]:
+    """hash_G and document_G of the corpus's n-grams in order of document and place, block by block."""
     start, size = 0, 0
     for index, document in enumerate(corpus.documents):
         size += len(document)
         if size >= _BLOCK_BYTES or index == corpus.num_documents - 1:
-            yield _grams(corpus.documents[start : index + 1], start, words, hashes)
+            yield _grams(corpus.documents[start : index + 1], start, words, hash_word)
             start, size = index + 1, 0
 
 
-def _grams(documents: Sequence[bytes], first_document: int, words: int, hashes: _WordHashes) -> _Grams:
+def _grams(documents: Sequence[bytes], first_document: int, words: int, hash_word: Callable[[str], int]) -> _Grams:
     texts = [_WORD.findall(document.decode()) for document in documents]
     num_words_D = np.array([len(text) for text in texts])
     start_D = np.concatenate([[0], np.cumsum(num_words_D)])[:-1]
     total = int(num_words_D.sum())
-    hash_W = np.fromiter((hashes[word] for text in texts for word in text), np.uint64, total)
+    hash_W = np.fromiter((hash_word(word) for text in texts for word in text), np.uint64, total)
     document_W = np.repeat(np.arange(len(documents)), num_words_D)
     length_W = np.minimum(num_words_D, words)[document_W]  # words in the n-gram that starts here
     is_start_W = np.arange(total) + length_W <= (start_D + num_words_D)[document_W]
@@ -151,36 +139,21 @@ def _grams(documents: Sequence[bytes], first_document: int, words: int, hashes: 
         ahead = np.zeros_like(hash_W)
         ahead[: total - offset] = hash_W[offset:]
         gram_W = np.where(offset < length_W, gram_W * _MULTIPLIER + ahead, gram_W)  # intended to wrap modulo 2^64
-    document_G = document_W[is_start_W]
-    word_G = np.flatnonzero(is_start_W) - start_D[document_G]
-    return _Grams(gram_W[is_start_W], document_G + first_document, word_G)
+    return gram_W[is_start_W], document_W[is_start_W] + first_document
 
 
-def _concatenated(blocks: Iterator[_Grams]) -> _Grams:
-    columns = zip(*((block.hash_G, block.document_G, block.word_G) for block in blocks), strict=True)
-    return _Grams(*(np.concatenate(column) for column in columns))
-
-
-def _hits(
-    unique_U: UInt64[np.ndarray, " U"], blocks: Iterator[_Grams]
-) -> tuple[Int[np.ndarray, " H"], Int[np.ndarray, " H"]]:
-    """Distinct pairs (place in unique_U, source document) of a target n-gram and a document with it, sorted."""
-    pairs = []
-    for block in blocks:
-        place_G = np.minimum(np.searchsorted(unique_U, block.hash_G), unique_U.size - 1)
-        is_hit_G = unique_U[place_G] == block.hash_G
-        pairs.append(np.stack([place_G[is_hit_G], block.document_G[is_hit_G]], axis=1))
-    place_H, document_H = np.unique(np.concatenate(pairs), axis=0).T
-    return place_H, document_H
-
-
-def _holders(
-    own_G: Int[np.ndarray, " G"], found_H: Int[np.ndarray, " H"], document_H: Int[np.ndarray, " H"]
-) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " S"]]:
-    """The source documents with any n-gram of one target document, and how many of its places each covers."""
-    low_G, high_G = np.searchsorted(found_H, own_G, "left"), np.searchsorted(found_H, own_G, "right")
-    held = np.concatenate([document_H[low:high] for low, high in zip(low_G, high_G, strict=True)])
-    return np.unique(held, return_counts=True)
+def _holders(unique_U: np.ndarray, source: Corpus, words: int, hash_word: Callable[[str], int]) -> csr_array:
+    """is_held_UxS: 1 where a source document has a target's n-gram."""
+    places, documents = [], []
+    for hash_G, document_G in _blocks(source, words, hash_word):
+        place_G = np.minimum(np.searchsorted(unique_U, hash_G), unique_U.size - 1)
+        is_hit_G = unique_U[place_G] == hash_G
+        places.append(place_G[is_hit_G])
+        documents.append(document_G[is_hit_G])
+    row_H, column_H = np.concatenate(places), np.concatenate(documents)
+    is_held_UxS = csr_array((np.ones(len(row_H), int), (row_H, column_H)), (unique_U.size, source.num_documents))
+    is_held_UxS.data[:] = 1  # also where a document has an n-gram several times
+    return is_held_UxS
 
 
 def _excerpt(document: bytes, first_word: int, words: int, max_characters: int = 100) -> str:

@@ -118,11 +118,6 @@ def allowed_names(names: Sequence[str], notes: Mapping[str, SourceNote]) -> tupl
     return kept
 
 
-def as_record(notes: Mapping[str, SourceNote]) -> dict[str, dict[str, Any]]:
-    """The notes for JSON: {source: {"licence", "note", "allowed"}}."""
-    return {name: dataclasses.asdict(note) for name, note in notes.items()}
-
-
 def _read_toml(path: Path) -> dict[str, Any]:
     text = decode_utf8(read_bytes(path).removeprefix(BYTE_ORDER_MARK), path)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from mixmin_jax.data.files import list_folder
 from mixmin_jax.data.text.documents import SUFFIXES, Corpus, read_corpus, stem
 from mixmin_jax.data.text.tfds_text import read_tfds
-from mixmin_jax.data.tfds_builders import TFDS_PREFIX
+from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name
 from mixmin_jax.errors import InputError
 
 SOURCE_NOTES = "sources.toml"  # the file of `source_notes` in a folder of sources; it is no source
@@ -45,10 +45,13 @@ def read_sources(*specs: str | Path, field: str = "text") -> tuple[Corpus, ...]:
     if len(entries) < 2:
         found = f"only {entries[0]} was given" if entries else "none was given"
         raise InputError(f"mixing needs at least two sources, {found}")
-    paths = [Path(entry) for entry in entries if not str(entry).startswith(TFDS_PREFIX)]
-    _refuse_repeats([stem(path) for path in paths], paths)  # checked before anything large is read
+    seen: dict[str, str | Path] = {}
+    for entry in entries:  # before anything large is read
+        name = default_name(str(entry)) if str(entry).startswith(TFDS_PREFIX) else stem(Path(entry))
+        if name in seen:
+            raise InputError(f"two sources are named {name!r}: {seen[name]} and {entry}; rename one")
+        seen[name] = entry
     corpora = sorted((read_any(entry, field=field) for entry in entries), key=lambda corpus: corpus.name)
-    _refuse_repeats([corpus.name for corpus in corpora], [corpus.origin for corpus in corpora])
     refuse_identical(corpora)
     return tuple(corpora)
 
@@ -63,11 +66,3 @@ def refuse_identical(corpora: Sequence[Corpus]) -> None:
                 f"{other.name} ({other.origin}) and {corpus.name} ({corpus.origin}) hold the same documents; "
                 "remove one of them"
             )
-
-
-def _refuse_repeats(names: list[str], places: Sequence[Path | str]) -> None:
-    seen: dict[str, Path | str] = {}
-    for name, place in zip(names, places, strict=True):
-        if name in seen:
-            raise InputError(f"two sources are named {name!r}: {seen[name]} and {place}; rename one")
-        seen[name] = place

@@ -36,7 +36,7 @@ def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -
         raise InputError(
             f"{spec}: {field!r} is not a text field of it; those are {', '.join(sorted(fields)) or 'none'}"
         )
-    examples = open_split(spec, builder, dataset, split, data_dir)
+    examples = open_split(spec, builder, split)
     texts = [_text(spec, number, example, field) for number, example in enumerate(examples)]
     documents = tuple(text for text in texts if text.decode().strip())
     if not documents:

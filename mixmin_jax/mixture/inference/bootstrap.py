@@ -18,7 +18,6 @@ Axes: N examples, K sources, D outputs, S resamples, G clusters.
 import dataclasses
 import functools
 import math
-import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -29,15 +28,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
-from mixmin_jax.mixture.checks import is_traced
-from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, take, usable
+from mixmin_jax.mixture.checks import checked_number, checked_whole, is_traced
+from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, distribution, in_use
 from mixmin_jax.mixture.evaluator import Evaluator, Quadratic
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.inference.warm_start import iterate_near
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
 from mixmin_jax.mixture.objective import CrossEntropy, SquaredError
 from mixmin_jax.mixture.problem import Problem, iterate
-from mixmin_jax.mixture.reference import reference_weights
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.solution import NotConverged, Solution
 from mixmin_jax.mixture.solve import solve
@@ -134,46 +132,26 @@ def bootstrap(
     k, names = objective.num_sources, objective.sources
     if k < 2:
         raise InputError("bootstrap needs at least two sources: a single one has weight 1 on every resample")
-    num_samples, level = _checked_number(num_samples), _checked_level(level)
-    key_data, implementation = _key_data(key)
+    num_samples = checked_whole(num_samples, "num_samples", 2)
+    level = checked_number(level, "level", "between 0 and 1, as 0.95", below=1.0)
+    key_data, generator = _checked_key(key)
     if is_traced(jax.tree.leaves(objective), groups, reference):
         raise InputError("bootstrap cannot run on traced arrays; call it outside jit, vmap and grad")
-    v_N = np.asarray(_row_weights(objective))
+    v_N = np.asarray(objective.weights_N)
     cluster_N, num_clusters = _clusters(groups, v_N)
-    reference_K = None if reference is None else reference_weights(reference, "reference", k, names)
-    constraints = upper_bounds, lower_bounds, group_caps, prior, prior_strength
-    solution = solve(
-        objective,
-        upper_bounds=upper_bounds,
-        lower_bounds=lower_bounds,
-        groups=group_caps,
-        prior=prior,
-        prior_strength=prior_strength,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-    )
-    reference_N = None if reference_K is None else reference_losses(objective, reference_K)
+    reference_K = None if reference is None else distribution(reference, "reference", k, names)
+    bounds: dict[str, Any] = {"upper_bounds": upper_bounds, "lower_bounds": lower_bounds, "groups": group_caps}
+    constraints = bounds | {"prior": prior, "prior_strength": prior_strength}
+    solution = solve(objective, tolerance=tolerance, max_iterations=max_iterations, **constraints)
     with float64_on_cpu():
-        feasible, penalty = build(k, names, *constraints)
-        columns = usable(feasible, penalty)
-        reduced = objective
-        if len(columns) < k:
-            reduced = objective.take(columns)
-            feasible, penalty = take(feasible, penalty, columns)
+        reduced, feasible, penalty, columns = in_use(objective, *build(k, names, **constraints))
         iterations = INTERIOR_POINT.iterations if max_iterations is None else max_iterations
+        limits = np.float64(tolerance), np.int64(min(iterations, np.iinfo(np.int32).max))
+        key = jax.random.wrap_key_data(jnp.asarray(key_data), impl=generator)
+        reference_N = None if reference_K is None else np.asarray(objective.row_losses(reference_K))
         draws = jax.device_get(
             resample(
-                reduced.anonymous(),
-                feasible,
-                penalty,
-                cluster_N,
-                key_data,
-                reference_N,
-                np.float64(tolerance),
-                np.int64(min(iterations, np.iinfo(np.int32).max)),
-                implementation=implementation,
-                num_clusters=num_clusters,
-                num_samples=num_samples,
+                reduced.anonymous(), feasible, penalty, cluster_N, key, reference_N, *limits, num_clusters, num_samples
             )
         )
     weights_SxK = np.zeros((num_samples, k))
@@ -188,8 +166,8 @@ def bootstrap(
         if throw:
             raise NotConverged(dataclasses.replace(solution, status=status))
     comparison = None
-    if reference_K is not None:
-        if (excluded := np.flatnonzero((reference_N == np.inf) & (v_N > 0))).size:
+    if reference_K is not None and reference_N is not None:
+        if (excluded := np.flatnonzero(np.isposinf(reference_N) & (v_N > 0))).size:
             verdict = f"yes: the reference gives row {excluded[0]} no density, so it cannot have produced these data"
             comparison = Comparison(reference_K, math.inf, 0.0, level, True, verdict)
         else:
@@ -222,14 +200,9 @@ def compare(
     level: float,
     nats: bool,
 ) -> Comparison:
-    """The comparison of `bootstrap`.
+    """The comparison of `bootstrap`, from d_g of each cluster (NaN for clusters that no resample left out) and sum v.
 
-    Args:
-        reference_K: the reference.
-        gain_G: d_g of each cluster; NaN for clusters that no resample left out.
-        total_weight: sum v.
-        level: of the tests.
-        nats: whether a gain divided by total_weight / G is in nats.
+    `nats` says whether a gain divided by sum v / G is in nats.
     """
     from scipy.special import stdtrit  # here: the import takes a sixth of a second
 
@@ -272,24 +245,21 @@ def multiplicities(key: jax.Array, sample: Int[Array, ""] | int, num_clusters: i
     return jnp.zeros(num_clusters).at[drawn_G].add(1)
 
 
-@functools.partial(jax.jit, static_argnames=("implementation", "num_clusters", "num_samples"))
+@functools.partial(jax.jit, static_argnames=("num_clusters", "num_samples"))
 def resample(
     objective: CrossEntropy | SquaredError,
     feasible: FeasibleSet,
     prior: Prior | None,
     cluster_N: Int[Array, " N"],
-    key_data: Array,
+    key: jax.Array,
     reference_N: Float[Array, " N"] | None,
     tolerance: Float[Array, ""],
     max_iterations: Int[Array, ""],
-    *,
-    implementation: str,
     num_clusters: int,
     num_samples: int,
 ) -> Resamples:
     """Solve on all resamples, one after the other. `reference_N` holds the losses of rows under the reference."""
-    key = jax.random.wrap_key_data(key_data, impl=implementation)
-    f, v_N = objective.prepare(), jnp.asarray(_row_weights(objective))
+    f, v_N = objective.prepare(), jnp.asarray(objective.weights_N)
     apart = objective.num_sources / (2 * num_clusters)  # expected gap between the optima of resamples, over the scale
     middle = iterate(INTERIOR_POINT, Problem(f, feasible, prior), apart, max_iterations).best
 
@@ -310,22 +280,12 @@ def resample(
     if reference_N is None:
         return draws
     mean_GxK = sum_GxK / jnp.maximum(sum_GxK.sum(axis=1, keepdims=True), jnp.finfo(v_N.dtype).tiny)
-    ahead_N = reference_N - _losses(objective, mean_GxK[cluster_N])
+    ahead_N = reference_N - objective.row_losses(mean_GxK[cluster_N])
     gain_G = jnp.zeros(num_clusters).at[cluster_N].add(jnp.where(v_N > 0, v_N * ahead_N, 0))
     return draws._replace(gain_G=jnp.where(count_G > 0, gain_G, jnp.nan))
 
 
-# Rows of the two kinds of objectives.
-
-
-def _row_weights(objective):
-    """v_N."""
-    if isinstance(objective, CrossEntropy):
-        return objective.weights_N
-    return np.full(objective.residuals_NxKxD.shape[0], 1 / objective.residuals_NxKxD.shape[0])
-
-
-def _reweighted(objective, f, v_N) -> Evaluator:
+def _reweighted(objective: CrossEntropy | SquaredError, f: Any, v_N: Float[Array, " N"]) -> Evaluator:
     """The evaluator of the same rows with other weights."""
     if isinstance(objective, CrossEntropy):
         return f.reweighted(v_N)
@@ -333,31 +293,10 @@ def _reweighted(objective, f, v_N) -> Evaluator:
     return Quadratic(jnp.einsum("n,nkd,nld->kl", v_N, r_NxKxD, r_NxKxD), f.scale)
 
 
-def _losses(objective, w_NxK):
-    """The loss of each row under its own weights."""
-    if isinstance(objective, CrossEntropy):
-        # Not the evaluator's densities: rows left out may be hundreds of nats below their maximum, and underflow.
-        return -jax.nn.logsumexp(jnp.asarray(objective.logp_NxK) + jnp.log(w_NxK), axis=1)
-    return (jnp.einsum("nk,nkd->nd", w_NxK, objective.residuals_NxKxD) ** 2).sum(axis=1)
-
-
-def reference_losses(objective, reference_K):
-    """The loss of each row under the reference, from all sources, on the host; +inf for rows without density."""
-    if isinstance(objective, SquaredError):
-        return (np.einsum("k,nkd->nd", reference_K, objective.residuals_NxKxD) ** 2).sum(axis=1)
-    used = reference_K > 0
-    logp_NxU = objective.logp_NxK[:, used]
-    most_N = logp_NxU.max(axis=1)
-    good_N = np.isfinite(most_N)  # other rows have weight 0 or no density
-    most_N = np.where(good_N, most_N, 0)
-    density_N = np.exp(np.where(good_N[:, None], logp_NxU - most_N[:, None], 0)) @ reference_K[used]
-    return np.where(good_N, -np.log(density_N) - most_N, np.inf)
-
-
 # Checks.
 
 
-def _clusters(labels, v_N):
+def _clusters(labels: Any, v_N: Float[np.ndarray, " N"]) -> tuple[Int[np.ndarray, " N"], int]:
     """The cluster (0 to G - 1) of each row, and G; rows of weight 0 do not count."""
     counts_N = v_N > 0
     cluster_N = np.zeros(len(v_N), np.int32)
@@ -383,41 +322,16 @@ def _clusters(labels, v_N):
     return cluster_N, num_clusters
 
 
-def _key_data(key):
-    """The words of a key on the host, and its implementation."""
+def _checked_key(key: Any) -> tuple[np.ndarray, str]:
+    """The words of a key on the host, and the name of its generator."""
     usage = "key must be one JAX random key, as jax.random.key(0) makes"
     if is_traced(key):
         raise InputError(f"{usage}, outside jit; got a traced one")
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.shape != ():
-            raise InputError(f"{usage}; got {key.shape} keys: choose one")
-    else:
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         try:
-            if getattr(key, "dtype", None) != np.uint32:
-                raise TypeError(f"got {type(key).__name__}")
             key = jax.random.wrap_key_data(jnp.asarray(key))
         except (TypeError, ValueError) as error:
             raise InputError(f"{usage}: {error}") from None
-        if key.shape != ():
-            raise InputError(f"{usage}; got {key.shape} keys: choose one")
+    if key.shape != ():
+        raise InputError(f"{usage}; got {key.shape} keys: choose one")
     return np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
-
-
-def _checked_number(num_samples):
-    try:
-        value = 0 if is_traced(num_samples) or isinstance(num_samples, bool) else operator.index(num_samples)
-    except TypeError:
-        value = 0
-    if value < 2:
-        raise InputError(f"num_samples must be a whole number of at least 2; got {num_samples!r}")
-    return value
-
-
-def _checked_level(level):
-    try:
-        value = math.nan if isinstance(level, str) or is_traced(level) else float(level)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not 0 < value < 1:
-        raise InputError(f"level must be between 0 and 1, as 0.95; got {level!r}")
-    return value

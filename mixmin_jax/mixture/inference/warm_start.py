@@ -1,4 +1,4 @@
-"""Solve many similar problems (resamples, subsets of sources), each from a state of the first one.
+"""Solve many similar problems (resamples), each from a state of the first one.
 
 Restart from the central-path point whose gap matches the expected difference of the problems: a solve then saves up to
 half of its iterations. Starting at the optimum stalls: zero weights grow slowly. If the sum of weights is free, only
@@ -8,7 +8,7 @@ multipliers. Otherwise the multipliers are reused too.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike
 
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, State, arrive, begin, head_start
 from mixmin_jax.mixture.problem import Problem, Run, iterate
@@ -16,31 +16,13 @@ from mixmin_jax.mixture.problem import Problem, Run, iterate
 _PATIENCE = 25  # iterations after which a warm start is given up and the solve starts anew
 
 
-def along(problem: Problem, tolerance_T: Float[Array, " T"], max_iterations: ArrayLike) -> Run:
-    """The runs at decreasing tolerances, stacked; each continues the one before."""
-
-    def further(carry, tolerance):
-        first, before = carry
-        run = iterate(INTERIOR_POINT, problem, tolerance, max_iterations - before, first=first)
-        run = run._replace(iterations=before + run.iterations)
-        return (run.best, run.iterations), run
-
-    return jax.lax.scan(further, (INTERIOR_POINT.init(problem), jnp.asarray(0)), tolerance_T)[1]
-
-
 def iterate_near(
     problem: Problem, state: State, tolerance: ArrayLike, max_iterations: ArrayLike, ratio: Array | float = 1.0
 ) -> Run:
     """`iterate` by the interior point from a state of a similar problem; if that fails, from the beginning.
 
-    Args:
-        problem: the problem.
-        state: of a similar problem.
-        tolerance, max_iterations: as in `iterate`.
-        ratio: scale of this problem over that of the other; multipliers are scaled by it.
-
-    Returns:
-        The run; its iterations include those of a failed first attempt.
+    Multipliers are scaled by `ratio`, the scale of this problem over that of the other. The iterations of the run
+    include those of a failed first attempt.
     """
     near = Ahead(state.point.weights, ratio * state.y, state.slack_M, ratio * state.z_M)
 

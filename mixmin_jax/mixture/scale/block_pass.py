@@ -6,28 +6,28 @@ as accurate over 10^9 rows as over one block.
 
 import concurrent.futures
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.evaluator import BLOCK, RunningSum, accumulate, is_sum
-from mixmin_jax.mixture.scale.blocks import Block, Iterated, Table, read
+from mixmin_jax.mixture.scale.blocks import Block, Rows, Table, read
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.memory import ran_out
 
 _PIECE = 4 * BLOCK  # fewest rows for which a core is used
-_Terms = TypeVar("_Terms")
 
 
 @jax.jit
-def merge(one, other):
+def merge(one: Any, other: Any) -> Any:
     """Add the sums, or counts, over two sets of rows."""
 
-    def merged(a, b):
+    def merged(a: Any, b: Any) -> Any:
         if not is_sum(a):
             return a + b
         sum = accumulate(a, b.total)
@@ -56,21 +56,29 @@ def layout_of(block_rows: int) -> Layout:
     return Layout(block_rows, pieces, -(-block_rows // (pieces * chunk)) * chunk, chunk)
 
 
-def _cores():
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def blockwise(
-    rows: Table | Iterated,
+    rows: Rows,
     beside: Table | None,
     layout: Layout,
     what: str,
-    of_piece: Callable[..., _Terms],
+    of_piece: Callable[..., Any],
     check: Callable[[Block], None] = lambda block: None,
-) -> Iterator[tuple[Block, _Terms]]:
-    """One pass: yield each block with its sums. A block is read while the cores work on the one before it."""
+) -> Iterator[tuple[Block, Any]]:
+    """One pass: yield each block with the sums so far. A block is read while the cores work on the one before it.
 
-    def work(block, piece):
+    Args:
+        rows, beside, what: as in `read`.
+        layout: of a block.
+        of_piece: sums over a piece of a block, from its values, what stands beside them, its first row, the number of
+            rows in the block, and the layout's `chunk`.
+        check: called with each block before the cores work on it.
+    """
+
+    def work(block: Block, piece: int) -> Any:
         start = piece * layout.piece_rows
         taken = slice(start, start + layout.piece_rows)
         with float64_on_cpu():  # JAX's settings are per thread
@@ -78,52 +86,47 @@ def blockwise(
             count = np.int64(block.num_rows)
             return jax.block_until_ready(of_piece(block.values[taken], weights, np.int64(start), count, layout.chunk))
 
-    def finished(block, futures):
-        terms = [future.result() for future in futures]
-        return block, functools.reduce(merge, terms[1:], terms[0])
-
+    total: Any = None
+    before: Any = None
     with concurrent.futures.ThreadPoolExecutor(layout.pieces) as pool:
-        before: Any = None
         try:
-            for block in read(rows, beside, layout.block_rows, layout.buffer_rows, what):
-                check(block)
-                futures = [pool.submit(work, block, 0)]
-                if before is None:
-                    concurrent.futures.wait(futures)  # so the program is compiled only once
-                futures += [pool.submit(work, block, piece) for piece in range(1, layout.pieces)]
+            for block in itertools.chain(read(rows, beside, layout.block_rows, layout.buffer_rows, what), [None]):
+                futures = []
+                if block is not None:
+                    check(block)
+                    futures = [pool.submit(work, block, 0)]
+                    if before is None:
+                        concurrent.futures.wait(futures)  # so the program is compiled only once
+                    futures += [pool.submit(work, block, piece) for piece in range(1, layout.pieces)]
                 if before is not None:
-                    yield finished(*before)
+                    terms = [future.result() for future in before[1]]
+                    total = functools.reduce(merge, terms if total is None else [total, *terms])
+                    yield before[0], total
                 before = block, futures
-            if before is not None:
-                yield finished(*before)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if ran_out(error):
                 raise _too_large(rows, beside, layout.block_rows, of_piece, error) from error
             raise
+    if total is None:
+        raise InputError(f"{what}: there are no rows; give at least one")
 
 
-def _too_large(rows, beside, block_rows, of_piece, error):
+def _too_large(
+    rows: Rows, beside: Table | None, block_rows: int, of_piece: Callable[..., Any], error: BaseException
+) -> InputError:
     """The error for a block that does not fit in memory, with a size that was tried and fits."""
-    shape = row_shape(rows)
-    beside_shape = beside.shape[1:] if beside is not None else getattr(rows, "beside_shape", None)
+    beside_shape = rows.beside_shape if beside is None else beside.row_shape
     fit = block_rows // 2
-    if (free := _free_bytes()) is not None:
-        fit = min(
-            fit, free // (4 * 8 * int(np.prod(shape)))
-        )  # two blocks and the intermediate arrays of one, in float64
-    while fit >= 1 and not _fits(fit, shape, beside_shape, of_piece):
+    while fit >= 1 and not _fits(fit, rows.row_shape, beside_shape, of_piece):
         fit //= 2
     advice = f"block_rows={fit} fits" if fit >= 1 else "not even one row fits; use fewer sources, or a larger machine"
-    return InputError(f"a block of {block_rows} rows does not fit into memory ({_first_line(error)}): {advice}")
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"a block of {block_rows} rows does not fit into memory ({reason}): {advice}")
 
 
-def _free_bytes():
-    """Free memory of the device in bytes; None if it is unknown."""
-    stats = jax.local_devices(backend="cpu")[0].memory_stats() or {}
-    return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
-
-
-def _fits(block_rows, shape, beside_shape, of_piece):
+def _fits(
+    block_rows: int, shape: tuple[int, ...], beside_shape: tuple[int, ...] | None, of_piece: Callable[..., Any]
+) -> bool:
     layout = layout_of(block_rows)
     try:
         values = np.zeros((2 * layout.buffer_rows, *shape))
@@ -133,12 +136,3 @@ def _fits(block_rows, shape, beside_shape, of_piece):
     except (MemoryError, jax.errors.JaxRuntimeError):
         return False
     return True
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def row_shape(rows: Table | Iterated) -> tuple[int, ...]:
-    """The shape of one row."""
-    return rows.row_shape if isinstance(rows, Iterated) else rows.shape[1:]

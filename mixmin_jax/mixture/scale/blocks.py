@@ -8,11 +8,12 @@ Axes: N rows in all, B rows in a buffer; a row is a vector (K,) or a matrix (K, 
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -46,17 +47,38 @@ class Block(NamedTuple):
     parts: tuple[Part, ...]
 
 
-class Table(Protocol):
+class Given(NamedTuple):
+    """One block of the user, to copy from: `fill(row, out)` copies the rows from there on."""
+
+    num_rows: int
+    dtype: np.dtype
+    fill: Fill
+    fill_beside: Fill | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
     """Rows with random access."""
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    open: Callable[[], contextlib.AbstractContextManager[Fill]]  # a reader for one pass
+    beside_shape: ClassVar[None] = None
 
     @property
-    def dtype(self) -> np.dtype: ...
+    def num_rows(self) -> int:
+        return self.shape[0] if self.shape else 0
 
-    def open(self) -> contextlib.AbstractContextManager[Fill]:
-        """A reader for one pass."""
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return self.shape[1:]
+
+    def blocks(self, block_rows: int, what: str) -> Iterator[Given]:
+        """All rows in blocks of `block_rows` rows."""
+        with self.open() as fill:
+            for first in range(0, self.num_rows, block_rows):
+                count = min(block_rows, self.num_rows - first)
+                yield Given(count, self.dtype, functools.partial(_from, first, fill))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +99,18 @@ class NpyFile:
             with self._readable():
                 file = stack.enter_context(open(self.path, "rb", buffering=0))
             self._check_unchanged(os.fstat(file.fileno()))
-            yield lambda first, rows: self._fill(file, first, rows)
+            yield functools.partial(self._fill, file)
         with self._readable():
             self._check_unchanged(os.stat(self.path))
 
     @contextlib.contextmanager
-    def _readable(self):
+    def _readable(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise InputError(f"{self.path} cannot be read any more: {error.strerror or error}") from None
 
-    def _fill(self, file, first, rows):
+    def _fill(self, file: Any, first: int, rows: np.ndarray) -> None:
         row_items = int(np.prod(self.shape[1:]))
         if self.fortran:  # one column at a time: the file stores columns
             columns = np.empty((row_items, len(rows)), self.dtype)
@@ -96,17 +118,16 @@ class NpyFile:
                 self._read(file, column * self.shape[0] + first, columns[column])
             # In the file the first axis of a row varies fastest.
             rows[...] = columns.T.reshape((len(rows), *self.shape[:0:-1])).transpose(0, *range(rows.ndim - 1, 0, -1))
-        elif rows.dtype == self.dtype:
-            self._read(file, first * row_items, rows)
         else:
-            given = np.empty(rows.shape, self.dtype)
+            given = rows if rows.dtype == self.dtype else np.empty(rows.shape, self.dtype)
             self._read(file, first * row_items, given)
-            rows[...] = given
+            if given is not rows:
+                rows[...] = given
         self._check_unchanged(os.fstat(file.fileno()))
 
-    def _read(self, file, first_item, array):
+    def _read(self, file: Any, first_item: int, array: np.ndarray) -> None:
         file.seek(self.offset + first_item * self.dtype.itemsize)
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view: Any = memoryview(cast(Any, array.reshape(-1).view(np.uint8)))
         while view:  # a read may return fewer bytes than asked for
             with self._readable():
                 got = file.readinto(view)
@@ -115,38 +136,12 @@ class NpyFile:
                 raise InputError(f"{self.path} ended early; was it cut off while it was read?")
             view = view[got:]
 
-    def _check_unchanged(self, stat):
-        if stat.st_size != self.size:
+    def _check_unchanged(self, stat: os.stat_result) -> None:
+        if (stat.st_size, stat.st_mtime_ns) != (self.size, self.changed_ns):
             raise InputError(
-                f"{self.path} changed its length from {self.size} to {stat.st_size} bytes while it was in use; wait "
+                f"{self.path} was written to while it was in use ({self.size} bytes before, {stat.st_size} now); wait "
                 "until nothing writes to it, or read from a copy"
             )
-        if stat.st_mtime_ns != self.changed_ns:
-            raise InputError(
-                f"{self.path} was written to while it was in use; wait until nothing writes to it, or read from a copy"
-            )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class InMemory:
-    """An array in memory."""
-
-    array: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.array.dtype
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Fill]:
-        def fill(first, rows):
-            rows[...] = self.array[first : first + len(rows)]
-
-        yield fill
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,9 +152,34 @@ class Iterated:
     row_shape: tuple[int, ...]
     dtype: np.dtype  # of the first block
     beside_shape: tuple[int, ...] | None  # of a row's weight or target if blocks come in pairs
+    num_rows: ClassVar[None] = None  # known only after a pass
+
+    def blocks(self, block_rows: int, what: str) -> Iterator[Given]:
+        """The blocks as they are made, checked against the first one."""
+        for number, given in enumerate(_iterator(self.make, what)):
+            block, beside = _arrays(given, number, what)
+            if (beside is None) != (self.beside_shape is None):
+                kinds = ("a pair", "an array") if self.beside_shape is None else ("an array", "a pair")
+                raise InputError(
+                    f"{what}: block {number} is {kinds[0]}, but block 0 is {kinds[1]}; give all blocks alike"
+                )
+            if block.shape[1:] != self.row_shape:
+                raise InputError(
+                    f"{what}: block {number} has the shape {block.shape}, but block 0 has rows of shape "
+                    f"{self.row_shape}; all blocks need the same columns, one a source"
+                )
+            if beside is not None and beside.shape != (expected := (len(block), *(self.beside_shape or ()))):
+                raise InputError(
+                    f"{what}: block {number} has {len(block)} rows, and beside it stands an array of shape "
+                    f"{beside.shape} where {expected} belongs"
+                )
+            yield Given(len(block), block.dtype, _copier(block), None if beside is None else _copier(beside))
 
 
-def source(blocks: Any, what: str) -> Table | Iterated:
+Rows = Table | Iterated
+
+
+def source(blocks: Any, what: str) -> Rows:
     """Blocks of rows as a user gives them. Only the first block is looked at.
 
     Raises:
@@ -182,15 +202,13 @@ def source(blocks: Any, what: str) -> Table | Iterated:
             f"of blocks; got {type(blocks).__name__}"
         )
     make = blocks if callable(blocks) else lambda: blocks
-    for first in _blocks_of(make, what):
-        block, beside = _pair(first, 0, what) if isinstance(first, tuple) else (first, None)
-        values = _array(block, what, 0)
+    for first in _iterator(make, what):
+        values, beside = _arrays(first, 0, what)
         if values.ndim not in (2, 3) or 0 in values.shape[1:]:
             raise InputError(
                 f"{what}: block 0 has the shape {values.shape}; a block holds rows of numbers, one a source: (n, K)"
             )
-        beside_shape = None if beside is None else _array(beside, what, 0).shape[1:]
-        return Iterated(make, values.shape[1:], values.dtype, beside_shape)
+        return Iterated(make, values.shape[1:], values.dtype, None if beside is None else beside.shape[1:])
     raise InputError(f"{what}: there are no blocks; give at least one with at least one row")
 
 
@@ -203,11 +221,9 @@ def table(array: Any, what: str) -> Table:
     """
     if isinstance(array, str | os.PathLike):
         return _npy_file(os.fspath(array), what)
-    if is_traced(array):
-        raise InputError(f"{what}: streamed rows cannot be traced; inside jit, vmap and grad use solve_traced")
     if isinstance(array, np.memmap) and array.filename is not None:
         return _mapped(array, what)
-    return InMemory(_array(array, what))
+    return in_memory(_array(array, what))
 
 
 def buffer_dtype(dtype: np.dtype, what: str) -> np.dtype:
@@ -219,7 +235,7 @@ def buffer_dtype(dtype: np.dtype, what: str) -> np.dtype:
     raise InputError(f"{what} must be real numbers; got {dtype}")
 
 
-def read(rows: Table | Iterated, beside: Table | None, block_rows: int, size: int, what: str) -> Iterator[Block]:
+def read(rows: Rows, beside: Table | None, block_rows: int, size: int, what: str) -> Iterator[Block]:
     """One pass over all rows, in buffers of `size` rows, at most `block_rows` of which are used.
 
     Blocks of a table have `block_rows` rows. Blocks of an iterator are cut or joined to fill the buffers.
@@ -228,126 +244,91 @@ def read(rows: Table | Iterated, beside: Table | None, block_rows: int, size: in
         InputError: with the block: no rows, blocks of different widths, changed files, or a block and its weights or
             targets of different lengths.
     """
-    if isinstance(rows, Iterated):
-        return _from_iterator(rows, beside, block_rows, size, what)
-    return _from_table(rows, beside, block_rows, size, what)
+    extra_shape = rows.beside_shape if beside is None else beside.row_shape
 
+    def two_buffers(dtype: np.dtype) -> Iterator[tuple[np.ndarray, Any]]:
+        pairs = [
+            (np.empty((size, *rows.row_shape), dtype), None if extra_shape is None else np.empty((size, *extra_shape)))
+            for _ in range(2)
+        ]
+        return itertools.cycle(pairs)
 
-def _from_table(rows, beside, block_rows, size, what):
-    buffers = _buffers(rows, None if beside is None else beside.shape[1:], size, what)
-    with rows.open() as fill, contextlib.nullcontext() if beside is None else beside.open() as fill_beside:
-        for number, first in enumerate(range(0, rows.shape[0], block_rows)):
-            values, extra = next(buffers)
-            count = min(block_rows, rows.shape[0] - first)
-            fill(first, values[:count])
-            if extra is not None:
-                fill_beside(first, extra[:count])
-            yield _padded(values, extra, count, (Part(number, first, count, 0, count, 0),))
-
-
-def _from_iterator(rows, beside, block_rows, size, what):
-    extra_shape = rows.beside_shape if beside is None else beside.shape[1:]
-    buffers = _buffers(rows, extra_shape, size, what)
+    buffers = two_buffers(buffer_dtype(rows.dtype, what))
     values, extra = next(buffers)
     total = count = 0
     parts: list[Part] = []
+
+    def filled() -> Block:
+        values[count:] = 0
+        if extra is not None:
+            extra[count:] = 0
+        return Block(values, extra, count, tuple(parts))
+
     with contextlib.nullcontext() if beside is None else beside.open() as fill_beside:
-        for number, given in enumerate(_blocks_of(rows.make, what)):
-            block, block_beside = _split(given, rows, number, what)
-            del given
-            n, first = len(block), total
+        for number, given in enumerate(rows.blocks(block_rows, what)):
+            n, first = given.num_rows, total
             total += n
-            if beside is not None and total > beside.shape[0]:
+            if beside is not None and total > beside.num_rows:
                 raise InputError(
-                    f"{what}: {beside.shape[0]} rows are expected, one for each of the values beside them, but block "
+                    f"{what}: {beside.num_rows} rows are expected, one for each of the values beside them, but block "
                     f"{number} ends with row {total - 1}"
                 )
-            wide = np.promote_types(values.dtype, buffer_dtype(block.dtype, what))
+            wide = np.promote_types(values.dtype, buffer_dtype(given.dtype, what))
             if wide != values.dtype:
-                values = values.astype(wide)
-                buffers = _buffers(rows, extra_shape, size, what, wide)
+                values, buffers = values.astype(wide), two_buffers(wide)
             done = 0
             while done < n:
-                take = min(n - done, block_rows - count)
-                values[count : count + take] = block[done : done + take]
+                stop = min(count + n - done, block_rows)
+                given.fill(done, values[count:stop])
                 if fill_beside is not None:
-                    fill_beside(first + done, extra[count : count + take])
-                elif block_beside is not None:
-                    extra[count : count + take] = block_beside[done : done + take]
-                parts.append(Part(number, first, n, count, count + take, done))
-                count, done = count + take, done + take
+                    fill_beside(first + done, extra[count:stop])
+                elif given.fill_beside is not None:
+                    given.fill_beside(done, extra[count:stop])
+                parts.append(Part(number, first, n, count, stop, done))
+                done, count = done + stop - count, stop
                 if count == block_rows:
-                    yield _padded(values, extra, count, tuple(parts))
+                    yield filled()
                     (values, extra), count, parts = next(buffers), 0, []
-            del block, block_beside  # free memory before the next block is made
-    if beside is not None and total < beside.shape[0]:
-        raise InputError(f"{what}: the blocks hold {total} rows, but {beside.shape[0]} values stand beside them")
+    if beside is not None and total < beside.num_rows:
+        raise InputError(f"{what}: the blocks hold {total} rows, but {beside.num_rows} values stand beside them")
     if count:
-        yield _padded(values, extra, count, tuple(parts))
+        yield filled()
 
 
-def _buffers(rows, extra_shape, size, what, dtype=None):
-    """Two pairs of arrays in turn, for ever."""
-    shape = rows.row_shape if isinstance(rows, Iterated) else rows.shape[1:]
-    dtype = buffer_dtype(rows.dtype, what) if dtype is None else dtype
-
-    def make():
-        return np.empty((size, *shape), dtype), None if extra_shape is None else np.empty((size, *extra_shape))
-
-    made: list[Any] = []
-    for turn in itertools.count():
-        if turn < 2:
-            made.append(make())  # the second is made only for a second block
-        yield made[turn % 2]
+def in_memory(array: np.ndarray) -> Table:
+    """The rows of an array."""
+    return Table(array.shape, array.dtype, lambda: contextlib.nullcontext(_copier(array)))
 
 
-def _padded(values, extra, count, parts):
-    values[count:] = 0
-    if extra is not None:
-        extra[count:] = 0
-    return Block(values, extra, count, parts)
+def _from(start: int, fill: Fill, first: int, out: np.ndarray) -> None:
+    fill(start + first, out)
 
 
-def _blocks_of(make, what) -> Iterable[Any]:
+def _copier(array: np.ndarray) -> Fill:
+    def fill(first: int, out: np.ndarray) -> None:
+        out[...] = array[first : first + len(out)]
+
+    return fill
+
+
+def _iterator(make: Callable[[], Any], what: str) -> Iterable[Any]:
     made = make()
     if not hasattr(made, "__iter__"):
         raise InputError(f"{what}: the function must give an iterator of blocks; it gave {type(made).__name__}")
     return made
 
 
-def _pair(given, number, what):
+def _arrays(given: Any, number: int, what: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """A block, and what stands beside its rows if it is a pair."""
+    where = f"{what}: block {number}"
+    if not isinstance(given, tuple):
+        return _array(given, where), None
     if len(given) != 2:
-        raise InputError(
-            f"{what}: block {number} is a tuple of {len(given)}; give arrays, or pairs (rows, what belongs to each row)"
-        )
-    return given
+        raise InputError(f"{where} is a tuple of {len(given)}; give arrays, or pairs (rows, what belongs to each row)")
+    return _array(given[0], where), _array(given[1], where)
 
 
-def _split(given, rows, number, what):
-    """Check a block and its weights or targets."""
-    in_pairs = isinstance(given, tuple)
-    if in_pairs != (rows.beside_shape is not None):
-        kinds = ("a pair", "an array") if in_pairs else ("an array", "a pair")
-        raise InputError(f"{what}: block {number} is {kinds[0]}, but block 0 is {kinds[1]}; give all blocks alike")
-    block, beside = _pair(given, number, what) if in_pairs else (given, None)
-    block = _array(block, what, number)
-    if block.shape[1:] != rows.row_shape:
-        raise InputError(
-            f"{what}: block {number} has the shape {block.shape}, but block 0 has rows of shape {rows.row_shape}; all "
-            "blocks need the same columns, one a source"
-        )
-    if in_pairs:
-        beside = _array(beside, what, number)
-        if beside.shape != (len(block), *rows.beside_shape):
-            raise InputError(
-                f"{what}: block {number} has {len(block)} rows, and beside it stands an array of shape {beside.shape} "
-                f"where {(len(block), *rows.beside_shape)} belongs"
-            )
-    return block, beside
-
-
-def _array(values, what, number=None):
-    where = what if number is None else f"{what}: block {number}"
+def _array(values: Any, where: str) -> np.ndarray:
     if is_traced(values):
         raise InputError(f"{where}: streamed rows cannot be traced; inside jit, vmap and grad use solve_traced")
     try:
@@ -358,20 +339,17 @@ def _array(values, what, number=None):
     return values
 
 
-def _npy_file(path, what):
+def _npy_file(path: str, what: str) -> Table:
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # opening a pipe may block for ever
         raise InputError(f"{what}: {path} cannot be read: it is a pipe or device, not a file")
     try:
         with open(path, "rb") as file:
             stat = os.fstat(file.fileno())
             version = np.lib.format.read_magic(file)
-            header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            if version not in header:
+            if version > (2, 0):
                 raise ValueError(f"its format is {version}, for arrays of records")
-            shape, fortran, dtype = header[version](file)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = header(file)
             offset = file.tell()
             if any(size < 0 for size in shape):
                 raise ValueError(f"its shape is {shape}")
@@ -389,10 +367,10 @@ def _npy_file(path, what):
             f"{what}: {path} has {stat.st_size} bytes, but an array of shape {shape} and type {dtype} needs {need}; it "
             "was cut off, or is still being written"
         )
-    return NpyFile(path, shape, dtype, fortran, offset, stat.st_size, stat.st_mtime_ns)
+    return Table(shape, dtype, NpyFile(path, shape, dtype, fortran, offset, stat.st_size, stat.st_mtime_ns).open)
 
 
-def _mapped(array, what):
+def _mapped(array: Any, what: str) -> Table:
     """The part of the file that a memory-mapped array, or a slice of one, covers."""
     root = array
     while isinstance(root.base, np.memmap):
@@ -415,4 +393,5 @@ def _mapped(array, what):
     offset, path = root.offset + address, os.fspath(root.filename)
     if offset + array.nbytes > stat.st_size:
         raise InputError(f"{what}: {path} is shorter than the memory-mapped array; it was cut off after it was opened")
-    return NpyFile(path, array.shape, array.dtype, not c, offset, stat.st_size, stat.st_mtime_ns)
+    file = NpyFile(path, array.shape, array.dtype, not c, offset, stat.st_size, stat.st_mtime_ns)
+    return Table(array.shape, array.dtype, file.open)

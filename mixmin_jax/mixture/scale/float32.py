@@ -7,46 +7,34 @@
 4. If the tolerance is missed, the interior point continues with gradients from the host and the curvature from the
    device, which need not be accurate (iterative refinement; Higham 2002, chapter 12).
 
-Axes: K sources, T iterations, P processes.
+Axes: K sources, T iterations or targets.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, Float
 
 from mixmin_jax.mixture.certificate import Prior
+from mixmin_jax.mixture.evaluator import Known
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, arrive, propose
-from mixmin_jax.mixture.objective import Objective
+from mixmin_jax.mixture.outputs import Outputs
 from mixmin_jax.mixture.problem import Method, Point, Problem, finish, record, start, unfinished
 from mixmin_jax.mixture.scale.float64 import float32_on, float64_on_cpu
+from mixmin_jax.mixture.scale.place import Place
 from mixmin_jax.mixture.scale.sharding import exchange
+from mixmin_jax.mixture.targets import WeightedSum
 
 _RESOLVED = 4  # smallest meaningful gap on the device, in units of float32's epsilon times the scale
 _STALLED = 20  # the device stops after this many iterations, or 1 / 20 of those allowed, without a smaller gap
 _REFINEMENTS = 8  # most steps on the host; two or three suffice if float32 stopped close to the optimum
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """The result of a solve in float32, in float64."""
-
-    point: Point  # its loss includes the offset
-    penalty: float
-    scale: float
-    converged: bool
-    iterations: int  # on the device and on the host
-    gap_history: Float[np.ndarray, " T"]  # the device's estimates, then the certified gaps
-
-
-def solve_in_float32(
-    objective: Objective,
+def minimize_in_float32(
+    objective: Any,
     feasible: FeasibleSet,
     prior: Prior | None,
     tolerance: float,
@@ -54,64 +42,65 @@ def solve_in_float32(
     method: Method,
     history_length: int,
     placed: Any,
-    device: jax.Device,
-    mesh: Mesh | None,
-) -> Outcome:
+    place: Place,
+) -> Outputs:
     """Minimize in float32, certify in float64.
 
-    Args:
-        objective: the rows of this process in float64 on the host; `pooled` if other processes have rows too.
-        feasible, prior, tolerance, max_iterations, method, history_length: as in `problem.iterate`.
-        placed: the objective in float32 on `device` or on a mesh.
-        device: that of this process.
-        mesh: None without one.
+    `objective` has the rows of this process in float64 on the host, `pooled` if other processes have rows too, and
+    `placed` has them in float32 at the place.
     """
     patience = max(_STALLED, max_iterations // _STALLED)
-    with float32_on(device):
+    with float32_on(place.device):
         constraints = jax.tree.map(lambda x: np.asarray(x, np.float32), (feasible, prior))
         limits = np.float32(tolerance), np.int32(max_iterations), np.int32(patience)
         best, scale, iterations, history_T = jax.device_get(_run(placed, *constraints, *limits, method, history_length))
     iterations = int(iterations)
-    history = [float(gap) for gap in history_T[: iterations + 1]]
+    history = [float(gap) for gap in history_T[: iterations + 1]]  # the device's estimates, then certified gaps
+    homogeneous = bool(jax.eval_shape(lambda objective: objective.prepare(), objective).homogeneous)
+
+    def certified(w_K: Any) -> tuple[Problem, Point]:
+        """The point at weights, from the rows of all processes."""
+        w_K = exchange(place.mesh, np.asarray(w_K))[0]  # different hosts may differ in the last digit
+        mine = np.concatenate([np.ravel(x) for x in jax.device_get(_evaluate(objective, w_K))])
+        loss, offset, error, *gradient = exchange(place.mesh, mine).sum(axis=0)
+        gradient_K: Any = np.array(gradient)
+        f: Any = Known(-gradient_K @ w_K if homogeneous else np.float64(scale), offset, error, homogeneous)
+        problem = Problem(f, feasible, prior)
+        return problem, problem.certified(w_K, loss, gradient_K)
+
     with float64_on_cpu():
-
-        def certified(w_K):
-            """The point at weights, its offset and the scale, from the rows of all processes."""
-            w_K = exchange(mesh, np.asarray(w_K))[0]  # different hosts may differ in the last digit
-            mine = jax.device_get(_evaluate(objective, w_K))
-            loss, offset, rounding, *gradient_K = exchange(mesh, np.concatenate([np.ravel(x) for x in mine])).sum(0)
-            gradient_K = np.array(gradient_K)
-            f = _Fixed(-gradient_K @ w_K if homogeneous else np.float64(scale), rounding, homogeneous)
-            problem = Problem(f, feasible, prior)
-            return problem, problem.certified(w_K, loss, gradient_K), offset
-
-        homogeneous = _homogeneous(objective)
-        w_K = _repaired(feasible, np.asarray(best.point.weights, np.float64))
-        problem, point, offset = certified(w_K)
+        problem, point = certified(_repaired(feasible, np.asarray(best.point.weights, np.float64)))
         history[-1] = float(point.gap)
-        goal, final = tolerance * problem.f.scale, point
+        goal, final, loss = tolerance * problem.f.scale, point, point.loss + problem.f.offset
         if method is INTERIOR_POINT:
             state = _in_float64(problem, best, point)
             for _ in range(_REFINEMENTS):
                 if final.gap <= goal or iterations >= max_iterations or not np.isfinite(point.gap):
                     break
                 ahead = _propose(problem, state)
-                problem, point, offset = certified(ahead.weights)
+                problem, point = certified(ahead.weights)
                 values = point.loss, point.gradient, state.curvature_KxK
                 state = arrive(problem, ahead._replace(weights=point.weights), values)
-                final = point if point.gap < final.gap else final
+                if point.gap < final.gap:
+                    final, loss = point, point.loss + problem.f.offset
                 iterations += 1
                 history.append(float(point.gap))
-        penalty = float(problem.penalty(jnp.asarray(final.weights)))
-        converged = bool(final.gap <= tolerance * problem.f.scale) and bool(feasible.violation(final.weights) <= 1e-9)
-    return Outcome(
-        final._replace(loss=final.loss + offset),
-        penalty,
-        float(problem.f.scale),
-        converged,
-        iterations,
-        np.array(history),
-    )
+        targets = None
+        if isinstance(objective, WeightedSum):
+            mine_T = np.asarray(_losses(objective, final.weights))
+            targets = exchange(place.mesh, mine_T).sum(axis=0), np.zeros(mine_T.size), objective.weights_T
+        return Outputs(
+            final.weights,
+            loss,
+            final.gap,
+            problem.penalty(jnp.asarray(final.weights)),
+            tolerance * problem.f.scale,
+            np.inf if iterations < max_iterations else 0.0,  # it stalled
+            bool(final.gap <= tolerance * problem.f.scale) and bool(feasible.violation(final.weights) <= 1e-9),
+            iterations,
+            np.array(history),
+            targets,
+        )
 
 
 @functools.partial(jax.jit, static_argnames=("method", "history_length"))
@@ -139,19 +128,6 @@ def _run(placed, feasible, prior, tolerance, max_iterations, patience, method, h
     return run.best, problem.f.scale, run.iterations, run.gap_history
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Fixed:
-    """The part of an evaluator that a step needs if f and its derivatives are given to it."""
-
-    scale: Float[Array, ""]
-    error: Float[Array, ""]
-    homogeneous: bool = dataclasses.field(metadata={"static": True})
-
-    def rounding(self, w_K):
-        return self.error
-
-
 @jax.jit
 def _evaluate(objective, w_K):
     """f, its offset, its rounding error and its gradient, as sums over rows. (Errors add up to a bound.)"""
@@ -161,17 +137,11 @@ def _evaluate(objective, w_K):
 
 
 @jax.jit
-def _propose(problem, state):
-    return propose(problem, state)
+def _losses(objective, w_K):
+    return objective.prepare().losses(w_K)
 
 
-@jax.jit
-def _repaired(feasible, w_K):
-    return feasible.repair(w_K)
-
-
-def _homogeneous(objective):
-    return bool(jax.eval_shape(lambda objective: objective.prepare(), objective).homogeneous)
+_propose, _repaired = jax.jit(propose), jax.jit(FeasibleSet.repair)
 
 
 def _in_float64(problem, state, point):

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.evaluator import Likelihoods, Quadratic
+from mixmin_jax.mixture.evaluator import Likelihoods
 
 _AXIS = "rows"
 _WITH_FLOAT64 = ("cpu", "gpu", "cuda", "rocm")  # platforms whose linear algebra is complete in float64
@@ -28,7 +28,7 @@ _TEXT = 512  # bytes of an error message that other processes receive
 
 _ON_ROWS, _EVERYWHERE = PartitionSpec(_AXIS), PartitionSpec()
 Result = TypeVar("Result")
-Exchange = Callable[[np.ndarray], np.ndarray]
+Exchange = Callable[[np.ndarray], np.ndarray]  # stacks the arrays of all processes, of one shape and type
 
 
 def checked_mesh(mesh: Any) -> Mesh:
@@ -148,42 +148,18 @@ def on_every_process(build: Callable[[], Result], mesh: Mesh) -> Result:
 # Rows on devices.
 
 
-class Shardable(Protocol):
-    """An objective that can be solved over a mesh."""
-
-    def pooled(self, exchange: Exchange) -> "Shardable":
-        """This process's part of the objective over all rows: means become means over the rows of all processes.
-
-        `exchange(x)` stacks the arrays of all processes, of one shape and type.
-        """
-
-    def shard_rows(self, mesh: Mesh, dtype: Any) -> Any:
-        """The same with its rows on the devices of a mesh, in a float type; it only needs `prepare`."""
-
-
-class _Rows(Protocol):
-    def prepare(self) -> Likelihoods: ...
-
-    def centered(self) -> Any: ...
-
-
-def rows_per_device(num_rows: int, mesh: Mesh) -> int:
-    """Rows per device: enough for the process with the most rows."""
-    mine = -(-num_rows // len(mesh.local_devices))
-    return max(1, int(exchange(mesh, np.array([mine])).max()))
-
-
 def place(part: Callable[[slice], Any], num_rows: int, mesh: Mesh, dtype: Any) -> Any:
     """Put this process's rows, trees of arrays part(slice), on the mesh; missing rows are filled with zeros."""
-    size = rows_per_device(num_rows, mesh)
+    mine = -(-num_rows // len(mesh.local_devices))
+    size = max(1, int(exchange(mesh, np.array([mine])).max()))  # enough for the process with the most rows
 
-    def put(values, device):
+    def put(values: Any, device: jax.Device) -> Array:
         values = np.asarray(values, dtype)
         if short := size - len(values):
             values = np.concatenate([values, np.zeros((short, *values.shape[1:]), dtype)])
         return jax.device_put(values, device)
 
-    def whole(*pieces):
+    def whole(*pieces: Array) -> Array:
         shape = (size * mesh.size, *pieces[0].shape[1:])
         return jax.make_array_from_single_device_arrays(shape, NamedSharding(mesh, _ON_ROWS), list(pieces))
 
@@ -200,14 +176,14 @@ def place(part: Callable[[slice], Any], num_rows: int, mesh: Mesh, dtype: Any) -
 class RowShards:
     """An objective with only row arrays, on the devices of a mesh."""
 
-    part: _Rows
+    part: Any
     mesh: Mesh = dataclasses.field(metadata={"static": True})
 
     @classmethod
-    def of_rows(cls, objective: _Rows, num_rows: int, mesh: Mesh, dtype: Any) -> "RowShards":
+    def of_rows(cls, objective: Any, num_rows: int, mesh: Mesh, dtype: Any) -> "RowShards":
         """This process's rows on its devices, in `dtype`; below float64, rows are centered first."""
 
-        def part(rows):
+        def part(rows: slice) -> Any:
             piece = jax.tree.map(lambda values: values[rows], objective)
             return piece if np.dtype(dtype) == np.float64 else piece.centered()
 
@@ -262,30 +238,18 @@ class Sharded:
         return _on_devices(local, self.mesh, (_ON_ROWS, _EVERYWHERE), _EVERYWHERE)(blocks, w_K)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Summed:
-    """A squared error reduced to its K x K sum over rows, on all devices."""
-
-    r_KxK: Float[Array, "K K"]
-    variance: Float[np.ndarray, ""]
-
-    @classmethod
-    def of_residuals(cls, residuals_NxKxD: Any, num_rows: Any, variance: Any, mesh: Mesh, dtype: Any) -> "Summed":
-        """From this process's residuals; num_rows counts those of all processes."""
-        rows_NxKxD = place(lambda rows: residuals_NxKxD[rows], len(residuals_NxKxD), mesh, dtype)
-        return cls(_gram(rows_NxKxD, np.asarray(num_rows, dtype), mesh), np.asarray(variance, dtype))
-
-    def prepare(self) -> Quadratic:
-        return Quadratic(self.r_KxK, jnp.asarray(self.variance))
+def sum_of_squares(residuals_NxKxD: Any, mesh: Mesh, dtype: Any) -> Float[Array, "K K"]:
+    """sum_n r_n r_n' over the residuals of all processes, on all devices."""
+    rows_NxKxD = place(lambda rows: residuals_NxKxD[rows], len(residuals_NxKxD), mesh, dtype)
+    return _gram(rows_NxKxD, mesh)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def _gram(residuals_NxKxD, num_rows, mesh):
+def _gram(residuals_NxKxD, mesh):
     def local(r_NxKxD):
         return jax.lax.psum(jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD), _AXIS)
 
-    return _on_devices(local, mesh, _ON_ROWS, _EVERYWHERE)(residuals_NxKxD) / num_rows
+    return _on_devices(local, mesh, _ON_ROWS, _EVERYWHERE)(residuals_NxKxD)
 
 
 def _on_devices(function, mesh, in_specs, out_specs):

@@ -9,37 +9,45 @@ Axes: N rows in all, B rows in a buffer, R rows in a piece of it, K sources, D o
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
-from mixmin_jax.mixture.checks import at_rows, describe_bad_rows, list_names, source_names
-from mixmin_jax.mixture.evaluator import BLOCK, Evaluator, Likelihoods, Quadratic, RunningSum, accumulate
+from mixmin_jax.mixture.checks import (
+    bad_example_weights,
+    checked_whole,
+    describe_bad_rows,
+    infinite_rows,
+    source_names,
+)
+from mixmin_jax.mixture.constraints import without
+from mixmin_jax.mixture.evaluator import BLOCK, Known, Likelihoods, RunningSum, accumulate
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import arrive, begin, propose
-from mixmin_jax.mixture.objective import HostOrDevice
-from mixmin_jax.mixture.problem import Problem, Run, finish, record, start, unfinished
-from mixmin_jax.mixture.scale.block_pass import blockwise, layout_of, merge, row_shape
-from mixmin_jax.mixture.scale.blocks import Block, Iterated, Part, Table, source, table
+from mixmin_jax.mixture.objective import StreamedSquaredError, tolerance_unit
+from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
+from mixmin_jax.mixture.problem import Problem, finish, record, start, unfinished
+from mixmin_jax.mixture.scale.block_pass import Layout, blockwise, layout_of
+from mixmin_jax.mixture.scale.blocks import Block, Part, Rows, Table, source, table
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 
 _NUMBERS = 1 << 20  # default numbers per block: 8 MB, far more than the cost of reading a block
-_ROWS, _WEIGHTS, _TARGETS = "log-likelihoods", "example_weights", "targets"
+_ROWS, _WEIGHTS, _PREDICTIONS, _TARGETS = "log-likelihoods", "example_weights", "predictions", "targets"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamedCrossEntropy:
     """f(w) = - sum_n v_n log sum_k w_k exp(logp_nk), with rows read anew for each evaluation."""
 
-    rows: Table | Iterated
+    rows: Rows
     weights: Table | None
     names: tuple[str, ...] | None  # of all columns
-    block_rows: int
+    layout: Layout
     columns: np.ndarray | None = None  # those in use; None for all
 
     @property
@@ -50,41 +58,11 @@ class StreamedCrossEntropy:
 
     @property
     def num_sources(self) -> int:
-        return row_shape(self.rows)[0] if self.columns is None else len(self.columns)
+        return self.rows.row_shape[0] if self.columns is None else len(self.columns)
 
     def take(self, columns: np.ndarray) -> "StreamedCrossEntropy":
         """The same objective over some of the sources; rows are checked when they are read."""
         return dataclasses.replace(self, columns=columns if self.columns is None else self.columns[columns])
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class StreamedSquaredError:
-    """f(w) = w' R w with R = 1/N sum_n r_n r_n', r_n the residuals of the K sources; built by `stream_squared_error`.
-
-    Only R is kept of the rows, so every method and `solve_traced` take it.
-    """
-
-    r_KxK: Float[HostOrDevice, "K K"]
-    variance: Float[HostOrDevice, ""]
-    sources: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
-
-    @property
-    def num_sources(self) -> int:
-        return self.r_KxK.shape[0]
-
-    def prepare(self) -> Quadratic:
-        return Quadratic(jnp.asarray(self.r_KxK), jnp.asarray(self.variance))
-
-    def take(self, columns: np.ndarray) -> "StreamedSquaredError":
-        names = None if self.sources is None else tuple(self.sources[k] for k in columns)
-        return StreamedSquaredError(self.r_KxK[np.ix_(columns, columns)], self.variance, names)
-
-    def anonymous(self) -> "StreamedSquaredError":
-        return dataclasses.replace(self, sources=None)
-
-    def rounded(self, dtype: Any) -> "StreamedSquaredError":
-        return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)
 
 
 def stream_cross_entropy(
@@ -119,14 +97,8 @@ def stream_cross_entropy(
             match, are negative or not finite. `solve` raises it for values that it reads later: NaN, +inf or all -inf
             in rows that count, changed files, passes that differ.
     """
-    rows = source(blocks, _ROWS)
-    shape = row_shape(rows)
-    if len(shape) != 1 or 0 in shape or (not isinstance(rows, Iterated) and rows.shape[0] == 0):
-        got = ("n", *shape) if isinstance(rows, Iterated) else rows.shape
-        raise InputError(f"log-likelihoods must have the shape (examples, sources), both at least 1; got {got}")
-    names = source_names(sources, shape[0])
-    weights = _beside(rows, example_weights, (), _WEIGHTS)
-    return StreamedCrossEntropy(rows, weights, names, _block_rows(block_rows, shape[0]))
+    rows, names, layout = _opened(blocks, _ROWS, "(examples, sources), both at least 1", (1,), sources, block_rows)
+    return StreamedCrossEntropy(rows, _beside(rows, example_weights, (), _WEIGHTS), names, layout)
 
 
 def stream_squared_error(
@@ -152,123 +124,82 @@ def stream_squared_error(
         InputError: values that are not finite, shapes that do not match, files that change while they are read, blocks
             that do not fit in memory.
     """
-    rows = source(blocks, "predictions")
-    shape = row_shape(rows)
-    if len(shape) not in (1, 2) or 0 in shape or (not isinstance(rows, Iterated) and rows.shape[0] == 0):
-        got = ("n", *shape) if isinstance(rows, Iterated) else rows.shape
-        raise InputError(f"predictions must have the shape (examples, sources[, outputs]); got {got}")
-    names = source_names(sources, shape[0])
-    y = _beside(rows, targets, shape[1:], _TARGETS)
-    if y is None and not (isinstance(rows, Iterated) and rows.beside_shape is not None):
+    rows, names, layout = _opened(blocks, _PREDICTIONS, "(examples, sources[, outputs])", (1, 2), sources, block_rows)
+    y = _beside(rows, targets, rows.row_shape[1:], _TARGETS)
+    if y is None and rows.beside_shape is None:
         raise InputError("targets are missing; give an array, the path of a .npy file, or pairs (predictions, targets)")
-    layout = layout_of(_block_rows(block_rows, int(np.prod(shape))))
-    moments = _Moments(0, 0.0, 0.0, 0.0, 0.0)
-    sums: Any = None
+    n, sums = 0, cast(Any, None)
+    origin_D, sum_D, square = cast(Any, None), cast(Any, 0.0), cast(Any, 0.0)
     with float64_on_cpu():
-        for block, products in blockwise(rows, y, layout, "predictions", _squares):
-            sums = products if sums is None else merge(sums, products)
-            if not np.isfinite(np.asarray(products.total)).all():
+        for block, sums in blockwise(rows, y, layout, _PREDICTIONS, _squares):
+            if not np.isfinite(np.asarray(sums.total)).all():
                 _refuse_infinite(block)
             y_BxD = np.reshape(cast(np.ndarray, block.beside)[: block.num_rows], (block.num_rows, -1))
-            moments = moments.with_rows(y_BxD)
-    if sums is None:
-        raise InputError("predictions: there are no rows; give at least one")
-    r_KxK = np.asarray(sums.total + sums.lost) / moments.num_rows
-    variance, worst = moments.variance, r_KxK.diagonal().max()
-    scale = variance if variance > 0 else worst if worst > 0 else 1.0
-    return StreamedSquaredError(r_KxK, np.asarray(scale, np.float64), names)
+            origin_D = y_BxD[0].copy() if origin_D is None else origin_D  # so a constant has variance 0
+            moved_BxD = y_BxD - origin_D
+            n, sum_D, square = n + len(y_BxD), sum_D + moved_BxD.sum(axis=0), square + (moved_BxD**2).sum()
+    r_KxK, mean_D = np.asarray(sums.total + sums.lost) / n, sum_D / n
+    variance, worst = square / n - mean_D @ mean_D, r_KxK.diagonal().max()
+    size = variance + ((origin_D + mean_D) ** 2).sum()
+    return StreamedSquaredError(r_KxK, tolerance_unit(np, variance, size, worst, np.float64), names)
 
 
-def iterate_streamed(
+def minimize_streamed(
     objective: StreamedCrossEntropy,
     feasible: FeasibleSet,
     prior: Prior | None,
     tolerance: float,
     max_iterations: int,
     history_length: int,
-) -> tuple[Problem, Run]:
+) -> Outputs:
     """The interior point over streamed rows: `problem.iterate`, driven from Python, with one pass per iteration.
 
     Call it under `float64_on_cpu`.
     """
     w_K = _first_weights(feasible)
-    first = _evaluated(objective, w_K)
+    first, counted = _evaluated(objective, w_K)
     if not first.scale > 0:
         raise InputError("example_weights are all 0: nothing is left to fit; give at least one row a positive weight")
-    problem = Problem(cast(Evaluator, _Summary(first.scale, first.offset)), feasible, prior)
-    progress = _begin(problem, w_K, first.values, history_length)
+    problem = Problem(cast(Any, Known(first.scale, first.offset, np.zeros(()), True)), feasible, prior)
+    progress = _begin(problem, w_K, first[:3], history_length)
     while _unfinished(problem, progress, tolerance, max_iterations):
         ahead = _propose(problem, progress.state)
-        found = _evaluated(objective, ahead.weights)
-        _check_same(first, found)
-        progress = _advance(problem, progress, ahead, found.values)
-    return problem, _finish(problem, progress, tolerance)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Summary:
-    """The part of an evaluator that a step needs beside the values of a pass."""
-
-    scale: Float[Array, ""]
-    offset: Float[Array, ""]
-    homogeneous: ClassVar[bool] = True
-
-    def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        return jnp.zeros_like(self.scale)
-
-
-class _Found(NamedTuple):
-    """The results of a pass."""
-
-    values: tuple[np.ndarray, np.ndarray, np.ndarray]  # f without its offset, its gradient and its curvature
-    scale: np.ndarray
-    offset: np.ndarray
-    reach: np.ndarray  # sum_n v_n |max_k logp_nk|, the unit of the offset's rounding error
-    rows: int
-    blocks: int
+        terms, count = _evaluated(objective, ahead.weights)
+        _check_same(first, counted, terms, count)
+        progress = _advance(problem, progress, ahead, terms[:3])
+    return unpacked(_finish(problem, progress, tolerance), feasible.num_sources, history_length)
 
 
 class _LogTerms(NamedTuple):
     """The sums over rows of log-likelihoods."""
 
-    value: Any
+    value: Any  # f without its offset
     gradient_K: Any
     curvature_KxK: Any
     scale: Any
     offset: Any
-    reach: Any
+    reach: Any  # sum_n v_n |max_k logp_nk|, the unit of the offset's rounding error
 
 
-def _evaluated(objective, w_K):
-    """f, its gradient and its curvature by one pass over the rows."""
-    sums: Any = None
-    seen = 0, 0
+def _evaluated(objective: StreamedCrossEntropy, w_K: Float[Array, " K"]) -> tuple[_LogTerms, tuple[int, int]]:
+    """The sums by one pass over the rows, and the numbers of rows and of blocks."""
+    rows = blocks = 0
 
-    def of_piece(values_RxK, weights_R, first, count, chunk):
+    def of_piece(values_RxK: Any, weights_R: Any, first: Any, count: Any, chunk: int) -> Any:
         return _log_terms(values_RxK, weights_R, first, count, w_K, objective.columns, chunk)
 
-    def check(block):
+    def check(block: Block) -> None:
         if block.beside is not None:
             _check_weights(block)
             block.values[block.beside == 0] = 0  # rows of weight 0 may hold anything
 
-    layout = layout_of(objective.block_rows)
-    for block, (terms, bad) in blockwise(objective.rows, objective.weights, layout, _ROWS, of_piece, check):
-        if bad:
+    for block, found in blockwise(objective.rows, objective.weights, objective.layout, _ROWS, of_piece, check):
+        if found[1]:
             _refuse_rows(objective, block)
-        sums = terms if sums is None else merge(sums, terms)
-        seen = seen[0] + block.num_rows, block.parts[-1].number + 1
-    if sums is None:
-        raise InputError("log-likelihoods: there are no rows; give at least one")
-    weighted = objective.weights is not None or (
-        isinstance(objective.rows, Iterated) and objective.rows.beside_shape is not None
-    )
-    share = 1.0 if weighted else 1 / seen[0]  # f is linear in the weights, which are 1 in a pass and 1/N afterwards
-    value, gradient_K, curvature_KxK, scale, offset, reach = (
-        share * (sum.total + sum.lost) for sum in jax.device_get(sums)
-    )
-    return _Found((value, gradient_K, curvature_KxK), scale, offset, reach, *seen)
+        rows, blocks = rows + block.num_rows, block.parts[-1].number + 1
+    weighted = objective.weights is not None or objective.rows.beside_shape is not None
+    share = 1.0 if weighted else 1 / rows  # f is linear in the weights, which are 1 in a pass and 1/N afterwards
+    return _LogTerms(*(share * (sum.total + sum.lost) for sum in jax.device_get(found[0]))), (rows, blocks)
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
@@ -316,136 +247,91 @@ def _squares(values, targets, first, count, chunk):
 _begin = jax.jit(
     lambda problem, w_K, values, length: start(problem, begin(problem, w_K, values), length), static_argnums=3
 )
-_first_weights = jax.jit(lambda feasible: feasible.start())
-_propose, _unfinished, _finish = jax.jit(propose), jax.jit(unfinished), jax.jit(finish)
+_first_weights, _propose, _unfinished = jax.jit(FeasibleSet.start), jax.jit(propose), jax.jit(unfinished)
+_advance = jax.jit(lambda problem, progress, ahead, values: record(problem, progress, arrive(problem, ahead, values)))
+_finish = jax.jit(lambda problem, progress, tolerance: packed(problem, finish(problem, progress, tolerance), tolerance))
 
 
-@jax.jit
-def _advance(problem, progress, ahead, values):
-    return record(problem, progress, arrive(problem, ahead, values))
-
-
-def _check_same(first, found):
+def _check_same(first: _LogTerms, counted: tuple[int, int], terms: _LogTerms, count: tuple[int, int]) -> None:
     """Raise InputError for a pass over other rows than those of the first pass."""
-    if (found.rows, found.blocks) != (first.rows, first.blocks):
+    if count != counted:
         raise InputError(
-            f"log-likelihoods: a later pass gave {found.rows} rows in {found.blocks} blocks, but the first gave "
-            f"{first.rows} in {first.blocks}; every call must give an iterator over the same blocks"
+            f"log-likelihoods: a later pass gave {count[0]} rows in {count[1]} blocks, but the first gave {counted[0]} "
+            f"in {counted[1]}; every call must give an iterator over the same blocks"
         )
-    moved = abs(found.offset - first.offset) > 1e-12 * first.reach
-    if moved or abs(found.scale - first.scale) > 1e-12 * first.scale:
+    moved = abs(terms.offset - first.offset) > 1e-12 * first.reach
+    if moved or abs(terms.scale - first.scale) > 1e-12 * first.scale:
         raise InputError(
             "log-likelihoods: a later pass gave other values than the first; every call must give the same rows, "
             "without sampling or dropout"
         )
 
 
-def _check_weights(block):
-    v_B = block.beside[: block.num_rows]
-    good_B = np.isfinite(v_B) & (v_B >= 0)
-    if good_B.all():
-        return
-    part, rows = _first_part(block, ~good_B)
-    raise InputError(
-        f"{part}: example_weights must be finite and at least 0; {at_rows(rows + part.done)} (the first is "
-        f"{v_B[part.start + rows[0]]}). Leave out rows that should not count, or give them weight 0"
-    )
+def _check_weights(block: Block) -> None:
+    v_B = cast(np.ndarray, block.beside)[: block.num_rows]
+    bad_B = ~(np.isfinite(v_B) & (v_B >= 0))
+    if bad_B.any():
+        part, rows = _first_bad(block, bad_B)
+        raise InputError(f"{part}: {bad_example_weights(rows, v_B[bad_B][0])}")
 
 
-def _refuse_rows(objective, block):
+def _refuse_rows(objective: StreamedCrossEntropy, block: Block) -> None:
     """Raise InputError that names the invalid rows of a block."""
-    logp_BxK = block.values[: block.num_rows].astype(np.float64)
-    counts_B = np.ones(block.num_rows, bool) if block.beside is None else block.beside[: block.num_rows] > 0
-    names, most_B = objective.names, logp_BxK.max(axis=1)
-    left_out = np.isfinite(
-        most_B[counts_B]
-    ).all()  # whether rows are invalid only without the columns that are not in use
-    if left_out:
-        k = logp_BxK.shape[1]
-        without = list_names([names[j] if names else str(j) for j in range(k) if j not in objective.columns])
-        logp_BxK, names = logp_BxK[:, objective.columns], objective.sources
-        most_B = logp_BxK.max(axis=1)
-    part, _ = _first_part(block, counts_B & ~np.isfinite(most_B))
-    here = slice(part.start, part.stop)
-    counts_B, logp_BxK, most_B = counts_B[here], logp_BxK[here], most_B[here]
-    message = f"{part}: " + describe_bad_rows(
-        np.where(counts_B[:, None], logp_BxK, 0),
-        np.where(counts_B, most_B, 0),
-        names,
-        lambda row: f"{part.done + row} (row {part.first + part.done + row} of all)",
-    )
-    if left_out:
-        message = f"caps, floors, groups or the prior leave no weight for {without}, and without: {message}"
-    raise InputError(message)
+    logp_BxK, names, before = block.values[: block.num_rows].astype(np.float64), objective.names, ""
+    if np.isfinite(logp_BxK.max(axis=1)).all():  # rows are invalid only without the columns that are not in use
+        columns = cast(np.ndarray, objective.columns)
+        before = without(columns, logp_BxK.shape[1], names)
+        logp_BxK, names = logp_BxK[:, columns], objective.sources
+    part, _ = _first_bad(block, ~np.isfinite(logp_BxK.max(axis=1)))
+
+    def label(row: int) -> str:
+        return f"{part.done + row} (row {part.first + part.done + row} of all)"
+
+    raise InputError(f"{before}{part}: {describe_bad_rows(logp_BxK[part.start : part.stop], names, label)}")
 
 
-def _refuse_infinite(block):
-    for what, values in ((_TARGETS, block.beside), ("predictions", block.values)):
+def _refuse_infinite(block: Block) -> None:
+    for what, values in ((_TARGETS, cast(np.ndarray, block.beside)), (_PREDICTIONS, block.values)):
         bad_B = ~np.isfinite(values[: block.num_rows]).reshape(block.num_rows, -1).all(axis=1)
         if bad_B.any():
-            part, rows = _first_part(block, bad_B)
-            raise InputError(f"{part}: {what} must be finite; {at_rows(rows + part.done)}. Remove or repair these rows")
+            part, rows = _first_bad(block, bad_B)
+            raise InputError(f"{part}: {infinite_rows(what, rows)}")
     raise InputError(f"{block.parts[0]}: predictions or targets are so large that their squares overflow; rescale them")
 
 
-def _first_part(block: Block, bad_B) -> tuple[Part, np.ndarray]:
-    """The first of the user's blocks with bad rows, and these rows, counted from its first row in the buffer."""
-    for part in block.parts:
-        rows = np.flatnonzero(bad_B[part.start : part.stop])
-        if rows.size:
-            return part, rows
-    raise AssertionError("no row is bad")
+def _first_bad(block: Block, bad_B: Bool[np.ndarray, " B"]) -> tuple[Part, Int[np.ndarray, " R"]]:
+    """The first of the user's blocks with bad rows, and these rows, counted from its first row."""
+    part = next(part for part in block.parts if bad_B[part.start : part.stop].any())
+    return part, np.flatnonzero(bad_B[part.start : part.stop]) + part.done
 
 
-class _Moments(NamedTuple):
-    """Mean and variance of rows, merged block by block (Chan, Golub and LeVeque 1979)."""
-
-    num_rows: int
-    origin_D: Any  # the first row; so a constant has variance 0 even if float64 cannot hold it exactly (0.1)
-    mean_D: Any  # of the rows less the origin
-    squares: Any  # sum_n ||y_n - mean y||^2
-    size: Any  # sum_n ||y_n||^2
-
-    def with_rows(self, y_NxD):
-        n = len(y_NxD)
-        origin_D = self.origin_D if self.num_rows else y_NxD[0].copy()
-        moved_NxD = y_NxD - origin_D
-        mean_D = moved_NxD.mean(axis=0)
-        between = mean_D - self.mean_D
-        count = self.num_rows + n
-        squares = ((moved_NxD - mean_D) ** 2).sum() + (between**2).sum() * self.num_rows * n / count
-        size = self.size + (y_NxD**2).sum()
-        return _Moments(count, origin_D, self.mean_D + between * n / count, self.squares + squares, size)
-
-    @property
-    def variance(self):
-        """mean_n ||y_n - mean y||^2; 0 if it is only rounding."""
-        variance = self.squares / self.num_rows
-        return variance if variance > (8 * np.finfo(np.float64).eps) ** 2 * self.size / self.num_rows else 0.0
+def _opened(
+    blocks: Any, what: str, shape: str, axes: tuple[int, ...], sources: Sequence[str] | None, block_rows: Any
+) -> tuple[Rows, tuple[str, ...] | None, Layout]:
+    """The rows with so many axes each, the names of their columns, and the layout of a block."""
+    rows = source(blocks, what)
+    if len(rows.row_shape) not in axes or 0 in rows.row_shape or rows.num_rows == 0:
+        got = rows.shape if isinstance(rows, Table) else ("n", *rows.row_shape)
+        raise InputError(f"{what} must have the shape {shape}; got {got}")
+    names = source_names(sources, rows.row_shape[0])
+    if block_rows is None:
+        block_rows = max(BLOCK, _NUMBERS // int(np.prod(rows.row_shape)))
+    return rows, names, layout_of(checked_whole(block_rows, "block_rows", 1))
 
 
-def _beside(rows, given, row_shape, what):
+def _beside(rows: Rows, given: Any, row_shape: tuple[int, ...], what: str) -> Table | None:
     """The weights or targets of rows as a table; None if they come in pairs, or are missing."""
-    in_pairs = isinstance(rows, Iterated) and rows.beside_shape is not None
     if given is None:
-        if in_pairs and rows.beside_shape != row_shape:
+        if rows.beside_shape not in (None, row_shape):
             raise InputError(
                 f"{what}: beside the rows of block 0 stand rows of shape {rows.beside_shape}, where {row_shape} belongs"
             )
         return None
-    if in_pairs:
+    if rows.beside_shape is not None:
         raise InputError(f"{what} are given twice, in pairs with the blocks and on their own; drop one of them")
     found = table(given, what)
-    if len(found.shape) != 1 + len(row_shape) or found.shape[1:] != row_shape:
+    if not found.shape or found.row_shape != row_shape:
         raise InputError(f"{what} has the shape {found.shape}; it must have the shape {('n', *row_shape)}")
-    if not isinstance(rows, Iterated) and found.shape[0] != rows.shape[0]:
-        raise InputError(f"{what} has the shape {found.shape}, but there are {rows.shape[0]} rows: give one each")
+    if rows.num_rows not in (None, found.num_rows):
+        raise InputError(f"{what} has the shape {found.shape}, but there are {rows.num_rows} rows: give one each")
     return found
-
-
-def _block_rows(block_rows, row_numbers):
-    if block_rows is None:
-        return max(BLOCK, _NUMBERS // row_numbers)
-    if isinstance(block_rows, bool) or not isinstance(block_rows, int | np.integer) or block_rows < 1:
-        raise InputError(f"block_rows must be a whole number of at least 1; got {block_rows!r}")
-    return int(block_rows)

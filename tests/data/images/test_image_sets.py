@@ -46,26 +46,18 @@ def test_digits_can_be_resized(eights):
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("spec", "size", "message"),
     [
-        ("cifar10", r"'cifar10': unknown images; known are digits, folder:PATH and tfds:NAME$"),
-        ("", "unknown images"),
-        ("folder:", "unknown images"),
+        ("cifar10", None, r"'cifar10': unknown images; known are digits, folder:PATH and tfds:NAME$"),
+        ("", None, "unknown images"),
+        ("folder:", None, "unknown images"),
+        (__file__, None, "did you mean folder:/.*test_image_sets.py"),
+        ("digits", 0, "size must be 1 pixel or more; it is 0"),
     ],
 )
-def test_unknown_specs_are_refused(spec, message):
+def test_unknown_images_and_sizes_are_refused(spec, size, message):
     with pytest.raises(InputError, match=message):
-        read_images(spec)
-
-
-def test_a_bare_path_is_understood_as_a_slip(tmp_path):
-    with pytest.raises(InputError, match=f"did you mean folder:{tmp_path}"):
-        read_images(str(tmp_path))
-
-
-def test_size_below_one_is_refused():
-    with pytest.raises(InputError, match="size must be 1 pixel or more; it is 0"):
-        read_images("digits", size=0)
+        read_images(spec, size)
 
 
 def test_fingerprint_is_of_pixels_labels_and_shape_not_of_names():
@@ -73,19 +65,8 @@ def test_fingerprint_is_of_pixels_labels_and_shape_not_of_names():
     images = base.images_NxHxWxC.copy()
     images[0, 0, 0, 0] = 1
     assert dataclasses.replace(base, name="other", origin="there").fingerprint == base.fingerprint
-    changed = [
-        dataclasses.replace(base, images_NxHxWxC=images),
-        dataclasses.replace(base, labels_N=base.labels_N[::-1]),
-        dataclasses.replace(base, images_NxHxWxC=base.images_NxHxWxC.reshape(2, 1, 4, 1)),
-    ]
+    changed = [make_set([1, 0]), make_set([0, 1], shape=(1, 4, 1)), dataclasses.replace(base, images_NxHxWxC=images)]
     assert len({base.fingerprint, *(one.fingerprint for one in changed)}) == 4
-
-
-def test_take_keeps_images_and_labels_together(eights):
-    rows = np.array([5, 3, 700])
-    taken = eights.train.take(rows)
-    assert (taken.images_NxHxWxC == eights.train.images_NxHxWxC[rows]).all()
-    assert (taken.labels_N == eights.train.labels_N[rows]).all()
 
 
 @pytest.mark.parametrize(
@@ -129,19 +110,23 @@ def test_stratified_draws_differently_by_seed_and_is_the_same_everywhere():
     assert abs(np.mean(means) - 199.5) < 4 * 400 / np.sqrt(12 * 40 * 50)  # rows from everywhere
 
 
-@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, float("nan")])
-def test_fractions_outside_are_refused(fraction):
-    with pytest.raises(InputError, match="must lie above 0 and at most at 1"):
-        stratified(np.array([0, 1]), fraction, 0)
+RARE = np.array([0] * 100 + [1] * 3)
 
 
-def test_a_fraction_that_leaves_a_class_empty_names_it_and_one_that_works():
-    labels_N = np.array([0] * 100 + [1] * 3)
-    with pytest.raises(InputError, match=r"leaves class bat empty: it has 3 row\(s\).* works is 0.166667$"):
-        stratified(labels_N, 0.1, 0, classes=("ant", "bat"))
-    with pytest.raises(InputError, match="leaves class 1 empty"):
-        stratified(labels_N, 0.1, 0)
-    assert (labels_N[stratified(labels_N, 0.166667, 0)] == 1).sum() == 1
+@pytest.mark.parametrize(
+    ("draw", "fraction", "classes", "message"),
+    [
+        *((stratified, bad, (), "must lie above 0 and at most at 1") for bad in (0.0, -0.1, 1.1, float("nan"))),
+        (stratified, 0.1, ("ant", "bat"), r"leaves class bat empty: it has 3 row\(s\).* works is 0.166667$"),
+        (stratified, 0.1, (), "leaves class 1 empty"),
+        (hold_out, 0.9, ("ant", "bat"), "leaves no row of class bat to train on"),
+        (hold_out, 1.0, (), "leaves nothing to train on"),
+    ],
+)
+def test_fractions_that_leave_nothing_are_refused(draw, fraction, classes, message):
+    with pytest.raises(InputError, match=message):
+        draw(RARE, fraction, 0, classes)
+    assert (RARE[stratified(RARE, 0.166667, 0)] == 1).sum() == 1  # the fraction that a message names
 
 
 def test_hold_out_parts_are_disjoint_and_independent_of_stratified():
@@ -151,10 +136,3 @@ def test_hold_out_parts_are_disjoint_and_independent_of_stratified():
     assert (np.bincount(labels_N[held]) == 20).all()
     shared = len(set(held) & set(stratified(labels_N, 0.1, 7)))
     assert 5 < shared < 40  # 20 by chance; all 200 if both drew alike
-
-
-def test_hold_out_leaves_every_class_something_on_both_sides():
-    with pytest.raises(InputError, match="leaves no row of class bat to train on"):
-        hold_out(np.array([0] * 10 + [1]), 0.5, 0, classes=("ant", "bat"))
-    with pytest.raises(InputError, match="leaves nothing to train on"):
-        hold_out(np.array([0, 1]), 1.0, 0)

@@ -80,13 +80,6 @@ def test_salts_duplicates_and_conflicts_are_merged_and_counted():
     assert cleaned.assays == ("assay0", "assay1", "assay2", "assay3")
 
 
-def test_measured_values_are_averaged():
-    rows = [("CCO", 1.5, 2.0), ("C", 7.0, NAN), ("OCC", 2.5, NAN), ("C(O)C", 5.0, 2.0)]
-    cleaned = clean_molecules(table(rows, task="regression"))
-    np.testing.assert_array_equal(cleaned.values_NxA, [[3.0, 2.0], [7.0, NAN]])
-    assert cleaned.cleaning.conflicts_by_assay == {"assay0": 1}
-
-
 def test_merging_agrees_with_a_loop_over_molecules():
     rng = np.random.default_rng(0)
     molecules = ["C" * length for length in rng.integers(1, 12, 60)]

@@ -62,21 +62,6 @@ def test_seeds_draw_other_molecules_and_every_molecule_has_its_turn(kind):
     assert often_N.min() >= 1 and often_N.max() <= 28
 
 
-def test_a_frequent_scaffold_stays_in_train():
-    scaffold_N = np.concatenate([np.zeros(30, int), np.arange(1, 71)])
-    for seed in range(20):
-        assert not split_molecules("scaffold", scaffold_N, 0.2, seed)[:30].any()
-
-
-def test_splits_that_cannot_be_made():
-    with pytest.raises(InputError, match="test_fraction must lie between 0 and 1, both excluded; it is 1"):
-        split_molecules("random", np.arange(5), 1.0, 0)
-    with pytest.raises(InputError, match="1 molecule"):
-        split_molecules("random", np.arange(1), 0.5, 0)
-    with pytest.raises(InputError, match=r"of 2 scaffold\(s\), the largest with 6 of 10 .*use a random split"):
-        split_molecules("scaffold", np.array([0] * 6 + [1] * 4), 0.4, 0)
-
-
 # --------------------------------------------------------------------------------------------------------- folds
 
 
@@ -118,10 +103,23 @@ def test_seeds_draw_other_folds(scaffold_N):
     assert len(folds) == 10
 
 
-def test_folds_that_cannot_be_made():
-    with pytest.raises(InputError, match="at least two folds; got 1"):
-        make_folds(np.ones(9, bool), None, 1, 0)
-    with pytest.raises(InputError, match="2 scaffolds in the train part cannot fill 3 folds"):
-        make_folds(np.array([True, True, True, False]), np.array([0, 1, 1, 2]), 3, 0)
-    with pytest.raises(InputError, match="0 molecules in the train part"):
-        make_folds(np.zeros(4, bool), None, 2, 0)
+@pytest.mark.parametrize(
+    ("attempt", "message"),
+    [
+        (lambda: split_molecules("random", np.arange(5), 1.0, 0), "test_fraction .* 0 and 1, both excluded; it is 1"),
+        (lambda: split_molecules("random", np.arange(1), 0.5, 0), "1 molecule"),
+        (
+            lambda: split_molecules("scaffold", np.array([0] * 6 + [1] * 4), 0.4, 0),
+            r"of 2 scaffold\(s\), the largest with 6 of 10 .*use a random split",
+        ),
+        (lambda: make_folds(np.ones(9, bool), None, 1, 0), "at least two folds; got 1"),
+        (
+            lambda: make_folds(np.array([True, True, True, False]), np.array([0, 1, 1, 2]), 3, 0),
+            "2 scaffolds in the train part cannot fill 3 folds",
+        ),
+        (lambda: make_folds(np.zeros(4, bool), None, 2, 0), "0 molecules in the train part"),
+    ],
+)
+def test_splits_and_folds_that_cannot_be_made(attempt, message):
+    with pytest.raises(InputError, match=message):
+        attempt()

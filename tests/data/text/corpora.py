@@ -1,6 +1,10 @@
 """Small corpora for tests."""
 
+from hypothesis import strategies as st
+
 from mixmin_jax.data.text.documents import Corpus
+
+short_documents = st.lists(st.text(alphabet="ab c", max_size=25), min_size=1, max_size=6)  # with many repeats
 
 
 def corpus(name, *documents, num_skipped=0):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mixmin_jax.data.text import overlap
 from mixmin_jax.data.text.overlap import find_overlap
 from mixmin_jax.errors import InputError
-from tests.data.text.corpora import corpus, numbered
+from tests.data.text.corpora import corpus, numbered, short_documents
 
 SONG = "the quick brown fox jumps over the lazy dog while seven wizards quietly box up my jade figurines in liquid soap"
 
@@ -20,24 +20,8 @@ def test_a_copy_is_found_whatever_its_case_breaks_and_surroundings():
     found = find_overlap(target, [corpus("s", numbered("z", 0, 50), copy), corpus("clean", numbered("w", 0, 50))])
     (match,) = found.matches
     assert (match.target_document, match.source, match.share) == (1, "s", 1.0)
-    assert match.source_documents == found.source_documents("s") == (1,)
-    assert found.source_documents("clean") == ()
-    assert found.num_matched == {"s": 1, "clean": 0}
+    assert match.source_documents == (1,) and found.num_matched == {"s": 1, "clean": 0}
     assert SONG.startswith(match.excerpt.rstrip("…")) and match.excerpt
-
-
-def test_share_is_that_of_the_target_documents_ngrams():
-    words = numbered("a", 0, 32).split()  # 20 n-grams of 13 words
-    source = corpus("s", " ".join(words[:22]))  # 10 of them
-    assert find_overlap(corpus("t", " ".join(words)), [source], threshold=0.5).matches[0].share == 0.5
-    assert not find_overlap(corpus("t", " ".join(words)), [source], threshold=0.51).matches
-    assert find_overlap(corpus("t", " ".join(words)), [source], words=22, threshold=0.01).matches[0].share == 1 / 11
-
-
-def test_ngrams_do_not_cross_documents():
-    target = corpus("t", numbered("a", 0, 26))
-    halves = corpus("s", numbered("a", 0, 12), " ".join(numbered("a", 0, 26).split()[12:24]))
-    assert not find_overlap(target, [halves], threshold=0.01).matches
 
 
 def test_short_documents_match_whole_documents_only():
@@ -48,23 +32,10 @@ def test_short_documents_match_whole_documents_only():
     assert match.excerpt == "Yes, of course"
 
 
-def test_several_source_documents_together_name_the_largest_part():
-    words = numbered("a", 0, 52).split()  # 40 n-grams
-    parts = [" ".join(words[:22]), " ".join(words[22:52])]  # 10 and 18 of them
-    (match,) = find_overlap(corpus("t", " ".join(words)), [corpus("s", *parts)], threshold=0.6).matches
-    assert match.share == 28 / 40
-    assert match.source_documents == (1,)
-
-
 def test_worst_come_first_and_a_target_without_words_matches_nothing():
     half = " ".join([SONG, numbered("b", 0, 8)])
     found = find_overlap(corpus("t", half, SONG), [corpus("s", SONG), corpus("r", SONG)], threshold=0.1)
-    assert [(match.target_document, match.source) for match in found.matches] == [
-        (1, "r"),
-        (1, "s"),
-        (0, "r"),
-        (0, "s"),
-    ]
+    assert [f"{match.target_document}{match.source}" for match in found.matches] == ["1r", "1s", "0r", "0s"]
     assert not find_overlap(corpus("t", "?!", "--"), [corpus("s", "?!")]).matches
 
 
@@ -78,11 +49,10 @@ def test_blocks_do_not_change_the_answer(monkeypatch):
     assert len(whole.matches) > 5
 
 
-documents = st.lists(st.text(alphabet="ab c", max_size=25), min_size=1, max_size=6)
-
-
 @settings(max_examples=200, deadline=None)
-@given(target=documents, source=documents, words=st.integers(1, 4), threshold=st.sampled_from([0.1, 0.5, 1.0]))
+@given(
+    target=short_documents, source=short_documents, words=st.integers(1, 4), threshold=st.sampled_from([0.1, 0.5, 1.0])
+)
 def test_agrees_with_counting_by_hand(target, source, words, threshold):
     def grams(document):
         found = re.findall(r"\w+", document)
@@ -106,10 +76,10 @@ def test_agrees_with_counting_by_hand(target, source, words, threshold):
 
 
 def test_hashes_are_the_same_in_every_process():
-    assert overlap._WordHashes()["Word"] == int.from_bytes(bytes.fromhex("4aa4cf27d7c78e95"), "little")
+    assert overlap._hash_word("Word") == int.from_bytes(bytes.fromhex("4aa4cf27d7c78e95"), "little")
 
 
-def test_bad_options_are_refused():
-    for words, threshold in ((0, 0.5), (13, 0.0), (13, 1.5)):
-        with pytest.raises(InputError, match="overlap needs"):
-            find_overlap(corpus("t", "a"), [corpus("s", "b")], words, threshold)
+@pytest.mark.parametrize(("words", "threshold"), [(0, 0.5), (13, 0.0), (13, 1.5)])
+def test_bad_options_are_refused(words, threshold):
+    with pytest.raises(InputError, match="overlap needs"):
+        find_overlap(corpus("t", "a"), [corpus("s", "b")], words, threshold)

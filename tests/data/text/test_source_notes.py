@@ -1,6 +1,6 @@
 import pytest
 
-from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, as_record, find_source_notes, read_source_notes
+from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes, read_source_notes
 from mixmin_jax.errors import InputError
 
 NAMES = ("code", "news", "web.v2")
@@ -21,17 +21,15 @@ def test_every_source_has_a_note_in_the_order_of_the_sources(written):
     notes = read_source_notes(path, NAMES)
     assert list(notes) == list(NAMES)
     assert notes["code"] == SourceNote("MIT", "crawled | in *May*", True)
-    assert notes["news"] == SourceNote(None, None, True) and not notes["web.v2"].allowed
-    assert as_record(notes)["web.v2"] == {"licence": None, "note": None, "allowed": False}
+    assert notes["news"] == SourceNote(None, None, True) and notes["web.v2"] == SourceNote(None, None, False)
     assert allowed_names(NAMES, notes) == ("code", "news") and allowed_names(NAMES, {}) == NAMES
 
 
 def test_notes_are_found_beside_the_sources_or_where_the_option_says(written, tmp_path):
     path = written('[code]\nlicence = "beside"\n')
-    other = tmp_path / "other.toml"
-    other.write_text('[code]\nlicence = "given"\n')
+    (tmp_path / "other.toml").write_text('[code]\nlicence = "given"\n')
     assert find_source_notes(NAMES, (tmp_path,))["code"].licence == "beside"
-    assert find_source_notes(NAMES, (tmp_path,), other)["code"].licence == "given"
+    assert find_source_notes(NAMES, (tmp_path,), tmp_path / "other.toml")["code"].licence == "given"
     assert find_source_notes(NAMES, (str(tmp_path), "tfds:x:text")) == find_source_notes(NAMES) == {}
     path.unlink()
     assert find_source_notes(NAMES, (tmp_path,)) == {}
@@ -40,7 +38,7 @@ def test_notes_are_found_beside_the_sources_or_where_the_option_says(written, tm
 
 
 def test_notes_are_found_beside_sources_that_are_named_one_by_one(written, tmp_path, monkeypatch):
-    path = written('[code]\nallowed = false\n[other]\nlicence = "MIT"\n')
+    written('[code]\nallowed = false\n[other]\nlicence = "MIT"\n')
     specs = [tmp_path / "code.jsonl", tmp_path / "news.txt", "tfds:x:text"]
     for name in ("code.jsonl", "news.txt", "other.jsonl.gz"):
         (tmp_path / name).touch()
@@ -55,9 +53,6 @@ def test_notes_are_found_beside_sources_that_are_named_one_by_one(written, tmp_p
     with pytest.raises(InputError, match=r"several sources\.toml \(.*far.*\): give one with --sources-info"):
         find_source_notes(NAMES, ["code.jsonl", far / "news.txt"])
     assert find_source_notes(NAMES, ["code.jsonl", far / "news.txt"], far / "sources.toml")["news"].licence == "MIT"
-    path.write_text("[coed]")
-    with pytest.raises(InputError, match=r"sources\.toml: no source is called 'coed'; the closest name is 'code'$"):
-        find_source_notes(NAMES, ["code.jsonl", "news.txt"])
 
 
 @pytest.mark.parametrize(

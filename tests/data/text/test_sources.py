@@ -1,17 +1,10 @@
 import gzip
-import json
 
 import pytest
 
-from mixmin_jax.data.text.sources import read_any, read_sources, refuse_identical
+from mixmin_jax.data.text.sources import read_sources, refuse_identical
 from mixmin_jax.errors import InputError
 from tests.data.text.corpora import corpus
-
-
-def test_any_path_is_read_with_its_field_and_name(tmp_path):
-    (tmp_path / "a.jsonl").write_text(json.dumps({"body": "one"}))
-    read = read_any(tmp_path / "a.jsonl", name="n", field="body")
-    assert (read.name, read.documents) == ("n", (b"one",))
 
 
 def test_sources_are_the_visible_entries_of_a_folder_sorted_by_name(tmp_path):
@@ -29,27 +22,23 @@ def test_sources_are_the_visible_entries_of_a_folder_sorted_by_name(tmp_path):
 
 
 def test_source_folder_errors(tmp_path):
-    with pytest.raises(InputError, match="gone: no such folder of sources"):
-        read_sources(tmp_path / "gone")
-    with pytest.raises(InputError, match="holds no sources"):
-        read_sources(tmp_path)
-    with pytest.raises(InputError, match="at least two sources, none"):
-        read_sources()
+    def refused(message, *specs):
+        with pytest.raises(InputError, match=message):
+            read_sources(*specs)
+
+    refused("gone: no such folder of sources", tmp_path / "gone")
+    refused("holds no sources", tmp_path)
+    refused("at least two sources, none")
     (tmp_path / "one.txt").write_text("one")
-    with pytest.raises(InputError, match=r"at least two sources, only .*one\.txt"):
-        read_sources(tmp_path)
-    with pytest.raises(InputError, match=r"at least two sources, only .*one\.txt"):
-        read_sources(tmp_path / "one.txt")
-    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "two"}))
-    with pytest.raises(InputError, match=r"two sources are named 'one': .*one\.jsonl and .*one\.txt"):
-        read_sources(tmp_path)
+    refused(r"at least two sources, only .*one\.txt", tmp_path)
+    refused(r"at least two sources, only .*one\.txt", tmp_path / "one.txt")
+    (tmp_path / "one.jsonl").write_text('{"text": "two"}')
+    refused(r"two sources are named 'one': .*one\.jsonl and .*one\.txt", tmp_path)
     (tmp_path / "one.jsonl").unlink()
     (tmp_path / "two").mkdir()
-    with pytest.raises(InputError, match="two: empty folder"):
-        read_sources(tmp_path)
+    refused("two: empty folder", tmp_path)
     (tmp_path / "two" / "copy.txt").write_text("one")
-    with pytest.raises(InputError, match=r"one .* and two .* hold the same documents"):
-        read_sources(tmp_path)
+    refused(r"one .* and two .* hold the same documents", tmp_path)
 
 
 def test_a_source_that_is_also_the_target_is_refused():

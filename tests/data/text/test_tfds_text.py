@@ -6,11 +6,10 @@ import urllib.request
 import numpy as np
 import pytest
 
-from mixmin_jax.data import tfds_builders
 from mixmin_jax.data.text.sources import read_any, read_sources
 from mixmin_jax.data.text.tfds_text import default_name, read_tfds
 from mixmin_jax.errors import InputError
-from tests.data.written_tfds import tfds, write
+from tests.data.written_tfds import search_in, tfds, write
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +55,7 @@ def test_split_version_and_nested_field(data_dir, spec, documents):
 
 
 def test_specs_stand_where_paths_do(data_dir, tmp_path, monkeypatch):
-    data_source, builder = tfds.data_source, tfds.builder
-    monkeypatch.setattr(tfds, "data_source", lambda *a, **k: data_source(*a, **{**k, "data_dir": data_dir}))
-    monkeypatch.setattr(tfds, "builder", lambda *a, **k: builder(*a, **{**k, "data_dir": data_dir}))
+    search_in(monkeypatch, data_dir)
     (tmp_path / "prose.txt").write_text("prose")
     assert read_any("tfds:tiny_text:body@test", name="n").name == "n"
     names = [source.name for source in read_sources("tfds:tiny_text:pair/en", tmp_path / "prose.txt")]
@@ -92,23 +89,24 @@ def test_bad_specs_are_explained(data_dir, spec, message):
     assert str(caught.value).startswith(spec)
 
 
-def test_no_network_is_said_at_once_with_what_to_do(tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
+@pytest.mark.parametrize(
+    ("proxies", "message"),
+    [
+        ({}, r"no network to fetch it from .*; prepare it .*TFDS_DATA_DIR"),
+        ({"https": "proxy"}, r"cannot be read \(OSError: disk full\); prepare it"),
+    ],
+)
+def test_a_failing_download_is_explained_and_not_tried_without_a_network(tmp_path, monkeypatch, proxies, message):
+    def no_network(*args):
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(urllib.request, "getproxies", dict)
-    with pytest.raises(InputError, match=r"no network to fetch it from .*; prepare it .*TFDS_DATA_DIR"):
-        read_tfds("tfds:ag_news_subset:title", data_dir=str(tmp_path))
-
-
-def test_a_download_that_fails_is_an_input_error(tmp_path, monkeypatch):
-    def fail(*args, **kwargs):
+    def no_room(*args):
         raise OSError("disk full\nand more")
 
-    monkeypatch.setattr(tfds, "data_source", fail)
-    monkeypatch.setattr(tfds_builders, "_hosts", lambda builder: [])
-    with pytest.raises(InputError, match=r"cannot be read \(OSError: disk full\); prepare it"):
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: proxies)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_room)
+    with pytest.raises(InputError, match=message):
         read_tfds("tfds:ag_news_subset:title", data_dir=str(tmp_path))
 
 

@@ -5,11 +5,8 @@ from mixmin_jax.data.text.tokens import SEPARATOR, build_store, join_documents
 from mixmin_jax.errors import InputError
 
 
-def test_documents_are_joined_with_separators_around_each():
+def test_documents_are_joined_with_separators_that_are_no_byte_of_utf8():
     assert bytes(join_documents([b"ab", b"c"])) == b"\xffab\xffc\xff"
-
-
-def test_the_separator_is_no_byte_of_utf8():
     assert all(SEPARATOR not in chr(c).encode() for c in (0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10FFFF))
 
 

@@ -9,11 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.mixtraining.config import MixTrainingOptions
 from experiments.mixtraining.domain import Domain, Labels
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.training.mixtraining import Batch, Labeled, Learner
 
 D, F, A = 8, 6, 3
+OPTIONS = MixTrainingOptions(
+    fractions=(0.5, 1.0), ssl_epochs=4, sl_epochs=4, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2,
+    scratch_learning_rate=1e-2,
+)  # fmt: skip
 
 
 @functools.cache

@@ -62,15 +62,11 @@ def test_only_what_is_there_can_be_seen_in_an_ssl_step(capsys):
     assert "--ssl-sees" in capsys.readouterr().err
 
 
-def test_a_constant_alpha_has_one_value():
-    assert MixTrainingOptions(alpha="constant", alpha_start=0.3).settings("mixtraining").alpha == Alpha.constant(0.3)
-
-
 def test_settings_in_words_name_what_matters_to_an_arm():
     options = MixTrainingOptions(alpha="cosine")
     sl, conventional, mixed = (options.settings(arm).of(arm) for arm in ARMS)
     assert list(sl) == ["learning_rate"]
     assert set(mixed) - set(conventional) == {"mix_ratio", "joint_mask", "alpha"}
     assert mixed["alpha"] == "cosine 1.0 to 0.0"
-    constant = MixTrainingOptions(alpha="constant", alpha_start=0.5)
-    assert constant.settings("mixtraining").of("mixtraining")["alpha"] == "constant 0.5"
+    constant = MixTrainingOptions(alpha="constant", alpha_start=0.5).settings("mixtraining")
+    assert constant.alpha == Alpha.constant(0.5) and constant.of("mixtraining")["alpha"] == "constant 0.5"

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from experiments.harness.stages import Running
-from experiments.mixtraining.config import ARMS, MixTrainingOptions
+from experiments.mixtraining.config import ARMS
 from experiments.mixtraining.domain import Labels, accuracy
 from experiments.mixtraining.plan import CELLS, Study
 from experiments.mixtraining.trial import arrays, numbers, run_trial
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.schedule import phase_steps
+from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain, linear_learner, vectors
 
-OPTIONS = MixTrainingOptions(
-    fractions=(0.5, 1.0), seeds=2, ssl_epochs=4, sl_epochs=6, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2
-)
+OPTIONS = dataclasses.replace(linear.OPTIONS, sl_epochs=6)
 STUDY = Study(linear_domain(8), OPTIONS)
 SETTINGS = {arm: OPTIONS.settings(arm) for arm in ARMS}
 ALONE = Running(  # a stage that nobody watches, and that saves nothing
@@ -45,34 +44,27 @@ def test_every_arm_runs_under_every_budget_seed_by_seed():
     assert {trial.budget for trial in unmatched} == {"schedule"} and len(unmatched) == 12
 
 
-def test_matched_arms_get_the_flops_of_ssl_then_sl_within_one_step():
-    trials = STUDY.trials(SETTINGS)
+def test_budgets_are_the_flops_of_ssl_then_sl_or_these_divided_within_one_step():
+    study = Study(STUDY.domain, dataclasses.replace(OPTIONS, times_cheaper=1.29))
+    trials = [trial for trial in study.trials(SETTINGS) if trial.budget != "schedule"]
+    cells = (("mixtraining", "cheaper"), ("mixtraining", "matched"), ("sl", "matched"))
+    expected = [(s, f, *cell) for s in range(2) for f in (0.5, 1.0) for cell in cells]
+    assert [(t.seed, t.fraction, t.arm, t.budget) for t in trials] == expected
     for trial in trials:
-        if trial.budget == "matched":
-            (allowed,) = {
-                STUDY.cost(t)
-                for t in trials
-                if (t.arm, t.fraction, t.seed) == ("ssl_then_sl", trial.fraction, trial.seed)
-            }
-            step = max(flops for flops in STUDY.step_flops(trial.settings).values())
-            assert abs(STUDY.cost(trial) - allowed) <= step / 2
-            assert len(trial.plan.phase) > len(own(trial.arm).plan.phase) * trial.fraction
-
-
-def test_a_cheaper_budget_is_the_flops_of_ssl_then_sl_divided_within_one_step():
-    study = Study(STUDY.domain, dataclasses.replace(OPTIONS, times_cheaper=1.29, matched=False))
-    trials = study.trials(SETTINGS)
-    found = [trial for trial in trials if trial.budget == "cheaper"]
-    assert [(t.arm, t.fraction, t.seed) for t in found] == [("mixtraining", f, s) for s in range(2) for f in (0.5, 1.0)]
-    step = max(flops for flops in study.step_flops(SETTINGS["mixtraining"]).values())
-    for trial in found:
         conventional = study.trial("ssl_then_sl", SETTINGS["ssl_then_sl"], trial.fraction, trial.seed)
-        assert abs(study.cost(trial) - study.cost(conventional) / 1.29) <= step / 2
+        allowed = study.cost(conventional) / (1.29 if trial.budget == "cheaper" else 1)
+        assert abs(study.cost(trial) - allowed) <= max(study.step_flops(trial.settings).values()) / 2
         own_epochs = study.trial(trial.arm, trial.settings, trial.fraction, trial.seed).epochs
         ratios = {round(a.epochs / b.epochs, 1) for a, b in zip(trial.epochs, own_epochs, strict=True)}
         assert len(ratios) == 1  # of all phases alike
-    with pytest.raises(InputError, match=r"cheaper compute, mixtraining at --fractions 1: .*--times-cheaper"):
-        study.trial("mixtraining", SETTINGS["mixtraining"], 1.0, 0, budget="cheaper", flops=step)
+        assert trial.budget == "cheaper" or ratios.pop() > 1
+
+
+@pytest.mark.parametrize(("budget", "without"), [("matched", "--no-matched"), ("cheaper", "--times-cheaper")])
+def test_a_budget_that_leaves_a_phase_without_a_step_is_refused(budget, without):
+    one_step = STUDY.step_flops(SETTINGS["sl"])["sl"]
+    with pytest.raises(InputError, match=rf"{budget} compute, mixtraining at --fractions 1: .*{without}"):
+        STUDY.trial("mixtraining", SETTINGS["mixtraining"], 1.0, 0, budget=budget, flops=one_step)
 
 
 def test_flops_do_not_depend_on_the_number_of_examples():
@@ -136,6 +128,8 @@ def test_looking_at_a_run_does_not_change_it():
     assert plain["checkpoints"] == {"step": [], "flops": [], "accuracy": []}
     assert watched["checkpoints"]["flops"] == sorted(watched["checkpoints"]["flops"])
     assert watched["checkpoints"]["flops"][-1] < watched["flops"] == study.cost(trial)
+    assert watched["epochs"] == {"ssl": 5, "joint": 5, "sl": 5}
+    assert watched["steps"] == phase_steps(trial.plan) == {"ssl": 75, "joint": 75, "sl": 75}
 
 
 def test_pictures_are_made_where_the_decoder_was_last_trained():
@@ -183,12 +177,6 @@ def test_a_part_of_sorted_examples_has_every_class():
     assert isinstance(examples.spread(3), Labels)
 
 
-def test_steps_of_each_phase_and_epochs():
-    record = run(own("mixtraining"))
-    assert record["epochs"] == {"ssl": 2, "joint": 2, "sl": 4}
-    assert record["steps"] == phase_steps(own("mixtraining").plan) == {"ssl": 30, "joint": 30, "sl": 60}
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -201,15 +189,3 @@ def test_what_cannot_be_run_is_refused(options, message):
     study = Study(linear_domain(changed.batch_size), changed)
     with pytest.raises(InputError, match=message):
         study.trials({arm: changed.settings(arm) for arm in ARMS})
-
-
-def test_a_budget_that_leaves_a_phase_without_a_step_is_refused():
-    with pytest.raises(InputError, match=r"matched compute, mixtraining at --fractions 1: .*--no-matched"):
-        STUDY.trial(
-            "mixtraining",
-            SETTINGS["mixtraining"],
-            1.0,
-            0,
-            budget="matched",
-            flops=STUDY.step_flops(SETTINGS["sl"])["sl"],
-        )

@@ -2,16 +2,14 @@
 
 import dataclasses
 import random
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.mixtraining import figures, runs
-from experiments.mixtraining.report import mixtraining_report, summary_table, verdict
+from experiments.mixtraining.report import QUESTION, mixtraining_report, summary_table, verdict
 from experiments.mixtraining.results import Checkpoints, Failure, Search, SearchTrial, Settings, StepCost
-from experiments.reporting.figures import figure_png
 from mixmin_jax.errors import InputError
 from tests.experiments.mixtraining.made_up import LEVELS, SETTINGS, changed, made_up, made_up_reconstructions
 
@@ -29,7 +27,7 @@ def without(metrics, unwanted):
 
 
 def find(metrics, cell, fraction, seed):
-    return runs.cell_runs(metrics, runs.Cell(*cell), fraction)[seed]
+    return {run.seed: run for run in runs.cell_runs(metrics, runs.Cell(*cell), fraction)}[seed]
 
 
 def row(text, name, part=0):
@@ -41,17 +39,11 @@ def row(text, name, part=0):
 def with_cheaper(metrics, level):
     """With runs that cost a third less than ssl_then_sl."""
     for f, fraction in enumerate(metrics.fractions):
-        extra = [
-            dataclasses.replace(
-                find(metrics, OWN, fraction, seed),
-                budget="cheaper",
-                accuracy=level + 0.06 * f,
-                flops=find(metrics, BASELINE, fraction, seed).flops / 1.5,
-                seconds=find(metrics, BASELINE, fraction, seed).seconds / 1.5,
-            )
-            for seed in metrics.seeds
-        ]
-        metrics = dataclasses.replace(metrics, runs=(*metrics.runs, *extra), times_cheaper=1.5)
+        for seed in metrics.seeds:
+            baseline = find(metrics, BASELINE, fraction, seed)
+            cheap = {"budget": "cheaper", "flops": baseline.flops / 1.5, "seconds": baseline.seconds / 1.5}
+            run = dataclasses.replace(find(metrics, OWN, fraction, seed), accuracy=level + 0.06 * f, **cheap)
+            metrics = dataclasses.replace(metrics, runs=(*metrics.runs, run), times_cheaper=1.5)
     return metrics
 
 
@@ -158,13 +150,8 @@ def test_a_cheaper_budget_has_its_rows_and_column():
 
 
 def test_the_same_accuracy_at_what_cost_is_read_off_the_checkpoints():
-    metrics = changed(
-        made_up(fractions=(0.1,)),
-        OWN,
-        accuracy=0.5,
-        flops=80.0,
-        checkpoints=Checkpoints((1, 2), (20.0, 60.0), (0.2, 0.4)),
-    )
+    there = Checkpoints((1, 2), (20.0, 60.0), (0.2, 0.4))
+    metrics = changed(made_up(fractions=(0.1,)), OWN, accuracy=0.5, flops=80.0, checkpoints=there)
     for seed, level in enumerate([0.40, 0.45, 0.60]):  # of ssl_then_sl: two seeds are reached, one is not
         there = Checkpoints((1, 2), (40.0, 80.0), (0.2, 0.4))
         metrics = changed(metrics, BASELINE, seed=seed, accuracy=level, flops=100.0, checkpoints=there)
@@ -186,11 +173,11 @@ def test_a_speed_up_has_the_range_that_the_times_of_steps_leave_it():
     metrics = dataclasses.replace(made_up(fractions=(0.1,)), steps=steps)
     metrics = changed(metrics, OWN, steps={"ssl": 1, "joint": 1, "sl": 1})
     metrics = changed(metrics, BASELINE, steps={"ssl": 2, "joint": 0, "sl": 2})
-    pair = runs.paired_runs(metrics, runs.Cell("mixtraining"), runs.Cell("ssl_then_sl"))[0.1]
+    pair = runs.pairs(metrics, runs.Cell("mixtraining"))[0.1]
     # the time of SSL is one for both: 8 / (1 + 3 + 3) at the least, and 10 / (2 + 1 + 3) at the most
-    assert runs.speed_range(metrics, *pair) == pytest.approx((8 / 7, 10 / 6))
+    assert pair.speed_range == pytest.approx((8 / 7, 10 / 6))
     other = dataclasses.replace(metrics, steps=steps | {"ssl_of_ssl_then_sl": StepCost(1, 1, 0.5, 4)})
-    assert runs.speed_range(other, *pair) == pytest.approx((7 / 8, 14 / 5))
+    assert runs.pairs(other, runs.Cell("mixtraining"))[0.1].speed_range == pytest.approx((7 / 8, 14 / 5))
 
 
 def test_money_is_seconds_times_price():
@@ -205,14 +192,9 @@ def test_money_is_seconds_times_price():
 
 
 def test_the_search_and_its_cost_are_shown():
-    tried = [(ratio, rung) for ratio in (0.25, 0.5) for rung in range(2 if ratio == 0.5 else 1)]
-    settings = SETTINGS["mixtraining"]
-    trials = tuple(
-        SearchTrial(
-            "mixtraining", dataclasses.replace(settings, mix_ratio=ratio), rung, 4 * (rung + 1), 0.35, 2e12, None
-        )
-        for ratio, rung in tried
-    )
+    half = SETTINGS["mixtraining"]
+    tried = [(dataclasses.replace(half, mix_ratio=0.25), 0, 4), (half, 0, 4), (half, 1, 8)]
+    trials = tuple(SearchTrial("mixtraining", *trial, 0.35, 2e12, None) for trial in tried)
     text = text_of(dataclasses.replace(WON, tuning=Search(trials, 3.5).derived()))
     assert "Choosing the settings cost 3.5 times the FLOPs of one run of `ssl_then_sl`" in text
     assert "3 trials took 6 T FLOPs." in text
@@ -282,11 +264,20 @@ def test_a_seed_that_is_there_twice_is_refused():
         mixtraining_report(dataclasses.replace(WON, runs=(*WON.runs, WON.runs[0])))
 
 
+def test_a_record_needs_one_run_of_each_seed_for_every_arm_budget_and_fraction():
+    first, *rest = WON.runs
+    for kept, said in (
+        (WON.runs, []),
+        (rest, ["sl, schedule, 0.1 has the seeds [1, 2]"]),
+        ((first, *WON.runs), ["sl, schedule, 0.1 has the seeds [0, 0, 1, 2]"]),
+        ((dataclasses.replace(first, accuracy=1.5), *rest), ["sl, schedule, 0.1, seed 0: accuracy 1.5"]),
+    ):
+        assert QUESTION.problems(dataclasses.replace(WON, runs=tuple(kept)), Path("anywhere")) == said
+
+
 def test_an_end_that_is_a_checkpoint_is_not_doubled():
     run = WON.runs[0]
     assert runs.accuracy_curve(run) == (list(run.checkpoints.flops), list(run.checkpoints.accuracy))
-    alone = dataclasses.replace(run, checkpoints=Checkpoints((), (), ()))
-    assert runs.accuracy_curve(alone) == ([run.flops], [run.accuracy])
 
 
 # ---------------------------------------------------------------- figures
@@ -334,15 +325,3 @@ def test_reconstructions_are_shown_as_they_are():
     assert grey["reconstructions.png"].axes[0].images[0].get_array().shape == (32, 32)
     with pytest.raises(InputError, match="uint8 of one shape"):
         figures.mixtraining_figures(WON, arrays | {"masked_ExHxWxC": np.zeros((4, 32, 32, 3))})
-
-
-def test_figures_are_the_same_bytes_for_the_same_data_and_leave_pyplot_alone():
-    images = made_up_reconstructions(2)
-    first, again = (
-        {name: figure_png(figure) for name, figure in figures.mixtraining_figures(same, images).items()}
-        for same in (made_up(1, fractions=(0.1,)), made_up(1, fractions=(0.1,)))
-    )
-    assert first == again and set(first) == {"accuracy_compute.png", "curves.png", "reconstructions.png"}
-    code = "import sys, experiments.mixtraining.figures; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "matplotlib.pyplot" not in loaded

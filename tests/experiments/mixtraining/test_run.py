@@ -6,32 +6,26 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import report as write_again
 from experiments.harness.result_files import NotRendered, read_result, write_json
 from experiments.mixtraining import report as report_module
 from experiments.mixtraining import run as mixtraining_run
 from experiments.mixtraining import trial as mixtraining_trial
 from experiments.mixtraining import tuning as mixtraining_tuning
-from experiments.mixtraining.config import ARMS, MixTrainingOptions
+from experiments.mixtraining.config import ARMS
 from experiments.mixtraining.costs import step_kinds
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.report import mixtraining_report, verdict
-from experiments.mixtraining.results import OTHER_SSL, MixTrainingMetrics, kind_of
+from experiments.mixtraining.results import OTHER_SSL, MixTrainingMetrics
 from experiments.mixtraining.run import run_experiment
 from experiments.reporting.json_files import read_json, to_builtins
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.proxies import Diverged
+from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain
+from tests.experiments.mixtraining.made_up import made_up
 from tests.experiments.verify.verified import assert_verified, failures
 
-OPTIONS = MixTrainingOptions(
-    fractions=(0.5, 1.0), seeds=2, ssl_epochs=4, sl_epochs=4, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2,
-    scratch_learning_rate=1e-2, checkpoints=3,
-)  # fmt: skip
-FILES = {
-    "config.json", "status.json", "metrics.json", "report.md", "report.html", "summary.md", "curves.png",
-    "accuracy_compute.png", "accuracy_fraction.png",
-}  # fmt: skip
+OPTIONS = dataclasses.replace(linear.OPTIONS, checkpoints=3)
 
 
 def experiment(out, domain=None, **changes):
@@ -83,16 +77,15 @@ def trained(monkeypatch):
     return names
 
 
-def test_the_folder_holds_results_and_stages(finished):
-    assert {path.name for path in finished.iterdir() if path.is_file()} == FILES
+def test_the_folder_holds_results_stages_and_every_run_with_its_costs(finished):
+    assert {path.name for path in finished.iterdir() if path.is_file()} == {
+        "config.json", "status.json", "metrics.json", "report.md", "report.html", "summary.md", "curves.png",
+        "accuracy_compute.png", "accuracy_fraction.png",
+    }  # fmt: skip
     assert read_json(finished / "status.json") == {"complete": True}
-    stages = {path.stem for path in (finished / "stages").glob("*.npz")}
-    assert len(stages) == 20 + 1 + 2  # runs, costs of steps, references
-    assert (finished / "report.md").read_text() == report_of(load(finished))
-
-
-def test_metrics_hold_every_run_with_its_costs(finished):
+    assert len(list((finished / "stages").glob("*.npz"))) == 20 + 1 + 2  # runs, costs of steps, references
     metrics = load(finished)
+    assert (finished / "report.md").read_text() == report_of(metrics)
     assert metrics.complete and metrics.seeds == (0, 1) and metrics.examples == (60, 120)
     assert len(metrics.runs) == 2 * 2 * 5 and {run.arm for run in metrics.runs} == set(ARMS)
     kinds = {"ssl": "ssl", "joint": "joint_visible", "sl": "sl"}
@@ -101,7 +94,8 @@ def test_metrics_hold_every_run_with_its_costs(finished):
         for total, unit in ((run.flops, "flops"), (1000 * run.seconds, "ms")):
             counted = sum(n * getattr(metrics.steps[kinds[phase]], unit) for phase, n in run.steps.items())
             assert total == pytest.approx(counted)
-        assert 0 <= run.accuracy <= 1 and run.failure is None and run.learning_rate == 1e-2
+        assert metrics.references[0].accuracy + 0.2 < run.accuracy <= 1  # more than chance
+        assert run.failure is None and run.learning_rate == 1e-2
         if run.budget == "matched":
             difference = abs(run.flops - budget[run.fraction, run.seed])
             assert difference <= max(metrics.steps[kind].flops for kind in kinds.values()) / 2
@@ -110,17 +104,12 @@ def test_metrics_hold_every_run_with_its_costs(finished):
     assert metrics.stage_commits and min(metrics.seconds.values()) > 0
 
 
-def test_every_arm_learns_something(finished):
-    chance = load(finished).references[0].accuracy
-    for run in load(finished).runs:
-        assert run.accuracy > chance + 0.2
-
-
 def test_the_same_command_finds_everything(quick, copied, trained, capsys):
     before = load(copied)
     experiment(copied)
-    assert trained == [] and "found, not computed again" in capsys.readouterr().err
-    after = load(copied)
+    said, after = capsys.readouterr(), load(copied)
+    assert trained == [] and "found, not computed again" in said.err
+    assert said.out.strip().endswith(verdict(after))
     assert without_times(after) == without_times(before)
     assert after.steps == before.steps and after.seconds == before.seconds
 
@@ -137,11 +126,8 @@ def test_another_command_is_refused_and_more_seeds_keep_what_fits(quick, copied,
     assert load(copied).seeds == (0, 1, 2) and not (copied / "reconstructions.npz").exists()
     experiment(copied, price_per_hour=2.0, seeds=3)  # which changes no number
     assert len(trained) == 10 and "In money" in (copied / "report.md").read_text()
-
-
-def test_other_settings_train_only_what_they_change(quick, copied, trained):
-    experiment(copied, mix_ratio=1.0, overwrite=True)
-    assert len(trained) == 8 and all(name.startswith("mixtraining") for name in trained)
+    experiment(copied, mix_ratio=1.0, overwrite=True)  # which is nothing to the other arms
+    assert len(trained) == 10 + 8 and all(name.startswith("mixtraining") for name in trained[10:])
 
 
 def test_a_run_that_was_interrupted_goes_on(quick, finished, tmp_path, monkeypatch, capsys):
@@ -162,26 +148,6 @@ def test_a_run_that_was_interrupted_goes_on(quick, finished, tmp_path, monkeypat
     assert early.complete is False and early.seeds == (0,) and "did not end" in (out / "report.md").read_text()
     experiment(out, resume=True)
     assert without_times(load(out)) == without_times(load(finished))
-
-
-def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
-    experiment(tmp_path / "out", dry_run=True, tune=True)
-    plan = capsys.readouterr().out
-    assert "20 runs after a search of 4 settings per arm" in plan and "FLOPs" in plan
-    assert "1 of the data, mixtraining: 120 examples, 2 ssl, 2 joint, 2 sl; 90 steps" in plan
-    assert not (tmp_path / "out").exists()
-
-
-def test_without_joint_epochs_mixtraining_is_ssl_then_sl(quick, tmp_path):
-    metrics = experiment(tmp_path / "out", mix_ratio=0.0, seeds=1)
-    runs = {(run.arm, run.budget, run.fraction): run for run in without_times(metrics)}
-    for fraction in OPTIONS.fractions:
-        for budget in ("schedule", "matched"):
-            same = runs["mixtraining", budget, fraction]
-            assert (
-                dataclasses.replace(same, arm="ssl_then_sl", budget="schedule")
-                == runs["ssl_then_sl", "schedule", fraction]
-            )
 
 
 def test_runs_that_fail_are_kept_and_told_of_and_the_others_go_on(quick, tmp_path, capsys):
@@ -222,24 +188,20 @@ def test_runs_that_skip_steps_end_and_say_how_many(quick, tmp_path):
     counts = metrics.skipped_steps
     assert counts["sl-schedule-1-seed0"] == {"sl": 4} and counts["ssl_then_sl-schedule-1-seed0"] == {"ssl_then_sl": 8}
     assert metrics.config["on_nonfinite"] == "skip"
-    report = (tmp_path / "out" / "report.md").read_text()
-    assert "8 of `ssl\\_then\\_sl`" in report or ("8 of `ssl_then_sl`" in report and report == report_of(metrics))
+    assert "8 of `ssl_then_sl`" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_what_ssl_steps_see_is_part_of_what_a_run_is_and_of_its_report(quick, finished, trained, copied):
-    assert "ssl_sees" not in load(copied).identity["options"]  # nor in runs from before there was a choice
+def test_what_ssl_steps_see_is_part_of_what_a_run_is_and_of_its_report(quick, trained, copied):
+    before = load(copied)
+    assert "ssl_sees" not in before.identity["options"]  # nor in runs from before there was a choice
     with pytest.raises(InputError, match=r"options.ssl_sees \(None there, 'all_tokens' now\)"):
         experiment(copied, ssl_sees="all_tokens")
     metrics = experiment(copied, ssl_sees="all_tokens", overwrite=True, seeds=1, fractions=(1.0,))
     assert len(trained) == 5  # no stage of the other run is taken for one of this
     assert metrics.identity["options"]["ssl_sees"] == metrics.config["ssl_sees"] == "all_tokens"
-    before, after = (
-        {r.arm: r.test_loss for r in found.runs if (r.budget, r.fraction, r.seed) == ("schedule", 1.0, 0)}
-        for found in (load(finished), metrics)
-    )
-    assert {arm for arm in ARMS if before[arm] != after[arm]} == {"ssl_then_sl", "mixtraining"}
-    report, earlier = ((folder / "report.md").read_text() for folder in (copied, finished))
-    assert "| SSL, all tokens, hidden ones as mask tokens | " in report and "| SSL | " in earlier
+    now, then = ({(r.arm, r.test_loss) for r in found.runs if r.budget == "schedule"} for found in (metrics, before))
+    assert {arm for arm, _ in now - then} == {"ssl_then_sl", "mixtraining"}
+    assert "| SSL, all tokens, hidden ones as mask tokens | " in (copied / "report.md").read_text()
 
 
 def test_steps_of_arms_with_other_masks_are_measured_apart():
@@ -248,10 +210,10 @@ def test_steps_of_arms_with_other_masks_are_measured_apart():
     settings["ssl_then_sl"] = dataclasses.replace(settings["ssl_then_sl"], ssl_mask=0.5)
     kinds = step_kinds(settings)
     assert kinds[OTHER_SSL][1].ssl_mask == 0.5 and kinds["ssl"][1].ssl_mask == 0.75
-    assert kind_of("ssl", "ssl_then_sl", "visible", kinds) == OTHER_SSL
-    assert kind_of("ssl", "mixtraining", "visible", kinds) == "ssl"
-    assert kind_of("joint", "mixtraining", "two_passes", kinds) == "joint_two_passes"
-    assert kind_of("sl", "ssl_then_sl", "visible", kinds) == "sl"
+    metrics = dataclasses.replace(made_up(), steps=kinds, joint="two_passes")
+    assert metrics.kind_of("ssl", "ssl_then_sl") == OTHER_SSL and metrics.kind_of("ssl", "mixtraining") == "ssl"
+    assert metrics.kind_of("joint", "mixtraining") == "joint_two_passes"
+    assert metrics.kind_of("sl", "ssl_then_sl") == "sl"
 
 
 def test_a_searched_run_says_what_it_chose(quick, tmp_path, monkeypatch):
@@ -268,13 +230,6 @@ def test_a_searched_run_says_what_it_chose(quick, tmp_path, monkeypatch):
     for arm in ARMS:
         rate = metrics.arms[arm].learning_rate
         assert {run.learning_rate for run in metrics.runs if run.arm == arm} == {rate}
-
-
-def test_reports_are_written_again_from_the_metrics_alone(finished, tmp_path):
-    shutil.copy(finished / "metrics.json", tmp_path)
-    write_again.main(write_again.Report((tmp_path,)))
-    for name in FILES - {"config.json", "status.json", "metrics.json"}:
-        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_a_finished_run_is_verified_with_its_stages(finished, copied):
@@ -294,12 +249,7 @@ def test_a_finished_run_is_verified_with_its_stages(finished, copied):
 def test_a_report_that_cannot_be_rendered_leaves_the_metrics_whole(quick, copied, monkeypatch):
     before = load(copied)
     (copied / "metrics.json").unlink()
-    monkeypatch.setattr(report_module, "_steps", lambda metrics: [("nothing",)])
+    monkeypatch.setattr(report_module, "_context", lambda metrics: {"metrics": None})
     with pytest.raises(NotRendered, match=r"metrics\.json is whole"):
         experiment(copied)
     assert without_times(load(copied))[:10] == without_times(before)[:10]
-
-
-def test_the_verdict_is_printed(quick, copied, capsys):
-    experiment(copied)
-    assert capsys.readouterr().out.strip().endswith(verdict(load(copied)))

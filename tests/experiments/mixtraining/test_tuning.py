@@ -11,19 +11,17 @@ from rich.console import Console
 from experiments.harness.progress import RunProgress
 from experiments.harness.stages import Stages
 from experiments.mixtraining import tuning as mixtraining_tuning
-from experiments.mixtraining.config import ARMS, MixTrainingOptions
+from experiments.mixtraining.config import ARMS
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.plan import Study
 from experiments.mixtraining.results import settings_of, stage_inputs
 from experiments.mixtraining.tuning import SEED, candidates, check_search, ranking, search_flops, tune
 from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
+from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain, vectors
 
-OPTIONS = MixTrainingOptions(
-    fractions=(0.5, 1.0), ssl_epochs=4, sl_epochs=4, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2,
-    scratch_learning_rate=1e-2, tune=True,
-)  # fmt: skip
+OPTIONS = dataclasses.replace(linear.OPTIONS, tune=True)
 EXAMPLES = len(linear_domain(8).validation)
 
 
@@ -135,11 +133,8 @@ def test_shorter_trials_have_the_shares_of_the_whole_schedule():
     study = Study(linear_domain(8), options)
     settings = options.settings("mixtraining")
     whole, half = (study.trial("mixtraining", settings, 1.0, SEED, scale=scale) for scale in (1.0, 0.5))
-    assert whole.epochs == (("ssl", 3), ("joint", 3), ("sl", 7)) and half.epochs == (
-        ("ssl", 1.5),
-        ("joint", 1.5),
-        ("sl", 3.5),
-    )
+    assert whole.epochs == (("ssl", 3), ("joint", 3), ("sl", 7))
+    assert half.epochs == (("ssl", 1.5), ("joint", 1.5), ("sl", 3.5))
     assert [type(segment.epochs) for segment in whole.epochs] == [int] * 3
 
 

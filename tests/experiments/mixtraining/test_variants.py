@@ -8,19 +8,16 @@ import pytest
 from experiments.harness import command_line
 from experiments.harness.result_files import read_result
 from experiments.mixtraining import variants as mixtraining_variants
-from experiments.mixtraining.config import MixTrainingOptions
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.images.variants import VARIANT_PRESETS, ImageMixTrainingVariants
 from experiments.mixtraining.variants import VARIANTS, distinct, run_variants
-from experiments.mixtraining.variants_report import BASE, REFERENCE, VariantsMetrics, variants_table
+from experiments.mixtraining.variants_report import BASE, QUESTION, REFERENCE, VariantsMetrics, variants_table
 from mixmin_jax.errors import InputError
+from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain, vectors
 from tests.experiments.verify.verified import assert_verified
 
-OPTIONS = MixTrainingOptions(
-    fractions=(1.0,), ssl_epochs=4, sl_epochs=4, batch_size=8, learning_rate=1e-2, sl_learning_rate=1e-2,
-    scratch_learning_rate=1e-2, matched=False,
-)  # fmt: skip
+OPTIONS = dataclasses.replace(linear.OPTIONS, fractions=(1.0,), matched=False)
 FEW = [BASE, REFERENCE, "joint: two passes", "mix ratio 0.75", "both carry on"]
 
 
@@ -50,6 +47,8 @@ def test_every_variant_runs_with_every_seed_and_costs_what_it_should(record):
     assert epochs == {"ssl": 1.0, "joint": 3.0, "sl": 1.0}
     accuracies = {str([run.accuracy for run in runs]) for runs in record.variants.values()}
     assert len(accuracies) > 1
+    fewer = dataclasses.replace(record, variants=record.variants | {BASE: record.variants[BASE][1:]})
+    assert QUESTION.problems(fewer, OPTIONS.out) == ["mixtraining has 1 of 2 seeds"]
 
 
 def test_table_sets_all_against_the_base(record):
@@ -82,8 +81,6 @@ def test_bad_options_are_explained():
     with pytest.raises(InputError, match="leave them out"):
         ImageMixTrainingVariants(tune=True)
     assert "sl" not in {variant.arm for variant in VARIANTS.values()}  # whose learning rate is not offered
-    for name, preset in VARIANT_PRESETS.items():
-        assert command_line.parse(ImageMixTrainingVariants, VARIANT_PRESETS, ["--preset", name]) == preset
     assert VARIANT_PRESETS["micro"].fractions == (0.1,) and VARIANT_PRESETS["micro"].model == "micro"
 
 

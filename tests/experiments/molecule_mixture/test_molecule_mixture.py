@@ -169,47 +169,41 @@ def test_a_report_that_cannot_be_rendered_leaves_the_results_whole(finished, con
             assert json.loads((out / target.file_name / name).read_text()) == content
 
 
+def stage_arrays(folder, name):
+    with np.load(folder / "stages" / f"{name}.npz") as file:
+        return {key.removeprefix("array/"): file[key] for key in file.files if key.startswith("array/")}
+
+
 def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):
     """Average precision and predicted loss, from the raw products, by other code."""
-    target = plan.targets[0]
+    target, is_test_N = plan.targets[0], plan.split.is_test_N
     metrics = load(finished, target.name)
-    with np.load(finished / "stages" / "arms-seed1.npz") as file:
-        test_NxM = file["array/scores_NxM"][plan.split.is_test_N]
-    per_target = test_NxM.shape[1] // 2
-    labels_N = plan.split.molecules.values_NxA[plan.split.is_test_N, target.column]
+    labels_N = plan.split.molecules.values_NxA[is_test_N, target.column]
     measured_N = np.isfinite(labels_N)
+    test_NxM = stage_arrays(finished, "arms-seed1")["scores_NxM"][is_test_N]
+    assert test_NxM.shape[1] == 2 * plan.num_arms
     for arm in ("own", "natural"):
-        scores_N = test_NxM[:, ARMS.index(arm)]
-        expected = average_precision_score(labels_N[measured_N], scores_N[measured_N])
+        expected = average_precision_score(labels_N[measured_N], test_NxM[measured_N, ARMS.index(arm)])
         assert metrics.arms[arm].scores["average_precision"].per_seed[1] == pytest.approx(expected)
-    assert per_target == plan.num_arms
 
-    with np.load(finished / "stages" / "proxies-seed0.npz") as file:
-        test_FxNxM, heldout_NxM, slopes, intercepts = (
-            file[f"array/{name}"] for name in ("test_FxNxM", "heldout_NxM", "slope_F1xM", "intercept_F1xM")
-        )
-    assert np.isnan(heldout_NxM[plan.split.is_test_N]).all() and not np.isnan(heldout_NxM[plan.train_N]).any()
-    own = np.searchsorted(plan.proxy_columns, target.column)
-    logit_FxN = slopes[-1, own] * test_FxNxM[:, measured_N, own].astype(float) + intercepts[-1, own]
-    p_N = (1 / (1 + np.exp(-logit_FxN))).mean(0)
-    y_N = labels_N[measured_N]
+    found, own = stage_arrays(finished, "proxies-seed0"), np.searchsorted(plan.proxy_columns, target.column)
+    assert np.isnan(found["heldout_NxM"][is_test_N]).all() and not np.isnan(found["heldout_NxM"][plan.train_N]).any()
+    score_FxN = found["test_FxNxM"][:, measured_N, own].astype(float)
+    logit_FxN = found["slope_F1xM"][-1, own] * score_FxN + found["intercept_F1xM"][-1, own]
+    p_N, y_N = (1 / (1 + np.exp(-logit_FxN))).mean(0), labels_N[measured_N]
     by_class = [-np.log(np.where(y_N == 1, p_N, 1 - p_N))[y_N == label].mean() for label in (0, 1)]
     assert metrics.arms["own"].predicted_loss.per_seed[0] == pytest.approx(np.mean(by_class), rel=1e-5)
 
 
 def test_a_fold_is_calibrated_on_the_labels_of_the_other(finished, plan):
-    target = plan.targets[0]
-    with np.load(finished / "stages" / "proxies-seed0.npz") as file:
-        own = np.searchsorted(plan.proxy_columns, target.column)
-        heldout_N, slope = file["array/heldout_NxM"][:, own], file["array/slope_F1xM"][:, own]
+    target, found = plan.targets[0], stage_arrays(finished, "proxies-seed0")
+    own = np.searchsorted(plan.proxy_columns, target.column)
     labels_N, fold_N = plan.split.molecules.values_NxA[:, target.column], plan.split.folds(0)
     for fold in range(2):
         other_N = (fold_N == 1 - fold) & np.isfinite(labels_N)
-        weight_N = np.where(
-            labels_N[other_N] == 1, 1 / (labels_N[other_N] == 1).sum(), 1 / (labels_N[other_N] == 0).sum()
-        )
-        fit = LogisticRegression(C=1e8).fit(heldout_N[other_N, None], labels_N[other_N], weight_N * other_N.sum())
-        assert slope[fold] == pytest.approx(max(fit.coef_[0, 0], 0), rel=1e-2, abs=1e-6)
+        scores, labels = found["heldout_NxM"][other_N, own][:, None], labels_N[other_N]
+        fit = LogisticRegression(C=1e8, class_weight="balanced").fit(scores, labels)
+        assert found["slope_F1xM"][fold, own] == pytest.approx(max(fit.coef_[0, 0], 0), rel=1e-2, abs=1e-6)
 
 
 def test_no_model_sees_the_molecule_that_it_is_judged_on(plan):
@@ -240,15 +234,10 @@ def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path
     """Its molecules are the target's, its labels too: nothing else can predict better."""
     rows = list(csv.DictReader(table.read_text().splitlines()))
     name = next(column for column in rows[0] if column not in ("smiles", "name"))
+    copied = {"twin": name, "chance/0": "chance/0", "chance/1": "chance/1", "target": name}
+    columns = {new: [float(row[old] or "nan") for row in rows] for new, old in copied.items()}
     twin = tmp_path / "twin.csv"
-    with twin.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["smiles", "twin", "chance/0", "chance/1", "target"])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {"smiles": row["smiles"], "twin": row[name], "target": row[name]}
-                | {key: row[key] for key in ("chance/0", "chance/1")}
-            )
+    write_table(twin, [row["smiles"] for row in rows], columns)
     config = MoleculeMixture(
         assays=twin, target=("target",), seeds=1, numbers_of_sources=(), random_mixtures=2, min_positives=10,
         min_test_positives=5, bits=256, split="random", mlp=MlpRun(hidden=(16,), epochs=20, batch_size=64),

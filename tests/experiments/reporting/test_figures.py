@@ -125,8 +125,7 @@ def test_the_users_matplotlib_is_left_alone():
         assert dict(matplotlib.rcParams) == changed
     assert png == figures.figure_png(figures.loss_figure({"mixmin": [1.0, 2.0]}))  # nor do the user's settings matter
     assert dict(matplotlib.rcParams) == before
-    code = (
-        "import sys, experiments.reporting.figures as f; f.figure_png(f.loss_figure({'a': [1.0]})); print(*sys.modules)"
-    )
+    modules = "experiments.mixtraining.figures, experiments.reporting.figures as f"
+    code = f"import sys, {modules}; f.figure_png(f.loss_figure({{'a': [1.0]}})); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "experiments.reporting.figures" in loaded and "matplotlib.pyplot" not in loaded

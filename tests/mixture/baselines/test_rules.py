@@ -33,15 +33,20 @@ def test_natural_weights_refuse_bad_sizes(sizes_K):
         natural_weights(sizes_K)
 
 
-def test_caps_that_hold_already_change_nothing():
-    weights_K = natural_weights(SIZES_K)
-    np.testing.assert_array_equal(fit_under_caps(weights_K, weights_K), weights_K)
-
-
-def test_excess_goes_to_the_others_in_proportion():
-    # 0.6 -> 0.3 leaves 0.7 for the rest in proportion 2:1:0.5:0.5, of which the second may only have 0.3
-    fitted_K = fit_under_caps(natural_weights(SIZES_K), [0.3, 0.3, 1, 1, 1])
-    np.testing.assert_allclose(fitted_K, [0.3, 0.3, 0.2, 0.1, 0.1], rtol=1e-12)
+@pytest.mark.parametrize(
+    "weights_K, caps_K, expected_K",
+    [
+        (natural_weights(SIZES_K), natural_weights(SIZES_K), natural_weights(SIZES_K)),  # caps that hold already
+        # 0.6 -> 0.3 leaves 0.7 for the rest in proportion 2:1:0.5:0.5, of which the second may only have 0.3
+        (natural_weights(SIZES_K), [0.3, 0.3, 1, 1, 1], [0.3, 0.3, 0.2, 0.1, 0.1]),
+        # sources of weight zero take only what others cannot
+        ([0.5, 0.5, 0, 0], [0.4, 1, 1, 1], [0.4, 0.6, 0, 0]),
+        ([1.0, 0, 0, 0], [0.4, 0.4, 0.8, 0], [0.4, 0.2, 0.4, 0]),
+        ([0.5, 0.5], [0.4, 0.6 - 1e-10], [0.4 / (1 - 1e-10), (0.6 - 1e-10) / (1 - 1e-10)]),  # short of 1 by rounding
+    ],
+)
+def test_excess_goes_to_the_others_in_proportion(weights_K, caps_K, expected_K):
+    np.testing.assert_allclose(fit_under_caps(weights_K, caps_K), expected_K, rtol=1e-14)
 
 
 def test_fit_under_caps_is_the_kl_projection():
@@ -60,10 +65,6 @@ def test_fit_under_caps_is_the_kl_projection():
         np.testing.assert_allclose(fit_under_caps(weights_K, caps_K), reference.x, atol=1e-5)
 
 
-def test_caps_short_of_one_by_rounding_are_rescaled():
-    np.testing.assert_allclose(fit_under_caps([0.5, 0.5], [0.4, 0.6 - 1e-10]).sum(), 1, atol=1e-15)
-
-
 def test_fit_under_caps_takes_batches_row_by_row():
     rng = np.random.default_rng(1)
     weights_RxK, caps_K = rng.dirichlet(np.full(6, 0.3), size=50), np.array([0.3, 0.1, 0.25, 0.2, 0.3, 0.05])
@@ -72,11 +73,6 @@ def test_fit_under_caps_takes_batches_row_by_row():
     np.testing.assert_allclose(fitted_RxK.sum(1), 1, atol=1e-12)
     for weights_K, fitted_K in zip(weights_RxK, fitted_RxK, strict=True):
         np.testing.assert_allclose(fit_under_caps(weights_K, caps_K), fitted_K, atol=1e-15)
-
-
-def test_sources_of_weight_zero_take_only_what_others_cannot():
-    np.testing.assert_allclose(fit_under_caps([0.5, 0.5, 0, 0], [0.4, 1, 1, 1]), [0.4, 0.6, 0, 0])
-    np.testing.assert_allclose(fit_under_caps([1.0, 0, 0, 0], [0.4, 0.4, 0.8, 0]), [0.4, 0.2, 0.4, 0])
 
 
 @pytest.mark.parametrize(
@@ -121,20 +117,13 @@ def test_random_mixtures_centre_on_the_flattened_natural_weights():
     assert (mixtures_RxK.max(1) < 0.5).any()  # great ones give spread ones
 
 
-def test_random_mixtures_obey_caps():
-    caps_K = np.array([1.0, 0.2, 0.3, 0.1, 0.1])
-    mixtures_RxK = random_mixtures(100, SIZES_K, seed=0, upper_bounds_K=caps_K)
-    assert (mixtures_RxK <= caps_K).all()
-    np.testing.assert_allclose(mixtures_RxK.sum(1), 1, atol=1e-12)
-    # most of them are draws that obeyed the caps, not draws that were moved onto them
-    assert np.mean((np.abs(mixtures_RxK - caps_K) < 1e-6).any(1)) < 0.2
-
-
-def test_random_mixtures_under_caps_that_reject_almost_every_draw():
-    caps_K = np.full(5, 0.22)
+@pytest.mark.parametrize("caps_K", [[1.0, 0.2, 0.3, 0.1, 0.1], [0.22] * 5], ids=["few over", "almost all over"])
+def test_random_mixtures_obey_caps(caps_K):
     mixtures_RxK = random_mixtures(50, SIZES_K, seed=0, upper_bounds_K=caps_K)
     assert mixtures_RxK.shape == (50, 5) and (mixtures_RxK <= caps_K).all()
     np.testing.assert_allclose(mixtures_RxK.sum(1), 1, atol=1e-12)
+    if max(caps_K) == 1:  # most of them are draws that obeyed the caps, not draws that were moved onto them
+        assert np.mean((np.abs(mixtures_RxK - caps_K) < 1e-6).any(1)) < 0.2
 
 
 def test_random_mixtures_give_an_empty_source_nothing():
@@ -168,9 +157,6 @@ def test_candidates_follow_the_natural_weights_and_the_caps():
     capped_MxK = candidate_mixtures(SIZES_K, seed=0, num=20_000, upper_bounds_K=caps_K)
     assert (capped_MxK <= caps_K).all()
     np.testing.assert_allclose(capped_MxK.sum(1), 1, atol=1e-12)
-
-
-def test_candidates_need_a_number():
     with pytest.raises(InputError, match="at least 1; got 0"):
         candidate_mixtures(SIZES_K, seed=0, num=0)
 

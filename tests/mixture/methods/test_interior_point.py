@@ -10,15 +10,9 @@ from mixmin_jax.mixture.constraints import build
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, init, newton, step
 from mixmin_jax.mixture.problem import Problem, iterate
 from tests.mixture import problems
-from tests.mixture.problems import CONSTRAINTS, K
+from tests.mixture.problems import CONSTRAINTS, K, problem
 
 pytestmark = pytest.mark.usefixtures("x64")
-
-
-def problem(constraint, objective=None):
-    objective = cross_entropy(problems.classifiers()) if objective is None else objective
-    feasible, prior = jax.tree.map(jnp.asarray, build(K, None, **CONSTRAINTS[constraint]))
-    return Problem(objective.prepare(), feasible, prior)
 
 
 @pytest.mark.parametrize("constraint", ["groups", "all"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mixmin_jax import cross_entropy
-from mixmin_jax.mixture.constraints import build
 from mixmin_jax.mixture.evaluator import Likelihoods
+from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.mirror_descent import init, step
 from mixmin_jax.mixture.problem import Problem
 from tests.mixture import problems
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def test_first_step_is_the_published_one():
-    problem = Problem(cross_entropy(problems.classifiers()).prepare(), build(K, None)[0])
+    problem = problems.problem("simplex")
     start = init(problem)
     published_K = start.point.weights * jnp.exp(-start.point.gradient)
     after = step(problem, start)
@@ -27,8 +27,7 @@ def test_first_step_is_the_published_one():
 
 @pytest.mark.parametrize("constraint", ["simplex", "all"])
 def test_every_step_descends(constraint):
-    feasible, prior = jax.tree.map(jnp.asarray, build(K, None, **CONSTRAINTS[constraint]))
-    problem = Problem(cross_entropy(problems.text()).prepare(), feasible, prior)
+    problem = problems.problem(constraint, cross_entropy(problems.text()))
     state, advance = init(problem), jax.jit(step)
     totals = []
     for _ in range(40):
@@ -47,13 +46,14 @@ def test_where_no_step_descends_the_weights_stay():
             return loss, -gradient_K * jnp.arange(1, K + 1) * 1e30
 
     f = cross_entropy(problems.classifiers()).prepare()
-    state = init(Problem(Rising(f.p_CxKxB, f.weights_CxB, f.offset), build(K, None)[0]))
-    after = step(Problem(Rising(f.p_CxKxB, f.weights_CxB, f.offset), build(K, None)[0]), state)
+    problem = Problem(Rising(f.p_CxKxB, f.weights_CxB, f.offset), FeasibleSet(K))
+    state = init(problem)
+    after = step(problem, state)
     np.testing.assert_array_equal(after.point.weights, state.point.weights)
 
 
 def test_a_step_too_long_is_shortened():
-    problem = Problem(cross_entropy(problems.disjoint()).prepare(), build(K, None)[0])
+    problem = problems.problem("simplex", cross_entropy(problems.disjoint()))
     state = init(problem)._replace(eta=jnp.asarray(1e6))
     after = step(problem, state)
     assert after.eta < 1e3 and after.point.loss <= state.point.loss

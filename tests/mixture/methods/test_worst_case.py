@@ -1,7 +1,6 @@
 """The worst case's Newton system against a dense solve of the full one, and convergence on random problems."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def test_newton_solves_the_full_system():
     targets = worst_case([cross_entropy(problems.classifiers()), cross_entropy(problems.scales())])
-    feasible, prior = jax.tree.map(jnp.asarray, build(K, None, **CONSTRAINTS["all"]))
-    p = Problem(targets.prepare(), feasible, prior)
+    p = problems.problem("all", targets)
+    feasible, prior = p.feasible, p.prior
     state = jax.jit(lambda p: step(p, init(p)))(p)
     rng, members_GxK = np.random.default_rng(0), np.asarray(feasible.groups.members_GxK)
     t, g = 2, len(members_GxK)
