@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,6 +154,6 @@ def _same_pixels(a: bytes, b: bytes) -> bool:
 
 def _first_difference(lies: bytes, written: bytes) -> str:
     a, b = (text.decode(errors="replace") for text in (lies, written))
-    place = len(os.path.commonprefix([a, b]))
+    place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     first = max(place - 20, 0)
     return f"has {a[first : first + 50]!r} in line {a.count(chr(10), 0, place) + 1}, not {b[first : first + 50]!r}"
