@@ -1,4 +1,3 @@
-import dataclasses
 import errno
 import functools
 import json
@@ -36,8 +35,8 @@ def held(out, name):
 
 
 def test_a_finished_run_finds_its_own_folder_again(tmp_path):
-    for _ in range(2):
-        run(tmp_path / "out")
+    for resume in (True, False):  # in an empty folder it begins
+        run(tmp_path / "out", resume=resume)
     assert identity_of(tmp_path / "out") == CONFIG and held(tmp_path / "out", "status.json") == {"complete": True}
 
 
@@ -52,11 +51,6 @@ def test_an_unfinished_run_goes_on_only_if_told_to(tmp_path, capsys, monkeypatch
         run(tmp_path)
     run(tmp_path, resume=True)
     run(tmp_path)
-
-
-def test_resuming_in_an_empty_folder_begins(tmp_path):
-    run(tmp_path / "new", resume=True)
-    assert held(tmp_path / "new", "status.json")["complete"]
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path):
@@ -207,17 +201,12 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_at_once_with_how_to_go_on(tmp_path, capsys, number):
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as stopped:
-        run_until_signal(tmp_path, number)
+    with pytest.raises(Interrupted) as stopped, run_folder(RunOptions(tmp_path), CONFIG, RESULTS):
+        os.kill(os.getpid(), number)
+        pytest.fail("the signal came later")
     assert stopped.value.number == number and signal.getsignal(number) == before
     error = capsys.readouterr().err
     assert f"stopped by {number.name}: incomplete" in error and "--resume" in error
-
-
-def run_until_signal(out, number):
-    with run_folder(RunOptions(out), CONFIG, RESULTS):
-        os.kill(os.getpid(), number)
-        pytest.fail("the signal came later")
 
 
 def test_processes_compare_all_that_must_be_the_same(tmp_path, monkeypatch):
@@ -232,10 +221,3 @@ def test_processes_compare_all_that_must_be_the_same(tmp_path, monkeypatch):
     assert len({*compared}) == len(given) + 1
     with run_folder(ManyModelsOptions(tmp_path, coordinator="a:1", num_processes=1, process_id=0), CONFIG, RESULTS):
         assert compared[-1] == compared[0]
-
-
-def test_options_that_contradict_each_other_are_refused():
-    with pytest.raises(InputError, match="--resume goes on"):
-        RunOptions(resume=True, overwrite=True)
-    with pytest.raises(InputError, match="--checkpoint-every"):
-        dataclasses.replace(RunOptions(), checkpoint_every=0)
