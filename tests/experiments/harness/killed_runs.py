@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import report
+from experiments.harness.stages import read_stage
 from experiments.questions import RESULT_FILES
 from tests.experiments.made_up_text import WORDS, sentences, write_lines
 
@@ -177,7 +178,7 @@ class Runs:
         However fast the run is, it is in that stage: named pipes stand where it looks for the stage's product and where
         it writes it, and opening one waits for its other end.
         """
-        entrance = product_of(out, line.names[-2] if name == "report" else name)
+        entrance = out / "stages" / f"{line.names[-2] if name == 'report' else name}.npz"
         entrance.parent.mkdir(parents=True, exist_ok=True)
         if not (out / "config.json").exists():  # else stages are nobody's, and the folder is refused
             shutil.copy(line.whole / "config.json", out)
@@ -216,10 +217,8 @@ class Timeline:
 
     def __init__(self, whole, kinds):
         files = sorted((whole / "stages").glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
-        self.whole, self._kinds, self.seconds = whole, kinds, {}
-        for path in files:
-            with np.load(path) as file:
-                self.seconds[path.name.removesuffix(".npz")] = json.loads(str(file["record"]))["seconds"]
+        self.whole, self._kinds = whole, kinds
+        self.seconds = {path.stem: read_stage(path)[1].seconds for path in files}
         self.seconds["report"] = (whole / "status.json").stat().st_mtime - files[-1].stat().st_mtime
         self.names = list(self.seconds)
 
@@ -259,12 +258,8 @@ def told(out):
     return log.read_text().splitlines() if log.exists() else []
 
 
-def product_of(out, stage):
-    return out / "stages" / f"{stage}.npz"
-
-
 def finished(out):
-    return {path.name.removesuffix(".npz") for path in (out / "stages").glob("*.npz")}
+    return {path.stem for path in (out / "stages").glob("*.npz")}
 
 
 def checkpoint_of(out, stage):
@@ -311,8 +306,5 @@ def neutral(record, differs=False):
 def assert_same(out, wanted):
     """The run in `out` has the results of the one in `wanted`, and left nothing behind."""
     found, whole = results(out), results(wanted)
-    assert list(found) == list(whole)
-    for name in whole:
-        assert found[name] == whole[name], name
-    left = [str(path) for path in out.rglob("*") if "partial" in path.name or path.name.endswith(".checkpoints")]
-    assert not left
+    assert list(found) == list(whole) and not [name for name in whole if found[name] != whole[name]]
+    assert not [path for path in out.rglob("*") if "partial" in path.name or path.name.endswith(".checkpoints")]

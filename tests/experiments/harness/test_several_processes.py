@@ -120,8 +120,9 @@ TINY = [
 def text(tmp_path_factory):
     """Options of the text experiment that name two sources and a target."""
     folder = tmp_path_factory.mktemp("text")
-    for name, words in {"sources/digits": "01234567890", "sources/letters": "abcdef", "target": "01234567abc"}.items():
-        write_lines(folder / f"{name}.jsonl", sentences(words, 60, name))
+    words = {"sources/digits": "0123456789", "sources/letters": "abcdefghi", "target": "01234567abc"}
+    for name, known in words.items():
+        write_lines(folder / f"{name}.jsonl", sentences(known, 60, name))
     return ["--sources", str(folder / "sources"), "--target", str(folder / "target.jsonl"), *TINY]
 
 
@@ -190,10 +191,8 @@ def test_when_a_process_ends_the_others_end_soon_and_all_go_on(text, alone, tmp_
             assert time.monotonic() < deadline and all(process.poll() is None for process in running)
             time.sleep(0.2)
         os.kill(running[who].pid, number)
-        sent = time.monotonic()
         _, error = running[1 - who].communicate(timeout=3 * HEARTBEAT_SECONDS + 60)
         status = running[1 - who].returncode
-        assert time.monotonic() - sent < 3 * HEARTBEAT_SECONDS + 60
         if number == signal.SIGTERM:
             assert status == 143 and running[who].wait(60) == 143 and "stopped by SIGTERM: incomplete" in error
         else:
