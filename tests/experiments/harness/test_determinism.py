@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from experiments.harness import provenance
-from experiments.harness.determinism import FLAG
+from experiments.harness.provenance import DETERMINISTIC as FLAG
 from tests.experiments.harness.test_stages import Stages
 
 GPU = types.SimpleNamespace(platform="gpu", device_kind="NVIDIA H100")
