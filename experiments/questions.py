@@ -1,5 +1,6 @@
 """The experiments whose results can be read, reported and verified again, by the name in their result files."""
 
+import contextlib
 import importlib
 from pathlib import Path
 
@@ -43,20 +44,15 @@ def result_files(folder: Path) -> list[Path]:
     paths = own or sorted(folder.glob("*/metrics.json"))
     if not paths:
         raise InputError(f"{folder}: no result; there is no {' or '.join(RESULT_FILES)} in it or in a folder of it")
-    by_target = [found.by_target for path in paths if (found := _known(path))]
+    by_target = []
+    for path in paths:
+        with contextlib.suppress(InputError):  # of which whoever reads the file will hear
+            by_target.append(question_of(path).by_target)
     if own and any(by_target):
         raise InputError(f"{folder} is one target of a run: name the run's folder, {folder.resolve().parent}")
     if not own and not all(by_target):
         raise InputError(f"{folder} is no run's folder but holds some: name {', '.join(str(p.parent) for p in paths)}")
     return paths
-
-
-def _known(path: Path) -> Question | None:
-    """What `question_of` returns; None for a file that it refuses, of which whoever reads it will hear."""
-    try:
-        return question_of(path)
-    except InputError:
-        return None
 
 
 def read_results(folder: Path) -> tuple[Question, Results]:

@@ -6,7 +6,6 @@ readers stumble over, or arbitrary bytes.  A result is compared with that of a s
 
 import ast
 import csv
-import dataclasses
 import gzip
 import io
 import json
@@ -21,6 +20,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import hypothesis
 import numpy as np
@@ -84,15 +84,13 @@ def damaged(draw, valid):
 
 
 def _edit(draw, data):
-    kind = draw(st.sampled_from(["cut", "flip", "spike", "drop", "repeat", "swap", "byte"]))
+    kind = draw(st.sampled_from(["cut", "flip", "spike", "drop", "repeat", "swap"]))
     at = draw(st.integers(0, max(len(data) - 1, 0)))
     to = min(at + draw(st.integers(0, 40)), len(data))
     if kind == "cut":
         return data[:at]
     if kind == "flip" and data:
-        return data[:at] + bytes([data[at] ^ 1 << draw(st.integers(0, 7))]) + data[at + 1 :]
-    if kind == "byte" and data:
-        return data[:at] + bytes([draw(st.integers(0, 255))]) + data[at + 1 :]
+        return data[:at] + bytes([data[at] ^ draw(st.integers(1, 255))]) + data[at + 1 :]
     if kind == "spike":
         return data[:at] + draw(st.sampled_from(SPIKES)) + data[draw(st.sampled_from([at, to])) :]
     if kind == "drop":
@@ -107,7 +105,7 @@ def _edit(draw, data):
 
 def zipped(valid):
     """Damaged, then compressed; or compressed, then damaged."""
-    return st.one_of(damaged(valid).map(lambda data: gzip.compress(data, 1)), damaged([gzip.compress(valid[0])]))
+    return damaged(valid).map(lambda data: gzip.compress(data, 1)) | damaged([gzip.compress(valid[0])])
 
 
 def npy(array, version=(1, 0)):
@@ -124,30 +122,15 @@ def npy_with_header(header, data=b""):
 def npy_headers():
     """Headers that say something else than what follows."""
     numbers = st.sampled_from([0, 1, 2, 3, 6, 24, -1, -6, 2**31, 2**40, 2**62, 2**63, 2**70, True, 1.5, None, "3"])
-    shapes = st.one_of(st.lists(numbers, max_size=4).map(tuple), numbers)
+    shapes = st.lists(numbers, max_size=4).map(tuple) | numbers
     types = [
-        "<f8",
-        ">f8",
-        "<f4",
-        "<f2",
-        "<i8",
-        "|b1",
-        "|u1",
-        "<U3",
-        "|S3",
-        "|O",
-        "<M8[s]",
-        "<c16",
-        "|V0",
-        "|V8",
-        "<f16",
-    ]
-    types += ["<f16", "f8,f8", "", "zz", "<f0", "<U0", [("a", "<f8")], [("a", "|O")], [], 3, None, "(" * 300]
-    orders = st.sampled_from([True, False, 1, None])
-    fields = {"descr": st.sampled_from(types), "fortran_order": orders, "shape": shapes}
-    sound = st.fixed_dictionaries({}, optional=fields).map(repr)
+        "<f8", ">f8", "<f4", "<f2", "<i8", "|b1", "|u1", "<U3", "|S3", "|O", "<M8[s]", "<c16", "|V0", "|V8", "<f16",
+        "f8,f8", "", "zz", "<f0", "<U0", [("a", "<f8")], [("a", "|O")], [], 3, None, "(" * 300,
+    ]  # fmt: skip
+    fields = {"descr": st.sampled_from(types), "fortran_order": st.sampled_from([True, False, 1, None])}
+    sound = st.fixed_dictionaries({}, optional=fields | {"shape": shapes}).map(repr)
     odd = ["", "{", "{[]: 1}", "[" * 3000, "-" * 3000 + "1", "__import__('os').abort()", "{'descr': 1L}"]
-    return st.builds(npy_with_header, st.one_of(sound, st.sampled_from(odd)), st.binary(max_size=48))
+    return st.builds(npy_with_header, sound | st.sampled_from(odd), st.binary(max_size=48))
 
 
 ARRAY_2x3 = np.arange(6.0).reshape(2, 3) - 7
@@ -158,7 +141,7 @@ ARRAYS = [
     ARRAY_2x3.astype(np.float16), np.full((2, 3), np.nan), np.full((2, 3), -np.inf), ARRAY_2x3.astype(np.longdouble),
 ]  # fmt: skip
 NPYS = [npy(array) for array in ARRAYS] + [npy(ARRAY_2x3, (2, 0)), npy(ARRAY_2x3, (3, 0))]
-any_npy = st.one_of(st.sampled_from(NPYS), npy_headers(), damaged(NPYS[:4]))
+any_npy = st.sampled_from(NPYS) | npy_headers() | damaged(NPYS[:4])
 
 
 def archive(members):
@@ -171,12 +154,10 @@ def archive(members):
 
 NAMES = npy(np.array(["a", "b", "c"]))
 NPZ = archive([("log_likelihoods.npy", NPYS[0]), ("sources.npy", NAMES), ("lengths.npy", npy(np.array([3.0, 4.0])))])
-member = st.sampled_from(
-    ["log_likelihoods.npy", "sources.npy", "lengths.npy", "log_likelihoods", "../x.npy", "x", ".npy"]
-)
-members = st.dictionaries(member, st.one_of(any_npy, st.just(NAMES), st.binary(max_size=20)), max_size=4)
-usual = st.fixed_dictionaries({"log_likelihoods.npy": any_npy, "sources.npy": st.one_of(st.just(NAMES), any_npy)})
-npz = st.one_of(st.one_of(usual, members).map(lambda files: archive(files.items())), damaged([NPZ]))
+member = st.sampled_from(["log_likelihoods.npy", "sources.npy", "lengths.npy", "log_likelihoods", "../x.npy", "x"])
+members = st.dictionaries(member, any_npy | st.just(NAMES) | st.binary(max_size=20), max_size=4)
+usual = st.fixed_dictionaries({"log_likelihoods.npy": any_npy, "sources.npy": st.just(NAMES) | any_npy})
+npz = (usual | members).map(lambda files: archive(files.items())) | damaged([NPZ])
 
 COLUMNS = [
     pyarrow.array([-1.0, -2.0]), pyarrow.array([1, 0]), pyarrow.array([1.0, None]), pyarrow.array(["C", "CC"]),
@@ -199,7 +180,7 @@ def parquet(columns):
 def parquets(valid):
     names = st.sampled_from(["a", "b", "smiles", LENGTH, " a", "", "__index_level_0__", "Length"])
     columns = st.lists(st.tuples(names, st.sampled_from(COLUMNS)), max_size=4)
-    return st.one_of(columns.map(parquet), damaged([parquet(valid)]))
+    return columns.map(parquet) | damaged([parquet(valid)])
 
 
 def png(value):
@@ -223,9 +204,21 @@ def slow_json_lines(data):
     return tuple(text for text in texts if text.decode().strip()) or None
 
 
-def check_json_lines(data, corpus):
-    wanted = slow_json_lines(data)
-    assert (corpus and corpus.documents) == wanted
+def slow_zipped_json_lines(data):
+    """None too where the file cannot be unpacked."""
+    try:
+        return slow_json_lines(gzip.decompress(data))
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
+def slow_text_folder(data):
+    """The documents of `read_text_folder`, or None where they must be refused."""
+    text = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return (text, b"good") if text.decode().strip() else None
+    except UnicodeDecodeError:
+        return None
 
 
 def slow_csv(data):
@@ -236,68 +229,47 @@ def slow_csv(data):
         return None
 
 
-def check_log_likelihoods(data, table):
-    if table is None or (found := slow_csv(data)) is None:
-        return
+def csv_columns(data):
+    if (found := slow_csv(data)) is None:
+        return None
     header, *rows = [row for row in found if row]
-    names = [name.strip() for name in header]
-    for name, values in [*zip(table.sources, table.logp_NxK.T, strict=True), (LENGTH, table.length_N)]:
-        if values is not None:
-            wanted = [float(row[names.index(name)]) for row in rows]
-            np.testing.assert_allclose(values, wanted, rtol=1e-15)
-    assert all(len(row) == len(header) for row in rows)
+    return {name.strip(): values for name, *values in zip(header, *rows, strict=True)}
 
 
-def unzipped(check):
-    """The check of what is in a .gz file, which must be refused where it cannot be unpacked."""
-
-    def check_unzipped(data, result):
-        try:
-            content = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error):
-            assert result is None
-            return
-        check(content, result)
-
-    return check_unzipped
-
-
-def check_names(table):
-    assert len(set(table.sources)) == table.logp_NxK.shape[1] > 0 and len(table.logp_NxK)
-    json.dumps(table.sources, ensure_ascii=False).encode()
-
-
-def check_npz(data, table):
-    if table is None:
-        return
-    check_names(table)
+def npz_columns(data):
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        assert table.sources == tuple(name.strip() for name in file["sources"].tolist())
-        np.testing.assert_array_equal(table.logp_NxK, file["log_likelihoods"].astype(float))
-        assert (table.length_N is not None) == ("lengths" in file)
-        if table.length_N is not None:
-            np.testing.assert_array_equal(table.length_N, file["lengths"].astype(float))
+        names = [name.strip() for name in file["sources"].tolist()]
+        found = dict(zip(names, file["log_likelihoods"].T, strict=True))
+        return found | ({LENGTH: file["lengths"]} if "lengths" in file else {})
 
 
-def check_parquet(data, table):
-    if table is None:
-        return
-    check_names(table)
+def parquet_columns(data):
     read = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read()
-    found = {
+    return {
         name.strip(): column.to_pylist()
         for name, column in zip(read.column_names, read.columns, strict=True)
         if not name.startswith("__index_level_")  # whose bytes need not be text: nobody reads them
     }
-    given = dict(zip(table.sources, table.logp_NxK.T, strict=True))
-    given |= {} if table.length_N is None else {LENGTH: table.length_N}
-    assert given.keys() == found.keys() and table.sources == tuple(name for name in found if name != LENGTH)
-    for name, values in given.items():
-        np.testing.assert_allclose(values, [float(value) for value in found[name]], rtol=1e-15)
+
+
+def has_columns(slow):
+    """The check of a table of log-likelihoods against the columns that `slow` reads."""
+
+    def check(data, table):
+        json.dumps(table.sources, ensure_ascii=False).encode()
+        given = dict(zip(table.sources, table.logp_NxK.T, strict=True))
+        given |= {} if table.length_N is None else {LENGTH: table.length_N}
+        assert len(set(table.sources)) == table.logp_NxK.shape[1] > 0 and len(table.logp_NxK)
+        if (wanted := slow(data)) is not None:
+            assert [*given] == sorted(wanted, key=LENGTH.__eq__)  # which is the last
+            for name, values in given.items():
+                np.testing.assert_allclose(values, [float(value) for value in wanted[name]], rtol=1e-15)
+
+    return check
 
 
 def check_assays(data, table):
-    if table is None or (found := slow_csv(data)) is None:
+    if (found := slow_csv(data)) is None:
         return
     header, *rows = found
     full = {n: row for n, row in enumerate(rows, 2) if any(cell.strip() for cell in row)}
@@ -310,10 +282,13 @@ def check_assays(data, table):
         np.testing.assert_array_equal(values, np.array(wanted, np.float32))
 
 
+def check_zipped_assays(data, table):
+    check_assays(gzip.decompress(data), table)
+
+
 def check_finite(data, table):
-    if table is not None:
-        assert table.values_NxA.shape == (len(table.smiles), len(table.assays))
-        assert not np.isinf(table.values_NxA).any()
+    assert table.values_NxA.shape == (len(table.smiles), len(table.assays))
+    assert not np.isinf(table.values_NxA).any()
 
 
 def read_blocks(path):
@@ -324,8 +299,7 @@ def read_blocks(path):
 
 
 def check_blocks(data, values):
-    if values is not None:
-        np.testing.assert_array_equal(values, np.load(io.BytesIO(data), allow_pickle=False).astype(values.dtype))
+    np.testing.assert_array_equal(values, np.load(io.BytesIO(data), allow_pickle=False).astype(values.dtype))
 
 
 PRODUCT = {"scores": ARRAY_2x3, "params/w": np.arange(4, dtype=np.int32), "loss": 0.5}
@@ -346,25 +320,15 @@ def read_stage(path):
 
 
 def check_stage(data, product):
-    if product is not None:
-        assert product.keys() == PRODUCT.keys()
-        for name, value in PRODUCT.items():
-            np.testing.assert_array_equal(product[name], value)
+    assert product.keys() == PRODUCT.keys()
+    for name, value in PRODUCT.items():
+        np.testing.assert_array_equal(product[name], value)
 
 
 def read_text_folder(path):
     """A folder with the hostile file beside a good one."""
     (path.parent / "good.txt").write_bytes(b"good")
     return read_corpus(path.parent)
-
-
-def check_text_folder(data, corpus):
-    text = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        wanted = bool(text.decode().strip())
-    except UnicodeDecodeError:
-        wanted = False
-    assert (corpus and corpus.documents) == ((text, b"good") if wanted else None)
 
 
 def read_regmix(path):
@@ -376,19 +340,18 @@ def read_pictures(path):
     return read_image_folder(path, size=2, max_skipped=1.0)
 
 
-def nothing(data, result):
-    del data, result
+def read_run(path):
+    return read_results(path.parents[1])
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
+    """A reader, its hostile files, and what it must give."""
+
     name: str
     read: Callable
     contents: st.SearchStrategy
-    check: Callable = nothing
-
-    def __repr__(self):
-        return self.name
+    check: Callable = lambda data, result: None  # of what was read
+    documents: Callable | None = None  # what must be read, or None where that must be refused
 
 
 JSON_LINES = [
@@ -402,16 +365,15 @@ ASSAYS = [
 SCORES = [b"code,news,length\n-1.5,-2,3\n-1e3,-0.25,4\n-inf,-1,1\n", b' a ,"b"\r\n-1,-2\r\n\r\n-3,-4\r\n']
 REGMIX = [b"index,train_the_pile_x,train_the_pile_y\n1,0.5,0.5\n2,0.25,0.75\n"]
 METRICS = [dumps(made_up(1, 2)).encode()]
-SPARSE = [("C", COLUMNS[3])]
 CASES = [
-    Case("a.jsonl", read_corpus, damaged(JSON_LINES), check_json_lines),
-    Case("b.jsonl.gz", read_corpus, zipped(JSON_LINES), unzipped(check_json_lines)),
-    Case("c.txt", read_text_folder, damaged(["é\none\n".encode(), b"two"]), check_text_folder),
-    Case("d.csv", read_table, damaged(SCORES), check_log_likelihoods),
-    Case("e.npz", read_table, npz, check_npz),
-    Case("f.parquet", read_table, parquets([("a", COLUMNS[0]), (LENGTH, COLUMNS[1])]), check_parquet),
+    Case("a.jsonl", read_corpus, damaged(JSON_LINES), documents=slow_json_lines),
+    Case("b.jsonl.gz", read_corpus, zipped(JSON_LINES), documents=slow_zipped_json_lines),
+    Case("c.txt", read_text_folder, damaged(["é\none\n".encode(), b"two"]), documents=slow_text_folder),
+    Case("d.csv", read_table, damaged(SCORES), has_columns(csv_columns)),
+    Case("e.npz", read_table, npz, has_columns(npz_columns)),
+    Case("f.parquet", read_table, parquets([("a", COLUMNS[0]), (LENGTH, COLUMNS[1])]), has_columns(parquet_columns)),
     Case("g.csv", read_assays, damaged(ASSAYS), check_assays),
-    Case("h.csv.gz", read_assays, zipped(ASSAYS), unzipped(check_assays)),
+    Case("h.csv.gz", read_assays, zipped(ASSAYS), check_zipped_assays),
     Case("i.parquet", read_assays, parquets([("smiles", COLUMNS[3]), ("a", COLUMNS[1])]), check_finite),
     Case("j.csv", lambda path: read_assays(path, task="regression"), damaged(ASSAYS), check_finite),
     Case("k.npy", read_blocks, any_npy, check_blocks),
@@ -419,7 +381,7 @@ CASES = [
     Case("m.tar", read_pictures, damaged([tar_of(PICTURES)])),
     Case("n.tar.gz", read_pictures, zipped([tar_of(PICTURES)])),
     Case("o.csv", read_regmix, damaged(REGMIX)),
-    Case("metrics.json", lambda path: read_results(path.parents[1]), damaged(METRICS)),
+    Case("metrics.json", read_run, damaged(METRICS)),
 ]
 
 
@@ -430,9 +392,10 @@ class Shown(bytes):
         return super().__repr__() if len(self) < 5000 else f"<{len(self)} bytes, {self[:200]!r} ... {self[-200:]!r}>"
 
 
-def fuzz(case, folder, examples):
-    """Read `examples` hostile files."""
-    path = folder / "hostile" / case.name
+@pytest.mark.parametrize("examples", [40, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_hostile_files_give_an_error_that_names_them_or_the_right_result(case, examples, tmp_path):
+    path = tmp_path / "hostile" / case.name
     path.parent.mkdir()
     number = 0
 
@@ -450,23 +413,15 @@ def fuzz(case, folder, examples):
                 result = case.read(path)
             except InputError as error:
                 assert str(path) in str(error), f"the message does not name the file: {error}"
-        case.check(data, result)
+        if case.documents:
+            assert (result and result.documents) == case.documents(data)
+        elif result is not None:
+            case.check(data, result)
 
     reads()
     # Hypothesis counts each call that ends well, and stops early only where it can draw nothing new, or little else
     # than what a strategy rejects; none of these may
     assert number >= 0.9 * examples
-
-
-@pytest.mark.parametrize("case", CASES, ids=repr)
-def test_hostile_files_give_an_error_that_names_them_or_the_right_result(case, tmp_path):
-    fuzz(case, tmp_path, 40)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=repr)
-def test_ten_thousand_hostile_files(case, tmp_path):
-    fuzz(case, tmp_path, 10_000)
 
 
 # --------------------------------------------------------------------------------------- what chance would not find
@@ -482,11 +437,14 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def refused(read, path):
+def refuses(read, path, data=None, why=""):
+    """The file is refused in one line that names it and says why."""
+    if data is not None:
+        path.write_bytes(data)
     with no_hang(), pytest.raises(InputError) as caught:
         read(path)
-    assert str(path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
+    message = str(caught.value)
+    assert str(path) in message and why in message and len(message.splitlines()) == 1
 
 
 def test_pickles_are_refused_and_not_run(tmp_path):
@@ -503,9 +461,7 @@ def test_pickles_are_refused_and_not_run(tmp_path):
         ("d.npy", pickled, read_blocks),
         ("e.npz", archive([(f"{key}.npy", pickled) for key in ("stamp", "record", "values")]), read_stage),
     ):
-        path = tmp_path / name
-        path.write_bytes(data)
-        refused(read, path)
+        refuses(read, tmp_path / name, data)
     assert not exploded.exists()
 
 
@@ -515,9 +471,8 @@ def test_every_file_of_arrays_is_read_without_pickles():
     for path in [p for folder in ("mixmin_jax", "experiments", "benchmarks") for p in (ROOT / folder).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if called.split(".")[-1] in ("load", "loads", "read_array", "open_memmap") and "np" in called.split("."):
-                if called.endswith("open_memmap"):
-                    continue  # maps numbers only
+            # `open_memmap` maps numbers only
+            if called.split(".")[-1] in ("load", "loads", "read_array") and "np" in called.split("."):
                 options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert options.get("allow_pickle") == "False", f"{path}, line {node.lineno}"
                 found += 1
@@ -526,37 +481,30 @@ def test_every_file_of_arrays_is_read_without_pickles():
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("descr", "fortran", "shape", "why"),
     [
-        "{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 1048576)}",
-        "{'descr': '<f8', 'fortran_order': True, 'shape': (1099511627776, 3)}",
-        "{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904, 4)}",  # 2^64 numbers
-        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1, -3)}",
-        "{'descr': '|O', 'fortran_order': False, 'shape': (1, 3)}",
+        ("<f8", False, (2**40, 2**20), "needs"),
+        ("<f8", True, (2**40, 3), "needs"),
+        ("<f8", False, (2**62, 4), "needs"),  # 2^64 numbers
+        ("<f8", False, (-1, -3), ""),
+        ("|O", False, (1, 3), ""),
     ],
 )
-def test_a_header_that_claims_what_is_not_there(tmp_path, header):
+def test_a_header_that_claims_what_is_not_there(tmp_path, descr, fortran, shape, why):
+    header = repr({"descr": descr, "fortran_order": fortran, "shape": shape})
     for data in (npy_with_header(header), npy_with_header(header, bytes(24))):
-        (tmp_path / "a.npy").write_bytes(data)
-        assert "needs" in refused(read_blocks, tmp_path / "a.npy") or "'shape': (-1" in header or "|O" in header
-    (tmp_path / "a.npz").write_bytes(archive([("log_likelihoods.npy", data), ("sources.npy", NAMES)]))
-    refused(read_table, tmp_path / "a.npz")
+        refuses(read_blocks, tmp_path / "a.npy", data, why)
+    refuses(read_table, tmp_path / "a.npz", archive([("log_likelihoods.npy", data), ("sources.npy", NAMES)]))
 
 
 def test_deep_and_huge_json(tmp_path):
-    path = tmp_path / "a.jsonl"
-    deep = "[" * 100_000, '{"a":' * 100_000
-    for line in (*deep, '{"text": ' + "9" * 100_000 + "}", '{"text": "\\ud800"}', "\ufeff" * 9):
-        path.write_text('{"text": "one"}\n' + line)
-        assert "line 2" in refused(read_corpus, path)
-    path.write_bytes(gzip.compress(b'{"text": "' + b"a" * 50_000_000, 1))
-    path = path.rename(tmp_path / "a.jsonl.gz")
-    assert "line 1" in refused(read_corpus, path)
-    path = tmp_path / "run" / "metrics.json"
-    path.parent.mkdir()
-    for text in ("[" * 100_000, "[1]", '{"a": ', "9" * 100_000):
-        path.write_text(text)
-        refused(lambda path: read_results(path.parents[1]), path)
+    deep = b"[" * 100_000, b'{"a":' * 100_000
+    for line in (*deep, b'{"text": ' + b"9" * 100_000 + b"}", b'{"text": "\\ud800"}', "\ufeff".encode() * 9):
+        refuses(read_corpus, tmp_path / "a.jsonl", b'{"text": "one"}\n' + line, "line 2")
+    refuses(read_corpus, tmp_path / "a.jsonl.gz", gzip.compress(b'{"text": "' + b"a" * 50_000_000, 1), "line 1")
+    (tmp_path / "run").mkdir()
+    for text in (deep[0], b"[1]", b'{"a": ', b"9" * 100_000):
+        refuses(read_run, tmp_path / "run" / "metrics.json", text)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt", "a.csv", "a.npz", "a.parquet", "a.npy", "a.tar"])
@@ -564,9 +512,9 @@ def test_a_pipe_is_not_waited_for(tmp_path, name):
     path = tmp_path / name
     os.mkfifo(path)
     readers = dict.fromkeys([".jsonl", ".gz", ".txt"], read_corpus) | {".npy": read_blocks, ".tar": read_pictures}
-    refused(readers.get(path.suffix, read_table), path)
+    refuses(readers.get(path.suffix, read_table), path)
     if path.suffix in (".csv", ".parquet"):
-        refused(read_assays, path)
+        refuses(read_assays, path)
 
 
 def test_links_in_a_circle_and_deep_folders_are_no_trap(tmp_path):
@@ -574,7 +522,7 @@ def test_links_in_a_circle_and_deep_folders_are_no_trap(tmp_path):
     (tmp_path / "a" / "good.txt").write_text("good")
     for name in ("x", "y", "z"):
         (tmp_path / "a" / "b" / name).symlink_to(tmp_path / "a")
-    assert "a link to a folder that it lies in" in refused(read_corpus, tmp_path / "a")
+    refuses(read_corpus, tmp_path / "a", why="a link to a folder that it lies in")
     deep, here = tmp_path / "deep", os.getcwd()
     deep.mkdir()
     try:
@@ -603,9 +551,8 @@ def test_names_that_are_not_unicode_are_refused_before_anything_is_computed(tmp_
         Path(os.fsdecode(path)).write_bytes(text)
         with pytest.raises(InputError, match="not valid UTF-8"):
             read(Path(os.fsdecode(path)))
-    path = tmp_path / "a.npz"
-    path.write_bytes(archive([("log_likelihoods.npy", NPYS[0]), ("sources.npy", npy(np.array(["a", "b", "\ud800"])))]))
-    assert "not valid UTF-8" in refused(read_table, path)
+    arrays = [("log_likelihoods.npy", NPYS[0]), ("sources.npy", npy(np.array(["a", "b", "\ud800"])))]
+    refuses(read_table, tmp_path / "a.npz", archive(arrays), "not valid UTF-8")
     files = {f"{part}/{name}/1.png": png(1) for part in ("train", "test") for name in ("x", "\udce9")}
     (tmp_path / "a.tar").write_bytes(tar_of(files))
     with pytest.raises(InputError, match="not valid UTF-8"):
@@ -631,5 +578,4 @@ def test_a_sparse_archive_member_is_not_unfolded(tmp_path):
     header[386:410] = b"%011o\0%011o\0" % (0, 0)  # nothing at 0, and then holes up to the real size
     header[483:495] = b"\x80" + (2**42).to_bytes(11, "big")
     header[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(header))[0]
-    (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(1024))
-    assert "holes" in refused(read_pictures, tmp_path / "a.tar")
+    refuses(read_pictures, tmp_path / "a.tar", bytes(header) + bytes(1024), "holes")

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 
 from experiments.harness.options import RunOptions
 from mixmin_jax.errors import InputError
@@ -93,7 +92,8 @@ def together() -> Iterator[None]:
 
     Of several processes, an OSError becomes an InputError.
     """
-    with sharding.together(_world()):
+    world = jax.make_mesh((jax.device_count(),), ("devices",)) if several() else None
+    with sharding.together(world and sharding.checked_mesh(world)):
         try:
             yield
         except OSError as error:
@@ -116,9 +116,7 @@ def check_same(described: Any) -> None:
 
 
 def lost_process(error: BaseException) -> str | None:
-    """JAX's message if `error` means that another process ended or cannot be reached; else None."""
-    if not jax.distributed.is_initialized():
-        return None
+    """JAX's message if `error`, in one of several processes, means that another ended or cannot be reached."""
     found: BaseException | None = error
     while found is not None:
         # reading the result of a broken collective can raise a plain ValueError
@@ -126,8 +124,3 @@ def lost_process(error: BaseException) -> str | None:
             return str(found).splitlines()[0]
         found = found.__cause__ or found.__context__
     return None
-
-
-def _world() -> Mesh | None:
-    """A mesh of the devices of all processes; None for one process."""
-    return sharding.checked_mesh(jax.make_mesh((jax.device_count(),), ("devices",))) if several() else None

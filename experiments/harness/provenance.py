@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, device, commit, command."""
+"""Where numbers come from: versions, device, commit, command; and whether the same run gives the same bits."""
 
 import importlib.metadata
 import os
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import jax
 
-from experiments.harness.determinism import is_deterministic, on_gpu
 from experiments.reporting.schema import MadeBy
+
+DETERMINISTIC = "--xla_gpu_deterministic_ops"  # no operation whose order varies, no choice of programs by their speed
 
 
 def provenance(*distributions: str) -> MadeBy:
@@ -34,6 +35,28 @@ def device() -> str:
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     deterministic = " with deterministic operations" if on_gpu() and is_deterministic() else ""
     return f"{len(devices)} x {devices[0].device_kind}{cores}{processes}{deterministic}"
+
+
+def on_gpu() -> bool:
+    return jax.devices()[0].platform in ("gpu", "cuda", "rocm")
+
+
+def is_deterministic() -> bool:
+    """Whether another run of the same program gives the same bits, as far as XLA promises that."""
+    if not on_gpu():
+        return True
+    given = [word.partition("=") for word in os.environ.get("XLA_FLAGS", "").split()]
+    values = [value.lower() for name, _, value in given if name == DETERMINISTIC]
+    return bool(values) and values[-1] not in ("false", "0")
+
+
+def how_to_be_deterministic() -> str:
+    """A line to tell where `is_deterministic` says no."""
+    return (
+        f"note: {jax.devices()[0].device_kind} need not compute the same bits each time, so that a run that is resumed"
+        f" may end with other numbers than one that is not; with XLA_FLAGS={DETERMINISTIC}=true it does, more slowly"
+        " (see docs/devices.md)"
+    )
 
 
 def cpu_cores() -> int:

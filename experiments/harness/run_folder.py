@@ -1,15 +1,15 @@
 """The folder of a run: which run it holds, whether that is complete, and how to resume it. One process writes there."""
 
 import contextlib
-import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments.harness.folder_lock import LOCK, locked, refuse_if_locked
+from experiments.harness.folder_lock import LOCK, locked
 from experiments.harness.interruption import Interrupted, Interruption
 from experiments.harness.options import RunOptions
 from experiments.harness.processes import check_same, is_first, several, together
@@ -26,18 +26,10 @@ from mixmin_jax.training.proxies import Diverged
 STAGES, CONFIG, STATUS = "stages", "config.json", "status.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class RunFolder:
+class RunFolder(NamedTuple):
     """A claimed folder: `folder.stages(...)` keeps products there and stops in order when told to."""
 
-    options: RunOptions
-    interruption: Interruption
-
-    def stages(self, progress: RunProgress, made_by: MadeBy) -> Stages:
-        every = self.options.checkpoint_every
-        return Stages(
-            self.options.out / STAGES, progress, made_by, checkpoint_every=every, interruption=self.interruption
-        )
+    stages: Callable[[RunProgress, MadeBy], Stages]
 
 
 @contextlib.contextmanager
@@ -66,12 +58,15 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
         if several():
             held.enter_context(interruption.deferred())
         try:
-            yield RunFolder(options, interruption)
+            every = options.checkpoint_every
+            yield RunFolder(partial(Stages, out / STAGES, checkpoint_every=every, interruption=interruption))
         except BaseException as error:
             why = f"{error}: " if isinstance(error, (Interrupted, Stopped)) else ""
             how, again = how_to_go_on(), ""
             if isinstance(error, Diverged):
-                how = _after_divergence(options)
+                skip = "" if options.on_nonfinite == "skip" else " or --on-nonfinite skip"
+                how = f"another learning rate{skip}, and either --overwrite, which keeps the stages that this does not"
+                how += " change, or another --out"
                 again = " The same command fails at the same step again, with --resume as well."
                 with contextlib.suppress(OSError):  # report what ended the run, not this
                     _write_status(out, complete=False, how=how)
@@ -85,14 +80,8 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
 def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]) -> Iterator[None]:
     """The folder, locked, with the run's configuration and status in it."""
     out = options.out
-    try:
-        _check_claim(options, new)
-    except InputError:
-        refuse_if_locked(out)  # a live run is the better reason: --resume would not help
-        raise
     with locked(out):
-        differs = _check_claim(options, new)  # once more: a run may have ended between the two
-        if differs:
+        if _holds_another_run(options, new):
             _remove(out, results)
         for left in [*out.rglob(f".*{PARTIAL}")]:  # by a process that was killed while it wrote a file
             left.unlink(missing_ok=True)
@@ -121,22 +110,13 @@ def how_to_go_on() -> str:
     return shlex.join([*words, "--resume"])
 
 
-def _after_divergence(options: RunOptions) -> str:
-    """How to continue after a training that diverged, and would again: in words."""
-    skip = "" if options.on_nonfinite == "skip" else " or --on-nonfinite skip"
-    return (
-        f"another learning rate{skip}, and either --overwrite, which keeps the stages that this does not change, or"
-        " another --out"
-    )
-
-
-def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
+def _holds_another_run(options: RunOptions, new: Mapping[str, Any]) -> bool:
     """Whether the folder holds another run, to be replaced. Raises InputError if this run may not use the folder."""
-    out, path = options.out, options.out / CONFIG
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; name a folder")
-    if not path.exists():
-        if out.is_dir() and _content(out) and not options.overwrite:
+    out = options.out
+    if not (out / CONFIG).exists():
+        # a run that was killed may have left files that it writes before it has claimed the folder
+        content = [path for path in out.iterdir() if path.name != LOCK and not path.name.endswith(PARTIAL)]
+        if content and not options.overwrite:
             raise InputError(
                 f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
             )
@@ -155,11 +135,6 @@ def _check_claim(options: RunOptions, new: Mapping[str, Any]) -> bool:
     if not (options.resume or options.overwrite or _is_complete(out)):
         raise InputError(f"--out {out} holds this run, unfinished: add --resume to go on with it, or name another")
     return bool(differences)
-
-
-def _content(out: Path) -> list[Path]:
-    """The files of the folder, without those that a run writes before it has claimed it."""
-    return [path for path in out.iterdir() if path.name != LOCK and not path.name.endswith(PARTIAL)]
 
 
 def _remove(out: Path, results: Sequence[str]) -> None:

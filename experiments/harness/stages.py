@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from experiments.harness.determinism import how_to_be_deterministic, is_deterministic
 from experiments.harness.interruption import Interrupted, Interruption
 from experiments.harness.options import RunOptions
 from experiments.harness.processes import any_process, is_first
 from experiments.harness.progress import OnFraction, RunProgress
+from experiments.harness.provenance import how_to_be_deterministic, is_deterministic
 from experiments.harness.result_files import replacing
 from experiments.reporting.json_files import to_builtins, typed
 from experiments.reporting.schema import MadeBy

@@ -8,6 +8,7 @@ import io
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -34,33 +35,8 @@ ARM_COLORS = {
 }
 OTHER_COLORS = ("#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#44AA99")
 
-_STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key} | {
-    "font.size": 8.5,
-    "axes.titlesize": "medium",
-    "axes.labelsize": "medium",
-    "figure.titlesize": "medium",
-    "figure.labelsize": "medium",
-    "legend.fontsize": "medium",
-    "legend.edgecolor": "none",
-    "legend.framealpha": 1.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#707070",
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.6,
-    "axes.linewidth": 0.6,
-    "xtick.color": "#707070",
-    "ytick.color": "#707070",
-    "xtick.labelcolor": "black",
-    "ytick.labelcolor": "black",
-    "lines.linewidth": 1.4,
-    "figure.dpi": 150,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "mixmin_jax",  # else identifiers inside are random
-    "figure.constrained_layout.use": True,
-}
+_STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key}
+_STYLE |= matplotlib.rc_params_from_file(Path(__file__).with_name("figures.mplstyle"), use_default_template=False)
 styled = matplotlib.rc_context(_STYLE)  # as a decorator: settings hold inside the call only
 
 
@@ -211,14 +187,8 @@ def gap_figure(
     for arm, gaps in lines:
         gaps = np.where(gaps <= 0, floor, gaps)
         size = 3 if len(gaps) <= 50 else 0
-        style: dict[str, Any] = {
-            "color": colors[arm],
-            "marker": "o",
-            "markersize": size,
-            "linewidth": 1.1,
-            "alpha": 0.85,
-        }
-        axes.plot(np.arange(len(gaps)), gaps, label=None if arm in named else arm, **style)
+        style: dict[str, Any] = {"color": colors[arm], "marker": "o", "markersize": size}
+        axes.plot(np.arange(len(gaps)), gaps, label=None if arm in named else arm, linewidth=1.1, alpha=0.85, **style)
         named.add(arm)
     if tolerance:
         axes.axhline(tolerance, color="black", linewidth=0.8, linestyle="--", label=f"tolerance {tolerance:.2g}")

@@ -54,8 +54,7 @@ def _dumps(value: Any, indent: str) -> str:
         lines = [f"{json.dumps(key, ensure_ascii=False)}: {_dumps(part, inner)}" for key, part in value.items()]
     else:
         lines = [_dumps(part, inner) for part in parts]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{closing}"
+    return f"{text[0]}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{text[-1]}"
 
 
 def read_json(path: Path) -> Any:

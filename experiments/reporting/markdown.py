@@ -3,7 +3,6 @@
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from experiments.reporting.schema import Certificate, Note
 from mixmin_jax.stats.comparison import Difference, RankCorrelation, Summary
 
 
@@ -47,25 +46,6 @@ def points(difference: Difference) -> str:
     """`+0.68 ± 0.21`: a difference of shares, in percentage points, with its standard error."""
     error = difference.standard_error
     return f"{100 * difference.mean:+.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
-
-
-def certificates(solved: Mapping[str, Certificate], unit: str) -> str:
-    """A table of solved weights by arm; `unit` is that of the loss."""
-    header = ["weights", f"loss, {unit}", "gap", "tolerance", "iterations", "converged", "method", "seed"]
-    rows = [
-        [
-            code(arm),
-            f"{found.loss:.6f}",
-            f"{found.gap:.1e}",
-            f"{found.tolerance:.0e}",
-            str(found.iterations),
-            "yes" if found.converged else "**no**",
-            found.method.replace("_", " "),
-            str(found.seed),
-        ]
-        for arm, found in solved.items()
-    ]
-    return table(header, rows)
 
 
 def spearman(value: float | None) -> str:
@@ -127,13 +107,3 @@ def plain(text: str) -> str:
     """Text from a data set, on one line and without effect as Markdown or HTML."""
     escaped = html.escape(" ".join(text.split()), quote=False)
     return "".join("\\" + char if char in "\\`*_[]|~$" else char for char in escaped)
-
-
-def source_notes(notes: Mapping[str, Note]) -> str:
-    """A table of what `sources.toml` says of each source."""
-    allowed = {True: "yes", False: "**no**: left out"}
-    rows = [
-        [code(name), plain(found.licence or ""), plain(found.note or ""), allowed[found.allowed]]
-        for name, found in notes.items()
-    ]
-    return table(["source", "licence", "note", "allowed"], rows)

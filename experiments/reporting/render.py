@@ -2,13 +2,13 @@
 
 Templates are Jinja2, in `templates/`: one `QUESTION.md.jinja` for each question, and what several share.  They hold all
 words of the reports.  A report is a verdict table, at most three sentences, figures with tables, and how it was made.
-The functions of `experiments.reporting.markdown` are their filters, with these:
-
-    {% filter sentences %}      the first three lines that are not empty, as one paragraph: put rules in order of weight
+The functions of `experiments.reporting.markdown` are their filters, and so is `sentences`: the first three lines that
+are not empty, as one paragraph.  Put rules in order of weight.
 """
 
 import base64
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -24,11 +24,6 @@ from experiments.reporting.figures import figure_svg
 
 MOST_SENTENCES = 3  # of a verdict: what a reader takes in before the table
 LEAST_PIXELS = 56  # per inch of a figure on a page (96 is its full size): text of 8.5 points stays readable on a phone
-
-_FILTERS = (
-    "certificates", "code", "correlation", "listing", "mean_std", "number_range", "percent", "percent_mean_std",
-    "plain", "plural", "plus_minus", "points", "share", "share_of", "si_count", "source_notes", "spearman", "table",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,17 +79,12 @@ def _sentences(text: str) -> str:
     return " ".join([line for line in lines if line][:MOST_SENTENCES])
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=jinja2.select_autoescape(["html.jinja"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {name: getattr(markdown, name) for name in _FILTERS} | {"sentences": _sentences}
-    return environment
-
-
-_ENVIRONMENT = _environment()
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=jinja2.StrictUndefined,
+    autoescape=jinja2.select_autoescape(["html.jinja"]),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_ENVIRONMENT.filters |= dict(inspect.getmembers(markdown, inspect.isfunction)) | {"sentences": _sentences}

@@ -153,12 +153,7 @@ def _same_pixels(a: bytes, b: bytes) -> bool:
 
 
 def _first_difference(lies: bytes, written: bytes) -> str:
-    a, b = (text.decode(errors="replace").splitlines() for text in (lies, written))
-    for number, pair in enumerate(zip(a, b, strict=False), start=1):
-        if pair[0] != pair[1]:
-            place = next(
-                (i for i, chars in enumerate(zip(*pair, strict=False)) if chars[0] != chars[1]), min(map(len, pair))
-            )
-            first = max(place - 20, 0)
-            return f"has {pair[0][first : first + 50]!r} in line {number}, not {pair[1][first : first + 50]!r}"
-    return f"has {len(a)} lines, not {len(b)}"
+    a, b = (text.decode(errors="replace") for text in (lies, written))
+    place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    first = max(place - 20, 0)
+    return f"has {a[first : first + 50]!r} in line {a.count(chr(10), 0, place) + 1}, not {b[first : first + 50]!r}"

@@ -1,7 +1,5 @@
 """Experiments as processes on tiny data, killed and gone on with, and what of their results must be the same."""
 
-import contextlib
-import csv
 import errno
 import json
 import os
@@ -17,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import report
+from experiments.harness.stages import read_stage
 from experiments.questions import RESULT_FILES
 from tests.experiments.made_up_text import WORDS, sentences, write_lines
 
@@ -33,26 +32,23 @@ MAY_DIFFER = {
 
 
 class Experiment(NamedTuple):
-    """A module that `python -m` runs, and options that make it tiny."""
+    """A module that `python -m` runs, options that make it tiny, and its stages."""
 
     module: str
-    options: tuple[str, ...]
+    options: dict[str, object]
     kinds: dict[str, str]  # kind of stages -> pattern of their names
 
 
 def text_mixture(folder):
     """Two sources; proxies and target models of one size, so that programs compile once; six blocks of steps each."""
-    for seed, name in enumerate(("digits", "lower")):
-        write_lines(folder / f"{name}.jsonl", sentences(WORDS[name], 120, seed))
+    write_sources(folder, 120, ("digits", "lower"))
     write_lines(folder / "numbers.jsonl", sentences(WORDS["digits"], 40, 10))
-    size = {"model.width": 8, "model.depth": 1, "model.heads": 1, "sequence-length": 16, "batch-size": 2}
-    given = {"sources": folder / "digits.jsonl", "": folder / "lower.jsonl", "target": folder / "numbers.jsonl"}
-    given |= {"mesh-source": 1}
+    sources = [folder / "digits.jsonl", folder / "lower.jsonl"]
+    given = {"sources": sources, "target": folder / "numbers.jsonl", "mesh-source": 1}
     for role in ("proxy", "model"):
-        given |= {f"{role}.{name}": value for name, value in (size | {"tokens": 300 * 2 * 16}).items()}
-        given[f"{role}.learning-rate"] = 3e-3
+        given |= language_model(role, tokens=300 * 2 * 16, length=16, batch_size=2) | {f"{role}.learning-rate": 3e-3}
     kinds = {"proxies": "train-(proxies|random)", "solve": "weights", "scores": "score", "training": "train-(sh|arms)"}
-    return Experiment("experiments.text_mixture", options(given), kinds)
+    return Experiment("experiments.text_mixture", given, kinds)
 
 
 def molecule_mixture(folder, learner="mlp"):
@@ -62,87 +58,87 @@ def molecule_mixture(folder, learner="mlp"):
     bundled = bundled_assays()
     values_NxA = bundled.values_NxA[:400]
     chosen = np.flatnonzero(((values_NxA == 1).sum(0) > 50) & ((values_NxA == 0).sum(0) > 50))[:4]
+    lines = [["smiles", *(bundled.assays[a] for a in chosen)]]
+    for smiles, row in zip(bundled.smiles, values_NxA[:, chosen], strict=False):
+        lines.append([smiles, *("" if np.isnan(value) else f"{value:g}" for value in row)])
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["smiles", *(bundled.assays[a] for a in chosen)])
-        for smiles, row in zip(bundled.smiles, values_NxA[:, chosen], strict=False):
-            writer.writerow([smiles, *("" if np.isnan(value) else f"{value:g}" for value in row)])
+    (folder / "table.csv").write_text("\n".join(map(",".join, lines)))
     given = {"assays": folder / "table.csv", "num-targets": 1, "seeds": 1, "numbers-of-sources": 2}
     given |= {"random-mixtures": 3, "min-positives": 10, "min-test-positives": 5, "bits": 64, "learner": learner}
     given |= {"mlp.hidden": 4, "mlp.epochs": 20, "mlp.batch-size": 64, "max-bytes": 40_000}
     given |= {"trees.rounds": 60, "trees.depth": 2}  # so that each model's end is due for a checkpoint
     kinds = {"proxies": "(proxies|random).*fold", "solve": "weights", "training": "arms"}
-    return Experiment("experiments.molecule_mixture", options(given), kinds)
+    return Experiment("experiments.molecule_mixture", given, kinds)
 
 
 def molecule_mixture_trees(folder):
     return molecule_mixture(folder, "trees")
 
 
-def image_mixtraining(folder):
-    """A quarter of scikit-learn's digits."""
-    del folder
-    given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 8, "sl-epochs": 8, "batch-size": 16, "patch-size": 4}
-    given |= {"checkpoints": 3}
-    kinds = {"training": "(sl|ssl_then_sl|mixtraining)-"}
-    return Experiment("experiments.image_mixtraining", options(given), kinds)
+ARMS = "(sl|ssl_then_sl|mixtraining)-"
+IMAGES = {"fractions": 0.25, "seeds": 1, "batch-size": 16, "patch-size": 4}  # a quarter of scikit-learn's digits
 
 
-def image_mixtraining_tune(folder):
+def image_mixtraining(_):
+    given = IMAGES | {"ssl-epochs": 8, "sl-epochs": 8, "checkpoints": 3}
+    return Experiment("experiments.image_mixtraining", given, {"training": ARMS})
+
+
+def image_mixtraining_tune(_):
     """Two rounds of halving for each arm, then its run."""
-    del folder
-    given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 4, "sl-epochs": 4, "batch-size": 16, "patch-size": 4}
-    given |= {"checkpoints": 0, "no-matched": True, "tune": True, "tune-trials": 4}
-    kinds = {"search": "tune-", "training": "(sl|ssl_then_sl|mixtraining)-"}
-    return Experiment("experiments.image_mixtraining", options(given), kinds)
+    given = IMAGES | {"ssl-epochs": 4, "sl-epochs": 4, "checkpoints": 0, "no-matched": True}
+    given |= {"tune": True, "tune-trials": 4}
+    return Experiment("experiments.image_mixtraining", given, {"search": "tune-", "training": ARMS})
 
 
-def image_mixtraining_variants(folder):
-    del folder
-    given = {"fractions": 0.25, "seeds": 1, "ssl-epochs": 6, "sl-epochs": 6, "batch-size": 16, "patch-size": 4}
-    given |= {"changes": "joint"}
+def image_mixtraining_variants(_):
+    given = IMAGES | {"ssl-epochs": 6, "sl-epochs": 6, "changes": "joint"}
     kinds = {"base": "(mixtraining|ssl_then_sl)-seed", "variants": "joint-"}
-    return Experiment("experiments.image_mixtraining_variants", options(given), kinds)
+    return Experiment("experiments.image_mixtraining_variants", given, kinds)
 
 
 def text_mixtraining(folder):
-    for seed, (name, words) in enumerate(WORDS.items()):
-        write_lines(folder / "sources" / f"{name}.jsonl", sentences(words, 80, seed))
+    write_sources(folder / "sources", 80)
     given = {"sources": folder / "sources", "length": 12, "windows": 60, "test-windows": 30, "fractions": 1, "seeds": 1}
     given |= {"ssl-epochs": 15, "sl-epochs": 15, "batch-size": 16, "checkpoints": 3}
-    kinds = {"training": "(sl|ssl_then_sl|mixtraining)-"}
-    return Experiment("experiments.text_mixtraining", options(given), kinds)
+    return Experiment("experiments.text_mixtraining", given, {"training": ARMS})
 
 
 def mixed_mixtraining(folder):
-    for seed, (name, words) in enumerate(WORDS.items()):
-        write_lines(folder / "sources" / f"{name}.jsonl", sentences(words, 60, seed))
+    write_sources(folder / "sources", 60)
     for seed, (name, words) in enumerate({"small": list("0123"), "large": list("6789")}.items()):
         write_lines(folder / "task" / f"{name}.jsonl", sentences(words, 60, 10 + seed))
-    proxy = {"model.width": 8, "model.depth": 1, "model.heads": 1, "sequence-length": 12, "batch-size": 4}
-    given = {f"proxy.{name}": value for name, value in (proxy | {"tokens": 200 * 4 * 12}).items()}
+    given = language_model("proxy", tokens=200 * 4 * 12, length=12, batch_size=4)
     given |= {"sources": folder / "sources", "task": folder / "task", "labels": 20, "test-windows": 40}
     given |= {"seeds": 1, "ssl-steps": 100, "sl-steps": 200, "batch-size": 16, "ssl-batch-size": 8}
-    kinds = {
-        "proxies": "proxies",
-        "solve": "weights",
-        "training": "(sl|sl_matched|target_text|natural|uniform|mixmin_ssl_then_sl|mixmin)-",
-    }
-    return Experiment("experiments.mixed_mixtraining", options(given), kinds)
+    training = "(sl|sl_matched|target_text|natural|uniform|mixmin_ssl_then_sl|mixmin)-"
+    kinds = {"proxies": "proxies", "solve": "weights", "training": training}
+    return Experiment("experiments.mixed_mixtraining", given, kinds)
 
 
-def options(given):
-    """Words of a command line; a value without a name goes with the option before, and True is no word."""
-    words = (word for name, value in given.items() for word in (f"--{name}", value))
-    return tuple(str(word) for word in words if word != "--" and word is not True)
+def write_sources(folder, count, names=WORDS):
+    for seed, name in enumerate(names):
+        write_lines(folder / f"{name}.jsonl", sentences(WORDS[name], count, seed))
+
+
+def language_model(role, tokens, length, batch_size):
+    model = {"model.width": 8, "model.depth": 1, "model.heads": 1}
+    given = model | {"tokens": tokens, "sequence-length": length, "batch-size": batch_size}
+    return {f"{role}.{name}": value for name, value in given.items()}
+
+
+def words_of(options):
+    """A command line: a list is several values of one option, True is a flag."""
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value] * (value is not True)
+        yield from (f"--{name}", *map(str, values))
 
 
 class Runs:
     """Starts an experiment in processes that share one cache of compiled programs."""
 
-    def __init__(self, experiment, cache, checkpoint_every=50, optimised=False):
-        self.experiment, self.checkpoint_every = experiment, checkpoint_every
+    def __init__(self, experiment, cache, optimised=False):
+        self.experiment = experiment
         self.environment = os.environ | {
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
@@ -154,7 +150,7 @@ class Runs:
 
     def start(self, out, *more, limits="true"):
         """A process that has begun under the limits that a shell sets; its stderr is appended to `out`.log."""
-        words = [*self.experiment.options, "--checkpoint-every", str(self.checkpoint_every), "--out", str(out), *more]
+        words = [*words_of(self.experiment.options | {"checkpoint-every": 50, "out": out}), *more]
         with out.with_suffix(".log").open("a") as log:
             return subprocess.Popen(
                 ["sh", "-c", limits + '; exec "$0" "$@"', sys.executable, "-m", self.experiment.module, *words],
@@ -172,47 +168,48 @@ class Runs:
         assert ended == status, (ended, lines)
         return lines
 
-    def end(self, out, until, number=signal.SIGKILL):
-        """Go on until `until()`, send the signal, wait: the exit status (0: it had ended), and what was printed."""
-        before = len(told(out))
-        with self._running(out) as running:
-            wait_for(lambda: running.poll() is not None or until())
-            running.send_signal(number)
-            return running.wait(60), told(out)[before:]
+    def end_after_checkpoint(self, out, stage, number):
+        """Go on until the stage's training has a checkpoint, and send the signal: what was printed then."""
+        return self._end(out, lambda running: checkpoint_of(out, stage), number)
 
-    def kill_in(self, out, line, name, share):
-        """Go on, and kill it in an unfinished stage of `line` (or the report) when that share of its time has gone by.
+    def end_in(self, out, line, name, share, number=signal.SIGKILL):
+        """Go on, and end it in an unfinished stage of `line` (or the report) when that share of its time has gone by.
 
         However fast the run is, it is in that stage: named pipes stand where it looks for the stage's product and where
         it writes it, and opening one waits for its other end.
         """
-        entrance = product_of(out, line.names[-2] if name == "report" else name)
+        entrance = out / "stages" / f"{line.names[-2] if name == 'report' else name}.npz"
         entrance.parent.mkdir(parents=True, exist_ok=True)
         if not (out / "config.json").exists():  # else stages are nobody's, and the folder is refused
             shutil.copy(line.whole / "config.json", out)
         os.mkfifo(entrance)
-        with self._running(out) as running:
-            writer = wait_for(lambda: running.poll() is not None or writer_of(entrance))
-            assert running.poll() is None, told(out)
+
+        def in_stage(running):
+            if not (writer := writer_of(entrance)):
+                return False
             last = out / "status.json" if name == "report" else entrance
-            exit_ = last.with_name(f".{last.name}.{running.pid}.partial")
-            os.mkfifo(exit_)  # only now, as a run removes such files when it begins
+            os.mkfifo(last.with_name(f".{last.name}.{running.pid}.partial"))  # now, as a run removes such files first
             entrance.unlink()
             os.close(writer)  # the run has read an empty product, and makes it again
             if name == "report":
                 wait_for(lambda: running.poll() is not None or entrance.exists())
             time.sleep(share * line.seconds[name])
-            running.kill()
-            assert running.wait(60) == -signal.SIGKILL
-            exit_.unlink()
+            return True
 
-    @contextlib.contextmanager
-    def _running(self, out):
+        return self._end(out, in_stage, number)
+
+    def _end(self, out, until, number):
+        before = len(told(out))
         with self.start(out, "--resume") as running:
             try:
-                yield running
+                wait_for(lambda: running.poll() is not None or until(running))
+                running.send_signal(number)
+                ended = running.wait(60)
             finally:
                 running.kill()  # what failed here is to be told, not waited for
+        lines = told(out)[before:]
+        assert ended == (-number if number == signal.SIGKILL else 128 + number), (ended, lines)
+        return lines
 
 
 class Timeline:
@@ -220,10 +217,8 @@ class Timeline:
 
     def __init__(self, whole, kinds):
         files = sorted((whole / "stages").glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
-        self.whole, self._kinds, self.seconds = whole, kinds, {}
-        for path in files:
-            with np.load(path) as file:
-                self.seconds[path.name.removesuffix(".npz")] = json.loads(str(file["record"]))["seconds"]
+        self.whole, self._kinds = whole, kinds
+        self.seconds = {path.stem: read_stage(path)[1].seconds for path in files}
         self.seconds["report"] = (whole / "status.json").stat().st_mtime - files[-1].stat().st_mtime
         self.names = list(self.seconds)
 
@@ -235,24 +230,9 @@ class Timeline:
         last = {self.kind(name): place for place, name in enumerate(self.names)}
         return sorted([*self._kinds, "report"], key=last.__getitem__)
 
-    def left(self, out, kind):
-        """The stages of a kind that a run has not finished."""
-        return [name for name in self.names if self.kind(name) == kind and name not in finished(out)]
-
-    def reached(self, out):
-        """The kind of the stage in which a run was ended."""
-        return self.kind(next(name for name in self.names if name not in finished(out)))
-
-    def moment(self, out, name, share):
-        """Whether so much of the time that the stage takes has gone by since the one before it was finished."""
-        place, began = self.names.index(name), []
-
-        def passed():
-            if not began and (not place or self.names[place - 1] in finished(out)):
-                began.append(time.monotonic())
-            return bool(began) and time.monotonic() > began[0] + share * self.seconds[name]
-
-        return passed
+    def left(self, out):
+        """The stages that a run has not finished."""
+        return [name for name in self.names if name not in finished(out)]
 
 
 def wait_for(what):
@@ -278,12 +258,8 @@ def told(out):
     return log.read_text().splitlines() if log.exists() else []
 
 
-def product_of(out, stage):
-    return out / "stages" / f"{stage}.npz"
-
-
 def finished(out):
-    return {path.name.removesuffix(".npz") for path in (out / "stages").glob("*.npz")}
+    return {path.stem for path in (out / "stages").glob("*.npz")}
 
 
 def checkpoint_of(out, stage):
@@ -298,26 +274,13 @@ def checkpoint_of(out, stage):
 def results(out):
     """What must be the same: each number of each JSON file, each byte of each figure, each word of each report."""
     found = {}
-    for path in sorted(
-        path for path in out.rglob("*") if path.is_file() and path.relative_to(out).parts[0] != "stages"
-    ):
-        name = str(path.relative_to(out))
+    for path in sorted(path for path in out.rglob("*") if path.is_file() and "stages" not in path.parts):
+        found[str(path.relative_to(out))] = path.read_bytes()
         if path.suffix == ".json":
-            found[name] = without(json.loads(path.read_text()), MAY_DIFFER)
-        elif path.suffix == ".npz":
-            with np.load(path) as file:
-                found[name] = {key: (file[key].dtype.str, file[key].tolist()) for key in file.files}
+            found[str(path.relative_to(out))] = neutral(json.loads(path.read_text()))
         elif path.suffix in (".md", ".html"):
-            found[name] = re.sub(r"Time: .*? s |python -m [^<\n]*", "", path.read_text())
-        else:
-            found[name] = path.read_bytes()
+            found[str(path.relative_to(out))] = re.sub(r"Time: .*? s |python -m [^<\n]*", "", path.read_text())
     return found
-
-
-def without(record, keys):
-    if isinstance(record, dict):
-        return {key: without(value, keys) for key, value in record.items() if key not in keys}
-    return [without(value, keys) for value in record] if isinstance(record, list) else record
 
 
 def with_neutral_times(out):
@@ -331,19 +294,17 @@ def with_neutral_times(out):
     return copy
 
 
-def neutral(record, is_time=False):
+def neutral(record, differs=False):
+    """JSON in which what may differ is 1."""
     if isinstance(record, dict):
-        return {key: neutral(value, is_time or key in MAY_DIFFER) for key, value in record.items()}
+        return {key: neutral(value, differs or key in MAY_DIFFER) for key, value in record.items()}
     if isinstance(record, list):
-        return [neutral(value, is_time) for value in record]
-    return 1.0 if is_time and isinstance(record, float) else record
+        return [neutral(value, differs) for value in record]
+    return type(record)(1) if differs and isinstance(record, float | str) else record
 
 
 def assert_same(out, wanted):
     """The run in `out` has the results of the one in `wanted`, and left nothing behind."""
     found, whole = results(out), results(wanted)
-    assert list(found) == list(whole)
-    for name in whole:
-        assert found[name] == whole[name], name
-    left = [str(path) for path in out.rglob("*") if "partial" in path.name or path.name.endswith(".checkpoints")]
-    assert not left
+    assert list(found) == list(whole) and not [name for name in whole if found[name] != whole[name]]
+    assert not [path for path in out.rglob("*") if "partial" in path.name or path.name.endswith(".checkpoints")]

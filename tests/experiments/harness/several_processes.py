@@ -41,9 +41,9 @@ def train(mesh=None, **options):
     return {"loss_TxM": trained.loss_TxM} | {str(i): leaf for i, leaf in enumerate(leaves)}
 
 
-def refused(call):
+def refused(call, *arguments):
     try:
-        call()
+        call(*arguments)
     except InputError as error:
         return str(error)
     return "nothing"
@@ -60,9 +60,9 @@ def all_of_it(rank, folder):
     tokens.reads = []
     STORE = STORE.__class__(STORE.names, tokens, STORE.starts_K, STORE.windows_K, STORE.length)
     found = {"several": several(), "first": is_first(), "any": [any_process(rank == 1), any_process(False)]}
-    found["other options"] = refused(lambda: check_same({"seed": rank}))
-    found["same options"] = refused(lambda: check_same({"seed": 0}))
-    found["missing file"] = refused(lambda: open_of_one(rank))
+    found["other options"] = refused(check_same, {"seed": rank})
+    found["same options"] = refused(check_same, {"seed": 0})
+    found["missing file"] = refused(open_of_one, rank)
     found["small mesh"] = refused(make_mesh)
     mesh = make_mesh(1, NUM_PROCESSES)
     with Checkpoints(folder / "saved", "a", every=100, stop=lambda: rank == 1) as checkpoints:

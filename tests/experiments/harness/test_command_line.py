@@ -4,8 +4,7 @@ import sys
 import pytest
 
 from experiments.harness.command_line import run
-from experiments.harness.result_files import rendering
-from experiments.reporting import render
+from experiments.harness.result_files import NotRendered
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.proxies import Diverged
@@ -31,6 +30,13 @@ def call(monkeypatch, main, *arguments, presets=None):
     return run(Config, main, presets)
 
 
+def failing(fault):
+    def main(config):
+        raise fault
+
+    return main
+
+
 @pytest.mark.parametrize(
     ("arguments", "size"),
     [((), 1), (("--preset", "big"), 100), (("--preset=big",), 100), (("--preset", "big", "--size", "7"), 7)],
@@ -42,62 +48,31 @@ def test_options_override_the_preset(monkeypatch, arguments, size):
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"),
-    [(InputError("row 3 is NaN"), 2), (FileNotFoundError(2, "No such file", "x.csv"), 2), (KeyboardInterrupt(), 130)],
+    ("fault", "status", "error"),
+    [
+        (InputError("row 3 is NaN"), 2, "error: row 3 is NaN\n"),
+        (FileNotFoundError(2, "No such file", "x.csv"), 2, "error: [Errno 2] No such file: 'x.csv'\n"),
+        (Diverged("the loss of general became nan at step 7"), 1, "error: the loss of general became nan at step 7\n"),
+        (NotRendered("out: the report cannot be rendered"), 1, "error: out: the report cannot be rendered\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (Stopped("stopped after step 5 of 9; the state is saved"), 143, ""),  # the run's folder has told of it
+    ],
 )
-def test_faults_become_exit_statuses(monkeypatch, capsys, fault, status):
-    def main(config):
-        raise fault
-
+def test_faults_become_exit_statuses_and_at_most_one_line(monkeypatch, capsys, fault, status, error):
     with pytest.raises(SystemExit) as stopped:
-        call(monkeypatch, main)
-    assert stopped.value.code == status
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") == (status == 2) and error.count("\n") == (status == 2)
+        call(monkeypatch, failing(fault))
+    assert stopped.value.code == status and capsys.readouterr().err == error
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    with pytest.raises(ValueError, match="a bug"):
+        call(monkeypatch, failing(ValueError("a bug")))
 
 
 def test_a_bad_value_is_found_before_main_runs(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         call(monkeypatch, lambda config: pytest.fail("main ran"), "--size", "-1")
     assert "--size must not be negative" in capsys.readouterr().err
-
-
-def test_a_training_that_diverges_is_one_line(monkeypatch, capsys):
-    def main(config):
-        raise Diverged("the loss of general became nan at step 7")
-
-    with pytest.raises(SystemExit) as stopped:
-        call(monkeypatch, main)
-    assert stopped.value.code == 1 and capsys.readouterr().err == "error: the loss of general became nan at step 7\n"
-
-
-def test_a_report_that_cannot_be_rendered_is_one_line(monkeypatch, capsys, tmp_path):
-    def main(config):
-        with rendering(tmp_path):
-            render.report("index", "a context without verdicts", {})
-
-    with pytest.raises(SystemExit) as stopped:
-        call(monkeypatch, main)
-    expected = f"error: {tmp_path}: the report cannot be rendered, metrics.json is whole (UndefinedError: "
-    found = capsys.readouterr().err
-    assert stopped.value.code == 1 and found.startswith(expected) and found.count("\n") == 1
-
-
-def test_a_run_that_stopped_with_another_process_ends_as_that_does(monkeypatch, capsys):
-    def main(config):
-        raise Stopped("stopped after step 5 of 9; the state is saved")
-
-    with pytest.raises(SystemExit) as stopped:
-        call(monkeypatch, main)
-    assert stopped.value.code == 143 and capsys.readouterr().err == ""  # the run's folder has told of it
-
-
-def test_a_defect_keeps_its_traceback(monkeypatch):
-    def main(config):
-        raise ValueError("a bug")
-
-    with pytest.raises(ValueError, match="a bug"):
-        call(monkeypatch, main)
 
 
 def test_help_shows_the_docstrings_and_the_presets(monkeypatch, capsys):

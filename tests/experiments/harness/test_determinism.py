@@ -6,26 +6,22 @@ from pathlib import Path
 
 import jax
 import pytest
-from rich.console import Console
 
 from experiments.harness import provenance
-from experiments.harness.determinism import FLAG
-from experiments.harness.progress import RunProgress
-from experiments.harness.stages import Stages
-from experiments.reporting.schema import MadeBy
+from experiments.harness.provenance import DETERMINISTIC as FLAG
+from tests.experiments.harness.test_stages import Stages
 
 GPU = types.SimpleNamespace(platform="gpu", device_kind="NVIDIA H100")
-CPU = types.SimpleNamespace(platform="cpu", device_kind="cpu")
 
 
 def told(folder, monkeypatch, device, flags):
     monkeypatch.setattr(jax, "devices", lambda: [device])
     monkeypatch.setenv("XLA_FLAGS", flags)
-    console = Console(file=io.StringIO())
-    stages = Stages(folder, RunProgress(2.0, console), MadeBy("python", "1 x gpu", "abc", {}))
+    lines = io.StringIO()
+    stages = Stages(folder, told=lines)
     for name in ("first", "second"):
         stages.run(name, {}, lambda stage: {"x": 1})
-    return [line for line in console.file.getvalue().splitlines() if line.startswith("note:")]
+    return [line for line in lines.getvalue().splitlines() if line.startswith("note:")]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +41,8 @@ def test_with_the_flag_nothing_is_said_and_it_is_on_record(tmp_path, monkeypatch
 
 
 def test_nothing_is_said_of_cpus(tmp_path, monkeypatch):
-    assert told(tmp_path, monkeypatch, CPU, "") == []
+    cpu = types.SimpleNamespace(platform="cpu", device_kind="cpu")
+    assert told(tmp_path, monkeypatch, cpu, "") == []
     assert provenance.device().startswith("1 x cpu on ")
 
 

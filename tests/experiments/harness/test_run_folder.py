@@ -1,4 +1,3 @@
-import dataclasses
 import errno
 import functools
 import json
@@ -31,13 +30,20 @@ def run(out, config=CONFIG, fail=None, **options):
             raise fail
 
 
+def refused(match, out, config=CONFIG, **options):
+    """A run is refused in one line of readable length."""
+    with pytest.raises(InputError, match=match) as no:
+        run(out, config, **options)
+    assert len(str(no.value)) < 400 and len(str(no.value).splitlines()) == 1
+
+
 def held(out, name):
     return json.loads((out / name).read_text())
 
 
 def test_a_finished_run_finds_its_own_folder_again(tmp_path):
-    for _ in range(2):
-        run(tmp_path / "out")
+    for resume in (True, False):  # in an empty folder it begins
+        run(tmp_path / "out", resume=resume)
     assert identity_of(tmp_path / "out") == CONFIG and held(tmp_path / "out", "status.json") == {"complete": True}
 
 
@@ -48,25 +54,17 @@ def test_an_unfinished_run_goes_on_only_if_told_to(tmp_path, capsys, monkeypatch
     status = held(tmp_path, "status.json")
     assert not status["complete"] and status["how_to_go_on"].endswith("--out 'a b' --resume")
     assert status["how_to_go_on"] in capsys.readouterr().err
-    with pytest.raises(InputError, match=r"unfinished: add --resume"):
-        run(tmp_path)
+    refused("unfinished: add --resume", tmp_path)
     run(tmp_path, resume=True)
     run(tmp_path)
-
-
-def test_resuming_in_an_empty_folder_begins(tmp_path):
-    run(tmp_path / "new", resume=True)
-    assert held(tmp_path / "new", "status.json")["complete"]
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path):
     run(tmp_path)
     other = CONFIG | {"model": {"width": 16}}
     for resume in (False, True):
-        with pytest.raises(InputError, match=r"differs in: model\.width \(8 there, 16 now\)\. .*--overwrite"):
-            run(tmp_path, other, resume=resume)
-    with pytest.raises(InputError, match=r"differs in: model\.width \(8 there, None now\)\."):
-        run(tmp_path, CONFIG | {"model": {}}, resume=True)
+        refused(r"differs in: model\.width \(8 there, 16 now\)\. .*--overwrite", tmp_path, other, resume=resume)
+    refused(r"differs in: model\.width \(8 there, None now\)\.", tmp_path, CONFIG | {"model": {}}, resume=True)
     assert identity_of(tmp_path) == CONFIG and held(tmp_path, "status.json")["complete"]
     run(tmp_path, other, overwrite=True)
     assert identity_of(tmp_path) == other
@@ -78,11 +76,7 @@ def test_a_run_that_an_earlier_version_began_is_refused_in_one_line(tmp_path, co
     write_json(tmp_path / "status.json", {"complete": complete})
     (tmp_path / "metrics.json").touch()
     for resume in (False, True):
-        with pytest.raises(
-            InputError, match=r"config\.json is of a run that another version began, .*--overwrite"
-        ) as no:
-            run(tmp_path, resume=resume)
-        assert len(str(no.value).splitlines()) == 1
+        refused(r"config\.json is of a run that another version began, .*--overwrite", tmp_path, resume=resume)
     assert held(tmp_path, "config.json") == CONFIG and (tmp_path / "metrics.json").exists()
     run(tmp_path, overwrite=True)
     assert identity_of(tmp_path) == CONFIG
@@ -103,19 +97,15 @@ def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_pat
 def test_folders_of_others_and_files_are_refused_untouched(tmp_path):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "x").touch()
-    with pytest.raises(InputError, match="not empty"):
-        run(tmp_path / "foreign")
+    refused("not empty", tmp_path / "foreign")
     assert list((tmp_path / "foreign").iterdir()) == [tmp_path / "foreign" / "x"]
-    with pytest.raises(InputError, match="is a file"):
-        run(tmp_path / "foreign" / "x")
+    refused("is a file", tmp_path / "foreign" / "x")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, '{"model": ' * 100_000, b"\xff"], ids=range(5))
 def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError, match=r"config\.json cannot be read \(.+\): name another") as refused:
-        run(tmp_path, resume=True)
-    assert len(str(refused.value)) < 400 and len(str(refused.value).splitlines()) == 1
+    refused(r"config\.json cannot be read \(.+\): name another", tmp_path, resume=True)
     run(tmp_path, overwrite=True)
     assert identity_of(tmp_path) == CONFIG
 
@@ -124,8 +114,7 @@ def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path, content):
 def test_a_status_that_does_not_say_complete_is_unfinished(tmp_path, status):
     run(tmp_path)
     (tmp_path / "status.json").write_text(status)
-    with pytest.raises(InputError, match="unfinished: add --resume"):
-        run(tmp_path)
+    refused("unfinished: add --resume", tmp_path)
     run(tmp_path, resume=True)
     assert held(tmp_path, "status.json") == {"complete": True}
 
@@ -143,15 +132,13 @@ def test_a_lock_that_cannot_be_had_is_one_error_that_names_the_folder(tmp_path, 
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(InputError, match=re.escape(f"--out {tmp_path} {message}")):
-        run(tmp_path)
+    refused(re.escape(f"--out {tmp_path} {message}"), tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_error(tmp_path):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file" / "below", Path("/proc/runs")):
-        with pytest.raises(InputError, match=rf"--out {out} cannot be written to \(.+\): name another"):
-            run(out)
+        refused(rf"--out {out} cannot be written to \(.+\): name another", out)
 
 
 def test_what_a_killed_run_was_writing_is_in_nobodys_way(tmp_path):
@@ -186,8 +173,7 @@ def test_a_run_that_diverged_is_not_told_to_do_the_same_again(tmp_path, capsys, 
     assert not status["complete"] and error.endswith(f"{status['how_to_go_on']}\n")
     changed = config("skip") | {"learning_rate": 0.1}
     for advised in ({"overwrite": True}, {"out": tmp_path / "another"}):  # and nothing less
-        with pytest.raises(InputError, match="another run, which differs in"):
-            run(tmp_path, changed, resume=True, on_nonfinite="skip")
+        refused("another run, which differs in", tmp_path, changed, resume=True, on_nonfinite="skip")
         run(**{"out": tmp_path, "config": changed, "on_nonfinite": "skip"} | advised)
         run(tmp_path, config(on_nonfinite), overwrite=True)
 
@@ -197,8 +183,7 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
     claim = functools.partial(run_folder, RunOptions(tmp_path), CONFIG, RESULTS)
     with held_elsewhere(claim, how_it_ends) as (first, end):
         for config, options in ((CONFIG, {"resume": True}), (CONFIG, {}), (CONFIG | {"seeds": 2}, {})):
-            with pytest.raises(InputError, match=rf"written to by another run \(process {first} on "):
-                run(tmp_path, config, **options)
+            refused(rf"written to by another run \(process {first} on ", tmp_path, config, **options)
         end()
         assert held(tmp_path, "status.json")["complete"] == (how_it_ends is None)
         run(tmp_path, resume=True)  # a dead process holds no lock
@@ -207,17 +192,12 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_at_once_with_how_to_go_on(tmp_path, capsys, number):
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as stopped:
-        run_until_signal(tmp_path, number)
+    with pytest.raises(Interrupted) as stopped, run_folder(RunOptions(tmp_path), CONFIG, RESULTS):
+        os.kill(os.getpid(), number)
+        pytest.fail("the signal came later")
     assert stopped.value.number == number and signal.getsignal(number) == before
     error = capsys.readouterr().err
     assert f"stopped by {number.name}: incomplete" in error and "--resume" in error
-
-
-def run_until_signal(out, number):
-    with run_folder(RunOptions(out), CONFIG, RESULTS):
-        os.kill(os.getpid(), number)
-        pytest.fail("the signal came later")
 
 
 def test_processes_compare_all_that_must_be_the_same(tmp_path, monkeypatch):
@@ -232,10 +212,3 @@ def test_processes_compare_all_that_must_be_the_same(tmp_path, monkeypatch):
     assert len({*compared}) == len(given) + 1
     with run_folder(ManyModelsOptions(tmp_path, coordinator="a:1", num_processes=1, process_id=0), CONFIG, RESULTS):
         assert compared[-1] == compared[0]
-
-
-def test_options_that_contradict_each_other_are_refused():
-    with pytest.raises(InputError, match="--resume goes on"):
-        RunOptions(resume=True, overwrite=True)
-    with pytest.raises(InputError, match="--checkpoint-every"):
-        dataclasses.replace(RunOptions(), checkpoint_every=0)

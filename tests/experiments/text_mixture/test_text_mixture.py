@@ -21,9 +21,9 @@ from experiments.text_mixture import __main__ as text_mixture
 from experiments.text_mixture import report as text_mixture_report
 from experiments.text_mixture import stages as text_mixture_stages
 from experiments.text_mixture.__main__ import main
+from experiments.text_mixture.config import ALL_ARMS as ARMS
 from experiments.text_mixture.config import PRESETS, TextMixture
 from experiments.text_mixture.data import read_text, split_target, take_care
-from experiments.text_mixture.config import ALL_ARMS as ARMS
 from experiments.text_mixture.plan import describe_plan, make_plan
 from experiments.text_mixture.results import TextMetrics, identity
 from mixmin_jax.errors import InputError
@@ -379,7 +379,9 @@ def test_text_fed_from_the_host_trains_the_same_models(finished, config, tmp_pat
 @pytest.mark.slow
 def test_the_default_job_runs_on_installed_text_and_calls_itself_a_demonstration(config, tmp_path, capsys):
     main(
-        TextMixture(out=tmp_path / "out", proxy_model=PROXY, model=MODEL, mesh_source=1, fit_bytes=60_000, test_bytes=60_000)
+        TextMixture(
+            out=tmp_path / "out", proxy_model=PROXY, model=MODEL, mesh_source=1, fit_bytes=60_000, test_bytes=60_000
+        )
     )
     assert "demonstration" in (tmp_path / "out" / "scipy_docs" / "report.md").read_text()
     assert len(load(tmp_path / "out", "scipy_docs")["sources"]) >= 5

@@ -1,50 +1,41 @@
 """A made-up experiment: a record with every shared part, a report with figures; `experiments.questions` may know it."""
 
 import dataclasses
-import hashlib
 import sys
 import types
 
 import matplotlib
 
 from experiments import questions
+from experiments.harness.data_sets import file_record
 from experiments.harness.question import Question
 from experiments.harness.result_files import write_json, write_report
 from experiments.harness.stages import read_stage
+from experiments.reporting import schema
 from experiments.reporting.figures import gap_figure, loss_figure
 from experiments.reporting.render import Report
-from experiments.reporting.schema import (
-    Certificate,
-    Comparison,
-    DataSet,
-    MadeBy,
-    RunRecord,
-    Weights,
-    mean_weights,
-    paired,
-)
 from mixmin_jax.stats.comparison import Summary, summary
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
     loss: Summary
-    weights: Weights
-    weights_per_seed: tuple[Weights, ...]
+    weights: schema.Weights
+    weights_per_seed: tuple[schema.Weights, ...]
 
     def derived(self):
-        return dataclasses.replace(self, weights=mean_weights(self.weights_per_seed))
+        return dataclasses.replace(self, weights=schema.mean_weights(self.weights_per_seed))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MadeUp(RunRecord):
+class MadeUp(schema.RunRecord):
     arms: dict[str, Arm]
-    comparison: Comparison
-    mixmin: Certificate
+    comparison: schema.Comparison
+    mixmin: schema.Certificate
 
     def derived(self):
-        difference = paired(self.arms["mixmin"].loss, self.arms["uniform"].loss)
-        return dataclasses.replace(self, comparison=Comparison.of(difference))
+        difference = schema.paired(self.arms["mixmin"].loss, self.arms["uniform"].loss)
+        return dataclasses.replace(self, comparison=schema.Comparison.of(difference))
 
 
 def write(folder, results):
@@ -78,7 +69,7 @@ def known(monkeypatch):
 
 
 def arm(losses, *weights):
-    return Arm(summary(losses), mean_weights(weights), weights)
+    return Arm(summary(losses), schema.mean_weights(weights), weights)
 
 
 def write_run(folder):
@@ -89,18 +80,17 @@ def write_run(folder):
     mixed = arm([1.0, 1.2], {"code": 0.7, "math": 0.3}, {"code": 0.9, "math": 0.1})
     even = arm([2.0, 2.3], {"code": 0.5, "math": 0.5}, {"code": 0.5, "math": 0.5})
     history = ((1.0, 1e-10), (1.0, None, 2e-10))
-    sha256 = hashlib.sha256(b"data").hexdigest()
     record = MadeUp(
         experiment="made_up",
         seeds=(0, 1),
-        made_by=MadeBy("python -m x", "1 x cpu", "0123abc", {"matplotlib": matplotlib.__version__}),
+        made_by=schema.MadeBy("python -m x", "1 x cpu", "0123abc", {"matplotlib": matplotlib.__version__}),
         config={"seeds": 2},
         identity={"options": 1},
-        data_sets=(DataSet("source", "data", str(data), "file", {}, {}, 4, sha256),),
+        data_sets=(file_record("source", data, {}),),
         seconds={},
         arms={"mixmin": mixed, "uniform": even},
-        comparison=Comparison.of(paired(mixed.loss, even.loss)),
-        mixmin=Certificate(0.9, 2e-10, 1e-9, 3, True, "interior_point", 1, history),
+        comparison=schema.Comparison.of(schema.paired(mixed.loss, even.loss)),
+        mixmin=schema.Certificate(0.9, 2e-10, 1e-9, 3, True, "interior_point", 1, history),
     )
     write_json(folder / "metrics.json", record)
     for name, content in QUESTION.files(record).items():
