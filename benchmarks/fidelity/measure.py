@@ -176,7 +176,7 @@ def measure(
     order, text = choose_text(ways, tuning_pairs)
     counted = {kind.name: kind for kind in settings.counted}[text]
     trained = settings.trained[-1]
-    lengths: list[str] = [*map(str, settings.lengths), DOCUMENT]
+    lengths: list[str] = [*map(str, settings.tried_lengths), DOCUMENT]
     trained_ways = [(trained, None, rows) for rows in ("1", DOCUMENT)]
     found = {}
     for pair in tuning_pairs:
@@ -186,9 +186,7 @@ def measure(
     chosen = dict.fromkeys([choice.rows, "1", DOCUMENT])
     for pair in confirming_pairs:
         m, t = pairs[pair]
-        found[pair] = m.found(
-            t, [*((counted, order, rows) for rows in chosen), (trained, None, choice.rows), *trained_ways]
-        )
+        found[pair] = m.found(t, [*((counted, order, rows) for rows in chosen), *trained_ways])
 
     def all_ratios(some: Sequence[str]) -> np.ndarray:
         parts = [np.zeros(0)]

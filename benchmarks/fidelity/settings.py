@@ -60,6 +60,7 @@ class Settings:
     trained: tuple[Trained, ...]  # the last one is also used to find mixtures
     random_runs: tuple[tuple[int, Trained], ...]  # (how many, of what) for regressions
     lengths: tuple[int, ...]  # rows, beside whole documents
+    tried_lengths: tuple[int, ...]  # of these, rows that mixtures are found with and trained on
     fit_bytes: int
     test_bytes: int
 
@@ -70,8 +71,8 @@ class Settings:
         """Of all trainings, for the progress."""
         total = 0.0
         for world in worlds:
-            rows, targets = len(self.lengths) + 1, len(world.targets)
-            runs = self.num_mixtures + 2 * RULE_SEEDS + targets * (rows + 3)
+            rows, targets = len(self.tried_lengths) + 1, len(world.targets)
+            runs = self.num_mixtures + 2 * RULE_SEEDS + targets * (rows + 2)
             total += runs * training_flops(self.target_run(world.name))
             total += sum(len(world.names) * training_flops(kind.run) for kind in self.trained)
             total += sum(num * training_flops(kind.run) for num, kind in self.random_runs)
@@ -89,12 +90,12 @@ WHOLE = Settings(
         Trained(96_000, 6e-3, False),
         Trained(96_000, 6e-3, True),
         Trained(96_000, 1.5e-3, False),
-        Trained(384_000, 1.5e-3, False),
         Trained(384_000, 6e-3, True),
         Trained(384_000, 6e-3, False),
     ),
     random_runs=((64, Trained(48_000, 6e-3, False)), (32, Trained(96_000, 6e-3, False))),
-    lengths=(1, 16, 32, 64, 128),
+    lengths=(1, 4, 16, 32, 64, 128, 256),
+    tried_lengths=(1, 16, 32, 64),
     fit_bytes=200_000,
     test_bytes=150_000,
 )
@@ -108,6 +109,7 @@ QUICK = Settings(
     trained=(Trained(5_120, 6e-3, False, width=16, depth=1),),
     random_runs=((16, Trained(5_120, 6e-3, False, width=16, depth=1)),),
     lengths=(1, 32),
+    tried_lengths=(1, 32),
     fit_bytes=50_000,
     test_bytes=30_000,
 )

@@ -97,12 +97,11 @@ def tiny(monkeypatch):
         Corpus(name, tuple(t.encode() for t in sentences(WORDS[words], 40, 9)), "made up")
         for name, words in (("numbers", "digits"), ("letters", "lower"))
     )
-    monkeypatch.setattr(
-        data, "read_text", lambda given, _: (sources[: 3 if given else 2], targets[: 1 if given else 2])
-    )
+    given, built_in = (sources, targets[:1]), (sources[:2], targets[1:])
+    monkeypatch.setattr(data, "read_text", lambda names, _: given if names else built_in)
     run = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=640, sequence_length=16, batch_size=2)
     kind = Trained(64 * 16, 6e-3, True, width=8, depth=1)
-    tiny = Settings(run, 640, 4, (2, 3), (Counted(None),), (kind,), ((4, kind),), (1, 32), 2000, 2000)
+    tiny = Settings(run, 640, 4, (2, 3), (Counted(None),), (kind,), ((4, kind),), (1, 32), (1, 32), 2000, 2000)
     monkeypatch.setattr(fidelity, "QUICK", dataclasses.replace(tiny))
 
 

@@ -19,10 +19,10 @@ from experiments.harness.result_files import NotRendered, read_result
 from experiments.reporting.figures import loss_figure
 from experiments.text_mixture import __main__ as text_mixture
 from experiments.text_mixture import report as text_mixture_report
+from experiments.text_mixture import search
 from experiments.text_mixture import stages as text_mixture_stages
 from experiments.text_mixture.__main__ import main
-from experiments.text_mixture.config import ALL_ARMS as ARMS
-from experiments.text_mixture.config import PRESETS, TextMixture
+from experiments.text_mixture.config import ALL_ARMS, PRESETS, TextMixture
 from experiments.text_mixture.data import read_text, split_target, take_care
 from experiments.text_mixture.plan import describe_plan, make_plan
 from experiments.text_mixture.results import TextMetrics, identity
@@ -41,6 +41,7 @@ note = "counted | by hand"
 licence = "unknown"
 allowed = false
 """
+ARMS = (*ALL_ARMS, "today")
 PROXY = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=40 * 2 * 16, sequence_length=16, batch_size=2)
 MODEL = LanguageModelRun(TransformerConfig(12, 1, 1), tokens=50 * 2 * 16, sequence_length=16, batch_size=2)
 
@@ -59,6 +60,7 @@ def data(tmp_path_factory):
     write_lines(folder / "sources" / "web.jsonl", sentences(WORDS["digits"], 400, 12))
     write_lines(folder / "numbers.jsonl", numbers)
     write_lines(folder / "both.jsonl", both)
+    (folder / "today.json").write_text(json.dumps({"digits": 2, "lower": 1, "upper": 1}))
     return folder
 
 
@@ -71,6 +73,9 @@ def config(data, tmp_path_factory):
         seeds=2,
         drop_duplicates=True,
         regmix_runs=4,  # not a multiple of the three sources
+        arms=ALL_ARMS,
+        compare=(f"today={data / 'today.json'}",),
+        multiples=(1.5,),
         proxy_model=PROXY,
         model=MODEL,
         mesh_source=1,
@@ -118,10 +123,19 @@ def test_metrics_hold_what_readers_rely_on(finished):
     assert {"loss", "gap", "iterations", "converged", "method"} <= set(metrics["mixmin"])
     assert metrics["mixmin"]["converged"] and metrics["mixmin"]["gap"] <= metrics["mixmin"]["tolerance"]
     flops = metrics["flops"]
-    assert flops["random_mixtures"] == pytest.approx(flops["proxies"] * 4 / 3)
+    assert 0 < flops["random_mixtures"] < 1.5 * flops["proxies"]
     assert flops["total"] > 2 * (flops["proxies"] + flops["random_mixtures"] + len(ARMS) * flops["target"])
     assert metrics["regmix"] == {"model": "linear", "runs": 4, "more_compute_than_mixmin": True}
+    assert list(metrics["fidelity"]["rows"]) == ["32", "document", "token"]
     assert metrics["fidelity"]["rows"]["document"]["all"]["n"] == 2 * (len(ARMS) + 4)
+    search, (rung,) = metrics["search"], metrics["search"]["rungs"]
+    assert 0 < search["share"] < 0.1 and search["seconds"] > 0 and search["target_seconds"] > 0
+    assert (rung["kind"], rung["rows"], rung["changed"]) == ("ngram", "32", True)
+    assert rung["weights"] == pytest.approx(metrics["arms"]["mixmin"]["weights"])  # counts know no seed
+    for source, (low, high) in search["interval"].items():
+        assert 0 <= low <= rung["weights"][source] + 1e-6 and rung["weights"][source] - 1e-6 <= high <= 1
+    (run,) = metrics["multiples"]
+    assert run["times"] == 1.5 and run["test_bits_per_byte"] > 0
     assert len(metrics["config"]["sources"]) == 1 and len(metrics["config"]["target"]) == 2
     assert metrics["config"] and metrics["stage_commits"]
     assert all(
@@ -138,7 +152,10 @@ def test_the_mixture_is_that_of_the_target(finished):
     assert both["mixmin_token"]["weights"]["digits"] < 0.05
     assert min(both["mixmin_token"]["weights"][name] for name in ("lower", "upper")) > 0.2
     weights = load(finished, "both", "weights.json")
-    assert weights["mixmin"] == both["mixmin"]["weights"] and list(weights) == [*ARMS, "sources"]
+    assert weights["mixmin"] == both["mixmin"]["weights"] and list(weights) == [*ARMS, "recommended", "sources"]
+    recommended = weights["recommended"]
+    assert recommended["weights"] == weights[recommended["arm"]] and recommended["reason"]
+    assert weights["today"] == pytest.approx({"digits": 0.5, "lower": 0.25, "upper": 0.25})
 
 
 def test_what_does_not_depend_on_the_target_is_the_same_for_all(finished):
@@ -146,8 +163,11 @@ def test_what_does_not_depend_on_the_target_is_the_same_for_all(finished):
     trained = {name for name in names if name.startswith("train-") and name.endswith("seed0")}
     assert trained == {
         f"train-{what}-seed0"
-        for what in ("proxies", "random-mixtures-0", "random-mixtures-1", "shared-arms", "arms-numbers", "arms-both")
-    }
+        for what in (
+            f"proxies-{PROXY.tokens}", "random-mixtures-0", "random-mixtures-1", "natural-1.5", "shared-arms",
+            "arms-numbers", "arms-both",
+        )
+    }  # fmt: skip
     numbers, both = (load(finished, target)["random_mixtures"] for target in ("numbers", "both"))
     assert [run["weights"] for run in numbers] == [run["weights"] for run in both]
     assert numbers[0]["test_bits_per_byte"] != both[0]["test_bits_per_byte"]
@@ -159,7 +179,9 @@ def test_the_reported_loss_is_nats_over_bytes(finished, config):
         nats, num_bytes = -file["array/document_DxM"], file["array/bytes_D"]
     assert num_bytes.sum() == metrics["data"]["target"]["test_bytes"]
     expected = nats.sum(0) / (num_bytes.sum() * np.log(2))
-    reported = [metrics["arms"][arm]["test_bits_per_byte"]["per_seed"][0] for arm in ("uniform", "natural")]
+    reported = [
+        metrics["arms"][arm]["test_bits_per_byte"]["per_seed"][0] for arm in ("uniform", "natural", "unimax", "today")
+    ]
     np.testing.assert_allclose(reported, expected, rtol=1e-12)
 
 
@@ -169,7 +191,7 @@ def test_a_source_that_is_not_allowed_gets_nothing_and_is_named(finished):
     assert metrics["sources"] == three == list(metrics["data"]["sources"])
     for mixture in (*metrics["arms"].values(), *metrics["random_mixtures"]):
         assert list(mixture["weights"]) == three
-    with np.load(finished / "stages" / "train-proxies-seed0.npz") as file:
+    with np.load(finished / "stages" / f"train-proxies-{PROXY.tokens}-seed0.npz") as file:
         assert file["array/draws_MxK"].shape == (3, 3)  # no proxy of it either
     notes = load(finished, name="weights.json")["sources"]
     assert notes == metrics["source_notes"] and list(notes) == [*three, "web"]
@@ -260,7 +282,9 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
         (language_model_stages, "score_documents"),
         (certified_weights, "solve"),
         (text_mixture_stages, "find_overlap"),
-        (text_mixture_stages, "fit_regmix"),
+        (text_mixture_stages, "ngram_scores"),
+        (search, "bootstrap"),
+        (search, "fit_regmix"),
     ):
         monkeypatch.setattr(module, name, forbid)
     without_reports = dataclasses.replace(text_mixture.QUESTION, write=lambda folder, results: None)
@@ -427,7 +451,7 @@ def test_whatever_was_tampered_with_is_named(finished, data, tmp_path):
     Image.fromarray(picture).save(out / "both" / "loss.png")
     summary = (out / "summary.md").read_text()
     (out / "summary.md").write_text(summary.replace("| `uniform` | ", "| `uniform` | 1"))
-    stage = out / "stages" / "train-proxies-seed0.npz"
+    stage = out / "stages" / f"train-proxies-{PROXY.tokens}-seed0.npz"
     stage.write_bytes(stage.read_bytes()[:-200])
     found = failures(out)
     expected = {
@@ -436,7 +460,7 @@ def test_whatever_was_tampered_with_is_named(finished, data, tmp_path):
         "numbers: its experiment finds nothing wrong": "the point of uniform, seed 0, is not at its test loss",
         "numbers: the record follows from its stages": "arms.uniform.test_bits_per_byte.per_seed[0] is",
         r"numbers: \d+ records with numbers": "comparisons.uniform.",
-        "numbers: stages are those of the record": "train-proxies-seed0.npz cannot be read",
+        "numbers: stages are those of the record": f"train-proxies-{PROXY.tokens}-seed0.npz cannot be read",
         "both: weights.json holds what the record says": "mixmin.digits is 0.5",
         r"both: \d+ records with numbers": "fidelity.rows.token.arms.spearman is 0.999",
         "reports and tables": "summary.md has",
@@ -493,14 +517,17 @@ def plan_of(config):
 
 
 def test_boosted_trees_are_chosen_from_64_runs_on(config):
-    models = [plan_of(dataclasses.replace(config, regmix_runs=runs)).regmix_model for runs in (None, 63, 64)]
-    assert models == ["linear", "linear", "boosted_trees"]
+    more = dataclasses.replace(PROXY, tokens=64_000)  # so that mixtures of 64 runs are distinct
+    models = [plan_of(dataclasses.replace(config, proxy_model=more, regmix_runs=n)).regmix_model for n in (63, 64)]
+    assert models == ["linear", "boosted_trees"]
 
 
 def test_the_cost_of_several_targets_counts_what_they_share_once(config):
     both, numbers = plan_of(config), plan_of(dataclasses.replace(config, target=config.target[:1]))
     proxy, model = both.training_flops("proxy"), both.training_flops("target")
-    shared = 2 * (7 * proxy + 2 * model)  # two seeds of seven proxies and two arms
+    random = both.training_flops("random")
+    # two seeds of three proxies, four random mixtures and four arms, and one run of 1.5 times the tokens
+    shared = 2 * (3 * proxy + 4 * random + 4 * model) + 1.5 * model
     assert both.flops_in_all == pytest.approx(sum(both.flops_of(t)["total"] for t in both.targets) - shared)
     assert numbers.flops_in_all == pytest.approx(numbers.flops_of(numbers.targets[0])["total"])
 
@@ -520,7 +547,7 @@ def test_the_cost_of_several_targets_counts_what_they_share_once(config):
         ({"target": ("{data}/both.jsonl",) * 2}, "two targets are named 'both'"),
         ({"fit_bytes": 100}, "raise --fit-bytes"),
         ({"mesh_source": 100}, "100 .* devices"),
-        ({"proxy": dataclasses.replace(PROXY, tokens=32)}, r"random mixtures: .*raise .* --proxy\.tokens"),
+        ({"proxy_model": dataclasses.replace(PROXY, tokens=32)}, r"random mixtures: .*raise .* --proxy-model\.tokens"),
         ({"target": ("{data}/stages.jsonl",)}, "cannot be named 'stages'"),
         (
             {"sources_info": "{data}/wrong.toml"},
@@ -560,7 +587,9 @@ def test_a_source_shorter_than_a_window_is_named(config, data, tmp_path):
     "change",
     [
         {"seeds": 0}, {"max_epochs": 0.0}, {"regmix_runs": 1}, {"fit_bytes": 0}, {"mesh_data": 0}, {"mesh_data": 3},
-        {"proxy": dataclasses.replace(PROXY, sequence_length=8)},
+        {"proxy_model": dataclasses.replace(PROXY, sequence_length=8)}, {"ngram_order": 8}, {"rows": "chunk"},
+        {"search_budget": 0.0}, {"arms": ("none", "mixmin")}, {"arms": ("mixmin", "uniform")}, {"target_tokens": 31},
+        {"multiples": (0.5,)}, {"multiples": (3.0, 2.0)}, {"price_per_hour": 0.0},
     ],
 )  # fmt: skip
 def test_bad_combinations_of_options_are_refused(config, change):
@@ -570,9 +599,11 @@ def test_bad_combinations_of_options_are_refused(config, change):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_chosen_by_name_and_overridden_by_options(name):
-    parsed = command_line.parse(TextMixture, PRESETS, ["--preset", name, "--proxy.tokens", "123456", "--seeds", "2"])
+    parsed = command_line.parse(
+        TextMixture, PRESETS, ["--preset", name, "--proxy-model.tokens", "123456", "--seeds", "2"]
+    )
     assert parsed.model == PRESETS[name].model and parsed.fit_bytes == PRESETS[name].fit_bytes
-    assert parsed.proxy == dataclasses.replace(PRESETS[name].proxy, tokens=123456) and parsed.seeds == 2
+    assert parsed.proxy_model == dataclasses.replace(PRESETS[name].proxy_model, tokens=123456) and parsed.seeds == 2
 
 
 def test_unknown_options_and_presets_are_refused(capsys):
