@@ -269,6 +269,8 @@ class TextMetrics(RunRecord):
         return {arm: found for arm in (*SOLVED_ARMS, COMBINED) if (found := getattr(self, arm))}
 
     def derived(self) -> Self:
+        if not self.arms:
+            return self
         ours = self.arms["mixmin"].test_bits_per_byte
         comparisons = {}
         for arm, held in self.comparisons.items():

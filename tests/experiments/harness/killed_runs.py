@@ -17,6 +17,7 @@ import numpy as np
 from experiments import report
 from experiments.harness.stages import read_stage
 from experiments.questions import RESULT_FILES
+from experiments.text_mixture.config import ALL_ARMS
 from tests.experiments.made_up_text import WORDS, sentences, write_lines
 
 ROOT = Path(__file__).parents[3]
@@ -25,6 +26,7 @@ SECONDS = 600  # that anything may take here, on a busy machine too
 MAY_DIFFER = {
     "seconds",  # of stages; of the mixtraining experiments' runs, from the times of steps that were measured
     "seconds_in_all",
+    "target_seconds",
     "wall_seconds",
     "ms", "ms_low", "ms_high",  # measured times of steps
     "command",
@@ -45,7 +47,8 @@ def text_mixture(folder):
     write_lines(folder / "numbers.jsonl", sentences(WORDS["digits"], 40, 10))
     sources = [folder / "digits.jsonl", folder / "lower.jsonl"]
     given = {"sources": sources, "target": folder / "numbers.jsonl", "mesh-source": 1}
-    for role in ("proxy", "model"):
+    given |= {"arms": list(ALL_ARMS), "regmix-runs": 2}
+    for role in ("proxy-model", "model"):
         given |= language_model(role, tokens=300 * 2 * 16, length=16, batch_size=2) | {f"{role}.learning-rate": 3e-3}
     kinds = {"proxies": "train-(proxies|random)", "solve": "weights", "scores": "score", "training": "train-(sh|arms)"}
     return Experiment("experiments.text_mixture", given, kinds)

@@ -17,6 +17,7 @@ import pytest
 from experiments.harness.options import ManyModelsOptions, RunOptions
 from experiments.harness.processes import HEARTBEAT_SECONDS, lost_process
 from experiments.molecule_mixture.config import MoleculeMixture
+from experiments.text_mixture.config import ALL_ARMS
 from mixmin_jax.errors import InputError
 from tests.experiments.harness.several_processes import NUM_PROCESSES, RUN, train
 from tests.experiments.made_up_text import sentences, write_lines
@@ -108,12 +109,13 @@ def test_processes_agree_and_fail_together(found):
 # Whole experiments
 
 
+SIZES = {
+    "model.width": 8, "model.depth": 1, "model.heads": 1, "tokens": 3200, "sequence-length": 16, "batch-size": 2,
+}  # fmt: skip
 TINY = [
-    "--proxy.model.width=8", "--proxy.model.depth=1", "--proxy.model.heads=1", "--proxy.tokens=3200",
-    "--model.model.width=8", "--model.model.depth=1", "--model.model.heads=1", "--model.tokens=3200",
-    "--proxy.sequence-length=16", "--model.sequence-length=16", "--proxy.batch-size=2", "--model.batch-size=2",
-    "--regmix-runs=2", "--checkpoint-every=50",
-]  # fmt: skip
+    *(f"--{role}.{name}={value}" for role in ("proxy-model", "model") for name, value in SIZES.items()),
+    *("--regmix-runs=2", "--checkpoint-every=50", "--arms", *ALL_ARMS),
+]
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_when_a_process_ends_the_others_end_soon_and_all_go_on(text, alone, tmp_
     running = start("experiments.text_mixture", options, places=places())
     try:
         deadline = time.monotonic() + 600
-        while not (tmp_path / "out" / "stages" / "train-proxies-seed0.npz").exists():
+        while not (tmp_path / "out" / "stages" / "train-proxies-3200-seed0.npz").exists():
             assert time.monotonic() < deadline and all(process.poll() is None for process in running)
             time.sleep(0.2)
         os.kill(running[who].pid, number)

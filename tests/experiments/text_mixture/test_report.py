@@ -2,33 +2,74 @@
 
 import pytest
 
+from experiments.reporting.json_files import to_builtins
 from experiments.text_mixture.report import summary_table, text_mixture_report, verdict
 from tests.experiments.text_mixture.made_up import ARMS, LEVELS, changed, made_up
 
 
-def test_a_win_names_the_mixture_its_cost_and_every_arm_it_beats():
+def test_a_win_names_the_mixture_its_gain_its_cost_and_every_arm_it_beats():
     text = verdict(made_up())
-    assert "Use the weights of `mixmin`: they reach 3.030 ±" in text and "25.0% of the FLOPs of one target run" in text
+    assert "Use the weights of `mixmin`: they reach 3.030 ±" in text and "0.280 less than `natural`" in text
+    assert "cost 3.0% of the FLOPs of one target run" in text
     assert all(f"`{arm}` (by 0." in text for arm in ARMS[1:])
     assert "loses" not in text and "not distinguishable" not in text and "demonstration" not in text
 
 
-@pytest.mark.parametrize("free_arm", ["natural", "uniform"])
-def test_a_tie_with_a_free_mixture_recommends_that_mixture(free_arm):
-    text = verdict(made_up(levels=LEVELS | {free_arm: LEVELS["mixmin"]}, noise=0.02))
-    assert f"Use the weights of `{free_arm}`: they need no proxies" in text
-    assert f"`mixmin` is not distinguishable from `{free_arm}`." in text
+@pytest.mark.parametrize("arm", ["natural", "regmix"])
+def test_a_tie_keeps_mixmin_and_is_said(arm):
+    text = verdict(made_up(levels=LEVELS | {arm: LEVELS["mixmin"]}, noise=0.02))
+    assert "Use the weights of `mixmin`" in text and f"not distinguishable from `{arm}`." in text
 
 
-def test_a_tie_with_a_mixture_that_costs_as_much_keeps_mixmin():
-    text = verdict(made_up(levels=LEVELS | {"regmix": LEVELS["mixmin"]}, noise=0.01))
-    assert "Use the weights of `mixmin`" in text and "not distinguishable from `regmix`" in text
-
-
-def test_of_two_free_mixtures_that_tie_the_better_one_is_recommended():
-    assert "Use the weights of `uniform`" in verdict(
-        made_up(levels=LEVELS | {"natural": 3.035, "uniform": 3.03}, noise=0.02)
+def test_what_a_mixture_is_worth_stands_first():
+    metrics = changed(
+        made_up(),
+        multiples=[{"times": 1.5, "test_bits_per_byte": 3.2}, {"times": 3.0, "test_bits_per_byte": 3.0}],
+        compute_multiplier=2.6,
+        config__price_per_hour=2.0,
     )
+    table = text_mixture_report(metrics).markdown.split("## ")[0]
+    for row in (
+        "expected from the fit part, bits per byte | 0.250 (0.150 to 0.400) |",
+        "| gain that was reached | 0.280 |",
+        "| tokens that `natural` needs for the same loss, over its own | 2.60 |",
+        "| finding the weights, FLOPs | 3.0% of one target run |",
+        "| finding the weights, seconds | 39 (one target run: 120) |",
+        "| finding the weights, money | 0.02167 |",
+        "| one target run, money | 0.06667 |",
+    ):
+        assert row in table
+    beyond = changed(metrics, compute_multiplier=None)
+    assert "over its own | more than 3 |" in text_mixture_report(beyond).markdown
+    raw = changed(metrics, search__gain={"predicted": 0.1, "expected": None, "low": None, "high": None, "level": 0.8})
+    assert "that the proxies predict, bits per byte (not calibrated) | 0.100 |" in text_mixture_report(raw).markdown
+
+
+def test_the_multiplier_is_where_the_curve_of_natural_crosses_the_loss_of_mixmin():
+    metrics = made_up(1, levels=LEVELS | {"natural": 3.33}, noise=0)
+    runs = [{"times": 2.0, "test_bits_per_byte": 3.13}, {"times": 3.0, "test_bits_per_byte": 2.93}]
+    assert changed(metrics, multiples=runs).derived().compute_multiplier == pytest.approx(2.5)
+    assert changed(metrics, multiples=runs[:1]).derived().compute_multiplier is None
+
+
+def test_the_ladder_shows_what_every_rung_would_change():
+    text = text_mixture_report(made_up()).markdown
+    assert "| ngram (**kept**) | 32 | 0.100 |  | 0.5% | 9 |" in text
+    assert "| transformer, 24 k tokens | token | 0.250 | 0.0004, no more than noise | 2.5% | 30 |" in text
+    metrics = made_up()
+    (first, _) = to_builtins(metrics.search.rungs)
+    assert "The ladder" not in text_mixture_report(changed(metrics, search__rungs=[first])).markdown
+
+
+def test_weights_that_were_not_tried_say_what_to_expect_of_them():
+    tried = made_up(1)
+    metrics = changed(tried, arms={}, comparisons={}, fidelity={"rows": {}, "points": []}, monitors=None, regmix=None)
+    assert "were found, and not tried: expect 0.250 bits per byte less than with `natural` (0.150 to 0.400)" in verdict(
+        metrics
+    )
+    report = text_mixture_report(metrics)
+    assert set(report.figures) == {"weights.png", "gap.png"} and "test loss" not in report.markdown
+    assert metrics.recommended.arm == "mixmin" and metrics.recommended.weights == tried.arms["mixmin"].weights
 
 
 def reasons(metrics):
@@ -43,14 +84,14 @@ def test_a_loss_comes_first_with_everything_to_check():
         arms__mixmin__epochs__source_2=6.5,
         data__target__fit_documents=37,
         overlap__sources__source_1=12,
-        fidelity__rows__document__arms__spearman=0.31,
+        fidelity__rows__32__arms__spearman=0.31,
     )
     text = verdict(metrics)
     assert text.startswith("**`mixmin` loses to `natural` by 0.1") and "`regmix` by 0.0" in text
     assert "use `natural`, which reaches 2.900" in text and "demonstration with 3 seeds and decides nothing" in text
     found = reasons(metrics)
     for name, number in {
-        "proxies too weak": "0.31 (n = 18)",
+        "proxies too weak, or rows of another length": "0.31 (n = 18)",
         "repeats": "6.5 epochs (`source_2`)",
         "few target documents": "fitted on 37",
         "leakage": "`source_1`: 12 documents",
@@ -59,25 +100,27 @@ def test_a_loss_comes_first_with_everything_to_check():
     assert "unlikely" in found["solver"] and "3.0e-12" in found["solver"]
 
 
-def test_a_loss_outranks_a_tie_with_a_free_mixture():
-    text = verdict(made_up(levels=LEVELS | {"regmix": 2.95, "uniform": LEVELS["mixmin"]}, noise=0.02))
-    assert "use `regmix`" in text and "Use the weights" not in text
-    assert "`mixmin` is not distinguishable from `uniform`" not in text.split("**")[1]
+def test_an_arm_that_beats_mixmin_is_recommended_with_the_reason():
+    metrics = made_up(levels=LEVELS | {"regmix": 2.95, "uniform": LEVELS["mixmin"]}, noise=0.02)
+    assert "use `regmix`" in verdict(metrics) and "Use the weights" not in verdict(metrics)
+    assert metrics.recommended.arm == "regmix" and "bits per byte less than mixmin" in metrics.recommended.reason
 
 
 def test_a_loss_without_its_usual_reasons_says_that_they_are_unlikely():
     metrics = made_up(levels=LEVELS | {"natural": 2.9})
-    same = metrics.arms["mixmin"].predicted_bits_per_byte["document"].mean
-    found = reasons(changed(metrics, arms__natural__predicted_bits_per_byte__document__mean=same))
+    same = metrics.arms["mixmin"].predicted_bits_per_byte["32"].mean
+    found = reasons(changed(metrics, arms__natural__predicted_bits_per_byte__32__mean=same))
     assert len(found) == 5 and all("| unlikely |" in line for line in found.values())
     assert not reasons(made_up())
 
 
-@pytest.mark.parametrize(("shift", "reason"), [(-0.05, "proxies too weak"), (0.05, "few target documents")])
+@pytest.mark.parametrize(
+    ("shift", "reason"), [(-0.05, "proxies too weak, or rows of another length"), (0.05, "few target documents")]
+)
 def test_what_the_proxies_predict_on_held_out_documents_points_to_a_reason(shift, reason):
     metrics = made_up(levels=LEVELS | {"natural": 2.9})
-    mean = metrics.arms["natural"].predicted_bits_per_byte["document"].mean + shift
-    found = reasons(changed(metrics, arms__mixmin__predicted_bits_per_byte__document__mean=mean))
+    mean = metrics.arms["natural"].predicted_bits_per_byte["32"].mean + shift
+    found = reasons(changed(metrics, arms__mixmin__predicted_bits_per_byte__32__mean=mean))
     assert [name for name, line in found.items() if "**possible**" in line] == [reason]
 
 
@@ -177,7 +220,7 @@ def test_tables_are_complete_and_the_report_is_the_same_each_time():
 def test_the_summary_has_a_column_for_each_target_and_says_what_loses():
     table = summary_table({"a": made_up(), "b": changed(made_up(levels=LEVELS | {"natural": 2.9}), target="other")})
     lines = table.splitlines()
-    assert lines[0] == "| test bits per byte | `science_news` | `other` |" and len(lines) == 2 + len(ARMS) + 2
+    assert lines[0] == "| test bits per byte | `science_news` | `other` |" and len(lines) == 2 + len(ARMS) + 3
     (natural,) = [line for line in lines if "`natural`" in line]
     assert "(MixMin wins)" in natural and "(**MixMin loses**)" in natural
     assert lines[-1].startswith("| rank correlation, token rows | 0.")

@@ -195,7 +195,7 @@ def test_a_source_that_is_not_allowed_gets_nothing_and_is_named(finished):
         assert file["array/draws_MxK"].shape == (3, 3)  # no proxy of it either
     notes = load(finished, name="weights.json")["sources"]
     assert notes == metrics["source_notes"] and list(notes) == [*three, "web"]
-    assert notes["digits"] == {"licence": "CC0-1.0", "note": "counted | by hand", "allowed": True}
+    assert notes["digits"] == {"licence": "CC0-1.0", "note": "counted | by hand", "allowed": True, "tokens": None}
     report = (finished / "numbers" / "report.md").read_text()
     assert r"| `digits` | CC0-1.0 | counted \| by hand | yes |" in report
     assert "| `web` | unknown |  | **no**: left out |" in report
@@ -204,10 +204,11 @@ def test_a_source_that_is_not_allowed_gets_nothing_and_is_named(finished):
 def test_identity_follows_allowed_and_not_what_is_written_about_a_source(config, tmp_path):
     def with_notes(text):
         (tmp_path / "notes.toml").write_text(text)
-        return plan_of(dataclasses.replace(config, sources_info=tmp_path / "notes.toml"))
+        return plan_of(dataclasses.replace(without, sources_info=tmp_path / "notes.toml"))
 
+    without = dataclasses.replace(config, compare=())  # a mixture names all sources
     same, other = with_notes("[web]\nallowed = false\n"), with_notes(NOTES + "[lower]\nallowed = true\n")
-    assert identity(same) == identity(other) == identity(plan_of(config)) and same.inputs == other.inputs
+    assert identity(same) == identity(other) == identity(plan_of(without)) and same.inputs == other.inputs
     all_four, two = with_notes(""), with_notes(NOTES + "[lower]\nallowed = false\n")
     assert list(identity(all_four)["data"]) == ["digits", "lower", "upper", "web"]
     assert list(identity(two)["data"]) == ["digits", "upper"]
@@ -257,7 +258,7 @@ def test_what_diverges_is_said_on_stderr_and_first_in_the_report(finished, confi
     rising = Divergence(0, 1, "loss", np.log(2) * 2.0, np.log(2) * 2.5)
 
     def divergences(monitor, weights_MxK):
-        return [rising] if weights_MxK[0, 0] == pytest.approx(1 / 3) else []  # uniform
+        return [rising] if weights_MxK[0, 0] == pytest.approx(1 / 3) else []  # uniform, and unimax
 
     monkeypatch.setattr(text_mixture_stages, "divergences", divergences)
     monkeypatch.setattr(text_mixture_report, "_figures", lambda metrics: {})  # they take seconds
@@ -265,9 +266,10 @@ def test_what_diverges_is_said_on_stderr_and_first_in_the_report(finished, confi
     main(dataclasses.replace(config, out=out))
     line = "`lower` in the training of `uniform`, seed 1: the training loss rises from 2.000 to 2.500 bits per byte"
     assert f"warning: {line}" in capsys.readouterr().err
-    assert [record["seed"] for record in load(out)["monitors"]["divergences"]] == [0, 1]
+    found = [(record["arm"], record["seed"]) for record in load(out)["monitors"]["divergences"]]
+    assert found == [("uniform", 0), ("uniform", 1), ("unimax", 0), ("unimax", 1)]
     found = text_mixture_report.text_mixture_report(read_result(out / "numbers" / "metrics.json", TextMetrics)).markdown
-    assert "In the training of `uniform` something diverged" in found.split("\n## ")[0]
+    assert "In the training of `uniform` and `unimax` something diverged" in found.split("\n## ")[0]
     assert "| **training loss rises** | `uniform` | `lower` | 0 | 2.0000 | 2.5000 |" in found
 
 
@@ -503,10 +505,12 @@ def test_a_cap_binds_in_every_arm(config, tmp_path):
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
-    main(dataclasses.replace(config, out=tmp_path / "out", dry_run=True, regmix_runs=64))
+    main(dataclasses.replace(config, out=tmp_path / "out", dry_run=True, proxy="auto", search_budget=10))
     plan = capsys.readouterr().out
-    assert "134 proxies (3 sources, 64 random mixtures)" in plan and "20 target runs" in plan
-    assert "FLOPs" in plan and "1.6 k tokens" in plan and "1.28 k tokens" in plan
+    # two seeds of three proxies, four random mixtures, eleven arms, seven of these once more for the second target
+    assert " 6 proxies:" in plan and " 8 runs on random mixtures:" in plan and " 36 target runs (arms):" in plan
+    assert "FLOPs" in plan and "1.6 k tokens" in plan and "1.28 k tokens" in plan and "960 tokens" in plan
+    assert "Proxies for `mixmin`: n-grams, transformers of 80 tokens, transformers of 320 tokens" in plan
     assert not (tmp_path / "out").exists()
 
 
@@ -573,6 +577,87 @@ def test_bad_input_is_one_error_before_compute(config, data, tmp_path, change, m
     with pytest.raises(InputError, match=message):
         main(dataclasses.replace(config, out=tmp_path / "out", **change))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "content", "message"),
+    [
+        ("today", None, "expected NAME=FILE"),
+        ("uniform={file}", "{}", "the name 'uniform' is taken"),
+        ("today={file}", "[1, 2]", "must hold an object of numbers"),
+        ("today={file}", '{"digits": "all"}', "must hold an object of numbers"),
+        ("today={file}", '{"digits": 1, "web": 1}', "no source is called 'web'; there are digits, lower, upper"),
+        ("today={file}", '{"digits": 1, "lower": 0}', "'upper' has no weight there"),
+        ("today={file}", '{"digits": 1, "lower": -1, "upper": 1}', "sizes must be"),
+        ("today={file}", '{"digits": 0, "lower": 0, "upper": 0}', "sizes must be"),
+    ],
+)
+def test_a_mixture_to_compare_with_must_be_one(config, tmp_path, spec, content, message):
+    file = tmp_path / "mixture.json"
+    if content:
+        file.write_text(content)
+    with pytest.raises(InputError, match=message):
+        plan_of(dataclasses.replace(config, compare=(spec.format(file=file),)))
+
+
+def test_sizes_of_a_real_run_decide_natural_unimax_and_caps(config, tmp_path):
+    def with_tokens(text, **changes):
+        (tmp_path / "notes.toml").write_text(text + "[web]\nallowed = false\n")
+        return plan_of(dataclasses.replace(config, sources_info=tmp_path / "notes.toml", **changes))
+
+    text = "[digits]\ntokens = 100\n[lower]\ntokens = 300\n[upper]\ntokens = 600\n"
+    plan = with_tokens(text, target_tokens=1000, max_epochs=2)
+    np.testing.assert_allclose(plan.rule_K("natural"), [0.1, 0.3, 0.6])
+    np.testing.assert_allclose(plan.upper_bounds_K, [0.2, 0.6, 1.0])
+    np.testing.assert_allclose(plan.rule_K("uniform"), [0.2, 0.4, 0.4])
+    np.testing.assert_allclose(with_tokens(text, target_tokens=3000).rule_K("unimax"), [0.4 / 3, 0.4, 1.4 / 3])
+    assert not plan.is_real_run and plan_of(config).is_real_run
+    with pytest.raises(InputError, match="tokens for some sources only: add those of 'lower'"):
+        with_tokens("[digits]\ntokens = 100\n")
+    with pytest.raises(InputError, match="tokens must be a whole number above 0, not True"):
+        with_tokens("[digits]\ntokens = true\n")
+
+
+def test_a_budget_below_the_first_rung_is_refused(config):
+    with pytest.raises(InputError, match=r"n-grams alone cost .* more than --search-budget 1e-06"):
+        plan_of(dataclasses.replace(config, proxy="auto", search_budget=1e-6))
+
+
+def test_proxies_read_the_share_of_a_source_that_they_train_for(config):
+    plan = plan_of(config)  # 1280 of 1600 tokens
+    whole, store = plan.store, plan.proxy_store(plan.run("proxy"))
+    shares = np.diff(store.starts_K, append=len(store.tokens)) / np.diff(whole.starts_K, append=len(whole.tokens))
+    np.testing.assert_allclose(shares, 0.8, atol=0.02)
+    assert plan.proxy_store(dataclasses.replace(PROXY, tokens=1600)) is whole
+
+
+def test_only_weights_are_found_without_arms_and_a_ladder_ends_at_its_budget(config, tmp_path, monkeypatch, capsys):
+    """n-grams, and one transformer; the second would exceed the budget."""
+    out = tmp_path / "out"
+    alone = {"arms": ("none",), "compare": (), "multiples": (), "seeds": 1, "target": config.target[1:]}
+    only = dataclasses.replace(config, out=out, proxy="auto", **alone)
+    plan = plan_of(only)
+    costs = [plan.rung_flops(rung, plan.targets[0].documents("fit")) for rung in plan.rungs]
+    budget = (sum(costs[:2]) + 0.5 * costs[2]) / plan.training_flops("target")
+    monkeypatch.setattr(text_mixture_stages, "rung_result", always_changed)
+    main(dataclasses.replace(only, search_budget=budget))
+    metrics = load(out, "both")
+    assert [rung["tokens"] for rung in metrics["search"]["rungs"]] == [None, PROXY.tokens // 16]
+    assert metrics["search"]["kept"] == 1 and metrics["search"]["share"] == pytest.approx(
+        sum(costs[:2]) / plan.training_flops("target")
+    )
+    assert metrics["arms"] == {} and metrics["search"]["target_seconds"] is None
+    weights = load(out, "both", "weights.json")
+    assert list(weights) == ["mixmin", "recommended", "sources"] and sum(weights["mixmin"].values()) == pytest.approx(1)
+    assert {path.name for path in (out / "stages").iterdir() if path.name.startswith("train")} == {
+        f"train-proxies-{PROXY.tokens // 16}-seed0.npz"
+    }
+    assert "found, and not tried" in capsys.readouterr().out
+    assert_verified(out)
+
+
+def always_changed(*arguments):
+    return search.rung_result(*arguments) | {"changed": True}
 
 
 def test_a_source_shorter_than_a_window_is_named(config, data, tmp_path):
