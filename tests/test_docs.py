@@ -42,7 +42,7 @@ def test_tables_of_results_are_included_from_the_results():
         "text_mixture", "image_mixtraining", "image_mixtraining_variants", "text_mixtraining", "molecule_mixture",
     }  # fmt: skip
     assert {Path(path).name.split("-")[0] for path in included if path.startswith("benchmarks/results/")} == {
-        "solver", "mixtraining", "proxies",
+        "fidelity", "solver", "mixtraining", "proxies",
     }  # fmt: skip
     assert not [path for path in included if not (ROOT / path).is_file()]
 
@@ -68,7 +68,9 @@ def test_commands_on_pages_are_those_that_are_listed():
     named = set(re.findall(r"python -m ((?:experiments|benchmarks)\.[a-z]\w+)", "\n".join(PAGES.values())))
     assert {"experiments.text_mixture", "experiments.image_mixtraining", "experiments.verify"} <= named
     benchmarks = commands(ROOT / "benchmarks").keys()
-    assert benchmarks == {"benchmarks.solver", "benchmarks.proxies", "benchmarks.mixtraining"}
+    assert benchmarks == {
+        "benchmarks.fidelity", "benchmarks.solver", "benchmarks.proxies", "benchmarks.mixtraining",
+    }  # fmt: skip
     assert named <= benchmarks | commands(ROOT / "experiments").keys()
 
 

@@ -20,8 +20,9 @@ from experiments.harness.run_folder import RunFolder, run_folder
 from experiments.reporting import markdown as md
 from experiments.reporting.schema import DataSet
 from experiments.text_mixture.config import PRESETS, TextMixture
+from experiments.text_mixture.costs import check_budget, describe_plan, in_all
 from experiments.text_mixture.data import data_sets, read_text, split_target, take_care
-from experiments.text_mixture.plan import Plan, describe_plan, make_plan
+from experiments.text_mixture.plan import Plan, make_plan
 from experiments.text_mixture.report import QUESTION, verdict
 from experiments.text_mixture.results import TextMetrics, build_metrics, identity
 from experiments.text_mixture.stages import SeedResult, overlap_stage, run_seed
@@ -46,6 +47,7 @@ def main(config: TextMixture) -> None:
             for target in targets
         )
         plan = make_plan(config, sources, splits, care)
+        check_budget(plan)
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return
@@ -59,7 +61,7 @@ def main(config: TextMixture) -> None:
 def run_plan(plan: Plan, folder: RunFolder, data_sets: Sequence[DataSet]) -> dict[str, TextMetrics]:
     """Run every stage, with the records of the data; what a finished seed shows is written before the next begins."""
     made_by = provenance(*DISTRIBUTIONS)
-    stages = folder.stages(RunProgress(plan.flops_in_all), made_by)
+    stages = folder.stages(RunProgress(in_all(plan)), made_by)
     overlaps = {target.name: overlap_stage(plan, target, stages) for target in plan.targets}
     done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
     runs: dict[str, TextMetrics] = {}

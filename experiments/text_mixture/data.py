@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.harness.data_sets import text_record
+from experiments.reporting.json_files import read_json
 from experiments.reporting.schema import DataSet
 from mixmin_jax.data.text.deduplication import Deduplicated, drop_overlap
 from mixmin_jax.data.text.documents import Corpus, split_documents, take_bytes
@@ -14,6 +15,7 @@ from mixmin_jax.data.text.installed_text import installed_sources, installed_tar
 from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
 from mixmin_jax.data.text.sources import read_any, read_sources, refuse_identical
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.baselines.rules import natural_weights
 
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
 MIN_DOCUMENTS = 10  # on each side of a target's split; fewer can neither fit weights nor tell two arms apart
@@ -116,3 +118,31 @@ def split_target(corpus: Corpus, fit_fraction: float, seed: int, fit_bytes: int,
                 f" documents, or raise {option}"
             )
     return Target(corpus, fit, test)
+
+
+def read_compared(specs: Sequence[str], names: Sequence[str], taken: Sequence[str]) -> dict[str, np.ndarray]:
+    """The mixtures of --compare by name; the names in `taken` mean something else.
+
+    Raises:
+        InputError: no NAME=FILE, a name that is taken, a file that is no object of weights, unknown or missing sources,
+            weights that are negative, not finite or all 0.
+    """
+    found: dict[str, np.ndarray] = {}
+    for spec in specs:
+        name, _, file = spec.partition("=")
+        if not (name and file):
+            raise InputError(f"--compare {spec}: expected NAME=FILE, such as today=mixture.json")
+        if name in (*taken, *found):
+            raise InputError(f"--compare {spec}: the name {name!r} is taken; choose another")
+        weights = read_json(Path(file))
+        if not isinstance(weights, dict) or not all(type(value) in (int, float) for value in weights.values()):
+            raise InputError(f'--compare {spec}: the file must hold an object of numbers, {{"{names[0]}": 0.5, ...}}')
+        if unknown := [source for source in weights if source not in names]:
+            raise InputError(f"--compare {spec}: no source is called {unknown[0]!r}; there are {', '.join(names)}")
+        if missing := [source for source in names if source not in weights]:
+            raise InputError(f"--compare {spec}: {missing[0]!r} has no weight there; give 0 if it is left out")
+        try:
+            found[name] = natural_weights([weights[source] for source in names])
+        except InputError as error:
+            raise InputError(f"--compare {spec}: {error}") from None
+    return found

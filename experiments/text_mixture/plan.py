@@ -2,21 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from experiments.harness.devices import models_mesh, whole_mesh
-from experiments.harness.language_model_stages import scoring_flops, training_flops
 from experiments.harness.processes import several
-from experiments.reporting.json_files import read_json
-from experiments.reporting.markdown import plural, share_of, si_count
 from experiments.text_mixture.config import ALL_ARMS, TextMixture
-from experiments.text_mixture.data import Care, Target
+from experiments.text_mixture.data import Care, Target, read_compared
 from mixmin_jax.data.mixing import max_draws
 from mixmin_jax.data.text.documents import Corpus, take_bytes
 from mixmin_jax.data.text.tokens import TokenStore, build_store
@@ -24,8 +19,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.regmix import MIN_RUNS_FOR_TREES, RegmixModel
 from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights, uniform_weights, unimax_weights
-from mixmin_jax.training.language_model import LanguageModelRun, num_parameters
-from mixmin_jax.training.ngram_proxies import ngram_operations
+from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.proxies import MAX_DEVICE_TOKENS
 
 RULES = ("uniform", "natural", "unimax")  # the same for every target: trained once, scored on all
@@ -188,65 +182,13 @@ class Plan:
             self.num_random, self.store.windows_K, seed, minimum=least, upper_bounds_K=self.upper_bounds_K
         )
 
-    # Costs in FLOPs -----------------------------------------------------------------------------------------------
-
-    def training_flops(self, role: Role) -> float:
-        """One model."""
-        return training_flops(self.run(role))
-
-    def scoring_flops(self, role: Role, documents: list[bytes]) -> float:
-        """One model's forward passes over some documents."""
-        return scoring_flops(self.run(role), documents)
-
-    def rung_flops(self, rung: Rung, documents: list[bytes]) -> float:
-        """Proxies of all sources, and their scores of some documents."""
-        if rung.run is None:
-            sizes = [corpus.num_bytes for corpus in self.sources]
-            return ngram_operations(sizes, sum(map(len, documents)), self.config.ngram_order)
-        return len(self.names) * (training_flops(rung.run) + scoring_flops(rung.run, documents))
-
-    def arm_flops(self, target: Target) -> dict[str, float]:
-        """What finding the weights of each arm costs in one seed; for `mixmin` see the rungs that it reached."""
-        fit = target.documents("fit")
-        proxies = self.rung_flops(Rung(self.run("proxy")), fit)
-        random = self.num_random * (self.training_flops("random") + self.scoring_flops("random", fit))
-        costs = dict.fromkeys(self.arms, 0.0) | {arm: proxies for arm in PUBLISHED} | {arm: random for arm in SEARCHERS}
-        return {arm: costs[arm] + proxies * (arm == "mde") for arm in self.arms}
-
-    def flops_of(self, target: Target) -> dict[str, float]:
-        """One target: what all proxies and random mixtures cost in one seed, one target run, and everything."""
-        documents = [document for part in ("fit", "test") for document in target.documents(part)]
-        rungs = [rung for rung in self.rungs if rung.run is None or self.config.proxy != "auto"]
-        proxies = sum(self.rung_flops(rung, documents) for rung in rungs)
-        if self.trains_proxies and self.config.proxy != "transformer":
-            proxies += self.rung_flops(Rung(self.run("proxy")), documents)
-        random = self.num_random * (self.training_flops("random") + self.scoring_flops("random", documents))
-        model = self.training_flops("target")
-        arms = len(self.arms) * (model + self.scoring_flops("target", target.documents("test")))
-        return {
-            "proxies": proxies,
-            "random_mixtures": random,
-            "target": model,
-            "total": self.config.seeds * (proxies + random + arms) + sum(self.config.multiples) * model,
-        }
-
-    @functools.cached_property
-    def flops_in_all(self) -> float:
-        """Everything, with what several targets share counted once."""
-        more = len(self.targets) - 1
-        shared = self.num_random * self.training_flops("random")
-        shared += (len(self.shared_arms) + (COMBINED in self.arms)) * self.training_flops("target")
-        shared += len(self.names) * self.training_flops("proxy") * self.trains_proxies
-        once = sum(self.config.multiples) * self.training_flops("target")
-        return sum(self.flops_of(t)["total"] for t in self.targets) - more * (self.config.seeds * shared + once)
-
 
 def make_plan(
     config: TextMixture, sources: tuple[Corpus, ...], targets: tuple[Target, ...], care: Care | None = None
 ) -> Plan:
     """Everything that can be found wrong before compute is spent is an InputError here."""
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.model.sequence_length)
-    compared = read_compared(config.compare, store.names)
+    compared = read_compared(config.compare, store.names, (*ALL_ARMS, COMBINED, "none", "recommended", "sources"))
     plan = Plan(config, sources, targets, store, care or Care(), compared)
     plan.rule_K("natural")  # for its errors
     if plan.tokens_on == "device" and len(store.tokens) > MAX_DEVICE_TOKENS:
@@ -265,97 +207,7 @@ def make_plan(
         raise InputError(
             f"random mixtures: {error} (raise --max-epochs or --proxy-model.tokens, or lower --regmix-runs)"
         ) from error
-    _check_budget(plan)
     return plan
-
-
-def _check_budget(plan: Plan) -> None:
-    if plan.config.proxy != "auto":
-        return
-    for target in plan.targets:
-        share = plan.rung_flops(plan.rungs[0], target.documents("fit")) / plan.training_flops("target")
-        if share > plan.config.search_budget:
-            raise InputError(
-                f"n-grams alone cost {share:.1%} of a target run, more than --search-budget"
-                f" {plan.config.search_budget:g}: raise it, or --model.tokens"
-            )
-
-
-def read_compared(specs: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The mixtures of --compare by name.
-
-    Raises:
-        InputError: no NAME=FILE, a name that is taken, a file that is no object of weights, unknown or missing sources,
-            weights that are negative, not finite or all 0.
-    """
-    found: dict[str, np.ndarray] = {}
-    for spec in specs:
-        name, _, file = spec.partition("=")
-        if not (name and file):
-            raise InputError(f"--compare {spec}: expected NAME=FILE, such as today=mixture.json")
-        if name in (*ALL_ARMS, COMBINED, "none", "recommended", "sources", *found):
-            raise InputError(f"--compare {spec}: the name {name!r} is taken; choose another")
-        weights = read_json(Path(file))
-        if not isinstance(weights, dict) or not all(type(value) in (int, float) for value in weights.values()):
-            raise InputError(f'--compare {spec}: the file must hold an object of numbers, {{"{names[0]}": 0.5, ...}}')
-        if unknown := [source for source in weights if source not in names]:
-            raise InputError(f"--compare {spec}: no source is called {unknown[0]!r}; there are {', '.join(names)}")
-        if missing := [source for source in names if source not in weights]:
-            raise InputError(f"--compare {spec}: {missing[0]!r} has no weight there; give 0 if it is left out")
-        try:
-            found[name] = natural_weights([weights[source] for source in names])
-        except InputError as error:
-            raise InputError(f"--compare {spec}: {error}") from None
-    return found
-
-
-def describe_plan(plan: Plan) -> str:
-    """The plan in words: data, models, stages with their tokens and FLOPs."""
-    config = plan.config
-    lines = ["This is a demonstration: built-in text, small models."] if config.demonstration else []
-    lines.append(f"Sources ({len(plan.sources)}):")
-    epochs_K = plan.rule_K("uniform") * config.model.num_windows / plan.store.windows_K
-    for corpus, epochs in zip(plan.sources, epochs_K, strict=True):
-        dropped = len(plan.care.deduplicated.dropped[corpus.name]) if plan.care.deduplicated else 0
-        without = f" without {plural(dropped, 'near-duplicate')} of the target" if dropped else ""
-        lines.append(f"  {_describe_corpus(corpus)}{without}; `uniform` asks for {epochs:.2f} epochs")
-    lines += [f"  {name:<20} left out: allowed = false" for name in plan.care.left_out]
-    lines.append("Targets:")
-    for target in plan.targets:
-        lines.append(
-            f"  {_describe_corpus(target.corpus)}; weights fitted on {len(target.fit)},"
-            f" losses reported on {len(target.test)} others"
-        )
-    arms = len(plan.arms) + len(plan.own_arms) * (len(plan.targets) - 1)
-    lines.append(f"Proxies for `mixmin`: {', '.join(map(_describe_rung, plan.rungs))}, rows of {plan.config.rows}.")
-    lines.append(f"Training, {plural(config.seeds, 'seed')}:")
-    rows: list[tuple[int, str, Role]] = [
-        (len(plan.names) * plan.trains_proxies, "proxies", "proxy"),
-        (plan.num_random, "runs on random mixtures", "random"),
-        (arms, "target runs (arms)", "target"),
-    ]
-    for count, what, role in rows:
-        if not count:
-            continue
-        run, flops = plan.run(role), plan.training_flops(role)
-        size = num_parameters(jax.eval_shape(run.init, jax.random.key(0)).params)
-        tokens = run.num_windows * run.sequence_length
-        lines.append(
-            f"  {count * config.seeds:>4} {what}: {si_count(size)} parameters, {si_count(tokens)} tokens and"
-            f" {si_count(flops)}FLOPs each; {si_count(tokens * count * config.seeds)} tokens in all"
-        )
-    for target in plan.targets:
-        share = plan.rung_flops(plan.rungs[0], target.documents("fit")) / plan.training_flops("target")
-        least = "at least " if len(plan.rungs) > 1 else ""
-        lines.append(
-            f"Finding weights for {target.name} costs {least}{share_of(share, 'the FLOPs of one target run')}."
-        )
-    lines.append(f"In all {si_count(plan.flops_in_all)}FLOPs, scoring included.")
-    return "\n".join(lines)
-
-
-def _describe_rung(rung: Rung) -> str:
-    return "n-grams" if rung.run is None else f"transformers of {si_count(rung.run.tokens)} tokens"
 
 
 def _sample(corpus: Corpus, share: float, least: int) -> list[bytes]:
@@ -365,8 +217,3 @@ def _sample(corpus: Corpus, share: float, least: int) -> list[bytes]:
     if sum(len(corpus.documents[i]) for i in kept) < least:
         return list(corpus.documents)
     return [corpus.documents[i] for i in kept]
-
-
-def _describe_corpus(corpus: Corpus) -> str:
-    skipped = f" ({corpus.num_skipped} empty ones skipped)" if corpus.num_skipped else ""
-    return f"{corpus.name:<20} {corpus.num_documents:>7} documents {corpus.num_bytes:>12} bytes{skipped}"

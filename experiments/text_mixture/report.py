@@ -68,8 +68,15 @@ def _context(metrics: TextMetrics) -> dict[str, Any]:
         "diverged": [md.code(arm) for arm in dict.fromkeys(d.arm for d in metrics.monitors.divergences)]
         if metrics.monitors
         else [],
-        "spent": metrics.search.share if metrics.search else metrics.flops.proxies / metrics.flops.target,
+        "spent": _spent(metrics, best),
     }
+
+
+def _spent(metrics: TextMetrics, arm: str) -> float:
+    """What finding the weights of an arm cost, as a share of a target run."""
+    if arm in metrics.flops.finding:
+        return metrics.flops.finding[arm] / metrics.flops.target
+    return metrics.search.share if metrics.search else metrics.flops.proxies / metrics.flops.target
 
 
 def _mixmin(metrics: TextMetrics) -> Weights:

@@ -24,6 +24,7 @@ from experiments.reporting.schema import (
     mean_weights,
     paired,
 )
+from experiments.text_mixture import costs
 from experiments.text_mixture.config import TextMixture
 from experiments.text_mixture.data import Target
 from experiments.text_mixture.plan import COMBINED, SEARCHERS, SOLVED_ARMS, Plan
@@ -173,12 +174,13 @@ class Monitors:
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
-    """Costs of one target: finding weights in one seed (by proxies, by random mixtures), one target run, all seeds."""
+    """Costs of one target: all proxies and all random mixtures in one seed, one target run, and all seeds."""
 
     proxies: float
     random_mixtures: float
     target: float
     total: float
+    finding: dict[str, float] = dataclasses.field(default_factory=dict)  # the weights of each arm, in one seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -358,7 +360,7 @@ def build_metrics(
         overlap=_overlap(overlap, target),
         monitors=_monitors(plan, results) if arms else None,
         source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.care.notes.items()},
-        flops=Flops(**plan.flops_of(target)),
+        flops=Flops(**costs.of_target(plan, target), finding=costs.finding(plan, target, _climbing(results[0]))),
         tokens=Tokens(*(run.num_windows * run.sequence_length for run in (plan.run("random"), config.model))),
         regmix=Regmix(plan.regmix_model, plan.num_random) if plan.num_random else None,
         max_epochs=config.max_epochs,
@@ -402,10 +404,15 @@ def _search(plan: Plan, target: Target, result: SeedResult, seconds: Mapping[str
         kept=kept,
         interval=dict(zip(plan.names, ((float(low), float(high)) for low, high in bounds), strict=True)),
         gain=expected_gain(rungs[kept].kind, rungs[kept].rows, rungs[kept].predicted_gain),
-        share=sum(rung.flops for rung in rungs) / plan.training_flops("target"),
+        share=_climbing(result) / costs.training(plan, "target"),
         seconds=sum(rung.seconds for rung in rungs),
         target_seconds=seconds[group] / len(plan.shared_arms) if group else None,
     )
+
+
+def _climbing(result: SeedResult) -> float:
+    """FLOPs of all rungs that were reached."""
+    return sum(rung["flops"] for rung in result.rungs)
 
 
 def expected_gain(kind: str, rows: str, predicted: float) -> Gain:

@@ -16,6 +16,7 @@ import numpy as np
 from experiments.harness.certified_weights import TOLERANCE
 from experiments.harness.language_model_stages import Models, score_models, train_models
 from experiments.harness.stages import Product, Running, Stages
+from experiments.text_mixture import costs
 from experiments.text_mixture.data import NGRAM_SHARE, NGRAM_WORDS, Target
 from experiments.text_mixture.plan import COMBINED, PUBLISHED, PUBLISHED_ROWS, Plan, Role, Rung
 from experiments.text_mixture.search import (
@@ -180,7 +181,7 @@ class SeedStages:
         found = self._stages.run("score-ngrams", inputs, compute)
         return {name: Scores(found[name], np.array([len(d) for d in some])) for name, some in documents.items()}
 
-    def climb(self) -> dict[str, "Climbed"]:
+    def climb(self) -> dict[str, Climbed]:
         """For every target the rungs that were reached, and the weights found with each.
 
         A rung that would cost more than the budget, with those below it, is not begun.  The last one is the first that
@@ -191,7 +192,7 @@ class SeedStages:
         spent = dict.fromkeys(going, 0.0)
         for index, rung in enumerate(plan.rungs):
             for target in plan.targets:
-                cost = plan.rung_flops(rung, target.documents("fit")) / plan.training_flops("target")
+                cost = costs.rung_flops(plan, rung, target.documents("fit")) / costs.training(plan, "target")
                 if index and spent[target.name] + cost > plan.config.search_budget:
                     going.discard(target.name)
                 spent[target.name] += cost
@@ -213,7 +214,7 @@ class SeedStages:
         self, index: int, rung: Rung, target: Target, scores: Scores, earlier_K: np.ndarray | None
     ) -> dict[str, Any]:
         plan = self._plan
-        flops = plan.rung_flops(rung, target.documents("fit"))
+        flops = costs.rung_flops(plan, rung, target.documents("fit"))
         inputs = solver_settings(plan) | {
             "rung": [rung.kind, rung.run and dataclasses.asdict(rung.run)],
             "scores": _fingerprint(scores),
@@ -279,16 +280,17 @@ class SeedStages:
         settings = solver_settings(plan) | {"combine": plan.config.combine, "scores": inputs}
         return self._stages.run(f"weights-{COMBINED}-seed{self._seed}", settings, compute)
 
-    def multiples(self, target_scores: dict[str, dict[float, float]]) -> None:
-        """Train `natural` on multiples of the tokens, and add its test loss to each target's."""
-        plan = self._plan
+    def multiples(self) -> dict[str, dict[float, float]]:
+        """The test loss of `natural` on multiples of the tokens, by target."""
+        plan, natural_1xK = self._plan, self._plan.rule_K("natural")[None]
+        losses: dict[str, dict[float, float]] = {target.name: {} for target in plan.targets}
         for multiple in plan.config.multiples:
-            run = dataclasses.replace(plan.config.model, tokens=round(multiple * plan.config.model.tokens))
-            name, natural_1xK = f"natural-{multiple:g}", plan.rule_K("natural")[None]
+            name, tokens = f"natural-{multiple:g}", round(multiple * plan.config.model.tokens)
+            run = dataclasses.replace(plan.config.model, tokens=tokens)
             models = self.train(name, "target", natural_1xK, (name,), run=run, monitor=False)
             for target in plan.targets:
-                scored = self.score(name, models, target, ("test",))
-                target_scores[target.name][multiple] = float(_bits(scored)[0])
+                losses[target.name][multiple] = float(_bits(self.score(name, models, target, ("test",)))[0])
+        return losses
 
 
 def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
@@ -299,9 +301,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
     random_RxK = plan.random_RxK(seed) if plan.num_random else np.zeros((0, len(plan.names)))
     random = _random_losses(plan, stage, random_RxK)
     common, common_models = _common_arms(plan, stage, climbed)
-    multiples: dict[str, dict[float, float]] = {target.name: {} for target in plan.targets}
-    if seed == 0:
-        stage.multiples(multiples)
+    multiples = stage.multiples() if seed == 0 else {}
     results = {}
     for target in plan.targets:
         fit_R, test_R = random.get(target.name, (None, np.zeros(0)))
@@ -337,7 +337,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
             random_reached_R=test_R,
             random_predicted=[_predicted(climb, w_K) for w_K in random_RxK],
             monitors=monitors,
-            multiples=multiples[target.name],
+            multiples=multiples.get(target.name, {}),
         )
     return results
 

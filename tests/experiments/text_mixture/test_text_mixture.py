@@ -18,13 +18,13 @@ from experiments.harness import certified_weights, command_line, language_model_
 from experiments.harness.result_files import NotRendered, read_result
 from experiments.reporting.figures import loss_figure
 from experiments.text_mixture import __main__ as text_mixture
+from experiments.text_mixture import costs, search
 from experiments.text_mixture import report as text_mixture_report
-from experiments.text_mixture import search
 from experiments.text_mixture import stages as text_mixture_stages
 from experiments.text_mixture.__main__ import main
 from experiments.text_mixture.config import ALL_ARMS, PRESETS, TextMixture
 from experiments.text_mixture.data import read_text, split_target, take_care
-from experiments.text_mixture.plan import describe_plan, make_plan
+from experiments.text_mixture.plan import make_plan
 from experiments.text_mixture.results import TextMetrics, identity
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
@@ -212,7 +212,7 @@ def test_identity_follows_allowed_and_not_what_is_written_about_a_source(config,
     all_four, two = with_notes(""), with_notes(NOTES + "[lower]\nallowed = false\n")
     assert list(identity(all_four)["data"]) == ["digits", "lower", "upper", "web"]
     assert list(identity(two)["data"]) == ["digits", "upper"]
-    assert "  lower                left out: allowed = false" in describe_plan(two)
+    assert "  lower                left out: allowed = false" in costs.describe_plan(two)
 
 
 def test_near_duplicates_of_the_targets_are_dropped_before_anything_is_trained(finished, config):
@@ -229,7 +229,7 @@ def test_near_duplicates_of_the_targets_are_dropped_before_anything_is_trained(f
     report = (finished / "both" / "report.md").read_text()
     assert "of this target 3 documents had been repeated" in report and "| 0 | 5 |" in report
     clean, dirty = plan_of(config), plan_of(dataclasses.replace(config, drop_duplicates=False))
-    assert "without 5 near-duplicates of the target" in describe_plan(clean)
+    assert "without 5 near-duplicates of the target" in costs.describe_plan(clean)
     sha256 = {plan: plan.inputs["sources"]["upper"] for plan in (clean, dirty)}
     assert numbers["data"]["sources"]["upper"]["sha256"] == sha256[clean] != sha256[dirty]
     assert numbers["data"]["sources"]["upper"]["sha256_as_read"] == sha256[dirty]
@@ -353,8 +353,8 @@ def test_one_mixture_for_all_targets_is_one_more_arm(finished, config, tmp_path)
     assert 0.1 < both["arms"]["combined"]["weights"]["digits"] < 0.9
     solved = both["combined"]["targets"]
     assert solved["numbers"]["excess"] == pytest.approx(solved["both"]["excess"], abs=1e-8)  # a worst case is shared
-    extra = plan_of(together).flops_in_all - plan_of(config).flops_in_all
-    model = plan_of(config).training_flops("target")
+    extra = costs.in_all(plan_of(together)) - costs.in_all(plan_of(config))
+    model = costs.training(plan_of(config), "target")
     assert 2 * model < extra < 3 * model  # two seeds of one model, and its scoring
 
 
@@ -528,12 +528,12 @@ def test_boosted_trees_are_chosen_from_64_runs_on(config):
 
 def test_the_cost_of_several_targets_counts_what_they_share_once(config):
     both, numbers = plan_of(config), plan_of(dataclasses.replace(config, target=config.target[:1]))
-    proxy, model = both.training_flops("proxy"), both.training_flops("target")
-    random = both.training_flops("random")
+    proxy, model = costs.training(both, "proxy"), costs.training(both, "target")
+    random = costs.training(both, "random")
     # two seeds of three proxies, four random mixtures and four arms, and one run of 1.5 times the tokens
     shared = 2 * (3 * proxy + 4 * random + 4 * model) + 1.5 * model
-    assert both.flops_in_all == pytest.approx(sum(both.flops_of(t)["total"] for t in both.targets) - shared)
-    assert numbers.flops_in_all == pytest.approx(numbers.flops_of(numbers.targets[0])["total"])
+    assert costs.in_all(both) == pytest.approx(sum(costs.of_target(both, t)["total"] for t in both.targets) - shared)
+    assert costs.in_all(numbers) == pytest.approx(costs.of_target(numbers, numbers.targets[0])["total"])
 
 
 @pytest.mark.parametrize(
@@ -620,7 +620,7 @@ def test_sizes_of_a_real_run_decide_natural_unimax_and_caps(config, tmp_path):
 
 def test_a_budget_below_the_first_rung_is_refused(config):
     with pytest.raises(InputError, match=r"n-grams alone cost .* more than --search-budget 1e-06"):
-        plan_of(dataclasses.replace(config, proxy="auto", search_budget=1e-6))
+        costs.check_budget(plan_of(dataclasses.replace(config, proxy="auto", search_budget=1e-6)))
 
 
 def test_proxies_read_the_share_of_a_source_that_they_train_for(config):
@@ -637,14 +637,14 @@ def test_only_weights_are_found_without_arms_and_a_ladder_ends_at_its_budget(con
     alone = {"arms": ("none",), "compare": (), "multiples": (), "seeds": 1, "target": config.target[1:]}
     only = dataclasses.replace(config, out=out, proxy="auto", **alone)
     plan = plan_of(only)
-    costs = [plan.rung_flops(rung, plan.targets[0].documents("fit")) for rung in plan.rungs]
-    budget = (sum(costs[:2]) + 0.5 * costs[2]) / plan.training_flops("target")
+    flops = [costs.rung_flops(plan, rung, plan.targets[0].documents("fit")) for rung in plan.rungs]
+    budget = (sum(flops[:2]) + 0.5 * flops[2]) / costs.training(plan, "target")
     monkeypatch.setattr(text_mixture_stages, "rung_result", always_changed)
     main(dataclasses.replace(only, search_budget=budget))
     metrics = load(out, "both")
     assert [rung["tokens"] for rung in metrics["search"]["rungs"]] == [None, PROXY.tokens // 16]
     assert metrics["search"]["kept"] == 1 and metrics["search"]["share"] == pytest.approx(
-        sum(costs[:2]) / plan.training_flops("target")
+        sum(flops[:2]) / costs.training(plan, "target")
     )
     assert metrics["arms"] == {} and metrics["search"]["target_seconds"] is None
     weights = load(out, "both", "weights.json")
