@@ -93,6 +93,7 @@ class Search:
     rungs: tuple[RungResult, ...]
     kept: int  # the rung whose weights are used
     interval: dict[str, tuple[float, float]]  # of each weight, over resampled documents
+    unconverged: int  # resamples whose weights are not solved to tolerance
     gain: Gain
     share: float  # FLOPs of all rungs over those of a target run
     seconds: float
@@ -403,6 +404,7 @@ def _search(plan: Plan, target: Target, result: SeedResult, seconds: Mapping[str
         rungs=rungs,
         kept=kept,
         interval=dict(zip(plan.names, ((float(low), float(high)) for low, high in bounds), strict=True)),
+        unconverged=result.rungs[kept]["unconverged"],
         gain=expected_gain(rungs[kept].kind, rungs[kept].rows, rungs[kept].predicted_gain),
         share=_climbing(result) / costs.training(plan, "target"),
         seconds=sum(rung.seconds for rung in rungs),

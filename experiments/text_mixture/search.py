@@ -104,6 +104,7 @@ def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | N
         "rows": length,
         "lower": resampled.lower.tolist(),
         "upper": resampled.upper.tolist(),
+        "unconverged": int((~resampled.converged).sum()),
         "predicted_gain": gain,
         "excess": excess,
         "changed": earlier_K is None or resampled.comparison.distinguishable,

@@ -121,7 +121,7 @@ def search(weights):
         RungResult("transformer", 24_000, "token", weights, 0.25, 0.0004, False, 2.0e12, 30.0),
     )
     interval = {source: (0.9 * weight, min(1.1 * weight, 1.0)) for source, weight in weights.items()}
-    return Search(rungs, 0, interval, Gain(0.10, 0.25, 0.15, 0.40, 0.8), 0.03, 39.0, 120.0)
+    return Search(rungs, 0, interval, 0, Gain(0.10, 0.25, 0.15, 0.40, 0.8), 0.03, 39.0, 120.0)
 
 
 def changed(metrics, **changes):

@@ -57,6 +57,8 @@ def test_the_ladder_shows_what_every_rung_would_change():
     assert "| ngram (**kept**) | 32 | 0.100 |  | 0.5% | 9 |" in text
     assert "| transformer, 24 k tokens | token | 0.250 | 0.0004, no more than noise | 2.5% | 30 |" in text
     metrics = made_up()
+    assert "**3 resamples were not solved" in text_mixture_report(changed(metrics, search__unconverged=3)).markdown
+    assert "resamples were not" not in text
     (first, _) = to_builtins(metrics.search.rungs)
     assert "The ladder" not in text_mixture_report(changed(metrics, search__rungs=[first])).markdown
 
