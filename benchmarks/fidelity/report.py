@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.fidelity.figure import regret_figure
 from benchmarks.fidelity.records import FidelityRecord, Quality, Way
 from benchmarks.fidelity.ways import DOCUMENT
 from benchmarks.tables import aligned_table
 from experiments.reporting import markdown as md
+from experiments.reporting.figures import figure_png
 
 _NOTE = """\
 Ranks: Spearman's correlation of predicted and reached losses over the random mixtures, uniform and natural. Regret:\
@@ -41,7 +43,7 @@ def report(record: FidelityRecord) -> dict[str, str | bytes]:
         _world_table(record),
         "Noise: the standard deviation between two seeds of the same mixture, mean of uniform and natural.",
     ]
-    return {".md": "\n\n".join(parts).rstrip() + "\n"}
+    return {".md": "\n\n".join(parts).rstrip() + "\n", ".png": figure_png(regret_figure(_panels(record)))}
 
 
 def summary(record: FidelityRecord) -> str:
@@ -54,6 +56,21 @@ def summary(record: FidelityRecord) -> str:
         f" {_mean(way, pairs, 'spearman'):.2f}, regret {_mean(way, pairs, 'regret'):.3f} bits per byte on"
         f" {len(pairs)} pairs, {way.flops_share:.2%} of a target run"
     )
+
+
+def _panels(record: FidelityRecord) -> dict[str, dict[str, tuple[float, float]]]:
+    """For the figure: every kind of proxies in the chosen rows, and every regression."""
+    shown = [way for way in record.ways if _shown(way, record) and way.reading != "1"]
+    groups = {"tuning targets": record.tuning, "confirming targets": record.confirming}
+    return {
+        group: {_label(way): (way.flops_share, _mean(way, _pairs(record, targets), "regret")) for way in shown}
+        for group, targets in groups.items()
+        if targets
+    }
+
+
+def _label(way: Way) -> str:
+    return f"{way.proxies}, {way.reading}" if way.order or not way.reading.isdecimal() else way.proxies
 
 
 def _listing(names: Sequence[str]) -> str:
