@@ -58,10 +58,11 @@ def main(config: Config) -> None:
     worlds = read_worlds(config.sources, config.target, settings)
     names = [target.name for target in worlds[0].targets]
     tuning = tuple(name for name in names if name in config.tuning)
-    if not tuning:
-        raise InputError(f"--tuning names none of the targets {', '.join(names)}")
+    unknown = [name for name in config.tuning if name not in names]
+    if not tuning or (unknown and config.tuning != Config.tuning):
+        raise InputError(f"--tuning names {(unknown or ['nothing'])[0]!r}, but the targets are {', '.join(names)}")
     origin = made_by("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")
-    stages = Stages(config.work / "stages", RunProgress(settings.flops(worlds)), origin)
+    stages = Stages(config.work / ("quick" if config.quick else "whole"), RunProgress(settings.flops(worlds)), origin)
     record = measure(worlds, tuning, settings, stages, origin)
     record = dataclasses.replace(record, summary=summary(record))
     folder = config.out or (TRIALS if config.quick else PUBLISHED)

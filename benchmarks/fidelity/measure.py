@@ -10,17 +10,20 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from benchmarks.fidelity.data import World, draw_mixtures
-from benchmarks.fidelity.numbers import calibrate, choose_rows, choose_text, quality, ratios
+from benchmarks.fidelity.numbers import calibrate, choose_rows, choose_text, gain_ratios, quality, ratios
 from benchmarks.fidelity.records import FidelityRecord, Found, Mixture, Quality, Way, WorldRecord
 from benchmarks.fidelity.settings import RULE_SEEDS, Counted, Settings, Trained
-from benchmarks.fidelity.stages import WorldStages
-from benchmarks.fidelity.ways import DOCUMENT, mixture_losses, regressions, rows_of
+from benchmarks.fidelity.stages import TOGETHER, WorldStages
+from benchmarks.fidelity.ways import DOCUMENT, regressions, rows_of
 from experiments.harness.language_model_stages import scoring_flops, training_flops
 from experiments.harness.stages import Stages
 from experiments.reporting.schema import MadeBy
 from mixmin_jax import cross_entropy, solve
+from mixmin_jax.mixture import rows as mixture_rows
+from mixmin_jax.mixture.rows import Rows
 from mixmin_jax.training.ngram_proxies import ngram_operations
 
+BITS = 1 / math.log(2)
 MDE_ROWS = 1  # Mixture of Data Experts mixes the proxies at every token
 
 
@@ -50,7 +53,7 @@ class WorldMeasurement:
         self._tokens: dict[str, dict[str, np.ndarray]] = {}
 
     def record(self) -> WorldRecord:
-        parts = -(-len(self.world.mixtures_MxK) // 8)
+        parts = -(-len(self.world.mixtures_MxK) // TOGETHER)
         seconds = sum(self.stages.seconds(f"truth-{part}" if parts > 1 else "truth") for part in range(parts))
         return WorldRecord(
             name=self.world.name,
@@ -109,7 +112,9 @@ class WorldMeasurement:
                 mixture_losses(moe, self.weights_MxK),
             )
             flops = num * (training_flops(kind.run) + scoring_flops(kind.run, documents))
-            parts = (f"random-{kind.run.num_windows * kind.run.sequence_length}-{p}" for p in range(-(-num // 8)))
+            parts = (
+                f"random-{kind.run.num_windows * kind.run.sequence_length}-{p}" for p in range(-(-num // TOGETHER))
+            )
             seconds = sum(self.stages.seconds(part) for part in parts)
             for reading, losses_M in found.items():
                 extra = self._cost(best, None, documents) if reading.startswith("MDE") else (0.0, 0.0)
@@ -183,7 +188,7 @@ def measure(
         m, t = pairs[pair]
         found[pair] = m.found(t, [*((counted, order, rows) for rows in lengths), *trained_ways])
     choice = choose_rows(found, tuning_pairs, order, text)
-    chosen = dict.fromkeys([choice.rows, "1", DOCUMENT])
+    chosen = dict.fromkeys([choice.rows, DOCUMENT])
     for pair in confirming_pairs:
         m, t = pairs[pair]
         found[pair] = m.found(t, [*((counted, order, rows) for rows in chosen), *trained_ways])
@@ -194,9 +199,11 @@ def measure(
             m, t = pairs[pair]
             (way,) = (w for w in predicted[pair] if (w.proxies, w.reading, w.order) == (text, choice.rows, order))
             parts.append(ratios(way.losses_M, m.reached[m.world.targets[t].name]))
-            own = [one for one in found[pair] if one.proxies == text and one.rows == choice.rows]
-            parts.append(np.array([one.gain / one.predicted_gain for one in own]))
         return np.concatenate(parts)
+
+    def found_ratios(some: Sequence[str]) -> np.ndarray:
+        own = [o for pair in some for o in found[pair] if (o.proxies, o.rows) == (text, choice.rows)]
+        return gain_ratios(np.array([o.predicted_gain for o in own]), np.array([o.gain for o in own]))
 
     return FidelityRecord(
         made_by=origin,
@@ -206,7 +213,7 @@ def measure(
         ways=ways,
         found=found,
         choice=choice,
-        calibration=calibrate(all_ratios(tuning_pairs), all_ratios(confirming_pairs)),
+        calibration=calibrate(all_ratios(tuning_pairs), all_ratios(confirming_pairs), found_ratios(list(pairs))),
     )
 
 
@@ -227,3 +234,8 @@ def _ways(predicted: dict[str, list[Predictions]], reached: dict[str, np.ndarray
             )
         )
     return tuple(ways)
+
+
+def mixture_losses(found: Rows, weights_MxK: np.ndarray) -> np.ndarray:
+    """The loss of each mixture of proxies in bits per byte."""
+    return mixture_rows.mixture_losses(found, weights_MxK) * BITS

@@ -52,16 +52,23 @@ def choose_rows(found: Mapping[str, Sequence[Found]], pairs: Sequence[str], orde
 
 def ratios(predicted_M: np.ndarray, reached_M: np.ndarray) -> np.ndarray:
     """Reached over predicted gain, of the mixtures that are predicted better than natural."""
-    predicted_gain_M, gain_M = predicted_M[-1] - predicted_M, reached_M[-1] - reached_M
-    counts_M = predicted_gain_M > LEAST_GAIN
-    return gain_M[counts_M] / predicted_gain_M[counts_M]
+    return gain_ratios(predicted_M[-1] - predicted_M, reached_M[-1] - reached_M)
 
 
-def calibrate(tuning_G: np.ndarray, confirming_G: np.ndarray) -> Calibration:
-    """The interval that holds `CALIBRATED` of the tuning ratios, and how often it held on the others."""
+def gain_ratios(predicted_gain_G: np.ndarray, gain_G: np.ndarray) -> np.ndarray:
+    """Reached over predicted gains, of those that are predicted to be worth anything."""
+    counts_G = predicted_gain_G > LEAST_GAIN
+    return gain_G[counts_G] / predicted_gain_G[counts_G]
+
+
+def calibrate(tuning_G: np.ndarray, confirming_G: np.ndarray, found_G: np.ndarray) -> Calibration:
+    """The interval that holds `CALIBRATED` of the tuning ratios, and how often it held on others and on found ones."""
     edge = (1 - CALIBRATED) / 2
     low, middle, high = np.quantile(tuning_G, [edge, 0.5, 1 - edge])
-    held = float(np.mean((confirming_G >= low) & (confirming_G <= high))) if len(confirming_G) else None
+    held, held_found = (
+        float(np.mean((some_G >= low) & (some_G <= high))) if len(some_G) else None
+        for some_G in (confirming_G, found_G)
+    )
     return Calibration(
         low=float(low),
         middle=float(middle),
@@ -70,4 +77,6 @@ def calibrate(tuning_G: np.ndarray, confirming_G: np.ndarray) -> Calibration:
         num_tuning=len(tuning_G),
         num_confirming=len(confirming_G),
         held=held,
+        num_found=len(found_G),
+        held_found=held_found,
     )

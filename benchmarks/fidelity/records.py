@@ -77,6 +77,8 @@ class Calibration:
     num_tuning: int
     num_confirming: int
     held: float | None  # share of the confirming mixtures between low and high
+    num_found: int  # mixtures that were found, of all pairs: the interval is for such, and no ratio of theirs made it
+    held_found: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,13 +23,18 @@ def report(record: FidelityRecord) -> dict[str, str | bytes]:
     """The report's file by its suffix: Markdown whose columns also line up on a screen."""
     choice, calibration = record.choice, record.calibration
     held = "" if calibration.held is None else f"; on the confirming ones {calibration.held:.0%} lie there"
+    found = ""
+    if calibration.held_found is not None:
+        found = (
+            f" Of the mixtures that were found, {calibration.held_found:.0%} lie there (n = {calibration.num_found})."
+        )
     parts = [
         f"Predicting which mixture is best. {record.made_by.device}.",
         f"Chosen on the targets {_listing(record.tuning)}: {choice.order}-grams, {choice.text},"
         f" rows of {_rows(choice.rows)}. Confirmed on {_listing(record.confirming)}.",
         f"{calibration.level:.0%} of the tuning mixtures that are predicted better than natural gain"
         f" {calibration.low:.2f} to {calibration.high:.2f} times what is predicted (median {calibration.middle:.2f},"
-        f" n = {calibration.num_tuning}){held} (n = {calibration.num_confirming}).",
+        f" n = {calibration.num_tuning}){held} (n = {calibration.num_confirming}).{found}",
         "## Rows, and other ways",
         _ways_table(record, [way for way in record.ways if _shown(way, record)]),
         f"## Order and text of n-grams, rows of {_rows(choice.rows)}",
@@ -60,7 +65,12 @@ def summary(record: FidelityRecord) -> str:
 
 def _panels(record: FidelityRecord) -> dict[str, dict[str, tuple[float, float]]]:
     """For the figure: every kind of proxies in the chosen rows, and every regression."""
-    shown = [way for way in record.ways if _shown(way, record) and way.reading != "1"]
+    shown = [
+        way
+        for way in record.ways
+        if (_shown(way, record) and way.reading in (record.choice.rows, DOCUMENT))
+        or not (way.order or way.reading.isdecimal() or way.reading == DOCUMENT)
+    ]
     groups = {"tuning targets": record.tuning, "confirming targets": record.confirming}
     return {
         group: {_label(way): (way.flops_share, _mean(way, _pairs(record, targets), "regret")) for way in shown}

@@ -95,7 +95,7 @@ WHOLE = Settings(
     ),
     random_runs=((64, Trained(48_000, 6e-3, False)), (32, Trained(96_000, 6e-3, False))),
     lengths=(1, 4, 16, 32, 64, 128, 256),
-    tried_lengths=(1, 16, 32, 64),
+    tried_lengths=(16, 32, 64),
     fit_bytes=200_000,
     test_bytes=150_000,
 )

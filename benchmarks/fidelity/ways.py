@@ -3,8 +3,6 @@
 Axes: M mixtures, K sources, N bytes, R rows, D documents.
 """
 
-import math
-
 import numpy as np
 
 from mixmin_jax.mixture.baselines.olmix import fit_log_linear
@@ -12,27 +10,11 @@ from mixmin_jax.mixture.baselines.regmix import fit_regmix
 from mixmin_jax.mixture.rows import Rows, rows
 
 DOCUMENT = "document"
-LENGTHS = (1, 4, 16, 32, 64, 128, 256, DOCUMENT)  # bytes of a row
 
 
 def rows_of(token_NxK: np.ndarray, bytes_D: np.ndarray, length: int | str) -> Rows:
     """Rows of so many bytes, or whole documents."""
     return rows(token_NxK, bytes_D, None if length == DOCUMENT else int(length))
-
-
-def mixture_losses(found: Rows, weights_MxK: np.ndarray) -> np.ndarray:
-    """The loss of each mixture of proxies in bits per byte."""
-    with np.errstate(divide="ignore"):
-        log_w_MxK = np.log(weights_MxK)
-    highest_Rx1 = found.logp_RxK.max(1, keepdims=True)
-    p_RxK = np.exp(found.logp_RxK - highest_Rx1)
-    nats_M = np.empty(len(weights_MxK))
-    for m, weights_K in enumerate(weights_MxK):
-        mixed_R = p_RxK @ weights_K
-        safe_R = mixed_R > 1e-290  # where the sources that explain a row have no weight, take logs of all
-        nats_M[m] = -(np.log(mixed_R[safe_R]) + highest_Rx1[safe_R, 0]).sum()
-        nats_M[m] -= np.logaddexp.reduce(found.logp_RxK[~safe_R] + log_w_MxK[m], axis=1).sum()
-    return nats_M / (math.log(2) * found.tokens_R.sum())
 
 
 def regressions(

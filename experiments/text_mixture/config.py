@@ -53,15 +53,16 @@ class TextMixture(ManyModelsOptions):
     change what the weights are worth."""
     rows: str = "auto"
     """What one row of the mixture is for `mixmin`: `document`, `token`, or a number of bytes, such as 64: how far a
-    model looks before it knows which source it is in. auto: what the benchmark of fidelity chose for these proxies."""
+    model looks before it knows which source it is in. auto: for n-grams what the benchmark of fidelity chose, for
+    transformers tokens."""
     ngram_order: int = 6
     """Bytes of the longest n-grams that are counted."""
     search_budget: float = 0.05
     """With --proxy auto: the most that finding weights may cost, as a share of a target run's FLOPs."""
     proxy_model: LanguageModelRun = DEMO_PROXY
-    """The transformer proxy, trained once per source. Of each source it reads the share of the target run that it
-    trains for, so that text repeats as in the target run. Runs on random mixtures have its size, and together its
-    compute."""
+    """The transformer proxy, trained once per source. For `mixmin` it reads of each source the share of the target run
+    that it trains for, so that text repeats as in the target run. Runs on random mixtures have its size, and together
+    its compute."""
     model: LanguageModelRun = DEMO_MODEL
     """The target model, trained once per arm."""
     arms: tuple[ArmName, ...] = ("mixmin", "uniform", "natural")
@@ -140,6 +141,10 @@ class TextMixture(ManyModelsOptions):
             )
         if self.arms != ("none",) and not {"mixmin", "natural"} <= set(self.arms):
             raise InputError("--arms must hold mixmin and natural, which all others are compared with, or be none")
+        if self.multiples and self.max_epochs is not None:
+            raise InputError("--multiples repeats text more than --max-epochs allows: leave out one of the two")
+        if self.combine and self.arms == ("none",):
+            raise InputError(f"--combine {self.combine} is an arm: leave it out with --arms none")
         if self.target_tokens is not None and self.target_tokens < self.model.batch_size * self.model.sequence_length:
             raise InputError(f"--target-tokens {self.target_tokens} is less than one batch of the target model")
         if any(multiple <= 1 for multiple in self.multiples) or list(self.multiples) != sorted({*self.multiples}):

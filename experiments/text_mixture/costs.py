@@ -37,16 +37,19 @@ def finding(plan: Plan, target: Target, mixmin: float) -> dict[str, float]:
     """What finding the weights of each arm costs in one seed; that of `mixmin` follows from the rungs it reached."""
     fit = target.documents("fit")
     proxies, random = rung_flops(plan, Rung(plan.run("proxy")), fit), random_flops(plan, fit)
-    costs = {"mixmin": mixmin} | dict.fromkeys(PUBLISHED, proxies) | dict.fromkeys(SEARCHERS, random)
+    costs = {"mixmin": mixmin, COMBINED: mixmin * len(plan.targets)}
+    costs |= dict.fromkeys(PUBLISHED, proxies) | dict.fromkeys(SEARCHERS, random)
     costs["mde"] += proxies
     return {arm: costs.get(arm, 0.0) for arm in plan.arms}
 
 
-def of_target(plan: Plan, target: Target) -> dict[str, float]:
-    """One target: what all proxies and random mixtures cost in one seed, one target run, and everything."""
+def of_target(plan: Plan, target: Target, num_rungs: int = 1) -> dict[str, float]:
+    """One target: what all proxies and random mixtures cost in one seed, one target run, and everything.
+
+    `num_rungs`: as many of a ladder as were reached; beforehand, the first one counts.
+    """
     documents = target.documents("fit") + target.documents("test")
-    # a ladder may end at any rung: its first one counts
-    rungs = list(plan.rungs[:1]) + [Rung(plan.run("proxy"))] * (plan.trains_proxies and plan.rungs[0].run is None)
+    rungs = [*plan.rungs[:num_rungs], *([Rung(plan.run("proxy"))] if plan.trains_proxies else [])]
     proxies = sum(rung_flops(plan, rung, documents) for rung in rungs)
     random, model = random_flops(plan, documents), training(plan, "target")
     arms = len(plan.arms) * (model + scoring_flops(plan.run("target"), target.documents("test")))
@@ -63,7 +66,7 @@ def in_all(plan: Plan) -> float:
     model, more = training(plan, "target"), len(plan.targets) - 1
     shared = plan.num_random * training(plan, "random")
     shared += (len(plan.shared_arms) + (COMBINED in plan.arms)) * model
-    shared += len(plan.names) * training(plan, "proxy") * plan.trains_proxies
+    shared += len(plan.names) * training(plan, "proxy") * (plan.trains_proxies + (plan.rungs[0].run is not None))
     twice = plan.config.seeds * shared + sum(plan.config.multiples) * model
     return sum(of_target(plan, target)["total"] for target in plan.targets) - more * twice
 
@@ -97,6 +100,9 @@ def describe_plan(plan: Plan) -> str:
             f" losses reported on {len(target.test)} others"
         )
     arms = len(plan.arms) + len(plan.own_arms) * (len(plan.targets) - 1)
+    longest = max(len(document) for target in plan.targets for document in target.documents("fit"))
+    if config.rows.isdecimal() and int(config.rows) >= longest:
+        lines.append(f"Rows of {config.rows} bytes are whole documents: the longest has {longest}.")
     lines.append(f"Proxies for `mixmin`: {', '.join(map(_describe_rung, plan.rungs))}, rows of {plan.config.rows}.")
     lines.append(f"Training, {plural(config.seeds, 'seed')}:")
     rows: list[tuple[int, str, Role]] = [

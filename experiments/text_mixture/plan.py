@@ -12,8 +12,9 @@ from experiments.harness.devices import models_mesh, whole_mesh
 from experiments.harness.processes import several
 from experiments.text_mixture.config import ALL_ARMS, TextMixture
 from experiments.text_mixture.data import Care, Target, read_compared
+from mixmin_jax.data.hash_order import hash_order
 from mixmin_jax.data.mixing import max_draws
-from mixmin_jax.data.text.documents import Corpus, take_bytes
+from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
@@ -37,6 +38,12 @@ class Rung:
     """Proxies that weights can be found with."""
 
     run: LanguageModelRun | None  # None: n-grams
+    matched: bool = True  # whether a transformer reads as little of a source as repeats it as the target run will
+
+    @property
+    def name(self) -> str:
+        """In the names of stages."""
+        return "ngrams" if self.run is None else f"proxies-{self.run.tokens}" + "-matched" * self.matched
 
     @property
     def kind(self) -> Literal["ngram", "transformer"]:
@@ -85,8 +92,8 @@ class Plan:
 
     @property
     def trains_proxies(self) -> bool:
-        """Whether an arm needs the transformer proxy at its full budget."""
-        return self.config.proxy == "transformer" or bool({*PUBLISHED, "mde"} & {*self.arms})
+        """Whether an arm needs the transformer proxies of the papers, which read whole sources."""
+        return bool({*PUBLISHED, "mde"} & {*self.arms})
 
     @property
     def num_random(self) -> int:
@@ -115,14 +122,11 @@ class Plan:
 
         So text repeats as often as in the target run (arXiv:2606.07597). Sources keep at least one window.
         """
-        share = run.tokens / self.target_tokens
-        if share >= 1:
-            return self.store
-        return build_store(
-            self.names,
-            [_sample(corpus, share, run.sequence_length + 1) for corpus in self.sources],
-            run.sequence_length,
-        )
+        length, share = run.sequence_length, run.tokens / self.target_tokens
+        wanted_K = np.minimum(share * self.sizes_K, [corpus.num_bytes for corpus in self.sources])
+        wanted_K = np.maximum(wanted_K, length + 1).astype(int)
+        parts = [_sample(corpus, size) for corpus, size in zip(self.sources, wanted_K.tolist(), strict=True)]
+        return build_store(self.names, parts, length)
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
@@ -151,7 +155,8 @@ class Plan:
     @property
     def is_real_run(self) -> bool:
         """Whether the target model is the run that the weights are for, so that caps hold in its draws as well."""
-        return self.config.target_tokens is None and not any(note.tokens for note in self.care.notes.values())
+        notes = (self.care.notes.get(name) for name in self.names)
+        return self.config.target_tokens is None and not any(note and note.tokens for note in notes)
 
     @property
     def upper_bounds_K(self) -> np.ndarray | None:
@@ -178,9 +183,7 @@ class Plan:
     def random_RxK(self, seed: int) -> np.ndarray:
         """The random mixtures of one seed, for random_search and regmix."""
         least = 1 / self.run("random").num_windows  # a smaller weight draws nothing
-        return random_mixtures(
-            self.num_random, self.store.windows_K, seed, minimum=least, upper_bounds_K=self.upper_bounds_K
-        )
+        return random_mixtures(self.num_random, self.sizes_K, seed, minimum=least, upper_bounds_K=self.upper_bounds_K)
 
 
 def make_plan(
@@ -200,6 +203,16 @@ def make_plan(
             f"--max-epochs {config.max_epochs:g} allows at most {bounds_K.sum():.2f} of the target run's windows in"
             f" total: raise it, add text, or lower --model.tokens ({config.model.tokens})"
         )
+    for name, weights_K in compared.items():
+        if bounds_K is None:
+            break
+        over_K = weights_K - bounds_K
+        if over_K.max() > 1e-9:
+            source = int(over_K.argmax())
+            raise InputError(
+                f"--compare {name}: the weight of {plan.names[source]!r} is {weights_K[source]:.3f}, but --max-epochs"
+                f" {config.max_epochs:g} allows {bounds_K[source]:.3f}: leave out one of the two"
+            )
     try:
         for seed in range(config.seeds if plan.num_random else 0):
             plan.random_RxK(seed)
@@ -210,10 +223,12 @@ def make_plan(
     return plan
 
 
-def _sample(corpus: Corpus, share: float, least: int) -> list[bytes]:
-    """Random documents with a share of the bytes, and at least so many."""
-    every = np.arange(corpus.num_documents)
-    kept = take_bytes(corpus, every, max(int(share * corpus.num_bytes), least))
-    if sum(len(corpus.documents[i]) for i in kept) < least:
-        return list(corpus.documents)
-    return [corpus.documents[i] for i in kept]
+def _sample(corpus: Corpus, num_bytes: int) -> list[bytes]:
+    """Random documents of so many bytes; the last of them is cut off where they exceed that."""
+    documents, room = list[bytes](), num_bytes
+    for index in hash_order(range(corpus.num_documents), corpus.fingerprint):
+        if room <= 0:
+            break
+        documents.append(corpus.documents[index][:room])
+        room -= len(documents[-1])
+    return documents

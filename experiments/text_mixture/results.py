@@ -28,8 +28,15 @@ from experiments.text_mixture import costs
 from experiments.text_mixture.config import TextMixture
 from experiments.text_mixture.data import Target
 from experiments.text_mixture.plan import COMBINED, SEARCHERS, SOLVED_ARMS, Plan
-from experiments.text_mixture.search import CALIBRATION, CALIBRATION_LEVEL
-from experiments.text_mixture.stages import Divergence, SeedResult, divergence_records, score_stage, weights_stage
+from experiments.text_mixture.search import CALIBRATION, CALIBRATION_LEVEL, LEAST_GAIN
+from experiments.text_mixture.stages import (
+    Divergence,
+    SeedResult,
+    divergence_records,
+    rung_stage,
+    score_stage,
+    weights_stage,
+)
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.stats.comparison import (
     RANDOM_MIXTURE,
@@ -41,6 +48,7 @@ from mixmin_jax.stats.comparison import (
     paired_bootstrap_over_documents,
     summary,
 )
+from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.source_monitor import ERRORS, RISE
 
 NUM_WORST = 5  # near-duplicates that the report shows; overlap.json has all
@@ -69,8 +77,9 @@ class RungResult:
     rows: str
     weights: Weights
     predicted_gain: float  # over natural weights, bits per byte of the fit part
-    excess: float | None  # of the weights of the rung below, bits per byte; None for the first
-    changed: bool  # whether that is more than noise
+    excess: float | None  # of the weights of the rung below, bits per byte on documents left out; None for the first
+    noise: float | None  # what that must exceed
+    changed: bool  # whether it does
     flops: float
     seconds: float
 
@@ -186,9 +195,9 @@ class Flops:
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Training tokens of one proxy and of one target run."""
+    """Training tokens of one run on a random mixture, and of one target run."""
 
-    proxy: int
+    proxy: int | None  # None: there were none
     target: int
 
 
@@ -198,7 +207,7 @@ class Regmix:
 
     model: str
     runs: int
-    more_compute_than_mixmin: bool = True  # than n-grams; runs take that of transformer proxies
+    more_compute_than_mixmin: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,7 +301,9 @@ class TextMetrics(RunRecord):
         better = [arm for arm, found in self.comparisons.items() if found.verdict == "loses"]
         if not better:
             weights = self.arms["mixmin"].weights if self.arms else self.found
-            return Recommendation("mixmin", "no arm beats it" if self.arms else "found, and not tried", weights)
+            ties = [arm for arm, found in self.comparisons.items() if found.verdict == "ties"]
+            reason = "no arm beats it" + f"; not distinguishable from {', '.join(ties)}" * bool(ties)
+            return Recommendation("mixmin", reason if self.arms else "found, and not tried", weights)
         best = min(better, key=lambda arm: self.arms[arm].test_bits_per_byte.mean)
         lost = self.comparisons[best]
         error = f" ± {lost.standard_error:.3f}" if lost.standard_error else ""
@@ -361,9 +372,12 @@ def build_metrics(
         overlap=_overlap(overlap, target),
         monitors=_monitors(plan, results) if arms else None,
         source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.care.notes.items()},
-        flops=Flops(**costs.of_target(plan, target), finding=costs.finding(plan, target, _climbing(results[0]))),
-        tokens=Tokens(*(run.num_windows * run.sequence_length for run in (plan.run("random"), config.model))),
-        regmix=Regmix(plan.regmix_model, plan.num_random) if plan.num_random else None,
+        flops=Flops(
+            **costs.of_target(plan, target, len(results[0].rungs)),
+            finding=costs.finding(plan, target, _climbing(results[0])),
+        ),
+        tokens=Tokens(_tokens(plan.run("random")) if plan.num_random else None, _tokens(config.model)),
+        regmix=_regmix(plan, target, results[0]),
         max_epochs=config.max_epochs,
         data=Data({corpus.name: _source(plan, corpus) for corpus in plan.sources}, _target(target, config)),
         **run_fields(config, records, made_by, data_sets),
@@ -373,11 +387,11 @@ def build_metrics(
 def _search(plan: Plan, target: Target, result: SeedResult, seconds: Mapping[str, float]) -> Search:
     """The search of the first seed; the time of what all targets share counts in full."""
 
-    def taken(index: int, rung: Mapping[str, Any]) -> float:
-        proxies = f"proxies-{rung['tokens']}"
+    def taken(index: int) -> float:
+        proxies = plan.rungs[index].name
         names = (
-            f"weights-{target.name}-rung{index}-seed{result.seed}",
-            *(["score-ngrams"] if rung["tokens"] is None else []),
+            rung_stage(target.name, index, result.seed),
+            *(["score-ngrams"] if plan.rungs[index].run is None else []),
             f"train-{proxies}-seed{result.seed}",
             score_stage(proxies, target.name, result.seed),
         )
@@ -391,9 +405,10 @@ def _search(plan: Plan, target: Target, result: SeedResult, seconds: Mapping[str
             weights=_named(rung["weights"], plan.names),
             predicted_gain=rung["predicted_gain"],
             excess=rung["excess"],
+            noise=rung["noise"],
             changed=rung["changed"],
             flops=rung["flops"],
-            seconds=taken(index, rung),
+            seconds=taken(index),
         )
         for index, rung in enumerate(result.rungs)
     )
@@ -405,11 +420,22 @@ def _search(plan: Plan, target: Target, result: SeedResult, seconds: Mapping[str
         kept=kept,
         interval=dict(zip(plan.names, ((float(low), float(high)) for low, high in bounds), strict=True)),
         unconverged=result.rungs[kept]["unconverged"],
-        gain=expected_gain(rungs[kept].kind, rungs[kept].rows, rungs[kept].predicted_gain),
+        gain=expected_gain(rungs[kept], plan.config.ngram_order),
         share=_climbing(result) / costs.training(plan, "target"),
         seconds=sum(rung.seconds for rung in rungs),
         target_seconds=seconds[group] / len(plan.shared_arms) if group else None,
     )
+
+
+def _regmix(plan: Plan, target: Target, result: SeedResult) -> Regmix | None:
+    if not plan.num_random:
+        return None
+    more = costs.random_flops(plan, target.documents("fit")) > _climbing(result)
+    return Regmix(plan.regmix_model, plan.num_random, more)
+
+
+def _tokens(run: LanguageModelRun) -> int:
+    return run.num_windows * run.sequence_length
 
 
 def _climbing(result: SeedResult) -> float:
@@ -417,10 +443,10 @@ def _climbing(result: SeedResult) -> float:
     return sum(rung["flops"] for rung in result.rungs)
 
 
-def expected_gain(kind: str, rows: str, predicted: float) -> Gain:
-    """A predicted gain, scaled as the benchmark of fidelity found for these proxies and rows."""
-    scale = CALIBRATION.get((kind, rows))
-    if scale is None:
+def expected_gain(rung: RungResult, order: int) -> Gain:
+    """A predicted gain, scaled as the benchmark of fidelity found for these proxies and rows; else as predicted."""
+    scale, predicted = CALIBRATION.get((rung.kind, rung.rows, order)), rung.predicted_gain
+    if scale is None or predicted <= LEAST_GAIN:
         return Gain(predicted, None, None, None, CALIBRATION_LEVEL)
     low, middle, high = (predicted * factor for factor in scale)
     return Gain(predicted, middle, low, high, CALIBRATION_LEVEL)
@@ -434,9 +460,11 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
     data = ("sources", "sources_info", "drop_duplicates", "target", "field")  # by the hashes of what is trained on
-    elsewhere = (*data, "tokens_on")
+    elsewhere = (*data, "tokens_on", "compare", "price_per_hour")
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
         "data": plan.inputs["sources"],
+        "sizes": plan.sizes_K.tolist(),
+        "compared": {name: weights_K.tolist() for name, weights_K in plan.compared.items()},
         "targets": {target.name: target.corpus.fingerprint for target in plan.targets},
     }
 
@@ -445,25 +473,45 @@ def from_stages(metrics: TextMetrics, stages: Path) -> TextMetrics | None:
     """The record with the weights and test losses of its stages in their place; None where one is missing."""
     own = tuple(arm for arm in metrics.arms if arm in (*SOLVED_ARMS, *SEARCHERS))
     shared = tuple(arm for arm in metrics.arms if arm not in own and arm != COMBINED)
-    groups = {"shared-arms": shared, "arms": own} | ({f"{COMBINED}-arm": (COMBINED,)} if metrics.combined else {})
-    if not metrics.arms:
-        return metrics
+    groups = {"shared-arms": shared, "arms": own, f"{COMBINED}-arm": (COMBINED,) if metrics.combined else ()}
     nats: list[dict[str, np.ndarray]] = []
     weights: list[dict[str, Weights]] = []
+    rungs: list[list[dict[str, Any]]] = []
     try:
         for seed in metrics.seeds:
             scored: dict[str, np.ndarray] = {}
             for name, arms_of_group in groups.items():
+                if not arms_of_group:
+                    continue
+                if not arms_of_group:
+                    continue
                 product, _ = read_stage(stages / f"{score_stage(name, metrics.target, seed)}.npz")
                 scored |= dict(zip(arms_of_group, -product["document_DxM"].T, strict=True))
+                bytes_D = product["bytes_D"]
             nats.append(scored)
             held: dict[str, Any] = {}
             if len(own) > 1:
                 held, _ = read_stage(stages / f"{weights_stage(metrics.target, seed)}.npz")
-            weights.append({arm: _named(w_K, metrics.sources) for arm, w_K in held.get("weights", {}).items()})
+            rungs.append(_read_rungs(metrics, stages, seed))
+            held = {"mixmin": [rung for rung in rungs[-1] if rung["changed"]][-1]["weights"]} | held.get("weights", {})
+            weights.append({arm: _named(w_K, metrics.sources) for arm, w_K in held.items()})
     except FileNotFoundError:
         return None
-    bytes_D = product["bytes_D"]
+    assert metrics.search is not None  # records without one have no such stages
+    stated = ("weights", "predicted_gain", "excess", "noise", "changed")
+    found = tuple(
+        dataclasses.replace(
+            rung, **{name: read[name] for name in stated} | {"weights": _named(read["weights"], metrics.sources)}
+        )
+        for rung, read in zip(metrics.search.rungs, rungs[0], strict=True)
+    )
+    kept = rungs[0][metrics.search.kept]
+    interval = {
+        name: (low, high) for name, low, high in zip(metrics.sources, kept["lower"], kept["upper"], strict=True)
+    }
+    metrics = dataclasses.replace(metrics, search=dataclasses.replace(metrics.search, rungs=found, interval=interval))
+    if not metrics.arms:
+        return metrics
     arms = {
         arm: dataclasses.replace(
             held,
@@ -473,6 +521,14 @@ def from_stages(metrics: TextMetrics, stages: Path) -> TextMetrics | None:
         for arm, held in metrics.arms.items()
     }
     return dataclasses.replace(metrics, arms=arms, comparisons=_comparisons(arms, nats, bytes_D))
+
+
+def _read_rungs(metrics: TextMetrics, stages: Path, seed: int) -> list[dict[str, Any]]:
+    """What the stages of a seed found on each rung, the first one at least."""
+    rungs = [read_stage(stages / f"{rung_stage(metrics.target, 0, seed)}.npz")[0]]
+    while (path := stages / f"{rung_stage(metrics.target, len(rungs), seed)}.npz").exists():
+        rungs.append(read_stage(path)[0])
+    return rungs
 
 
 def problems(metrics: TextMetrics, folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.stats
 
 from experiments.harness.certified_weights import certified_weights
 from experiments.harness.devices import own_rows, solver_mesh
@@ -18,13 +19,14 @@ from mixmin_jax.mixture.baselines.random_search import best_random_mixture, cand
 from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
 from mixmin_jax.mixture.inference.bootstrap import bootstrap
 from mixmin_jax.mixture.objective import CrossEntropy, cross_entropy
-from mixmin_jax.mixture.rows import Rows, row_length, rows
+from mixmin_jax.mixture.rows import Rows, mixture_losses, row_length, rows
 
-AUTO_ROWS = {"ngram": "32", "transformer": "token"}  # for --rows auto; chosen by benchmarks.fidelity
-# Reached over predicted gain over natural weights: the quantiles 0.1, 0.5 and 0.9 over the tuning mixtures of
+AUTO_ROWS = {"ngram": "32", "transformer": "token"}  # for --rows auto; that of n-grams by benchmarks.fidelity
+# Reached over predicted gain over natural weights by proxies, rows and order: quantiles over the tuning mixtures of
 # benchmarks/results/fidelity-cpu-2-cores.json
-CALIBRATION: dict[tuple[str, str], tuple[float, float, float]] = {}
+CALIBRATION: dict[tuple[str, str, int], tuple[float, float, float]] = {}
 CALIBRATION_LEVEL = 0.8
+LEAST_GAIN = 0.005  # bits per byte; there, smaller predicted gains were left out
 RESAMPLES = 200  # of the bootstrap: intervals of the weights, and whether another rung would change their worth
 LEVEL = 0.95
 MDE_CANDIDATES, MDE_TOP = 2000, 128  # mixtures whose loss under the proxies is computed, and those that are averaged
@@ -42,6 +44,10 @@ class Scores:
     def rows(self, length: str) -> Rows:
         return rows(self.token_NxK, self.bytes_D, row_length(length))
 
+    def losses(self, weights_MxK: np.ndarray, length: str) -> np.ndarray:
+        """Of mixtures of the proxies, in bits per byte."""
+        return mixture_losses(self.rows(length), weights_MxK) * BITS
+
     def split(self, num_first: int) -> tuple["Scores", "Scores"]:
         """Those of the first documents, and of the others."""
         end = int(self.bytes_D[:num_first].sum())
@@ -49,12 +55,6 @@ class Scores:
             Scores(self.token_NxK[:end], self.bytes_D[:num_first]),
             Scores(self.token_NxK[end:], self.bytes_D[num_first:]),
         )
-
-    def loss(self, weights_K: np.ndarray, length: str) -> float:
-        """Of the mixture of proxies, in bits per byte."""
-        with np.errstate(divide="ignore"):
-            logp_RxK = self.rows(length).logp_RxK + np.log(weights_K)
-        return float(-np.logaddexp.reduce(logp_RxK, axis=1).sum() * BITS / self.bytes_D.sum())
 
 
 def chosen_rows(plan: Plan, kind: str) -> str:
@@ -79,8 +79,9 @@ def solved(plan: Plan, objective: Any) -> tuple[dict[str, Any], Any]:
 def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | None) -> dict[str, Any]:
     """Weights from one rung: the certificate's record with rows, intervals, the predicted gain, and what changed.
 
-    `changed` says whether the weights of the rung below are worth less here, beyond the noise of resampled documents
-    (`bootstrap`, out of bag); `excess` by how much, in bits per byte.
+    `excess` is the loss of the weights of the rung below less that of the weights found here, in bits per byte, on
+    documents that were left out of a resample (`bootstrap`).  They changed if that is more than `noise`, Student's
+    quantile at LEVEL times its standard error over documents.
     """
     length = chosen_rows(plan, kind)
     record, solution = solved(plan, objective_of(plan, scores, length))
@@ -98,23 +99,19 @@ def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | N
         throw=False,
     )
     assert resampled.comparison is not None
-    gain = scores.loss(natural_K, length) - scores.loss(solution.weights, length)
-    excess = None if earlier_K is None else scores.loss(earlier_K, length) - scores.loss(solution.weights, length)
+    ours, natural = mixture_losses(found, np.stack([solution.weights, natural_K])) * BITS
+    comparison, clusters = resampled.comparison, resampled.num_clusters
+    noise = comparison.standard_error * scipy.stats.t.ppf(LEVEL, clusters - 1)
     return record | {
         "rows": length,
         "lower": resampled.lower.tolist(),
         "upper": resampled.upper.tolist(),
         "unconverged": int((~resampled.converged).sum()),
-        "predicted_gain": gain,
-        "excess": excess,
-        "changed": earlier_K is None or resampled.comparison.distinguishable,
+        "predicted_gain": float(natural - ours),
+        "excess": None if earlier_K is None else float(comparison.gain * BITS),
+        "noise": None if earlier_K is None else float(noise * BITS),
+        "changed": earlier_K is None or bool(comparison.gain > noise),
     }
-
-
-def _mixed_losses(proxies: Scores, weights_MxK: np.ndarray) -> np.ndarray:
-    """Loss of mixed proxies at every token, in bits per byte, as Mixture of Data Experts predicts it."""
-    p_NxK = np.exp(proxies.token_NxK.astype(np.float64))
-    return np.array([-np.log(p_NxK @ w_K).mean() * BITS for w_K in weights_MxK])
 
 
 def searched(plan: Plan, losses_R: np.ndarray, proxies: Scores | None, seed: int) -> dict[str, list[float]]:
@@ -133,7 +130,7 @@ def searched(plan: Plan, losses_R: np.ndarray, proxies: Scores | None, seed: int
         elif arm == "mde":
             assert proxies is not None
             near_MxK = candidates_MxK[:: len(candidates_MxK) // MDE_CANDIDATES]
-            mixed_R, mixed_M = (_mixed_losses(proxies, some) for some in (random_RxK, near_MxK))
+            mixed_R, mixed_M = (proxies.losses(some, "token") for some in (random_RxK, near_MxK))
             predictor = fit_regmix(np.column_stack([random_RxK, mixed_R]), losses_R)
             best_M = np.argsort(predictor(np.column_stack([near_MxK, mixed_M])), kind="stable")[:MDE_TOP]
             weights[arm] = near_MxK[best_M].mean(0)

@@ -21,6 +21,10 @@ from experiments.text_mixture.data import NGRAM_SHARE, NGRAM_WORDS, Target
 from experiments.text_mixture.plan import COMBINED, PUBLISHED, PUBLISHED_ROWS, Plan, Role, Rung
 from experiments.text_mixture.search import (
     CERTIFICATE,
+    LEVEL,
+    MDE_CANDIDATES,
+    MDE_TOP,
+    RESAMPLES,
     Scores,
     chosen_rows,
     objective_of,
@@ -29,6 +33,7 @@ from experiments.text_mixture.search import (
     solved,
 )
 from mixmin_jax.data.text.overlap import Match, find_overlap
+from mixmin_jax.data.text.tokens import TokenStore
 from mixmin_jax.mixture.targets import weighted_sum, worst_case
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.ngram_proxies import ngram_scores
@@ -67,6 +72,11 @@ def score_stage(models: str, target: str, seed: int) -> str:
 def weights_stage(target: str, seed: int) -> str:
     """The stage with the weights of the target's own arms."""
     return f"weights-{target}-seed{seed}"
+
+
+def rung_stage(target: str, rung: int, seed: int) -> str:
+    """The stage with the weights of `mixmin` from one rung of proxies."""
+    return f"weights-{target}-rung{rung}-seed{seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,18 +121,19 @@ class SeedStages:
         labels: tuple[str, ...],
         target: str | None = None,
         run: LanguageModelRun | None = None,
+        store: TokenStore | None = None,
         monitor: bool = True,
     ) -> Models:
         """Train one model per row of weights; caps hold in target runs, and monitors warn on stderr."""
-        plan = self._plan
+        plan, store = self._plan, store or self._plan.store
         models = train_models(
             self._stages,
             f"train-{name}-seed{self._seed}",
             run or plan.run(role),
-            plan.proxy_store(run or plan.run(role)) if role == "proxy" else plan.store,
+            store,
             weights_MxK,
             jax.random.fold_in(jax.random.key(self._seed), 1 if role == "target" else 0),
-            plan.inputs | {"role": role, "seed": self._seed, "share": role == "proxy" and plan.target_tokens},
+            plan.inputs | {"role": role, "seed": self._seed, "windows": store.windows_K.tolist()},
             labels=labels,
             max_epochs=plan.config.max_epochs if role == "target" and plan.is_real_run else None,
             mesh=plan.mesh(len(weights_MxK)),
@@ -157,8 +168,9 @@ class SeedStages:
         """Of the fit and then the test documents of every target."""
         if rung.run is None:
             return self._ngram_scores()
-        name = f"proxies-{rung.run.tokens}"
-        models = self.train(name, "proxy", np.eye(len(self._plan.names)), self._plan.names, run=rung.run)
+        plan, name, one_each = self._plan, rung.name, np.eye(len(self._plan.names))
+        store = plan.proxy_store(rung.run) if rung.matched else plan.store
+        models = self.train(name, "proxy", one_each, plan.names, run=rung.run, store=store)
         scores = {}
         for target in self._plan.targets:
             found = self.score(name, models, target, ("fit", "test"), tokens=True)
@@ -221,8 +233,9 @@ class SeedStages:
             "rows": chosen_rows(plan, rung.kind),
             "earlier": None if earlier_K is None else earlier_K.tolist(),
             "natural": plan.rule_K("natural").tolist(),
+            "bootstrap": [RESAMPLES, LEVEL],
         }
-        name = f"weights-{target.name}-rung{index}-seed{self._seed}"
+        name = rung_stage(target.name, index, self._seed)
         found = self._stages.run(
             name, inputs, lambda _: rung_result(plan, scores, rung.kind, earlier_K), target=target.name
         )
@@ -251,6 +264,8 @@ class SeedStages:
             "arms": list(plan.own_arms),
             "regmix": plan.regmix_model,
             "sizes": plan.sizes_K.tolist(),
+            "mixtures": plan.random_RxK(self._seed).tolist() if plan.num_random else [],
+            "mde": [MDE_CANDIDATES, MDE_TOP],
         }
         found = self._stages.run(weights_stage(target.name, self._seed), inputs, compute, target=target.name)
         return found["weights"], found["solutions"]
@@ -297,7 +312,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
     """All stages of one seed; returns {target name: result}."""
     stage = SeedStages(plan, seed, stages)
     climbed = stage.climb()
-    proxies = stage.rung_scores(Rung(plan.run("proxy"))) if plan.trains_proxies else {}
+    proxies = stage.rung_scores(Rung(plan.run("proxy"), matched=False)) if plan.trains_proxies else {}
     random_RxK = plan.random_RxK(seed) if plan.num_random else np.zeros((0, len(plan.names)))
     random = _random_losses(plan, stage, random_RxK)
     common, common_models = _common_arms(plan, stage, climbed)
@@ -332,10 +347,10 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
             draws,
             solutions,
             test_nats,
-            predicted={arm: _predicted(climb, weights[arm]) for arm in plan.arms},
+            predicted=dict(zip(plan.arms, _predicted(climb, [weights[arm] for arm in plan.arms]), strict=True)),
             random_RxK=random_RxK,
             random_reached_R=test_R,
-            random_predicted=[_predicted(climb, w_K) for w_K in random_RxK],
+            random_predicted=_predicted(climb, list(random_RxK)),
             monitors=monitors,
             multiples=multiples.get(target.name, {}),
         )
@@ -441,10 +456,13 @@ def _random_losses(plan: Plan, stage: SeedStages, random_RxK: np.ndarray) -> dic
     }
 
 
-def _predicted(climb: Climbed, weights_K: np.ndarray) -> dict[str, float]:
-    """Test loss of the mixture of proxies in bits per byte, by rows: those of `mixmin`, and the published ones."""
-    lengths = dict.fromkeys((climb.kept["rows"], *PUBLISHED_ROWS))
-    return {length: climb.test.loss(weights_K, length) for length in lengths}
+def _predicted(climb: Climbed, weights: list[np.ndarray]) -> list[dict[str, float]]:
+    """Test loss of each mixture of the proxies of `mixmin` in bits per byte: in its rows, and in the published ones."""
+    if not weights:
+        return []
+    lengths = {"mixmin": climb.kept["rows"]} | {length: length for length in PUBLISHED_ROWS}
+    losses = {row: climb.test.losses(np.stack(weights), length).tolist() for row, length in lengths.items()}
+    return [dict(zip(losses, values, strict=True)) for values in zip(*losses.values(), strict=True)]
 
 
 def _bits(scored: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -164,7 +164,7 @@ def problems(metrics: WeightsFromFile, folder: Path) -> list[str]:
     if not all(path.exists() for path in paths):
         return wrong
     weights = metrics.arms["mixmin"].weights
-    for stated, target in zip(metrics.targets, read_targets(paths, metrics.config["rows"]), strict=True):
+    for stated, target in zip(metrics.targets, read_targets(paths, metrics.config.get("rows")), strict=True):
         again = target.restricted(tuple(weights))
         wrong += _differing(f"{stated.file}: the loss", stated.loss, again.loss(np.array(list(weights.values()))))
         wrong += _differing(f"{stated.file}: the loss of uniform weights", stated.loss_uniform, again.uniform_loss)

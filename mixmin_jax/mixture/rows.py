@@ -49,6 +49,24 @@ def rows(logp_NxK: Float[np.ndarray, "N K"], tokens_D: Int[np.ndarray, " D"], le
     return Rows(logp_RxK, np.diff(first_R, append=len(logp_NxK)), document_R)
 
 
+def mixture_losses(found: Rows, weights_MxK: Float[np.ndarray, "M K"]) -> Float[np.ndarray, " M"]:
+    """The loss of each mixture of the sources' models, in nats per token.
+
+    - sum_r log sum_k w_k p_k(row r) / tokens
+    """
+    highest_R = found.logp_RxK.max(1)
+    p_RxK = np.exp(found.logp_RxK - highest_R[:, None])
+    with np.errstate(divide="ignore"):
+        log_w_MxK = np.log(weights_MxK)
+    losses_M = np.empty(len(weights_MxK))
+    for m, weights_K in enumerate(weights_MxK):
+        mixed_R = p_RxK @ weights_K
+        safe_R = mixed_R > 1e-290  # below, the sources that explain a row have no weight: take logs of all
+        unsafe = np.logaddexp.reduce(found.logp_RxK[~safe_R] + log_w_MxK[m], axis=1).sum()
+        losses_M[m] = -((np.log(mixed_R[safe_R]) + highest_R[safe_R]).sum() + unsafe)
+    return losses_M / found.tokens_R.sum()
+
+
 def row_length(text: str) -> int | None:
     """The `length` of `rows` that a word stands for: "token" (1), "document" (None), or a number of tokens.
 

@@ -7,11 +7,12 @@ import pytest
 
 from benchmarks.fidelity import __main__ as fidelity
 from benchmarks.fidelity import data, settings
-from benchmarks.fidelity.numbers import calibrate, choose_rows, choose_text, quality, ratios
+from benchmarks.fidelity.measure import mixture_losses
+from benchmarks.fidelity.numbers import calibrate, choose_rows, choose_text, gain_ratios, quality, ratios
 from benchmarks.fidelity.records import FidelityRecord, Found, Quality, Way
 from benchmarks.fidelity.report import report
 from benchmarks.fidelity.settings import Counted, Settings, Trained
-from benchmarks.fidelity.ways import DOCUMENT, mixture_losses, regressions, rows_of
+from benchmarks.fidelity.ways import DOCUMENT, regressions, rows_of
 from experiments.harness.result_files import read_result
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
@@ -82,9 +83,11 @@ def test_order_and_text_are_chosen_by_rank_at_middling_rows_and_rows_by_what_was
 def test_an_interval_is_made_on_tuning_ratios_and_tried_on_others():
     predicted_M = np.array([2.0, 3.1, 2.999, 3.0])
     np.testing.assert_allclose(ratios(predicted_M, np.array([1.0, 9.0, 9.0, 3.0])), [2.0])  # others predict no gain
-    found = calibrate(np.linspace(0, 10, 101), np.array([0.5, 1.5, 5.0, 8.5, 9.5]))
-    assert (found.low, found.middle, found.high) == pytest.approx((1, 5, 9)) and found.held == 0.6
-    assert calibrate(np.ones(3), np.zeros(0)).held is None
+    assert not gain_ratios(np.array([0.0, 0.001]), np.array([0.3, 0.3])).size
+    found = calibrate(np.linspace(0, 10, 101), np.array([0.5, 1.5, 5.0, 8.5, 9.5]), np.array([2.0, 20.0]))
+    assert (found.low, found.middle, found.high) == pytest.approx((1, 5, 9))
+    assert (found.held, found.held_found) == (0.6, 0.5)
+    assert calibrate(np.ones(3), np.zeros(0), np.zeros(0)).held is None
 
 
 @pytest.fixture
@@ -134,11 +137,10 @@ def test_the_whole_of_it_tiny(tiny, tmp_path, capsys):
 
 
 def test_targets_to_tune_on_must_be_there(tiny, tmp_path):
-    with pytest.raises(InputError, match="--tuning names none of the targets numbers, letters"):
+    with pytest.raises(InputError, match="--tuning names 'prose', but the targets are numbers, letters"):
         fidelity.main(fidelity.Config(("s",), ("t",), ("prose",), quick=True, out=tmp_path))
 
 
-def test_the_published_settings_share_programs_and_fit_the_built_in_sources():
-    whole = settings.WHOLE
-    assert whole.num_mixtures >= 32 and whole.target_run(settings.BUILT_IN).model == whole.target_run("given").model
-    assert max(num for num, _ in whole.random_runs) >= 64  # boosted trees need as many
+def test_the_published_settings_have_enough_mixtures_and_runs():
+    assert settings.WHOLE.num_mixtures >= 32
+    assert max(num for num, _ in settings.WHOLE.random_runs) >= 64  # boosted trees need as many

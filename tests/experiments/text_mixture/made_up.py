@@ -26,7 +26,7 @@ from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Point, fidelity, paired_
 ARMS = ["mixmin", "mixmin_token", "uniform", "natural", "random_search", "regmix"]
 LEVELS = dict(zip(ARMS, [3.03, 3.07, 3.26, 3.31, 3.12, 3.10], strict=True))
 DOCUMENTS = 240
-ROWS = {"32": 0.0, "document": 0.0, "token": 0.1}  # how much too high each predicts
+ROWS = {"mixmin": 0.0, "document": 0.0, "token": 0.1}  # how much too high each predicts
 
 
 def made_up(num_seeds=3, num_sources=8, levels=LEVELS, noise=0.004, demonstration=False):
@@ -42,9 +42,7 @@ def made_up(num_seeds=3, num_sources=8, levels=LEVELS, noise=0.004, demonstratio
         w_SxK = rng.dirichlet(300 * center_K / center_K.sum() + 0.1, size=num_seeds)
         weights = tuple(dict(zip(sources, w_K.tolist(), strict=True)) for w_K in w_SxK)
         epochs = dict(zip(sources, (3 * w_SxK.mean(0)).tolist(), strict=True))
-        rows = {
-            row: np.array(reached.per_seed) + 0.4 + more for row, more in [("32", 0), ("document", 0), ("token", 0.1)]
-        }
+        rows = {row: np.array(reached.per_seed) + 0.4 + more for row, more in ROWS.items()}
         predicted = {row: summary(losses) for row, losses in rows.items()}
         arms[arm] = Arm(reached, mean_weights(weights), weights, epochs, predicted)
         for s, level in enumerate(reached.per_seed):
@@ -53,9 +51,7 @@ def made_up(num_seeds=3, num_sources=8, levels=LEVELS, noise=0.004, demonstratio
     random = []
     for s in range(num_seeds):
         for reached in 3.6 + 0.2 * rng.standard_normal(num_sources):
-            predicted = {
-                row: reached + far * rng.random() for row, far in [("32", 0.1), ("document", 0.1), ("token", 0.3)]
-            }
+            predicted = {row: reached + (0.1 + 2 * more) * rng.random() for row, more in ROWS.items()}
             points.append(Point(s, RANDOM_MIXTURE, "proxy", float(reached), predicted))
             random.append(RandomMixture(s, float(reached), arms["uniform"].weights))
     comparisons = {}
@@ -117,8 +113,8 @@ def made_up(num_seeds=3, num_sources=8, levels=LEVELS, noise=0.004, demonstratio
 def search(weights):
     """Weights from n-grams, and from a transformer that would not change them."""
     rungs = (
-        RungResult("ngram", None, "32", weights, 0.10, None, True, 4.0e11, 9.0),
-        RungResult("transformer", 24_000, "token", weights, 0.25, 0.0004, False, 2.0e12, 30.0),
+        RungResult("ngram", None, "32", weights, 0.10, None, None, True, 4.0e11, 9.0),
+        RungResult("transformer", 24_000, "token", weights, 0.25, 0.0004, 0.0021, False, 2.0e12, 30.0),
     )
     interval = {source: (0.9 * weight, min(1.1 * weight, 1.0)) for source, weight in weights.items()}
     return Search(rungs, 0, interval, 0, Gain(0.10, 0.25, 0.15, 0.40, 0.8), 0.03, 39.0, 120.0)

@@ -42,6 +42,8 @@ licence = "unknown"
 allowed = false
 """
 ARMS = (*ALL_ARMS, "today")
+CAPPED = {"multiples": (), "compare": ()}  # which caps would refuse
+UNTRIED = {"arms": ("none",), "compare": (), "multiples": (), "seeds": 1}
 PROXY = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=40 * 2 * 16, sequence_length=16, batch_size=2)
 MODEL = LanguageModelRun(TransformerConfig(12, 1, 1), tokens=50 * 2 * 16, sequence_length=16, batch_size=2)
 
@@ -126,7 +128,7 @@ def test_metrics_hold_what_readers_rely_on(finished):
     assert 0 < flops["random_mixtures"] < 1.5 * flops["proxies"]
     assert flops["total"] > 2 * (flops["proxies"] + flops["random_mixtures"] + len(ARMS) * flops["target"])
     assert metrics["regmix"] == {"model": "linear", "runs": 4, "more_compute_than_mixmin": True}
-    assert list(metrics["fidelity"]["rows"]) == ["32", "document", "token"]
+    assert list(metrics["fidelity"]["rows"]) == ["mixmin", "document", "token"]
     assert metrics["fidelity"]["rows"]["document"]["all"]["n"] == 2 * (len(ARMS) + 4)
     search, (rung,) = metrics["search"], metrics["search"]["rungs"]
     assert 0 < search["share"] < 0.1 and search["seconds"] > 0 and search["target_seconds"] > 0
@@ -496,12 +498,12 @@ def test_a_damaged_stage_is_made_again(finished, config, tmp_path):
 @pytest.mark.slow
 def test_a_cap_binds_in_every_arm(config, tmp_path):
     out = tmp_path / "out"
-    main(dataclasses.replace(config, out=out, seeds=1, target=config.target[:1], max_epochs=0.2))
+    main(dataclasses.replace(config, out=out, seeds=1, target=config.target[:1], max_epochs=0.2, **CAPPED))
     arms = load(out)["arms"]
     assert max(epochs for arm in arms.values() for epochs in arm["epochs"].values()) <= 0.2
     assert arms["mixmin"]["epochs"]["digits"] > 0.18  # as much as allowed
     with pytest.raises(InputError, match=r"allows at most 0\.10"):
-        main(dataclasses.replace(config, out=tmp_path / "other", max_epochs=0.01))
+        main(dataclasses.replace(config, out=tmp_path / "other", max_epochs=0.01, **CAPPED))
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
@@ -542,7 +544,7 @@ def test_the_cost_of_several_targets_counts_what_they_share_once(config):
         ({"target": ()}, "--sources is given without --target"),
         ({"combine": "weighted", "target": ("one",)}, "--combine weighted needs several targets"),
         ({"combine": "worst_case", "method": "mirror_descent"}, "needs --method auto or interior_point"),
-        ({"max_epochs": 4.0, "method": "active_set"}, "no caps, but --max-epochs is given: use --method auto"),
+        (CAPPED | {"max_epochs": 4.0, "method": "active_set"}, "no caps, but --max-epochs is given: use --method auto"),
         ({"sources": ()}, "--target is given without --sources"),
         ({"sources": ("nowhere",)}, "nowhere: no such folder"),
         ({"target": ("{data}/sources/digits.jsonl",)}, "'digits' is the name of a source and of a target"),
@@ -606,16 +608,25 @@ def test_sizes_of_a_real_run_decide_natural_unimax_and_caps(config, tmp_path):
         return plan_of(dataclasses.replace(config, sources_info=tmp_path / "notes.toml", **changes))
 
     text = "[digits]\ntokens = 100\n[lower]\ntokens = 300\n[upper]\ntokens = 600\n"
-    plan = with_tokens(text, target_tokens=1000, max_epochs=2)
+    plan = with_tokens(text, target_tokens=1000, max_epochs=2, **CAPPED)
     np.testing.assert_allclose(plan.rule_K("natural"), [0.1, 0.3, 0.6])
     np.testing.assert_allclose(plan.upper_bounds_K, [0.2, 0.6, 1.0])
     np.testing.assert_allclose(plan.rule_K("uniform"), [0.2, 0.4, 0.4])
     np.testing.assert_allclose(with_tokens(text, target_tokens=3000).rule_K("unimax"), [0.4 / 3, 0.4, 1.4 / 3])
     assert not plan.is_real_run and plan_of(config).is_real_run
+    large = with_tokens(text.replace("00\n", "00_000\n"), target_tokens=2000)  # as much as was read does not repeat
+    np.testing.assert_array_equal(large.proxy_store(PROXY).windows_K, large.store.windows_K)
     with pytest.raises(InputError, match="tokens for some sources only: add those of 'lower'"):
         with_tokens("[digits]\ntokens = 100\n")
     with pytest.raises(InputError, match="tokens must be a whole number above 0, not True"):
         with_tokens("[digits]\ntokens = true\n")
+
+
+def test_a_mixture_to_compare_with_obeys_the_caps(config):
+    with pytest.raises(
+        InputError, match=r"--compare today: the weight of 'digits' is 0.500, but --max-epochs 0.2 allows"
+    ):
+        plan_of(dataclasses.replace(config, max_epochs=0.2, multiples=()))
 
 
 def test_a_budget_below_the_first_rung_is_refused(config):
@@ -626,16 +637,16 @@ def test_a_budget_below_the_first_rung_is_refused(config):
 def test_proxies_read_the_share_of_a_source_that_they_train_for(config):
     plan = plan_of(config)  # 1280 of 1600 tokens
     whole, store = plan.store, plan.proxy_store(plan.run("proxy"))
-    shares = np.diff(store.starts_K, append=len(store.tokens)) / np.diff(whole.starts_K, append=len(whole.tokens))
-    np.testing.assert_allclose(shares, 0.8, atol=0.02)
-    assert plan.proxy_store(dataclasses.replace(PROXY, tokens=1600)) is whole
+    sizes, all_sizes = (np.diff(some.starts_K, append=len(some.tokens)) for some in (store, whole))
+    np.testing.assert_allclose(sizes / all_sizes, 0.8, atol=0.03)
+    everything = plan.proxy_store(dataclasses.replace(PROXY, tokens=1600))
+    np.testing.assert_array_equal(everything.windows_K, whole.windows_K)
 
 
 def test_only_weights_are_found_without_arms_and_a_ladder_ends_at_its_budget(config, tmp_path, monkeypatch, capsys):
     """n-grams, and one transformer; the second would exceed the budget."""
     out = tmp_path / "out"
-    alone = {"arms": ("none",), "compare": (), "multiples": (), "seeds": 1, "target": config.target[1:]}
-    only = dataclasses.replace(config, out=out, proxy="auto", **alone)
+    only = dataclasses.replace(config, out=out, proxy="auto", target=config.target[1:], **UNTRIED)
     plan = plan_of(only)
     flops = [costs.rung_flops(plan, rung, plan.targets[0].documents("fit")) for rung in plan.rungs]
     budget = (sum(flops[:2]) + 0.5 * flops[2]) / costs.training(plan, "target")
@@ -650,10 +661,20 @@ def test_only_weights_are_found_without_arms_and_a_ladder_ends_at_its_budget(con
     weights = load(out, "both", "weights.json")
     assert list(weights) == ["mixmin", "recommended", "sources"] and sum(weights["mixmin"].values()) == pytest.approx(1)
     assert {path.name for path in (out / "stages").iterdir() if path.name.startswith("train")} == {
-        f"train-proxies-{PROXY.tokens // 16}-seed0.npz"
+        f"train-proxies-{PROXY.tokens // 16}-matched-seed0.npz"
     }
     assert "found, and not tried" in capsys.readouterr().out
     assert_verified(out)
+
+
+@pytest.mark.parametrize(("earlier", "changed"), [([0.48, 0.52, 0.0], False), ([0.05, 0.05, 0.9], True)])
+def test_a_rung_changes_weights_that_are_worth_less_than_its_own_beyond_noise(config, earlier, changed):
+    plan, rng = plan_of(config), np.random.default_rng(0)
+    origin_N = np.repeat(rng.choice(3, size=60, p=[0.5, 0.5, 0.0]), 64)  # one source a document, two rows of it
+    token_NxK = -5 + 0.2 * (origin_N[:, None] == np.arange(3)) + 0.1 * rng.normal(size=(60 * 64, 3))
+    found = search.rung_result(plan, search.Scores(token_NxK, np.full(60, 64)), "ngram", np.array(earlier))
+    assert found["changed"] == changed == (found["excess"] > found["noise"]) and found["noise"] > 0
+    assert found["unconverged"] == 0 and found["weights"][2] < 0.1
 
 
 def always_changed(*arguments):
@@ -674,6 +695,7 @@ def test_a_source_shorter_than_a_window_is_named(config, data, tmp_path):
         {"seeds": 0}, {"max_epochs": 0.0}, {"regmix_runs": 1}, {"fit_bytes": 0}, {"mesh_data": 0}, {"mesh_data": 3},
         {"proxy_model": dataclasses.replace(PROXY, sequence_length=8)}, {"ngram_order": 8}, {"rows": "chunk"},
         {"search_budget": 0.0}, {"arms": ("none", "mixmin")}, {"arms": ("mixmin", "uniform")}, {"target_tokens": 31},
+        {"multiples": (1.5,), "max_epochs": 2.0}, UNTRIED | {"combine": "weighted"},
         {"multiples": (0.5,)}, {"multiples": (3.0, 2.0)}, {"price_per_hour": 0.0},
     ],
 )  # fmt: skip
