@@ -166,7 +166,10 @@ class WorldMeasurement:
 def measure(
     worlds: Sequence[World], tuning: Sequence[str], settings: Settings, stages: Stages, origin: MadeBy
 ) -> FidelityRecord:
-    """Settings are chosen on the pairs of a world and a target of `tuning`, and confirmed on the others."""
+    """Settings are chosen on the pairs of a world and a target of `tuning`, and confirmed on the others.
+
+    Mixtures are found and trained on for the tuning pairs only: on the others, the text experiment does that.
+    """
     measured = {world.name: WorldMeasurement(world, settings, stages) for world in worlds}
     pairs = {
         f"{world.name}/{target.name}": (measured[world.name], t)
@@ -188,10 +191,6 @@ def measure(
         m, t = pairs[pair]
         found[pair] = m.found(t, [*((counted, order, rows) for rows in lengths), *trained_ways])
     choice = choose_rows(found, tuning_pairs, order, text)
-    chosen = dict.fromkeys([choice.rows, DOCUMENT])
-    for pair in confirming_pairs:
-        m, t = pairs[pair]
-        found[pair] = m.found(t, [*((counted, order, rows) for rows in chosen), *trained_ways])
 
     def all_ratios(some: Sequence[str]) -> np.ndarray:
         parts = [np.zeros(0)]
@@ -213,7 +212,7 @@ def measure(
         ways=ways,
         found=found,
         choice=choice,
-        calibration=calibrate(all_ratios(tuning_pairs), all_ratios(confirming_pairs), found_ratios(list(pairs))),
+        calibration=calibrate(all_ratios(tuning_pairs), all_ratios(confirming_pairs), found_ratios(tuning_pairs)),
     )
 
 

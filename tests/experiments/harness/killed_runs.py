@@ -31,6 +31,8 @@ MAY_DIFFER = {
     "ms", "ms_low", "ms_high",  # measured times of steps
     "command",
 }  # fmt: skip
+# The same in reports, Markdown or HTML: the time in all, the command, the row with the time of a search.
+TIMED = r"Time: .*? s |python -m [^<\n]*|test parts, seconds( \||</td>\s*<td[^>]*>)[^<|]*"
 
 
 class Experiment(NamedTuple):
@@ -282,7 +284,7 @@ def results(out):
         if path.suffix == ".json":
             found[str(path.relative_to(out))] = neutral(json.loads(path.read_text()))
         elif path.suffix in (".md", ".html"):
-            found[str(path.relative_to(out))] = re.sub(r"Time: .*? s |python -m [^<\n]*", "", path.read_text())
+            found[str(path.relative_to(out))] = re.sub(TIMED, "", path.read_text())
     return found
 
 

@@ -92,9 +92,9 @@ def test_sources_have_one_line_each_with_the_mean_over_seeds():
 def test_fidelity_separates_arms_from_random_mixtures():
     found = made_up().fidelity
     figure = figures.fidelity_figure(found)
-    assert [len(axes.lines) for axes in figure.axes] == [18, 18, 24, 24]
+    assert [len(axes.lines) for axes in figure.axes] == [18, 18, 18, 24, 24, 24]
     rho = found.rows["token"].random_mixtures.spearman
-    assert figure.axes[3].get_title() == f"random mixtures, token rows\nSpearman {rho:.2f}, n = 24"
+    assert figure.axes[5].get_title() == f"random mixtures, token rows\nSpearman {rho:.2f}, n = 24"
     assert "n = 42" in figure.get_suptitle()
 
 
