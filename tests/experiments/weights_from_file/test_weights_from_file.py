@@ -427,9 +427,9 @@ def test_a_source_that_is_not_allowed_is_as_if_it_had_no_column(tmp_path, cli, l
         done.weights["sources"]
         == to_builtins(done.metrics.source_notes)
         == {
-            "code": {"licence": "?", "note": None, "allowed": False},
-            "math": {"licence": None, "note": None, "allowed": True},
-            "news": {"licence": None, "note": "daily", "allowed": True},
+            "code": {"licence": "?", "note": None, "allowed": False, "tokens": None},
+            "math": {"licence": None, "note": None, "allowed": True, "tokens": None},
+            "news": {"licence": None, "note": "daily", "allowed": True, "tokens": None},
         }
     )
     assert done.metrics.arms["uniform"].weights == {"math": 0.5, "news": 0.5}
