@@ -55,7 +55,7 @@ class TextMixture(ManyModelsOptions):
     """What one row of the mixture is for `mixmin`: `document`, `token`, or a number of bytes, such as 64: how far a
     model looks before it knows which source it is in. auto: for n-grams what the benchmark of fidelity chose, for
     transformers tokens."""
-    ngram_order: int = 6
+    ngram_order: int = 3
     """Bytes of the longest n-grams that are counted."""
     search_budget: float = 0.05
     """With --proxy auto: the most that finding weights may cost, as a share of a target run's FLOPs."""

@@ -21,10 +21,10 @@ from mixmin_jax.mixture.inference.bootstrap import bootstrap
 from mixmin_jax.mixture.objective import CrossEntropy, cross_entropy
 from mixmin_jax.mixture.rows import Rows, mixture_losses, row_length, rows
 
-AUTO_ROWS = {"ngram": "32", "transformer": "token"}  # for --rows auto; that of n-grams by benchmarks.fidelity
+AUTO_ROWS = {"ngram": "16", "transformer": "token"}  # for --rows auto; that of n-grams by benchmarks.fidelity
 # Reached over predicted gain over natural weights by proxies, rows and order: quantiles over the tuning mixtures of
 # benchmarks/results/fidelity-cpu-2-cores.json
-CALIBRATION: dict[tuple[str, str, int], tuple[float, float, float]] = {}
+CALIBRATION = {("ngram", "16", 3): (1.80, 2.35, 7.83)}
 CALIBRATION_LEVEL = 0.8
 LEAST_GAIN = 0.005  # bits per byte; there, smaller predicted gains were left out
 RESAMPLES = 200  # of the bootstrap: intervals of the weights, and whether another rung would change their worth

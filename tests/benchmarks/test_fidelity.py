@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from benchmarks.fidelity import __main__ as fidelity
-from benchmarks.fidelity import data, settings
+from benchmarks.fidelity import data, numbers, settings
 from benchmarks.fidelity.measure import mixture_losses
 from benchmarks.fidelity.numbers import calibrate, choose_rows, choose_text, gain_ratios, quality, ratios
 from benchmarks.fidelity.records import FidelityRecord, Found, Quality, Way
 from benchmarks.fidelity.report import report
 from benchmarks.fidelity.settings import Counted, Settings, Trained
 from benchmarks.fidelity.ways import DOCUMENT, regressions, rows_of
+from benchmarks.options import PUBLISHED
 from experiments.harness.result_files import read_result
+from experiments.text_mixture.config import TextMixture
+from experiments.text_mixture.search import AUTO_ROWS, CALIBRATION, CALIBRATION_LEVEL, LEAST_GAIN
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
@@ -144,3 +147,12 @@ def test_targets_to_tune_on_must_be_there(tiny, tmp_path):
 def test_the_published_settings_have_enough_mixtures_and_runs():
     assert settings.WHOLE.num_mixtures >= 32
     assert max(num for num, _ in settings.WHOLE.random_runs) >= 64  # boosted trees need as many
+
+
+def test_the_defaults_of_the_text_experiment_are_those_of_the_published_record():
+    record = read_result(PUBLISHED / "fidelity-cpu-2-cores.json", FidelityRecord)
+    choice, found = record.choice, record.calibration
+    assert (choice.order, choice.text) == (TextMixture.ngram_order, "n-grams") and choice.rows == AUTO_ROWS["ngram"]
+    (scale,) = (CALIBRATION["ngram", choice.rows, choice.order],)
+    assert scale == pytest.approx((found.low, found.middle, found.high), abs=0.005)
+    assert found.level == CALIBRATION_LEVEL and LEAST_GAIN == numbers.LEAST_GAIN

@@ -132,7 +132,7 @@ def test_metrics_hold_what_readers_rely_on(finished):
     assert metrics["fidelity"]["rows"]["document"]["all"]["n"] == 2 * (len(ARMS) + 4)
     search, (rung,) = metrics["search"], metrics["search"]["rungs"]
     assert 0 < search["share"] < 0.1 and search["seconds"] > 0 and search["target_seconds"] > 0
-    assert (rung["kind"], rung["rows"], rung["changed"]) == ("ngram", "32", True)
+    assert (rung["kind"], rung["rows"], rung["changed"]) == ("ngram", "16", True)
     assert rung["weights"] == pytest.approx(metrics["arms"]["mixmin"]["weights"])  # counts know no seed
     for source, (low, high) in search["interval"].items():
         assert 0 <= low <= rung["weights"][source] + 1e-6 and rung["weights"][source] - 1e-6 <= high <= 1
