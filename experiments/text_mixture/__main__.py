@@ -19,12 +19,13 @@ from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import RunFolder, run_folder
 from experiments.reporting import markdown as md
 from experiments.reporting.schema import DataSet
+from experiments.text_mixture.build import build_metrics, identity
 from experiments.text_mixture.config import PRESETS, TextMixture
-from experiments.text_mixture.costs import check_budget, describe_plan, in_all
+from experiments.text_mixture.costs import check_search, describe_plan, in_all
 from experiments.text_mixture.data import data_sets, read_text, split_target, take_care
 from experiments.text_mixture.plan import Plan, make_plan
 from experiments.text_mixture.report import QUESTION, verdict
-from experiments.text_mixture.results import TextMetrics, build_metrics, identity
+from experiments.text_mixture.results import TextMetrics
 from experiments.text_mixture.stages import SeedResult, overlap_stage, run_seed
 
 DISTRIBUTIONS = (
@@ -47,7 +48,7 @@ def main(config: TextMixture) -> None:
             for target in targets
         )
         plan = make_plan(config, sources, splits, care)
-        check_budget(plan)
+        check_search(plan)
     print(describe_plan(plan), flush=True)
     if config.dry_run:
         return

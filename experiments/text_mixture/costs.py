@@ -11,6 +11,8 @@ from experiments.text_mixture.data import Target
 from experiments.text_mixture.plan import COMBINED, PUBLISHED, SEARCHERS, Plan, Role, Rung
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.scale.memory import memory_of
+from mixmin_jax.models.ngram import BYTES_PER_TOKEN
 from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.ngram_proxies import ngram_operations
 
@@ -66,13 +68,26 @@ def in_all(plan: Plan) -> float:
     model, more = training(plan, "target"), len(plan.targets) - 1
     shared = plan.num_random * training(plan, "random")
     shared += (len(plan.shared_arms) + (COMBINED in plan.arms)) * model
-    shared += len(plan.names) * training(plan, "proxy") * (plan.trains_proxies + (plan.rungs[0].run is not None))
+    shared += len(plan.names) * training(plan, "proxy") * _trainings_of_proxies(plan)
     twice = plan.config.seeds * shared + sum(plan.config.multiples) * model
     return sum(of_target(plan, target)["total"] for target in plan.targets) - more * twice
 
 
-def check_budget(plan: Plan) -> None:
-    """Raise InputError if the first rung of a ladder exceeds --search-budget."""
+def _trainings_of_proxies(plan: Plan) -> int:
+    """How often transformer proxies are trained beforehand: for published arms, and with --proxy transformer."""
+    return plan.trains_proxies + (plan.rungs[0].run is not None)
+
+
+def check_search(plan: Plan, memory: int | None = None) -> None:
+    """Raise InputError if n-grams need more than `memory` (default: the host's), or more than --search-budget."""
+    memory = memory or memory_of(None)
+    largest = max(plan.sources, key=lambda corpus: corpus.num_bytes)
+    if plan.rungs[0].run is None and memory and largest.num_bytes * BYTES_PER_TOKEN > memory:
+        raise InputError(
+            f"counting the n-grams of {largest.name!r} ({largest.num_bytes} bytes) takes up to"
+            f" {largest.num_bytes * BYTES_PER_TOKEN / 1e9:.3g} GB, and there are {memory / 1e9:.3g}: sources of at most"
+            f" {memory // BYTES_PER_TOKEN} bytes fit; give a part of it, or --proxy transformer"
+        )
     for target in plan.targets if plan.config.proxy == "auto" else ():
         share = rung_flops(plan, plan.rungs[0], target.documents("fit")) / training(plan, "target")
         if share > plan.config.search_budget:
@@ -106,7 +121,7 @@ def describe_plan(plan: Plan) -> str:
     lines.append(f"Proxies for `mixmin`: {', '.join(map(_describe_rung, plan.rungs))}, rows of {plan.config.rows}.")
     lines.append(f"Training, {plural(config.seeds, 'seed')}:")
     rows: list[tuple[int, str, Role]] = [
-        (len(plan.names) * plan.trains_proxies, "proxies", "proxy"),
+        (len(plan.names) * _trainings_of_proxies(plan), "proxies", "proxy"),
         (plan.num_random, "runs on random mixtures", "random"),
         (arms, "target runs (arms)", "target"),
     ]

@@ -146,17 +146,23 @@ class Plan:
     @property
     def sizes_K(self) -> np.ndarray:
         """Tokens of each source: `tokens` in sources.toml, or what was read."""
-        stated = [note.tokens for name in self.names if (note := self.care.notes.get(name)) and note.tokens]
-        if stated and len(stated) < len(self.names):
-            missing = [name for name in self.names if not ((n := self.care.notes.get(name)) and n.tokens)]
-            raise InputError(f"sources.toml has tokens for some sources only: add those of {missing[0]!r}")
-        return np.array(stated, np.float64) if stated else self.store.windows_K * float(self.store.length)
+        stated = self._stated_tokens
+        if not any(stated):
+            return self.store.windows_K * float(self.store.length)
+        if None in stated:
+            missing = self.names[stated.index(None)]
+            raise InputError(f"sources.toml has tokens for some sources only: add those of {missing!r}")
+        return np.array(stated, np.float64)
+
+    @property
+    def _stated_tokens(self) -> list[int | None]:
+        notes = [self.care.notes.get(name) for name in self.names]
+        return [note.tokens if note else None for note in notes]
 
     @property
     def is_real_run(self) -> bool:
         """Whether the target model is the run that the weights are for, so that caps hold in its draws as well."""
-        notes = (self.care.notes.get(name) for name in self.names)
-        return self.config.target_tokens is None and not any(note and note.tokens for note in notes)
+        return self.config.target_tokens is None and not any(self._stated_tokens)
 
     @property
     def upper_bounds_K(self) -> np.ndarray | None:

@@ -18,7 +18,8 @@ from experiments.reporting.figures import (
 from experiments.reporting.render import Report, report, sentences
 from experiments.reporting.schema import Weights
 from experiments.text_mixture.figures import source_loss_figure
-from experiments.text_mixture.results import TextMetrics, from_stages, problems
+from experiments.text_mixture.results import TextMetrics
+from experiments.text_mixture.verification import from_stages, problems
 from mixmin_jax.stats.comparison import chance_of_false_verdict
 
 TEMPLATE = "text_mixture"

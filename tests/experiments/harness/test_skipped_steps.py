@@ -13,8 +13,8 @@ from experiments.harness.options import RunOptions, numbers_of
 from experiments.harness.run_record import run_fields
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.reporting import render
+from experiments.text_mixture.build import config_record
 from experiments.text_mixture.config import TextMixture
-from experiments.text_mixture.results import config_record
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun

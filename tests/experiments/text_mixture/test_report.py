@@ -54,7 +54,7 @@ def test_the_multiplier_is_where_the_curve_of_natural_crosses_the_loss_of_mixmin
 
 def test_the_ladder_shows_what_every_rung_would_change():
     text = text_mixture_report(made_up()).markdown
-    assert "| ngram (**kept**) | 32 | 0.100 |  | 0.5% | 9 |" in text
+    assert "| ngram (**kept**) | 32 | 0.100 |  | 0.50% | 9 |" in text
     assert "| transformer, 24 k tokens | token | 0.250 | 0.0004 (0.0021) | 2.5% | 30 |" in text
     metrics = made_up()
     assert "**3 resamples were not solved" in text_mixture_report(changed(metrics, search__unconverged=3)).markdown
