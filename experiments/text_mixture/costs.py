@@ -92,7 +92,7 @@ def check_search(plan: Plan, memory: int | None = None) -> None:
         share = rung_flops(plan, plan.rungs[0], target.documents("fit")) / training(plan, "target")
         if share > plan.config.search_budget:
             raise InputError(
-                f"n-grams alone cost {share:.1%} of a target run, more than --search-budget"
+                f"n-grams alone cost {share:.2g} of a target run, more than --search-budget"
                 f" {plan.config.search_budget:g}: raise it, or --model.tokens"
             )
 

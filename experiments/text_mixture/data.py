@@ -134,7 +134,10 @@ def read_compared(specs: Sequence[str], names: Sequence[str], taken: Sequence[st
             raise InputError(f"--compare {spec}: expected NAME=FILE, such as today=mixture.json")
         if name in (*taken, *found):
             raise InputError(f"--compare {spec}: the name {name!r} is taken; choose another")
-        weights = read_json(Path(file))
+        try:
+            weights = read_json(Path(file))
+        except InputError as error:
+            raise InputError(f"--compare {spec}: {error}") from None
         if not isinstance(weights, dict) or not all(type(value) in (int, float) for value in weights.values()):
             raise InputError(f'--compare {spec}: the file must hold an object of numbers, {{"{names[0]}": 0.5, ...}}')
         if unknown := [source for source in weights if source not in names]:

@@ -106,6 +106,7 @@ def test_bad_input_is_one_error_before_compute(config, data, tmp_path, change, m
     ("spec", "content", "message"),
     [
         ("today", None, "expected NAME=FILE"),
+        ("today={file}", None, "--compare today=.*mixture.json: .* cannot be read"),
         ("uniform={file}", "{}", "the name 'uniform' is taken"),
         ("today={file}", "[1, 2]", "must hold an object of numbers"),
         ("today={file}", '{"digits": "all"}', "must hold an object of numbers"),
