@@ -24,9 +24,9 @@ def text(tmp_path_factory):
 def test_a_killed_and_stopped_run_goes_on_to_the_same_results(text, tmp_path):
     """By SIGKILL in the proxies' training, by SIGTERM in that of the arms."""
     (runs, whole), out = text, tmp_path / "out"
-    runs.end_after_checkpoint(out, "train-proxies-9600-seed0", signal.SIGKILL)
+    runs.end_after_checkpoint(out, "train-proxies-9600-matched-seed0", signal.SIGKILL)
     lines = runs.end_after_checkpoint(out, ARMS, signal.SIGTERM)
-    assert re.search("train-proxies-9600-seed0: goes on after step (50|100|150)\n", "\n".join(lines))
+    assert re.search("train-proxies-9600-matched-seed0: goes on after step (50|100|150)\n", "\n".join(lines))
     assert lines[-1].startswith("stopped by SIGTERM: incomplete; what is finished is kept in")
     assert lines[-1].endswith(f"--out {out} --resume")
     saved = checkpoint_of(out, ARMS)
@@ -76,7 +76,7 @@ def test_kills_at_random_moments_change_no_number(name, times, optimised, tmp_pa
 def test_ctrl_c_ends_a_run_with_130_wherever_it_is(text, tmp_path):
     (runs, whole), out = text, tmp_path / "out"
     line = Timeline(whole, runs.experiment.kinds)
-    for stage in ("train-proxies-9600-seed0", "weights-numbers-seed0", "report"):
+    for stage in ("train-proxies-9600-matched-seed0", "weights-numbers-seed0", "report"):
         lines = runs.end_in(out, line, stage, 0.3, signal.SIGINT)
         assert lines[-1].startswith("stopped by SIGINT: incomplete") and "--resume" in lines[-1]
         assert "Traceback" not in "\n".join(lines)
