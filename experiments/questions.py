@@ -23,7 +23,7 @@ RESULT_FILES = ("metrics.json", "variants.json")
 
 
 def question_of(path: Path) -> Question:
-    """Which experiment wrote a result file.  Raises InputError for a file of none."""
+    """Which experiment wrote a result file. Raises InputError for a file of none."""
     held = read_json(path)
     name = held.get("experiment") if isinstance(held, dict) else None
     if name not in _MODULES:
@@ -56,7 +56,7 @@ def result_files(folder: Path) -> list[Path]:
 
 
 def read_results(folder: Path) -> tuple[Question, Results]:
-    """A run's results as records.  Raises InputError for what is no run's folder, or holds no results."""
+    """A run's results as records. Raises InputError for what is no run's folder, or holds no results."""
     paths = result_files(folder)
     question = question_of(paths[0])
     return question, {

@@ -1,7 +1,7 @@
 """Damaged and malicious files: every reader gives a result that is right, or one InputError that names the file.
 
-Never another exception, never a hang.  Files are valid ones that were cut, flipped, shuffled and spiked with what
-readers stumble over, or arbitrary bytes.  A result is compared with that of a slow reader of a few lines.
+Never another exception, never a hang. Files are valid ones that were cut, flipped, shuffled and spiked with what
+readers stumble over, or arbitrary bytes. A result is compared with that of a slow reader of a few lines.
 """
 
 import ast

@@ -5,8 +5,8 @@
     python -m benchmarks.fidelity --quick                                    # two minutes
     python -m benchmarks.fidelity --report benchmarks/results/fidelity-cpu-2-cores.json
 
-The target model is trained on random mixtures, once for all targets.  Count-based and trained proxies, read in rows of
-many lengths, and regressions on small runs predict its losses from the fit parts of the targets.  Settings are chosen
+The target model is trained on random mixtures, once for all targets. Count-based and trained proxies, read in rows of
+many lengths, and regressions on small runs predict its losses from the fit parts of the targets. Settings are chosen
 on the targets of --tuning, by rules that the code fixes, and confirmed on the others.
 """
 

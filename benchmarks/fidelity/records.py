@@ -1,4 +1,4 @@
-"""The record of the benchmark of fidelity.  Losses and gains are in bits per byte of the target's test part."""
+"""The record of the benchmark of fidelity. Losses and gains are in bits per byte of the target's test part."""
 
 import dataclasses
 

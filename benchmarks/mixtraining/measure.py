@@ -15,7 +15,7 @@ from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import Losses, MixState, OptimizerSettings, init_state, make_step
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.schedule import PHASES, Phase, StepPlan, phase_steps, plan_steps, total_flops
 
 Place = Literal["alone", "switch", "pipeline"]

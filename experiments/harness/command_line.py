@@ -20,7 +20,7 @@ from experiments.harness.provenance import main_module
 from experiments.harness.result_files import NotRendered
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 
 Config = TypeVar("Config")
 

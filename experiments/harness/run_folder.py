@@ -21,7 +21,7 @@ from experiments.reporting.json_files import read_json
 from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 
 STAGES, CONFIG, STATUS = "stages", "config.json", "status.json"
 

@@ -26,7 +26,7 @@ from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.overlap import find_overlap
 from mixmin_jax.mixture.objective import cross_entropy
 from mixmin_jax.training.mixtraining import train
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.schedule import phase_steps
 
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source

@@ -37,7 +37,7 @@ from experiments.mixtraining.tuning import check_search, search_flops, tune
 from experiments.reporting.json_files import to_builtins, typed
 from experiments.reporting.render import report
 from experiments.reporting.schema import MadeBy
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "matplotlib")
 FAILED = "failed"  # folder of the last good parameters of runs that failed

@@ -34,7 +34,7 @@ def candidates(arm: Arm, options: MixTrainingOptions) -> list[ArmSettings]:
     """`tune_trials` different settings of what matters to the arm; the first is that of the options.
 
     What arms share comes from the one list of `shared_candidates`, in its order; where two entries are the same to an
-    arm, the next takes the second's place.  What only mixtraining has is drawn on top of it.
+    arm, the next takes the second's place. What only mixtraining has is drawn on top of it.
     """
     rng = np.random.default_rng([SEED, ARMS.index(arm)])
     base = options.settings(arm)
@@ -65,7 +65,7 @@ def shared_candidates(options: MixTrainingOptions) -> Iterator[tuple[float, floa
     """What all arms try: factors of the learning rate and of that in SL steps, and the SSL mask.
 
     The given ones come first, then what is nearest to them: another mask, one rate or both by a factor of 2, by 4,
-    never more than that apart from each other.  Among those as near the order is drawn, the opposite change after each.
+    never more than that apart from each other. Among those as near the order is drawn, the opposite change after each.
     """
     rng = np.random.default_rng(SEED)
     masks = tuple(dict.fromkeys((options.ssl_mask, *_SSL_MASKS)))

@@ -4,7 +4,7 @@
     python -m experiments.molecule_mixture --assays FILE.csv.gz [--target ASSAY ...] --out DIR
 
 MixMin (Thudi et al., arXiv:2502.10510): one proxy per assay, the likelihood of the target's labels under each, a
-convex problem over those, then one training on the mixture found.  Proxies are cross-fitted: no label is judged by a
+convex problem over those, then one training on the mixture found. Proxies are cross-fitted: no label is judged by a
 model that saw its molecule.
 """
 

@@ -122,7 +122,7 @@ def choose_targets(split: Split) -> tuple[str, ...]:
     """The targets that were named (in the demonstration, its own), or `--num-targets` by rule.
 
     The rule: assays that can be targets, in the order of their number of positives (then of name), at equal distances
-    in that order, from the first to the last (one target: the middle).  No result enters it.
+    in that order, from the first to the last (one target: the middle). No result enters it.
     """
     config = split.config
     named = config.target or (BUNDLED_TARGET,) * config.demonstration

@@ -1,7 +1,7 @@
 """Figures from plain data, for reports, papers and notebooks.
 
 Every function returns a `ReportFigure`, which a notebook displays and `figure_png` turns into PNG, the same bytes for
-the same data.  pyplot is not used and matplotlib's settings are the user's again when a function returns.
+the same data. pyplot is not used and matplotlib's settings are the user's again when a function returns.
 """
 
 import io
@@ -205,7 +205,7 @@ def fidelity_figure(fidelity: Fidelity, unit: str = "bits per byte") -> ReportFi
     """The loss that the mixture of proxies predicts against the loss that training reached.
 
     A column per kind of row (document, token), one line of panels for the arms and one for the random mixtures: they
-    are models of different size, at different levels of loss.  n and the rank correlation inside seed and size stand
+    are models of different size, at different levels of loss. n and the rank correlation inside seed and size stand
     above each panel, and those over all points above the figure.
 
     Args:

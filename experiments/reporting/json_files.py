@@ -58,7 +58,7 @@ def _dumps(value: Any, indent: str) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What a file of strict JSON holds.  Raises InputError, naming the file, if it cannot be read."""
+    """What a file of strict JSON holds. Raises InputError, naming the file, if it cannot be read."""
 
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no JSON")

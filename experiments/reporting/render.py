@@ -1,9 +1,9 @@
 """From a template and its context to report.md and to a report.html that needs no other file and no network.
 
-Templates are Jinja2, in `templates/`: one `QUESTION.md.jinja` for each question, and what several share.  They hold all
-words of the reports.  A report is a verdict table, at most three sentences, figures with tables, and how it was made.
+Templates are Jinja2, in `templates/`: one `QUESTION.md.jinja` for each question, and what several share. They hold all
+words of the reports. A report is a verdict table, at most three sentences, figures with tables, and how it was made.
 The functions of `experiments.reporting.markdown` are their filters, and so is `sentences`: the first three lines that
-are not empty, as one paragraph.  Put rules in order of weight.
+are not empty, as one paragraph. Put rules in order of weight.
 """
 
 import base64

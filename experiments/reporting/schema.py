@@ -1,6 +1,6 @@
 """The records that result files hold, shared by all experiments: written to metrics.json, and read back from it.
 
-Each question adds its own in its `results.py`.  A record with numbers that follow from its others has a method
+Each question adds its own in its `results.py`. A record with numbers that follow from its others has a method
 `derived`, which computes these again: so results are made, and so `experiments.verify` checks them.
 
 Weights are shares of training tokens, {source: weight}.  Losses and FLOPs have their units in their names.

@@ -27,7 +27,8 @@ class TextMixture(ManyModelsOptions):
     """Find the weights of several text sources for a target, train the target model on them, report if it was worth it.
 
     With no arguments: a demonstration on text that every Python installation carries. Presets: demo (minutes on a
-    laptop), small (an hour on two cores for three targets and three seeds), medium (an accelerator; not yet run by
+    laptop), small (an hour and a
+    half on two cores for three targets and three seeds), medium (an accelerator; not yet run by
     anyone).
     """
 
@@ -159,13 +160,11 @@ class TextMixture(ManyModelsOptions):
 
 PRESETS: Mapping[str, TextMixture] = {
     "demo": TextMixture(),  # minutes on a laptop
-    "small": TextMixture(  # an hour on two cores for three targets and three seeds
+    "small": TextMixture(  # an hour and a half on two cores for three targets and three seeds
         proxy_model=LanguageModelRun(TransformerConfig(64, 2, 4), tokens=384_000),
         model=LanguageModelRun(TransformerConfig(96, 2, 4), tokens=2_048_000, learning_rate=4e-3),
         arms=ALL_ARMS,
         multiples=(1.5, 2.0, 3.0),
-        fit_bytes=200_000,
-        test_bytes=200_000,
     ),
     "medium": TextMixture(  # one accelerator; not yet run by anyone
         arms=ALL_ARMS,

@@ -62,7 +62,7 @@ def take_care(
 
     A source that is not allowed is left out before anything is planned, instead of being held at weight 0: so no arm
     can give it weight, and no proxy or random mixture is trained on its text either, which may be just what its
-    licence forbids.  Both change what is trained on, and with it the fingerprints that stages and results go by.
+    licence forbids. Both change what is trained on, and with it the fingerprints that stages and results go by.
 
     Raises InputError for notes that are wrong, fewer than two allowed sources, or a source of which nothing is left.
     """
@@ -107,7 +107,7 @@ def data_sets(sources: Sequence[Corpus], targets: Sequence[Corpus], field: str |
 
 
 def split_target(corpus: Corpus, fit_fraction: float, seed: int, fit_bytes: int, test_bytes: int) -> Target:
-    """Split by document, then keep to the byte budgets.  Raises InputError if a side holds too few documents."""
+    """Split by document, then keep to the byte budgets. Raises InputError if a side holds too few documents."""
     fit, test = split_documents(corpus, fit_fraction, seed)
     fit, test = take_bytes(corpus, fit, fit_bytes, seed), take_bytes(corpus, test, test_bytes, seed)
     for part, indices, option in (("fit weights on", fit, "--fit-bytes"), ("report on", test, "--test-bytes")):

@@ -80,7 +80,7 @@ def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | N
     """Weights from one rung: the certificate's record with rows, intervals, the predicted gain, and what changed.
 
     `excess` is the loss of the weights of the rung below less that of the weights found here, in bits per byte, on
-    documents that were left out of a resample (`bootstrap`).  They changed if that is more than `noise`, Student's
+    documents that were left out of a resample (`bootstrap`). They changed if that is more than `noise`, Student's
     quantile at LEVEL times its standard error over documents.
     """
     length = chosen_rows(plan, kind)

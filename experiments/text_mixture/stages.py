@@ -196,7 +196,7 @@ class SeedStages:
     def climb(self) -> dict[str, Climbed]:
         """For every target the rungs that were reached, and the weights found with each.
 
-        A rung that would cost more than the budget, with those below it, is not begun.  The last one is the first that
+        A rung that would cost more than the budget, with those below it, is not begun. The last one is the first that
         did not change what the weights are worth, so those of the rung below it stay.
         """
         plan, reached = self._plan, dict[str, Climbed]()

@@ -2,8 +2,8 @@
 
     python -m experiments.verify experiments/results/text_mixture [DIR ...] [--data]
 
-A line for each check: `ok`, `FAILED`, or `not checked` with the reason; the last line counts them.  Exit status 0 if
-nothing failed, 1 if something did, 2 for a folder that is no result.  Nothing is written.
+A line for each check: `ok`, `FAILED`, or `not checked` with the reason; the last line counts them. Exit status 0 if
+nothing failed, 1 if something did, 2 for a folder that is no result. Nothing is written.
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ from mixmin_jax.errors import InputError
 def unchanged(results: Sequence[Result], required: bool) -> Iterator[Finding]:
     """A line for each data set: read again, it has the counts, bytes and hash on record.
 
-    Data that do not lie where the run found them are not checked; with `required` they fail.  Data that come with an
+    Data that do not lie where the run found them are not checked; with `required` they fail. Data that come with an
     installed package or from TFDS are read again only with `required`.
     """
     records = {record.sha256 + record.role: record for result in results for record in result.metrics.data_sets}

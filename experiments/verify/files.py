@@ -95,8 +95,8 @@ def from_stages(result: Result) -> Iterator[Finding]:
 def reports(results: Sequence[Result]) -> Iterator[Finding]:
     """Reports and figures, written again from the records elsewhere, are those that lie in the folder.
 
-    Text is compared byte for byte, figures pixel by pixel.  Figures that differ fail only where this matplotlib draws
-    as that of the run did: its version is on record, or another figure of the run came out alike.  HTML pages hold the
+    Text is compared byte for byte, figures pixel by pixel. Figures that differ fail only where this matplotlib draws
+    as that of the run did: its version is on record, or another figure of the run came out alike. HTML pages hold the
     same text and figures and are not compared.
     """
     run, question = results[0].run, results[0].question

@@ -2,7 +2,7 @@
 
     log p_k(row) = sum over the row's tokens of log p_k(token | what comes before it in its document)
 
-A row decides as a whole which sources explain it.  Its length says how far a model looks before it knows which source
+A row decides as a whole which sources explain it. Its length says how far a model looks before it knows which source
 it is in: rows of one token mix sources at every token, rows of documents (MixMin, arXiv:2502.10510) once for each.
 
 Axes: N tokens, D documents, R rows, K sources.

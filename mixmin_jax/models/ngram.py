@@ -1,16 +1,16 @@
 """A byte n-gram language model: a proxy that takes one pass over its text and no gradient.
 
 Witten and Bell's interpolation (Bell, Cleary and Witten 1990, "Text Compression", section 3.3; Chen and Goodman 1999,
-section 2.3).  With h the n - 1 bytes before byte c, h' the same without the oldest, and T(h) the number of different
+section 2.3). With h the n - 1 bytes before byte c, h' the same without the oldest, and T(h) the number of different
 bytes that follow h,
 
     p(c | h) = [count(h c) + T(h) p(c | h')] / [count(h) + T(h)]          p(c | h) = p(c | h') where nothing follows h
 
-down to p(c) = [count(c) + T / 256] / [N + T].  Contexts begin with their document.  Where h ends documents,
+down to p(c) = [count(c) + T / 256] / [N + T]. Contexts begin with their document. Where h ends documents,
 p(. | h) sums to less than one: the rest is the probability that the document ends.
 
-Counts are exact.  The windows of `order` bytes that end at each byte are sorted, newest byte first; an n-gram is then a
-range of them, and its count the length of that range.  Two binary searches for each length find it.
+Counts are exact. The windows of `order` bytes that end at each byte are sorted, newest byte first; an n-gram is then a
+range of them, and its count the length of that range. Two binary searches for each length find it.
 
 Axes: T tokens of a source, Q tokens of a query, O context lengths.
 """
@@ -63,7 +63,7 @@ def count_ngrams(tokens_T: UInt[np.ndarray, " T"], order: int) -> NgramCounts:
 def log_likelihoods(counts: NgramCounts, tokens_Q: UInt[np.ndarray, " Q"]) -> Float[np.ndarray, "order Q"]:
     """log p of each byte given those before it in its document, in nats, for n-grams of 1, 2, ..., `order` bytes.
 
-    The last row is that of the longest n-grams.  Separators have 0.
+    The last row is that of the longest n-grams. Separators have 0.
 
     Args:
         counts: of `count_ngrams`.

@@ -70,7 +70,7 @@ class RankCorrelation:
 
 
 def summary(values_S: Values) -> Summary:
-    """Mean and standard deviation of one number per seed.  Raises InputError unless all are finite."""
+    """Mean and standard deviation of one number per seed. Raises InputError unless all are finite."""
     values_S = _vector(values_S, "values")
     std = float(values_S.std(ddof=1)) if len(values_S) > 1 else None
     return Summary(float(values_S.mean()), std, tuple(values_S.tolist()))

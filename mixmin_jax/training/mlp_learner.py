@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,10 +20,10 @@ from jaxtyping import Float32, Int, UInt8
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.mlp import BitMLP
 from mixmin_jax.training.checkpoint import Checkpoints
+from mixmin_jax.training.driver import Finished, block_bounds, run_blocks
 from mixmin_jax.training.loop import TrainState, compile_block, init_state, make_train_step, warmup_cosine
 from mixmin_jax.training.mesh import gathered, make_mesh, over_batch, over_models, put, replicated
-from mixmin_jax.training.nonfinite import OnNonfinite, Skipped, too_many, too_many_in_words
-from mixmin_jax.training.proxies import Diverged, check_parameters
+from mixmin_jax.training.nonfinite import OnNonfinite, check_losses, check_parameters
 from mixmin_jax.training.weighted_examples import (
     Loss,
     OnProgress,
@@ -202,6 +202,30 @@ def train_mlps(
         if checkpoints:
             checkpoints.save(done, steps_in_all, (state, scores_NxM, skipped_M))
 
+    def train(state: TrainState, data: tuple[jax.Array, ...], names: tuple[str, ...], start: int, before: int) -> Any:
+        """One group, from its step `start` on, after `before` steps of the groups before it."""
+        bounds = block_bounds(num_steps, BLOCK_STEPS, start)
+
+        def report(block: Finished) -> None:
+            losses_TxM = gathered(block.metrics)
+            check_losses(losses_TxM, block.skipped, block.first, num_steps, names, run.learning_rate)
+            if on_progress:
+                on_progress(before + block.last, steps_in_all)
+
+        def at_pause(done: int, state: TrainState) -> None:
+            check_parameters(state.params, done, names, run.learning_rate)
+            save(before + done, state)
+
+        return run_blocks(
+            lambda state, order_TxB: programs.block(state, order_TxB, features, *data),
+            state,
+            bounds,
+            [order_TxB[first:last] for first, last in bounds],
+            report,
+            pauses=lambda done: done < num_steps and due(before + done),
+            at_pause=at_pause,
+        )
+
     for first, before in zip(firsts, range(0, steps_in_all, num_steps), strict=True):
         members, end = slice(first, min(first + group, num_models)), before + num_steps
         part, scale_M = _standardized(examples.rows(members), loss)
@@ -213,21 +237,9 @@ def train_mlps(
             continue
         if start > before:
             state = resumed
-        blocks = _train(programs.block, state, order_TxB, (features, *data), max(start - before, 0), before, due)
-        for done, loss_TxM, skipped, reached in blocks:
-            if skipped:
-                _check_skipped(gathered(skipped), num_steps, names[members], run)
-            else:
-                _check_finite(gathered(loss_TxM), done - before - len(loss_TxM), names[members], run)
-            if on_progress:
-                on_progress(done, steps_in_all)
-            if reached:
-                state = reached
-                if done < end:
-                    check_parameters(state.params, done - before, names[members], run.learning_rate)
-                    save(done, state)
+        state = train(state, data, names[members], max(start - before, 0), before)
+        check_parameters(state.params, num_steps, names[members], run.learning_rate)
         score_MxN = _score(programs.score, state.params, features, data[-1], run.batch_size)[: len(scale_M)]
-        _check_finite(score_MxN.T[:1], num_steps, names[members], run)  # one bad parameter makes every score not finite
         scores_NxM[:, members] = (score_MxN * scale_M[:, None]).T
         if state.skipped:
             skipped_M[members] = gathered(state.skipped.in_all)[: len(scale_M)]
@@ -348,52 +360,6 @@ def _put(
 
     arrays = (examples.target_MxN, examples.weight_MxN * np.float32(scale), base_scores(examples, loss))
     return put(tuple(map(padded, arrays)), over_models(mesh))
-
-
-def _train(
-    block: Callable,
-    state: TrainState,
-    order_TxB: Int[np.ndarray, "T B"],
-    data: tuple[jax.Array, ...],
-    start: int,
-    before: int,
-    due: Callable[[int], bool],
-) -> Iterator[tuple[int, jax.Array, Skipped | tuple[()], TrainState | None]]:
-    """Train one group from step `start` on; `before` is the number of steps of earlier groups.
-
-    Yields:
-        For each block: steps done of all groups, losses (T x M), counts of skipped steps, and the state if it is `due`
-        or the last. Without a state, the next block already runs while the caller fetches these numbers.
-    """
-    num_steps = len(order_TxB)
-    block_steps = num_steps // -(-num_steps // BLOCK_STEPS)
-    waiting: tuple[int, jax.Array, Skipped | tuple[()], None] | None = None
-    for first in range(start, num_steps, block_steps):
-        done = first + block_steps
-        state, loss_TxM = block(state, order_TxB[first:done], *data)
-        if waiting:
-            yield waiting
-        waiting = before + done, loss_TxM, jax.tree.map(jnp.copy, state.skipped), None  # the next reuses the buffers
-        if done == num_steps or due(before + done):
-            yield *waiting[:3], state
-            waiting = None
-
-
-def _check_finite(value_TxM: np.ndarray, first_step: int, names: tuple[str, ...], run: MlpRun) -> None:
-    value_TxM = value_TxM[:, : len(names)]  # without padding
-    if not np.isfinite(value_TxM).all():
-        t, m = np.argwhere(~np.isfinite(value_TxM))[0]
-        raise Diverged(
-            f"the loss of {names[m]} became {value_TxM[t, m]} at step {first_step + t}: lower the learning rate"
-            f" ({run.learning_rate:g})"
-        )
-
-
-def _check_skipped(skipped_M: Skipped, num_steps: int, names: tuple[str, ...], run: MlpRun) -> None:
-    if (bad_M := too_many(skipped_M, num_steps)[: len(names)]).any():
-        m = int(bad_M.argmax())
-        found = too_many_in_words(int(skipped_M.in_all[m]), int(skipped_M.longest[m]), num_steps)
-        raise Diverged(f"{names[m]}: {found}: lower the learning rate ({run.learning_rate:g})")
 
 
 def _score(

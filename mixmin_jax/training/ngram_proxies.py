@@ -51,7 +51,7 @@ def ngram_operations(source_bytes_K: Sequence[int], target_bytes: int, order: in
 
         sum_k T_k (log2 T_k + 12 order) + Q order (2 log2 T_k + 10)
 
-    Sorting the T_k windows of a source takes log2 T_k comparisons each, and each order 12 operations more.  A byte of
+    Sorting the T_k windows of a source takes log2 T_k comparisons each, and each order 12 operations more. A byte of
     the target takes two binary searches for each order.  (XLA's own count takes a running maximum for quadratic.)
     """
     logs_K = [math.log2(max(size, 2)) for size in source_bytes_K]

@@ -30,7 +30,6 @@ from mixmin_jax.training.mesh import (
     put,
     replicated,
 )
-from mixmin_jax.training.nonfinite import Diverged as Diverged
 from mixmin_jax.training.nonfinite import OnNonfinite, check_losses, check_parameters, counters
 from mixmin_jax.training.source_monitor import SourceMonitor, empty_monitor, observe
 

@@ -24,7 +24,7 @@ from mixmin_jax.training.mixtraining import (
     make_step,
     step_flops,
 )
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.schedule import StepPlan
 from tests.benchmarks.made_up import MADE_BY, quick_run, timing
 

@@ -10,7 +10,7 @@ from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.loop import warmup_cosine
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.mlp_learner import MlpRun, models_at_once, train_mlps, training_flops
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.weighted_examples import WeightedExamples, base_scores
 
 KEY = jax.random.key(2)

@@ -14,8 +14,8 @@ from mixmin_jax.training import language_model, mlp_learner, nonfinite, proxies
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 from mixmin_jax.training.loop import init_state, make_train_step
 from mixmin_jax.training.mlp_learner import train_mlps, visiting_order
-from mixmin_jax.training.nonfinite import MOST_IN_A_ROW, Skipped, counted, counters, too_many
-from mixmin_jax.training.proxies import Diverged, train_on_mixtures
+from mixmin_jax.training.nonfinite import MOST_IN_A_ROW, Diverged, Skipped, counted, counters, too_many
+from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.weighted_examples import WeightedExamples
 from tests.training import test_mixtraining as mixed
 from tests.training import test_mlp_learner as mlps

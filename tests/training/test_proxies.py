@@ -8,7 +8,8 @@ import pytest
 from mixmin_jax.errors import InputError
 from mixmin_jax.training import proxies
 from mixmin_jax.training.mesh import make_mesh
-from mixmin_jax.training.proxies import Diverged, train_on_mixtures
+from mixmin_jax.training.nonfinite import Diverged
+from mixmin_jax.training.proxies import train_on_mixtures
 
 KEY = jax.random.key(5)
 WEIGHTS = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5]])

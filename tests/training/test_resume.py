@@ -13,7 +13,8 @@ from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.mixtraining import Batch
 from mixmin_jax.training.mlp_learner import MlpRun, train_mlps
-from mixmin_jax.training.proxies import Diverged, train_on_mixtures
+from mixmin_jax.training.nonfinite import Diverged
+from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.weighted_examples import WeightedExamples
 from tests.training import test_mixtraining as tiny
 from tests.training.trees import assert_same

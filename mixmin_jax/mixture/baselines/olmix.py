@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.baselines.regmix import LinearPredictor, fit_ridge
+from mixmin_jax.mixture.baselines.regmix import LinearPredictor, checked_runs, fit_ridge
 from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights
 
 FLOOR_SHARES = np.concatenate([np.linspace(0, 0.9, 10), [0.95, 0.98]])  # of the least loss, tried as c
@@ -38,8 +38,8 @@ def fit_log_linear(mixtures_RxK: ArrayLike, losses_R: ArrayLike) -> LogLinearPre
     Raises:
         InputError: as `fit_regmix`, or a loss that is not positive.
     """
-    losses_R = np.asarray(losses_R, np.float64)
-    if not (losses_R > 0).all():
+    mixtures_RxK, losses_R = checked_runs(mixtures_RxK, losses_R, 2, "linear")
+    if (losses_R <= 0).any():
         raise InputError("a log-linear fit needs positive losses")
     best: tuple[float, LogLinearPredictor] | None = None
     for floor in FLOOR_SHARES * losses_R.min():
@@ -57,10 +57,11 @@ def propose_near(
     strength: float = KL_STRENGTH,
     upper_bounds_K: ArrayLike | None = None,
 ) -> Float[np.ndarray, " K"]:
-    """The mixture with the least `loss(w) + strength * KL(w || prior)`, exactly, as Olmix proposes one.
+    """The mixture with the least `loss(w) + strength * KL(w || prior)`, as Olmix proposes one.
 
-    Without the prior, the least predicted loss always is at a single source.  With t = exp(b0 + w . b), the optimum is
-    `prior exp(-t b / strength)`, normalized and moved under the caps by its KL projection; t is found by bisection.
+    Without the prior, the least predicted loss always is at a single source. With t = exp(b0 + w . b), the optimum is
+    `prior exp(-t b / strength)`, normalized and moved under the caps by its KL projection. Brent's method
+    finds t.
 
     Args:
         predictor: of `fit_log_linear`.

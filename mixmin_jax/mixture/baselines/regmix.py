@@ -84,20 +84,13 @@ def fit_regmix(
     Raises:
         InputError: shapes that don't match, values that are not finite, or too few runs.
     """
-    mixtures_RxK, losses_R = np.asarray(mixtures_RxK, np.float64), np.asarray(losses_R, np.float64)
-    if mixtures_RxK.ndim != 2 or losses_R.shape != mixtures_RxK.shape[:1]:
-        raise InputError(f"losses {losses_R.shape} do not match mixtures {mixtures_RxK.shape}")
-    finite_R = np.isfinite(losses_R) & np.isfinite(mixtures_RxK).all(1)
-    if not finite_R.all():
-        raise InputError(f"run {int(np.argmin(finite_R))} (counting from 0) has a weight or a loss that is not finite")
     if model not in ("linear", "boosted_trees"):
         raise InputError(f"unknown model {model!r}; choose linear or boosted_trees")
-    if model == "boosted_trees" and ridge is not None:
+    if model == "linear":
+        return fit_ridge(mixtures_RxK, losses_R, ridge)[0]
+    if ridge is not None:
         raise InputError(f"ridge is for model='linear'; leave it out for boosted_trees (got {ridge})")
-    least = 2 if model == "linear" else MIN_RUNS_FOR_TREES
-    if len(losses_R) < least:
-        raise InputError(f"{model} regression needs at least {least} runs; got {len(losses_R)}")
-    return fit_ridge(mixtures_RxK, losses_R, ridge)[0] if model == "linear" else _fit_trees(mixtures_RxK, losses_R)
+    return _fit_trees(*checked_runs(mixtures_RxK, losses_R, MIN_RUNS_FOR_TREES, "boosted_trees"))
 
 
 def propose(predictor: Predictor, candidates_MxK: ArrayLike, top: int = 128) -> Float[np.ndarray, " K"]:
@@ -120,9 +113,10 @@ def fit_ridge(
 ) -> tuple[LinearPredictor, Float[np.ndarray, " R"]]:
     """`sum_r (b0 + x_r . b - loss_r)^2 + ridge |b|^2`: the fit, and what it predicts for each run without that run.
 
-    None for `ridge` chooses the strength with the least leave-one-out squared error, in closed form.
+    None for `ridge` chooses the strength with the least leave-one-out squared error, in closed form. Raises InputError
+    as `fit_regmix`.
     """
-    features_RxF, losses_R = np.asarray(features_RxF, np.float64), np.asarray(losses_R, np.float64)
+    features_RxF, losses_R = checked_runs(features_RxF, losses_R, 2, "linear")
     if ridge is not None and not 0 <= ridge < np.inf:
         raise InputError(f"ridge must be a non-negative number; got {ridge}")
     center_F, center = features_RxF.mean(0), losses_R.mean()
@@ -143,6 +137,21 @@ def fit_ridge(
     slope_F = right_JxF.T @ (scale_J / (scale_J**2 + ridge) * target_J)
     with np.errstate(divide="ignore", invalid="ignore"):  # ridge = 0 may interpolate, and then leaves nothing out
         return LinearPredictor(slope_F, float(center - center_F @ slope_F), ridge), held_out(ridge)
+
+
+def checked_runs(
+    features_RxF: ArrayLike, losses_R: ArrayLike, least: int, model: RegmixModel
+) -> tuple[Float[np.ndarray, "R F"], Float[np.ndarray, " R"]]:
+    """Both as float64. Raises InputError as `fit_regmix`."""
+    features_RxF, losses_R = np.asarray(features_RxF, np.float64), np.asarray(losses_R, np.float64)
+    if features_RxF.ndim != 2 or losses_R.shape != features_RxF.shape[:1]:
+        raise InputError(f"losses {losses_R.shape} do not match mixtures {features_RxF.shape}")
+    finite_R = np.isfinite(losses_R) & np.isfinite(features_RxF).all(1)
+    if not finite_R.all():
+        raise InputError(f"run {int(np.argmin(finite_R))} (counting from 0) has a weight or a loss that is not finite")
+    if len(losses_R) < least:
+        raise InputError(f"{model} regression needs at least {least} runs; got {len(losses_R)}")
+    return features_RxF, losses_R
 
 
 def _fit_trees(mixtures_RxK: Float[np.ndarray, "R K"], losses_R: Float[np.ndarray, " R"]) -> TreesPredictor:

@@ -34,7 +34,7 @@ class LeaveOneOut:
     lower: Float[np.ndarray, " K"]  # certified
     upper: Float[np.ndarray, " K"]
     weights: Float[np.ndarray, "K K"]  # row k: the best weights without source k; NaN if there are none
-    gaps: Float[np.ndarray, " K"]  # of the solves without a source; 0 if no solve was needed
+    gaps: Float[np.ndarray, " K"]  # bounds on the errors of the least losses without a source
     iterations: Int[np.ndarray, " K"]
     reasons: dict[int, str]  # why a source, by column, cannot be left out
     status: str  # one sentence on how the solves ended
@@ -112,20 +112,20 @@ def leave_one_out(
     for column in columns.tolist():
         cap_K = np.where(np.arange(k) == column, 0, caps_K)
         try:
-            if column not in reasons:
-                with float64_on_cpu():
-                    weights[column] = _repaired(build(k, names, cap_K, **constraints)[0], full.weights)
-                gap = total(weights[column]) - least + full.gap
-                if not gap <= full.goal:  # the source has weight
-                    found = solve(rows, upper_bounds=cap_K, **constraints, **limits, throw=False)
-                    weights[column], gap, iterations[column] = found.weights, found.gap, found.iterations
-                    failed += [] if found.converged else [f"without {shown[column]}"]
-        except InputError as error:
-            reasons[column] = f"without {shown[column]}, {error}"
+            allowed = build(k, names, cap_K, **constraints)[0]
+        except InputError as error:  # floors, caps or groups need the source
+            reasons.setdefault(column, f"without {shown[column]}, {error}")
         if column in reasons:
             worth[column] = lower[column] = upper[column] = np.inf
             weights[column] = np.nan
             continue
+        with float64_on_cpu():
+            weights[column] = _repaired(allowed, full.weights)
+        gap = total(weights[column]) - least + full.gap
+        if not gap <= full.goal:  # the source has weight
+            found = solve(rows, upper_bounds=cap_K, **constraints, **limits, throw=False)
+            weights[column], gap, iterations[column] = found.weights, found.gap, found.iterations
+            failed += [] if found.converged else [f"without {shown[column]}"]
         growth, gaps[column] = total(weights[column]) - least, gap
         worth[column] = max(growth, 0)
         lower[column] = max(growth - gaps[column] - rounding, 0)

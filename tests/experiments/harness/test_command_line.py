@@ -7,7 +7,7 @@ from experiments.harness.command_line import run
 from experiments.harness.result_files import NotRendered
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 
 
 @dataclasses.dataclass(frozen=True)

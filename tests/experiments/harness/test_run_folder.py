@@ -16,7 +16,7 @@ from experiments.harness.result_files import write_json
 from experiments.harness.run_folder import identity_of, run_folder
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 from tests.experiments.harness.held_folder import held_elsewhere
 
 CONFIG = {"seeds": 1, "model": {"width": 8}}

@@ -24,7 +24,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.transformer import TransformerConfig
 from mixmin_jax.training.language_model import LanguageModelRun
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.schedule import phase_steps
 from tests.experiments.made_up_text import WORDS, sentences, write_lines
 from tests.experiments.verify.verified import assert_verified

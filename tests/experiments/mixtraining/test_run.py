@@ -19,7 +19,7 @@ from experiments.mixtraining.results import OTHER_SSL, MixTrainingMetrics
 from experiments.mixtraining.run import run_experiment
 from experiments.reporting.json_files import read_json, to_builtins
 from mixmin_jax.errors import InputError
-from mixmin_jax.training.proxies import Diverged
+from mixmin_jax.training.nonfinite import Diverged
 from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain
 from tests.experiments.mixtraining.made_up import made_up

@@ -46,3 +46,12 @@ def test_what_has_no_proposal_is_refused():
         propose_near(law, PRIOR_K, 0)
     with pytest.raises(InputError, match="positive losses"):
         fit_log_linear(mixtures(9, 0), mixtures(9, 0) @ SLOPE_K)
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [([3.0], "at least 2 runs; got 1"), ([3.0, np.nan, 2.0], "run 1"), ([3.0, np.inf, 2.0], "run 1")],
+)
+def test_runs_that_cannot_be_fitted_are_refused(losses, message):
+    with pytest.raises(InputError, match=message):
+        fit_log_linear(mixtures(len(losses), 0), losses)
