@@ -27,9 +27,8 @@ class TextMixture(ManyModelsOptions):
     """Find the weights of several text sources for a target, train the target model on them, report if it was worth it.
 
     With no arguments: a demonstration on text that every Python installation carries. Presets: demo (minutes on a
-    laptop), small (an hour and a
-    half on two cores for three targets and three seeds), medium (an accelerator; not yet run by
-    anyone).
+    laptop), small (an hour and a half on two cores for three targets and three seeds), medium (an accelerator; not yet
+    run by anyone).
     """
 
     sources: tuple[str, ...] = ()

@@ -82,12 +82,16 @@ class Checkpoints:
             self._silence.close()
             return
         manager, self._manager = self._manager, None
+        failed = kind is not None
         try:
             manager.close()
         except Exception as error:
-            if kind is None:  # otherwise it must not hide the first error
+            if not failed:  # otherwise it must not hide the first error
                 self._warn(str(_not_written(self._folder, error)) + "; the run itself has ended")
+            failed = True
         finally:
+            if failed:
+                gc.collect()  # writes that failed after the first one are told of now, while silenced
             self._silence.close()
 
     @property
@@ -155,12 +159,15 @@ class Checkpoints:
         seconds = self._earlier + time.perf_counter() - self._started
         about = _sealed({"stamp": self._stamp, "sums": _sums(copy), "notes": self.notes, "seconds": seconds})
         arguments = {"state": ocp.args.StandardSave(copy), "about": ocp.args.JsonSave(about)}
+        failed: OSError | None = None
         try:
             self._open().save(done, args=ocp.args.Composite(**arguments), force=True)
             if self._stopping:
                 self._open().wait_until_finished()
         except Exception as error:  # of any kind, also from background threads
-            raise _not_written(self._folder, error) from error
+            failed = _not_written(self._folder, error)
+        if failed:  # outside the handler: a chained error would keep Orbax's unfinished tasks alive
+            raise failed
         self._remove_set_aside(done if self._stopping else self._saved)  # this one may not be written yet
         self._saved = done
         if self._stopping:
@@ -257,8 +264,7 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Silence tracebacks from threads of Orbax and tensorstore: their errors are raised or reported here."""
-    logging.getLogger("asyncio").addFilter(_is_not_of_orbax)  # stays, as tasks may be collected when the process ends
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+    logger, tasks, hook = logging.getLogger("absl"), logging.getLogger("asyncio"), sys.unraisablehook
 
     def is_told(record: logging.LogRecord) -> bool:
         return record.levelno < logging.ERROR or "orbax" not in record.pathname
@@ -268,11 +274,13 @@ def _silence() -> Iterator[None]:
             hook(found)
 
     logger.addFilter(is_told)
+    tasks.addFilter(_is_not_of_orbax)
     sys.unraisablehook = tell
     try:
         yield
     finally:
         logger.removeFilter(is_told)
+        tasks.removeFilter(_is_not_of_orbax)
         sys.unraisablehook = hook
 
 

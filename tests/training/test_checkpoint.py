@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import gc
 import json
+import logging
 import os
 import resource
 import shutil
@@ -277,11 +279,15 @@ def test_a_stop_saves_and_a_finished_run_is_not_stopped(tmp_path):
 def test_a_checkpoint_that_cannot_be_written_is_one_error_and_does_not_count(tmp_path, capfd):
     """The cause is met in a thread that writes in the background, and raised by the next call."""
     write(tmp_path, [10])
+    filters = list(logging.getLogger("asyncio").filters)
     checkpoints = Checkpoints(tmp_path, "a", every=1)
+    large = np.random.default_rng(0).random(1000)
     with limited(resource.RLIMIT_FSIZE, 2000), pytest.raises(OSError) as failed, checkpoints:
         for step in (20, 30):
             checkpoints.due(step, 100)
-            checkpoints.save(step, 100, {"w": np.random.default_rng(0).random(1000)})
+            checkpoints.save(step, 100, {name: large for name in "abcdefgh"})
+    assert logging.getLogger("asyncio").filters == filters
+    gc.collect()
     assert str(failed.value) == f"a checkpoint in {tmp_path} cannot be written: File too large"
     assert capfd.readouterr().err == ""  # the tracebacks of Orbax's threads
     assert read(tmp_path)[0][0] == 10
