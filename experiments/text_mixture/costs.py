@@ -11,10 +11,11 @@ from experiments.text_mixture.data import Target
 from experiments.text_mixture.plan import COMBINED, PUBLISHED, SEARCHERS, Plan, Role, Rung
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.checks import list_names
 from mixmin_jax.mixture.scale.memory import memory_of
 from mixmin_jax.models.ngram import BYTES_PER_TOKEN
 from mixmin_jax.training.language_model import num_parameters
-from mixmin_jax.training.ngram_proxies import ngram_operations
+from mixmin_jax.training.ngram_proxies import SOURCES_AT_ONCE, ngram_operations
 
 
 def training(plan: Plan, role: Role) -> float:
@@ -81,12 +82,13 @@ def _trainings_of_proxies(plan: Plan) -> int:
 def check_search(plan: Plan, memory: int | None = None) -> None:
     """Raise InputError if n-grams need more than `memory` (default: the host's), or more than --search-budget."""
     memory = memory or memory_of(None)
-    largest = max(plan.sources, key=lambda corpus: corpus.num_bytes)
-    if plan.rungs[0].run is None and memory and largest.num_bytes * BYTES_PER_TOKEN > memory:
+    largest = sorted(plan.sources, key=lambda corpus: -corpus.num_bytes)[:SOURCES_AT_ONCE]
+    size = sum(corpus.num_bytes for corpus in largest)
+    if plan.rungs[0].run is None and memory and size * BYTES_PER_TOKEN > memory:
         raise InputError(
-            f"counting the n-grams of {largest.name!r} ({largest.num_bytes} bytes) takes up to"
-            f" {largest.num_bytes * BYTES_PER_TOKEN / 1e9:.3g} GB, and there are {memory / 1e9:.3g}: sources of at most"
-            f" {memory // BYTES_PER_TOKEN} bytes fit; give a part of it, or --proxy transformer"
+            f"counting the n-grams of {list_names([corpus.name for corpus in largest])} ({size} bytes) takes up to"
+            f" {size * BYTES_PER_TOKEN / 1e9:.3g} GB, and there are {memory / 1e9:.3g}: {memory // BYTES_PER_TOKEN}"
+            " bytes fit; give a part of them, or --proxy transformer"
         )
     for target in plan.targets if plan.config.proxy == "auto" else ():
         share = rung_flops(plan, plan.rungs[0], target.documents("fit")) / training(plan, "target")

@@ -86,7 +86,8 @@ def _count(tokens_T: jax.Array, size: jax.Array, order: int) -> NgramCounts:
     place_T = jnp.arange(len(tokens_T), dtype=jnp.int32)
     # padding comes last, and so does the last separator, which no document follows
     key_T = jnp.where(place_T < size - 1, _keys(tokens_T, order), np.uint64(2**64 - 1))
-    keys_T, from_T = jax.lax.sort((key_T, place_T), num_keys=1)
+    from_T = _sorted_places(key_T, order)
+    keys_T = key_T[from_T]
     to_T = jnp.zeros_like(place_T).at[from_T].set(place_T, unique_indices=True)
     context_T = to_T[from_T - 1]  # where the window that ends one byte earlier stands
     predicted_T = (keys_T >> 8 * (order - 1)) < SEPARATOR
@@ -111,7 +112,8 @@ def _score(counts: NgramCounts, tokens_Q: jax.Array, order: int) -> jax.Array:
     key_Q = _keys(tokens_Q, order)
     p_Q = jnp.full(len(tokens_Q), 1 / 256)
     count_Q, types_Q = counts.total, counts.num_types  # of the context: the empty one first
-    sorted_Q, from_Q = jax.lax.sort((key_Q, jnp.arange(len(key_Q), dtype=jnp.int32)), num_keys=1)  # for caches
+    from_Q = _sorted_places(key_Q, order)  # sorted queries are found in caches
+    sorted_Q = key_Q[from_Q]
     p_OxQ = []
     for n in range(1, order + 1):
         shift = 8 * (order - n)
@@ -136,6 +138,19 @@ def _keys(tokens_T: jax.Array, order: int) -> jax.Array:
         ended_T |= byte_T == SEPARATOR
         key_T = (key_T << 8) | jnp.where(ended_T, SEPARATOR, byte_T).astype(jnp.uint64)
     return key_T
+
+
+def _sorted_places(key_T: jax.Array, order: int) -> jax.Array:
+    """Where the keys stand, in their order: four bytes of them at a time, the oldest first, above places in one word.
+
+    XLA on CPUs sorts single words five times as fast as pairs.
+    """
+    place_T = jnp.arange(len(key_T), dtype=jnp.uint32)
+    from_T = place_T
+    for shift in range(0, 8 * order, 32):
+        bytes_T = (key_T[from_T] >> shift) & 0xFFFFFFFF
+        from_T = from_T[(jnp.sort((bytes_T << 32) | place_T) & 0xFFFFFFFF).astype(jnp.uint32)]
+    return from_T.astype(jnp.int32)
 
 
 def _padded_size(size: int) -> int:

@@ -5,12 +5,15 @@ Axes: O orders, N bytes of a target's documents, K sources.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float
 
 from mixmin_jax.data.text.tokens import SEPARATOR, join_documents
 from mixmin_jax.models.ngram import count_ngrams, log_likelihoods
+
+SOURCES_AT_ONCE = 2  # XLA sorts on one core; more would take more memory
 
 
 def ngram_scores(
@@ -21,7 +24,7 @@ def ngram_scores(
 ) -> dict[str, Float[np.ndarray, "O N K"]]:
     """log p of every byte of the targets' documents, in order, under a model of each source, in nats (float32).
 
-    One source is counted at a time, so memory holds the n-grams of the largest one.
+    `SOURCES_AT_ONCE` are counted at once, so memory holds the n-grams of as many.
 
     Args:
         sources: the documents of each source.
@@ -37,12 +40,16 @@ def ngram_scores(
         name: np.empty((len(orders), int((x != SEPARATOR).sum()), len(sources)), np.float32)
         for name, x in tokens.items()
     }
-    for k, documents in enumerate(sources):
-        counts = count_ngrams(join_documents(documents), max(orders))
+
+    def score(k: int) -> None:
+        counts = count_ngrams(join_documents(sources[k]), max(orders))
         for name, tokens_Q in tokens.items():
             logp_OxQ = log_likelihoods(counts, tokens_Q)[[order - 1 for order in orders]]
             scores[name][..., k] = logp_OxQ[:, tokens_Q != SEPARATOR]
-        on_source(k + 1, len(sources))
+
+    with ThreadPoolExecutor(SOURCES_AT_ONCE) as pool:
+        for k, _ in enumerate(pool.map(score, range(len(sources)))):
+            on_source(k + 1, len(sources))
     return scores
 
 

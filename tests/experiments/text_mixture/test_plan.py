@@ -158,7 +158,7 @@ def test_a_budget_below_the_first_rung_is_refused(config):
 
 def test_ngrams_that_do_not_fit_in_memory_are_refused_with_what_would(config):
     plan = plan_of(config)
-    with pytest.raises(InputError, match=r"counting the n-grams of 'lower' .* sources of at most 2500 bytes fit"):
+    with pytest.raises(InputError, match=r"counting the n-grams of lower, upper .* 2500 bytes fit"):
         costs.check_search(plan, memory=100_000)
     costs.check_search(plan, memory=1_000_000)
     costs.check_search(plan_of(dataclasses.replace(config, proxy="transformer")), memory=100_000)
