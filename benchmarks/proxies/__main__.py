@@ -7,7 +7,8 @@
 
 MixMin needs a model per source. They can be trained all at once, one after the other by the same compiled program, one
 after the other with everything compiled anew, and on molecules by XGBoost. A case's methods are timed in turns, after
-compilation and a first run. The data are made up, see `benchmarks.proxies.cases`.
+compilation and a first run. N-grams are counted beside transformers and NLTK. The data are made up, see
+`benchmarks.proxies.cases` and `benchmarks.proxies.ngrams`.
 """
 
 import dataclasses
@@ -15,9 +16,10 @@ import dataclasses
 import jax
 
 from benchmarks.options import Options, Rounds
-from benchmarks.proxies.cases import Case, CaseName, MoleculeCase, TextCase
+from benchmarks.proxies.cases import CaseName, MoleculeCase, TextCase
 from benchmarks.proxies.measure import measure
-from benchmarks.proxies.methods import RIVALS, WHAT, Rival
+from benchmarks.proxies.methods import RIVALS, WHAT, Case, Rival
+from benchmarks.proxies.ngrams import NgramCase
 from benchmarks.proxies.records import ProxiesRecord
 from benchmarks.proxies.report import report, summary
 from benchmarks.records import made_by, write_record, write_report
@@ -30,7 +32,7 @@ from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.mesh import split_cpu
 from mixmin_jax.training.mlp_learner import MlpRun
 
-DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "xgboost-cpu")
+DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "xgboost-cpu", "nltk")
 QUICK_PROXY = LanguageModelRun(TransformerConfig(32, 1, 2), sequence_length=64)
 
 
@@ -43,11 +45,11 @@ class Config(Options):
     do nothing else. Defaults: 3 repeats, a budget of 100 s; with --quick 2 and 3 s.
     """
 
-    cases: tuple[CaseName, ...] = ("molecules", "text")
-    """What to train."""
+    cases: tuple[CaseName, ...] = ("molecules", "text", "ngrams", "ngrams_large")
+    """What to train or count."""
 
     against: tuple[Rival, ...] = RIVALS
-    """What to compare with all models in one program."""
+    """What to compare with all models in one program, and with n-grams."""
 
     molecules: int | None = None
     """Molecules, of which a fifth is held out; 6000, with --quick 1000."""
@@ -65,7 +67,7 @@ class Config(Options):
     """Passes of a molecule proxy over its molecules; 10 as in the experiment."""
 
     sources: int | None = None
-    """Sources of text: text proxies to train; 6, with --quick 2."""
+    """Sources of text: text proxies to train; 6 (8 for n-grams), with --quick 2."""
 
     tokens: int | None = None
     """Bytes that a text proxy is trained on; on a CPU 12800, on an accelerator 102400, with --quick 5120."""
@@ -75,16 +77,19 @@ class Config(Options):
         if self.labelled is not None and self.labelled > 1:
             raise InputError(f"--labelled is a share, at most 1; got {self.labelled}")
         if not self.cases:
-            raise InputError("--cases names nothing to train: give molecules, text or both")
+            raise InputError("--cases names nothing to train: give some of molecules, text, ngrams, ngrams_large")
 
     def chosen(self, accelerator: bool) -> list[Case]:
         """The cases in their sizes, with the defaults on a CPU or an accelerator."""
         molecules = MoleculeCase(1000, 512, 4, 0.3) if self.quick else MoleculeCase(6000, 2048, 32, 0.3)
         tokens = 5120 if self.quick else DEMO_PROXY.tokens if accelerator else 12_800
         model = dataclasses.replace(QUICK_PROXY if self.quick else DEMO_PROXY, tokens=tokens)
+        small, large = NgramCase(8, 250_000, 3, 40_000), NgramCase(8, 4_000_000, 6, 1_000_000)
         cases: dict[CaseName, Case] = {
             "molecules": self.fill(dataclasses.replace(molecules, run=self.fill(MlpRun()))),
             "text": self.fill(TextCase(2 if self.quick else 6, self.fill(model))),
+            "ngrams": self.fill(NgramCase(2, 20_000, 3, 4000, model) if self.quick else small),
+            "ngrams_large": self.fill(NgramCase(2, 300_000, 6, 4000, model) if self.quick else large),
         }
         return [cases[name] for name in dict.fromkeys(self.cases)]
 

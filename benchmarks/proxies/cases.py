@@ -5,7 +5,7 @@ M models (A or K).
 """
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 from jax import block_until_ready, random
@@ -28,7 +28,9 @@ POSITIVE = 0.15  # share of an assay's molecules, about that of ToxCast
 TEST_PART = 5  # one molecule in five is held out
 FAINT = 1e-30  # weight of molecules to visit without learning from them: float32 loses it beside any other weight
 
-CaseName = Literal["molecules", "text"]
+CaseName = Literal["molecules", "text", "ngrams", "ngrams_large"]
+ONE_PROGRAM = "one_program"
+TrainedRival = Literal["one_device", "one_after_another", "own_molecules", "compiled_anew", "xgboost"]
 Outputs = Float[np.ndarray, "X M"]  # of M models: scores of N molecules, or losses of T steps
 
 
@@ -54,6 +56,8 @@ class MoleculeCase:
     """Perceptrons on fingerprints, one per assay, that predict its labels."""
 
     name: ClassVar[CaseName] = "molecules"
+    base: ClassVar[str] = ONE_PROGRAM
+    rivals: ClassVar[tuple[str, ...]] = get_args(TrainedRival)
     molecules: int
     bits: int
     assays: int
@@ -174,6 +178,8 @@ class TextCase:
     """
 
     name: ClassVar[CaseName] = "text"
+    base: ClassVar[str] = ONE_PROGRAM
+    rivals: ClassVar[tuple[str, ...]] = get_args(TrainedRival)
     sources: int
     run: LanguageModelRun = DEMO_PROXY
     seed: int = 0
@@ -220,6 +226,3 @@ class TextCase:
 
     def nothing_learned(self, data: TokenStore) -> dict[str, float]:
         return {"loss": float(np.log(256))}
-
-
-Case = MoleculeCase | TextCase

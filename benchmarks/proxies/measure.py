@@ -8,20 +8,19 @@ import jax
 import numpy as np
 
 from benchmarks.options import Rounds
-from benchmarks.proxies.cases import Case
-from benchmarks.proxies.methods import ONE_PROGRAM, SAME_MODELS, Answer, Method, Rival, make_method, other_process
+from benchmarks.proxies.methods import SAME_MODELS, Answer, Case, Method, Rival, make_methods, other_process
 from benchmarks.proxies.records import CaseRecord, Result
 from benchmarks.records import call_times
 from benchmarks.timing import Stopped, Timing, side_by_side
 
 
 def measure(case: Case, against: Sequence[Rival], rounds: Rounds) -> CaseRecord:
-    """The record of one case: every method in turns. Raises `Stopped` if one program gave no answer."""
+    """The record of one case: every method in turns. Raises `Stopped` if its base gave no answer."""
     jax.clear_caches()  # so that every first call compiles
     data: Any = case.data()
     print(f"{case.name}: {case.what}", flush=True)
     with other_process() as child:
-        made = {name: make_method(name, case, data, child) for name in (ONE_PROGRAM, *against)}
+        made = make_methods(case, against, data, child)
         methods = {name: method for name, method in made.items() if isinstance(method, Method)}
         absent = {name: reason for name, reason in made.items() if isinstance(reason, str)}
         for name, reason in absent.items():
@@ -32,6 +31,7 @@ def measure(case: Case, against: Sequence[Rival], rounds: Rounds) -> CaseRecord:
         name=case.name,
         what=case.what,
         num_models=case.num_models,
+        base=case.base,
         sizes=dataclasses.asdict(case),
         nothing_learned=case.nothing_learned(data),
         results=results(case, data, methods, timings),
@@ -43,8 +43,8 @@ def measure(case: Case, against: Sequence[Rival], rounds: Rounds) -> CaseRecord:
 def results(
     case: Case, data: Any, methods: Mapping[str, Method], timings: Mapping[str, Timing[Answer] | Stopped]
 ) -> dict[str, Result]:
-    """By method: time, what was compiled, and what the models are worth. Raises `Stopped` if one program gave none."""
-    base = timings[ONE_PROGRAM]
+    """By method: time, what was compiled, and what the models are worth. Raises `Stopped` if the base gave none."""
+    base = timings[case.base]
     if isinstance(base, Stopped):
         raise base
     found: dict[str, Result] = {}

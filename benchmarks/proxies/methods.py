@@ -8,23 +8,25 @@ import dataclasses
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
 
-from benchmarks.proxies.cases import Case, MoleculeCase, Outputs
+from benchmarks.proxies import ngrams
+from benchmarks.proxies.cases import ONE_PROGRAM, MoleculeCase, Outputs, TextCase, TrainedRival
+from benchmarks.proxies.ngrams import NgramCase, NgramRival
 from benchmarks.timing import Call, Stopped
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.boosted_trees import require_xgboost
 from mixmin_jax.training.mesh import split_cpu
 
-Rival = Literal["one_device", "one_after_another", "own_molecules", "compiled_anew", "xgboost"]
-RIVALS: tuple[Rival, ...] = get_args(Rival)
-ONE_PROGRAM = "one_program"
+Case = MoleculeCase | TextCase | NgramCase
+Rival = TrainedRival | NgramRival
+RIVALS: tuple[Rival, ...] = (*get_args(TrainedRival), *get_args(NgramRival))
 WHAT = {
     ONE_PROGRAM: "all models in one program, spread over the devices as the experiments spread them",
     "one_device": "all models in one program on one device",
@@ -36,6 +38,7 @@ WHAT = {
     " a process of its own (whose start is not counted)",
     "xgboost": "gradient-boosted trees, one assay after the other on all of the CPU's cores, each on the molecules that"
     " its assay labels: other models, and no passes that could be equal",
+    **ngrams.WHAT,
 }
 SAME_MODELS = ("one_device", "one_after_another", "compiled_anew")  # as one_program's, up to rounding
 _COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's name for the event
@@ -58,7 +61,18 @@ class Method:
     compiles_always: bool = False  # and its first call trains one model only
 
 
-def make_method(name: str, case: Case, data: Any, child: Executor) -> Method | str:
+def make_methods(case: Case, against: Sequence[Rival], data: Any, child: Executor) -> dict[str, Method | str]:
+    """What the case's rivals are compared with, and those of them that are chosen; or why there is none."""
+    names = [case.base, *(name for name in against if name in case.rivals)]
+    if not isinstance(case, NgramCase):
+        return {name: make_method(name, case, data, child) for name in names}
+    made = case.methods(data)
+    return {
+        name: found if isinstance(found := made[name], str) else Method(_counted(found[0]), found[1]) for name in names
+    }
+
+
+def make_method(name: str, case: MoleculeCase | TextCase, data: Any, child: Executor) -> Method | str:
     """The method of that name on a case, or why there is none. `child` is an `other_process`."""
     if name == ONE_PROGRAM:
         return Method(_counted(lambda: case.train_all(data, jax.device_count())), case.flops(data))
@@ -86,7 +100,7 @@ def one_by_one(train: Callable[[Any, int], Outputs], data: Any, num_models: int)
     return np.concatenate([train(data, m) for m in range(num_models)], axis=1)
 
 
-def _anew(case: Case, data: Any, child: Executor) -> Call[Answer]:
+def _anew(case: MoleculeCase | TextCase, data: Any, child: Executor) -> Call[Answer]:
     """The first call trains one model only: it has nothing to warm up."""
     programs: list[int] = []
 
@@ -143,7 +157,7 @@ def _start(num_devices: int) -> None:
     jax.devices()
 
 
-def train_anew(case: Case, data: Any, num_models: int) -> Answer:
+def train_anew(case: MoleculeCase | TextCase, data: Any, num_models: int) -> Answer:
     """`train_one` of the first models, each with nothing compiled before."""
 
     def train(data: Any, m: int) -> Outputs:

@@ -13,7 +13,7 @@ class Result(CallTimes):
     """A way to train all models of a case, with molecules scored by all of them."""
 
     programs: tuple[int, int]  # that XLA compiled in the first call, and at most in a later one
-    flops: float | None  # matrix products for molecules, XLA's count for text; padding does not count
+    flops: float | None  # matrix products for molecules, XLA's count for text, comparisons and additions for n-grams
     quality: dict[str, float]  # see `Case.quality`; means over the models
     difference: float | None  # the largest from one program in a score or loss; None for methods with other models
 
@@ -23,6 +23,7 @@ class CaseRecord:
     name: CaseName
     what: str
     num_models: int
+    base: str  # the method that the others are compared with
     sizes: dict[str, Any]  # the fields of the case
     nothing_learned: dict[str, float]  # the quality of models that ignore their input
     results: dict[str, Result]  # by method

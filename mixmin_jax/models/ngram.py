@@ -155,5 +155,5 @@ def _sorted_places(key_T: jax.Array, order: int) -> jax.Array:
 
 def _padded_size(size: int) -> int:
     """The next of four sizes per power of two, at least 1024."""
-    step = max(1 << (max(size - 1, 1).bit_length() - 3), 256)
+    step = max(1 << (max(size - 1, 4).bit_length() - 3), 256)
     return -(-size // step) * step

@@ -12,9 +12,10 @@ from benchmarks.options import Rounds
 from benchmarks.proxies import __main__ as proxies
 from benchmarks.proxies import cases as proxies_cases
 from benchmarks.proxies import methods as proxies_methods
-from benchmarks.proxies.cases import MoleculeCase, TextCase
+from benchmarks.proxies.cases import ONE_PROGRAM, MoleculeCase, TextCase
 from benchmarks.proxies.measure import measure, results
-from benchmarks.proxies.methods import ONE_PROGRAM, Answer, Method, compilations, make_method, other_process
+from benchmarks.proxies.methods import Answer, Method, compilations, make_method, other_process
+from benchmarks.proxies.ngrams import NgramCase
 from benchmarks.proxies.records import CaseRecord, ProxiesRecord
 from benchmarks.proxies.report import report
 from benchmarks.timing import Call, Stopped
@@ -154,6 +155,29 @@ def test_text_record(trained):
     assert typed(json.loads(dumps(record)), CaseRecord, "a case") == record
 
 
+def test_ngrams_are_read_like_those_of_a_public_tool():
+    """NLTK's differ in the shares of single bytes and at the ends of documents only."""
+    pytest.importorskip("nltk")
+    case = NgramCase(2, 20_000, 3, 400)
+    data = case.data()
+    assert [sum(map(len, documents)) for documents in data.sources] == [20_000] * 2
+    assert sum(map(len, data.scored)) == 400
+    (ours, _), (theirs, _) = (case.methods(data)[name] for name in ("ngrams", "nltk"))
+    np.testing.assert_allclose(ours(), theirs(), atol=0.05)
+    assert case.quality(data, ours())["loss"] < 2.5 < case.nothing_learned(data)["loss"]
+
+
+def test_ngram_record(monkeypatch):
+    monkeypatch.setattr(NgramCase, "_transformers", lambda case, data: np.zeros((400, 2)))
+    case = NgramCase(2, 300_000, 3, 400)
+    record = measure(case, ("xgboost", "counting_alone", "nltk"), Rounds(1, 1.0))
+    assert record.name == "ngrams_large" and record.base == "ngrams"
+    assert list(record.results) == ["ngrams", "counting_alone"] and list(record.absent) == ["nltk"]
+    assert record.results["counting_alone"].quality == {} and record.results["ngrams"].quality["loss"] < 2.5
+    assert record.results["counting_alone"].flops < record.results["ngrams"].flops
+    assert typed(json.loads(dumps(record)), CaseRecord, "a case") == record
+
+
 def test_what_cannot_be_trained_says_why(molecules, monkeypatch):
     assert make_method("xgboost", TEXT, None, None) == "trees do not model text"
     assert make_method("own_molecules", TEXT, None, None) == "every source has examples of its own anyway"
@@ -200,6 +224,7 @@ def record(molecules):
         name="molecules",
         what="some molecules",
         num_models=3,
+        base=ONE_PROGRAM,
         sizes={},
         nothing_learned=MOLECULES.nothing_learned(molecules),
         results=results(MOLECULES, molecules, methods, timings),
@@ -247,7 +272,8 @@ def test_quick_run_writes_its_record(tmp_path, capsys):
 
 
 def test_settings():
-    molecules, text = proxies.Config().chosen(accelerator=False)
+    molecules, text, *counted = proxies.Config().chosen(accelerator=False)
+    assert [(case.name, case.sources, case.order) for case in counted] == [("ngrams", 8, 3), ("ngrams_large", 8, 6)]
     assert (molecules.molecules, molecules.bits, molecules.assays, text.run.tokens) == (6000, 2048, 32, 12_800)
     assert proxies.Config(cases=("text",)).chosen(accelerator=True)[0].run.tokens == 102_400
     options = ["--quick", "--assays", "3", "--cases", "text", "molecules", "--against", "xgboost"]

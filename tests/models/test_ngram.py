@@ -92,6 +92,11 @@ def test_sizes_in_one_range_share_a_program():
     assert ngram._count._cache_size() == compiled
 
 
+def test_one_byte_can_be_counted_and_scored():
+    (logp,) = scored([b"a"], [b"a"], 3)
+    assert np.exp(logp) == pytest.approx((1 + (1 + 1 / 256) / 2) / 2, rel=1e-6)
+
+
 def test_documents_are_separated_as_where_text_is_joined():
     assert ngram.SEPARATOR == SEPARATOR
 
