@@ -9,10 +9,10 @@ proportions the directional-derivative condition of Kiefer and Wolfowitz 1956):
 import dataclasses
 
 import jax
-import jax.numpy as jnp
-from jax.scipy.special import xlogy
+import numpy as np
 from jaxtyping import Array, Float
 
+from mixmin_jax.mixture.arrays import namespace
 from mixmin_jax.mixture.feasible import FeasibleSet
 
 
@@ -26,10 +26,12 @@ class Prior:
 
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         """s sum_k w_k log(w_k / q_k), with 0 log 0 = 0."""
-        return self.strength * (xlogy(w_K, w_K) - w_K * jnp.log(self.q_K)).sum()
+        xp = namespace(w_K)
+        log_w_K = xp.log(xp.where(w_K > 0, w_K, 1))
+        return self.strength * (w_K * (log_w_K - xp.log(self.q_K))).sum()
 
     def gradient(self, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
-        return self.strength * (jnp.log(w_K) - jnp.log(self.q_K) + 1)
+        return self.strength * (namespace(w_K).log(w_K) - namespace(w_K).log(self.q_K) + 1)
 
 
 def gap(
@@ -52,34 +54,36 @@ def gap(
     """
     if prior is None:
         return _linear_gap(w_K, gradient_K, feasible)
-    s = prior.strength
-    log_target_K = jnp.log(prior.q_K) - gradient_K / s
+    s, xp = prior.strength, namespace(gradient_K)
+    log_target_K = xp.log(prior.q_K) - gradient_K / s
     u_K, nu_K, lambda_G = feasible.project_kl(log_target_K)
     log_free_K = log_target_K - nu_K  # the minimizer without floors and caps: u_K = clip(exp(log_free_K), floor, cap)
     if feasible.plain:
         return s * kl_terms(w_K, log_free_K).sum()
     # Three-point identity where a bound is active: D(w, free) - D(u, free) = D(w, u) + (w - u) log(u / free).
-    log_u_K = jnp.where(u_K > 0, jnp.log(jnp.where(u_K > 0, u_K, 1)), log_free_K)
+    log_u_K = xp.where(u_K > 0, xp.log(xp.where(u_K > 0, u_K, 1)), log_free_K)
     # The last term is at least 0: u is the allowed value nearest to free.
-    terms_K = kl_terms(w_K, log_u_K) + jnp.maximum((w_K - u_K) * (log_u_K - log_free_K), 0)
+    terms_K = kl_terms(w_K, log_u_K) + xp.maximum((w_K - u_K) * (log_u_K - log_free_K), 0)
     # A group with a price that w does not fill adds its price times the rest of its cap.
     groups = feasible.groups
-    slack = 0.0 if groups is None or lambda_G is None else lambda_G @ jnp.maximum(groups.cap_G - groups.sums(w_K), 0)
+    slack = 0.0 if groups is None or lambda_G is None else lambda_G @ xp.maximum(groups.cap_G - groups.sums(w_K), 0)
     return s * (terms_K.sum() + slack)
 
 
 def _linear_gap(w_K, gradient_K, feasible):
     if feasible.plain:
         return w_K @ (gradient_K - gradient_K.min())
+    xp = namespace(gradient_K)
     u_K = feasible.minimize_linear(gradient_K)
     # sum (w - u) = 0, so a shift changes nothing. The price of the last source bought avoids cancellation.
-    price = jnp.max(jnp.where(u_K > feasible.lower_K, gradient_K, -jnp.inf))
-    price = jnp.where(jnp.isfinite(price), price, gradient_K.min())
-    return jnp.maximum((gradient_K - price) @ (w_K - u_K), 0)
+    price = xp.max(xp.where(u_K > feasible.lower_K, gradient_K, -np.inf))
+    price = xp.where(xp.isfinite(price), price, gradient_K.min())
+    return xp.maximum((gradient_K - price) @ (w_K - u_K), 0)
 
 
 def kl_terms(a_K, log_b_K):
     """D(a, b) = a log(a / b) - a + b >= 0 per entry, without cancellation where a is close to b."""
-    positive_K = a_K > jnp.finfo(a_K.dtype).tiny
-    t_K = jnp.where(positive_K, jnp.log(jnp.where(positive_K, a_K, 1)) - log_b_K, 0)
-    return jnp.where(positive_K, a_K * (jnp.expm1(-t_K) + t_K), jnp.exp(log_b_K))
+    xp = namespace(a_K)
+    positive_K = a_K > np.finfo(a_K.dtype).tiny
+    t_K = xp.where(positive_K, xp.log(xp.where(positive_K, a_K, 1)) - log_b_K, 0)
+    return xp.where(positive_K, a_K * (xp.expm1(-t_K) + t_K), xp.exp(log_b_K))

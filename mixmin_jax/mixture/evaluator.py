@@ -7,14 +7,17 @@ Axes: N examples, K sources; C blocks of B examples.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, Int
 
 BLOCK = 1024  # rows per block: they and their scaled copy fit in a core's cache while the curvature is summed
+_HOST_BLOCK = 2**17  # numbers in a block of rows in NumPy: one MB, which stays in a core's cache
 _SMALL = 2**19  # in float64, rows with up to this many numbers form one block (float32 needs the sums of blocks)
 
 
@@ -185,6 +188,65 @@ def _weights_in_blocks(v_N, block):
     return jnp.concatenate([before, jnp.zeros(repeated, v_N.dtype), last]).reshape(-1, block)
 
 
+@dataclasses.dataclass(frozen=True)
+class HostLikelihoods:
+    """`Likelihoods` in NumPy: f(w) = offset - sum_n v_n log (p_n . w), rows scaled to a maximum of 1."""
+
+    p_NxK: Float[np.ndarray, "N K"]
+    weights_N: Float[np.ndarray, " N"]
+    offset: Float[np.ndarray, ""]
+    homogeneous: ClassVar[bool] = True
+
+    @classmethod
+    def of_log_rows(
+        cls, logp_NxK: Float[np.ndarray, "N K"], v_N: Float[np.ndarray, " N"], *, finite: bool
+    ) -> "HostLikelihoods":
+        """Scale rows of log-likelihoods; unless all are `finite`, rows without a finite maximum get no density."""
+        most_N = logp_NxK.max(axis=1)
+        p_NxK = np.empty_like(logp_NxK)
+        good_N = np.ones(len(most_N), bool) if finite else np.isfinite(most_N)
+        most_N = np.where(good_N, most_N, 0)
+        for rows in _host_blocks(p_NxK):
+            np.exp(logp_NxK[rows] - most_N[rows, None], out=p_NxK[rows])
+        p_NxK[~good_N] = 0
+        return cls(p_NxK, v_N, -(v_N @ most_N))
+
+    @property
+    def scale(self) -> Float[np.ndarray, ""]:
+        return self.weights_N.sum()
+
+    def rounding(self, w_K: Float[np.ndarray, " K"]) -> Float[np.ndarray, ""]:
+        return self.offset * 0
+
+    def value_and_gradient(self, w_K: Float[np.ndarray, " K"]) -> tuple[Float[np.ndarray, ""], Float[np.ndarray, " K"]]:
+        value, d_N = self._densities(w_K)
+        return value, -((self.weights_N / d_N) @ self.p_NxK)
+
+    def curvature(
+        self, w_K: Float[np.ndarray, " K"]
+    ) -> tuple[Float[np.ndarray, ""], Float[np.ndarray, " K"], Float[np.ndarray, "K K"]]:
+        value, d_N = self._densities(w_K)
+        factor_N = np.sqrt(self.weights_N) / d_N
+        curvature_KxK = np.zeros((w_K.size, w_K.size))
+        for rows in _host_blocks(self.p_NxK):
+            scaled_BxK = self.p_NxK[rows] * factor_N[rows, None]
+            curvature_KxK += scaled_BxK.T @ scaled_BxK
+        return value, -(curvature_KxK @ w_K), curvature_KxK  # f is homogeneous: grad f = - hess f . w
+
+    def _densities(self, w_K: Float[np.ndarray, " K"]) -> tuple[Float[np.ndarray, ""], Float[np.ndarray, " N"]]:
+        """f without its offset, and p . w, with 1 for rows without density."""
+        d_N = self.p_NxK @ w_K
+        positive_N = d_N > 0
+        d_N = np.where(positive_N, d_N, 1)
+        inside = (positive_N | (self.weights_N == 0)).all()
+        return (-(self.weights_N @ np.log(d_N)) if inside else np.float64(np.inf)), d_N
+
+
+def _host_blocks(array_NxK: Float[np.ndarray, "N K"]) -> Iterator[slice]:
+    num_rows, step = len(array_NxK), max(_HOST_BLOCK // array_NxK.shape[1], 1)
+    return (slice(first, first + step) for first in range(0, num_rows, step))
+
+
 class RunningSum(NamedTuple):
     """A sum that carries its rounding error; its value is total + lost."""
 
@@ -220,11 +282,11 @@ class Quadratic:
 
     @property
     def offset(self) -> Float[Array, ""]:
-        return jnp.zeros_like(self.scale)
+        return self.scale * 0
 
     def rounding(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
-        reach_K = jnp.abs(self.r_KxK) @ w_K  # far above grad . w if residuals of opposite sign cancel
-        return 2 * jnp.finfo(w_K.dtype).eps * (w_K @ reach_K + reach_K.max())
+        reach_K = abs(self.r_KxK) @ w_K  # far above grad . w if residuals of opposite sign cancel
+        return 2 * np.finfo(w_K.dtype).eps * (w_K @ reach_K + reach_K.max())
 
     def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         return w_K @ self.r_KxK @ w_K

@@ -9,10 +9,14 @@ Axes: K sources, G groups, M inequalities (K floors, then K caps and G group cap
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from mixmin_jax.mixture.arrays import namespace, repeat
 
 _BISECTIONS = 100  # halvings; enough to narrow any bracket here to the resolution of float64
 
@@ -43,6 +47,12 @@ class FeasibleSet:
     floor_K: Float[Array, " K"] | None = None
     cap_K: Float[Array, " K"] | None = None
     groups: Groups | None = None
+    on_host: bool = dataclasses.field(default=False, metadata={"static": True})  # NumPy computes, not JAX
+
+    @property
+    def xp(self) -> Any:
+        """The module of NumPy's functions that computes here."""
+        return np if self.on_host else jnp
 
     @property
     def plain(self) -> bool:
@@ -51,11 +61,11 @@ class FeasibleSet:
 
     @property
     def lower_K(self) -> Float[Array, " K"]:
-        return jnp.zeros(self.num_sources) if self.floor_K is None else jnp.asarray(self.floor_K)
+        return self.xp.zeros(self.num_sources) if self.floor_K is None else self.xp.asarray(self.floor_K)
 
     @property
     def upper_K(self) -> Float[Array, " K"]:
-        return jnp.ones(self.num_sources) if self.cap_K is None else jnp.minimum(self.cap_K, 1)
+        return self.xp.ones(self.num_sources) if self.cap_K is None else self.xp.minimum(self.cap_K, 1)
 
     # The inequalities A w <= b, for interior-point methods.
 
@@ -63,10 +73,10 @@ class FeasibleSet:
         """b. sum w = 1 implies caps of 1 or more; they are moved to 2, so they are never active."""
         parts = [-self.lower_K]
         if self.cap_K is not None:
-            parts.append(jnp.where(self.upper_K < 1, self.upper_K, 2))
+            parts.append(self.xp.where(self.upper_K < 1, self.upper_K, 2))
         if self.groups is not None:
-            parts.append(jnp.where(self.groups.cap_G < 1, self.groups.cap_G, 2))
-        return jnp.concatenate(parts)
+            parts.append(self.xp.where(self.groups.cap_G < 1, self.groups.cap_G, 2))
+        return self.xp.concatenate(parts)
 
     def rows(self, w_K: Float[Array, " K"]) -> Float[Array, " M"]:
         """A w."""
@@ -75,7 +85,7 @@ class FeasibleSet:
             parts.append(w_K)
         if self.groups is not None:
             parts.append(self.groups.sums(w_K))
-        return jnp.concatenate(parts)
+        return self.xp.concatenate(parts)
 
     @property
     def num_bounds(self) -> int:
@@ -99,7 +109,7 @@ class FeasibleSet:
 
     def violation(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         """The largest violation of a bound or of the sum; 0 up to rounding for w in C."""
-        return jnp.maximum(jnp.abs(w_K.sum() - 1), jnp.max(self.rows(w_K) - self.limits()))
+        return self.xp.maximum(self.xp.abs(w_K.sum() - 1), self.xp.max(self.rows(w_K) - self.limits()))
 
     # Points of C.
 
@@ -110,56 +120,59 @@ class FeasibleSet:
     def repair(self, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
         """A point of C near w. It is w up to rounding if w is in C."""
         if self.plain:
-            w_K = jnp.maximum(w_K, 0)
+            w_K = self.xp.maximum(w_K, 0)
             total = w_K.sum()
-            return jnp.where(total > 0, w_K / jnp.where(total > 0, total, 1), 1 / self.num_sources)
+            return self.xp.where(total > 0, w_K / self.xp.where(total > 0, total, 1), 1 / self.num_sources)
 
         def positive(x):
-            return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
+            return self.xp.maximum(x, np.finfo(x.dtype).tiny)
 
         low_K = self.lower_K
-        above_K = jnp.clip(w_K, low_K, self.upper_K) - low_K
+        above_K = self.xp.clip(w_K, low_K, self.upper_K) - low_K
         if self.groups is not None:
             sum_G = self.groups.sums(above_K)
-            fit_G = jnp.minimum(1, (self.groups.cap_G - self.groups.sums(low_K)) / jnp.where(sum_G > 0, sum_G, 1))
+            fit_G = self.xp.minimum(
+                1, (self.groups.cap_G - self.groups.sums(low_K)) / self.xp.where(sum_G > 0, sum_G, 1)
+            )
             above_K = above_K * self.groups.to_sources(fit_G, 1.0)
         free = 1 - low_K.sum()
-        above_K = above_K * jnp.minimum(1, free / positive(above_K.sum()))
+        above_K = above_K * self.xp.minimum(1, free / positive(above_K.sum()))
         # The rest goes first to sources in proportion to their weights, so zeros stay 0, then to all.
-        above_K = above_K + jnp.clip(above_K * (free / positive(above_K.sum()) - 1), 0, self._room(low_K + above_K))
+        above_K = above_K + self.xp.clip(above_K * (free / positive(above_K.sum()) - 1), 0, self._room(low_K + above_K))
         room_K = self._room(low_K + above_K)
-        above_K = above_K + jnp.clip(room_K * (free - above_K.sum()) / positive(room_K.sum()), 0, room_K)
+        above_K = above_K + self.xp.clip(room_K * (free - above_K.sum()) / positive(room_K.sum()), 0, room_K)
         return low_K + above_K
 
     def _room(self, w_K):
         """Amounts by which all sources can grow at the same time."""
-        room_K = jnp.maximum(self.upper_K - w_K, 0)
+        room_K = self.xp.maximum(self.upper_K - w_K, 0)
         if self.groups is None:
             return room_K
-        room_G, left_G = self.groups.sums(room_K), jnp.maximum(self.groups.cap_G - self.groups.sums(w_K), 0)
-        return room_K * self.groups.to_sources(jnp.minimum(1, left_G / jnp.where(room_G > 0, room_G, 1)), 1.0)
+        room_G, left_G = self.groups.sums(room_K), self.xp.maximum(self.groups.cap_G - self.groups.sums(w_K), 0)
+        return room_K * self.groups.to_sources(self.xp.minimum(1, left_G / self.xp.where(room_G > 0, room_G, 1)), 1.0)
 
     def minimize_linear(self, cost_K: Float[Array, " K"]) -> Float[Array, " K"]:
         """argmin over u in C of cost . u, by a greedy rule that is exact: floors first, then the cheapest sources."""
-        order_K = jnp.argsort(cost_K)
+        xp = self.xp
         if self.plain:
-            return jnp.zeros(self.num_sources, cost_K.dtype).at[order_K[0]].set(1)
+            return xp.where(xp.arange(self.num_sources) == xp.argmin(cost_K), 1.0, 0.0)
+        order_K = xp.argsort(cost_K)
         low_K = self.lower_K
         room_K = (self.upper_K - low_K)[order_K]
         if self.groups is not None:
-            members_GxK = jnp.asarray(self.groups.members_GxK)[:, order_K]
+            members_GxK = self.xp.asarray(self.groups.members_GxK)[:, order_K]
             left_G = self.groups.cap_G - self.groups.sums(low_K)
             # Inside its group a source gets what cheaper members leave; other groups do not matter.
-            before_GxK = jnp.cumsum(members_GxK * room_K, axis=1) - members_GxK * room_K
+            before_GxK = self.xp.cumsum(members_GxK * room_K, axis=1) - members_GxK * room_K
             left_K = (members_GxK * (left_G[:, None] - before_GxK)).sum(axis=0)
-            room_K = jnp.where(members_GxK.sum(axis=0) > 0, jnp.clip(left_K, 0, room_K), room_K)
-        taken_K = jnp.clip(1 - low_K.sum() - (jnp.cumsum(room_K) - room_K), 0, room_K)
-        return low_K.at[order_K].add(taken_K)
+            room_K = self.xp.where(members_GxK.sum(axis=0) > 0, self.xp.clip(left_K, 0, room_K), room_K)
+        taken_K = self.xp.clip(1 - low_K.sum() - (self.xp.cumsum(room_K) - room_K), 0, room_K)
+        return low_K + taken_K[xp.argsort(order_K)]
 
     def project(self, x_K: Float[Array, " K"]) -> Float[Array, " K"]:
         """argmin over u in C of ||u - x||^2 = clip(x - nu_k, floor, cap); nu by bisection."""
         nu_K, _ = self._level(lambda nu: x_K - nu, x_K.min() - 1, x_K.max())
-        return self.repair(jnp.clip(x_K - nu_K, self.lower_K, self.upper_K))
+        return self.repair(self.xp.clip(x_K - nu_K, self.lower_K, self.upper_K))
 
     def project_kl(
         self, logx_K: Float[Array, " K"]
@@ -170,11 +183,12 @@ class FeasibleSet:
             u; the multipliers nu_k (that of sum u = 1 plus that of the source's group); the groups' multipliers.
         """
         if self.plain:
-            nu = jax.nn.logsumexp(logx_K)
-            return jnp.exp(logx_K - nu), jnp.full_like(logx_K, nu), None
+            most = logx_K.max()
+            nu = most + self.xp.log(self.xp.exp(logx_K - most).sum())
+            return self.xp.exp(logx_K - nu), self.xp.full_like(logx_K, nu), None
         # At the top of the bracket weights are exp(-80) or the floor.
-        nu_K, lambda_G = self._level(lambda nu: jnp.exp(logx_K - nu), logx_K.min(), logx_K.max() + 80)
-        u_K = jnp.clip(jnp.exp(logx_K - nu_K), self.lower_K, self.upper_K)
+        nu_K, lambda_G = self._level(lambda nu: self.xp.exp(logx_K - nu), logx_K.min(), logx_K.max() + 80)
+        u_K = self.xp.clip(self.xp.exp(logx_K - nu_K), self.lower_K, self.upper_K)
         return u_K, nu_K, lambda_G
 
     def _level(self, response: Callable, low, high):
@@ -185,36 +199,37 @@ class FeasibleSet:
         """
 
         def filled(nu_K):
-            return jnp.clip(response(nu_K), self.lower_K, self.upper_K)
+            return self.xp.clip(response(nu_K), self.lower_K, self.upper_K)
 
         if self.groups is None:
             nu = _bisect(lambda nu: filled(nu).sum() - 1, low, high)
-            return jnp.full_like(self.lower_K, nu), None
+            return self.xp.full_like(self.lower_K, nu), None
         groups = self.groups
-        low_G, high_G = low + jnp.zeros_like(groups.cap_G), high + jnp.zeros_like(groups.cap_G)
+        low_G, high_G = low + self.xp.zeros_like(groups.cap_G), high + self.xp.zeros_like(groups.cap_G)
 
         def excess(nu_G):
             return groups.sums(filled(groups.to_sources(nu_G))) - groups.cap_G
 
-        nu_G = jnp.where(
+        nu_G = self.xp.where(
             excess(low_G) > 0, _bisect(excess, low_G, high_G), low
         )  # a cap that cannot bind has no level of its own
 
         def levels(nu):
-            return groups.to_sources(jnp.maximum(nu, nu_G), nu)
+            return groups.to_sources(self.xp.maximum(nu, nu_G), nu)
 
         nu = _bisect(lambda nu: filled(levels(nu)).sum() - 1, low, high)
-        return levels(nu), jnp.maximum(nu_G - nu, 0)
+        return levels(nu), self.xp.maximum(nu_G - nu, 0)
 
 
 def _bisect(decreasing: Callable, low, high):
     """The root of a decreasing function between low and high, elementwise."""
 
-    def halve(_, bracket):
+    def halve(bracket):
         low, high = bracket
         middle = (low + high) / 2
         above = decreasing(middle) > 0
-        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+        xp = namespace(middle)
+        return xp.where(above, middle, low), xp.where(above, high, middle)
 
-    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.asarray(low), jnp.asarray(high)))
+    low, high = repeat(_BISECTIONS, halve, (low, high))
     return (low + high) / 2

@@ -23,7 +23,7 @@ from mixmin_jax.mixture.checks import (
     is_traced,
     source_names,
 )
-from mixmin_jax.mixture.evaluator import Evaluator, Likelihoods, Quadratic
+from mixmin_jax.mixture.evaluator import Evaluator, HostLikelihoods, Likelihoods, Quadratic
 from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, RowShards, sum_of_squares
 
 HostOrDevice = np.ndarray | Array
@@ -74,6 +74,10 @@ class CrossEntropy:
         shift_N = None if self.shift_N is None else jnp.asarray(self.shift_N)
         rows = jnp.asarray(self.logp_NxK), jnp.asarray(self.weights_N), shift_N
         return Likelihoods.of_log_rows(*rows, finite=self.finite)
+
+    def on_host(self) -> HostLikelihoods:
+        """As `prepare`, from rows on the host, without compilation."""
+        return HostLikelihoods.of_log_rows(self.logp_NxK, self.weights_N, finite=self.finite)
 
     def take(self, columns: np.ndarray) -> "CrossEntropy":
         names = None if self.sources is None else [self.sources[k] for k in columns]
@@ -130,6 +134,11 @@ class SquaredError:
         r_NxKxD = jnp.asarray(self.residuals_NxKxD)
         num_rows = r_NxKxD.shape[0] if self.num_rows is None else self.num_rows
         return Quadratic(jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD) / num_rows, jnp.asarray(self.variance))
+
+    def on_host(self) -> Quadratic:
+        k = self.num_sources
+        r_KxR = self.residuals_NxKxD.swapaxes(0, 1).reshape(k, -1)
+        return Quadratic(r_KxR @ r_KxR.T / len(self.residuals_NxKxD), np.float64(self.variance))
 
     def take(self, columns: np.ndarray) -> "SquaredError":
         names = None if self.sources is None else tuple(self.sources[k] for k in columns)
@@ -188,6 +197,9 @@ class StreamedSquaredError:
 
     def prepare(self) -> Quadratic:
         return Quadratic(jnp.asarray(self.r_KxK), jnp.asarray(self.variance))
+
+    def on_host(self) -> Quadratic:
+        return Quadratic(np.asarray(self.r_KxK), np.float64(self.variance))
 
     def take(self, columns: np.ndarray) -> "StreamedSquaredError":
         names = None if self.sources is None else tuple(self.sources[k] for k in columns)

@@ -29,22 +29,29 @@ class Outputs(NamedTuple):
     targets: Any = None  # losses, references and prices
 
 
-def packed(problem: Problem, run: Run, tolerance: ArrayLike) -> Float[Array, "..."]:
-    """The outputs joined into one vector, because fetching many small arrays takes as long as a small solve."""
+def outputs(problem: Problem, run: Run, tolerance: ArrayLike) -> Outputs:
+    """The numbers of a run."""
     point = run.best.point
-    outputs = Outputs(
+    return Outputs(
         weights=point.weights,
         loss=point.loss + problem.f.offset,
         gap=point.gap,
         penalty=problem.penalty(point.weights),
         goal=tolerance * problem.f.scale,
-        rounding=64 * jnp.finfo(point.loss.dtype).eps * (jnp.abs(point.loss) + problem.f.scale),
+        rounding=64 * np.finfo(point.loss.dtype).eps * (abs(point.loss) + problem.f.scale),
         converged=run.converged,
         iterations=run.iterations,
         gap_history=run.gap_history,
         targets=per_target(problem.f, run.best),
     )
-    return jnp.concatenate([jnp.ravel(leaf).astype(point.loss.dtype) for leaf in jax.tree.leaves(outputs)])
+
+
+def packed(problem: Problem, run: Run, tolerance: ArrayLike) -> Float[Array, "..."]:
+    """The outputs joined into one vector, because fetching many small arrays takes as long as a small solve."""
+    dtype = run.best.point.loss.dtype
+    return jnp.concatenate(
+        [jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(outputs(problem, run, tolerance))]
+    )
 
 
 def unpacked(vector: ArrayLike, num_sources: int, history_length: int) -> Outputs:

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from mixmin_jax.mixture.arrays import namespace
 from mixmin_jax.mixture.certificate import Prior, gap
 from mixmin_jax.mixture.checks import SLACK
 from mixmin_jax.mixture.evaluator import Evaluator
@@ -36,12 +38,12 @@ class Problem:
 
     def penalty(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         """s KL(w || q); 0 without a prior."""
-        return jnp.zeros((), w_K.dtype) if self.prior is None else self.prior.value(w_K)
+        return w_K.sum() * 0 if self.prior is None else self.prior.value(w_K)
 
     def certified(self, w_K: Float[Array, " K"], loss: Float[Array, ""], gradient_K: Float[Array, " K"]) -> "Point":
         """The point w in C with its certificate; outside the domain of f the gap is infinite."""
         bound = gap(w_K, gradient_K, self.feasible, self.prior) + self.f.rounding(w_K)
-        return Point(w_K, loss, gradient_K, jnp.where(loss == jnp.inf, jnp.inf, bound))
+        return Point(w_K, loss, gradient_K, namespace(w_K).where(loss == np.inf, np.inf, bound))
 
     def point(self, w_K: Float[Array, " K"]) -> "Point":
         """f, its gradient and the certificate at w in C."""
@@ -111,36 +113,49 @@ def iterate(
 
 def start(problem: Problem, first: Any, history_length: int = 1) -> Progress:
     """A run in its first state; it will keep its first `history_length` gaps."""
-    initial = _total(problem, first.point)
-    initial = jnp.where(jnp.isfinite(initial), initial, jnp.inf)
-    slack = 16 * jnp.finfo(initial.dtype).eps * (jnp.abs(initial) + problem.f.scale)
-    history_T = jnp.full(history_length, jnp.nan, initial.dtype).at[0].set(first.point.gap)
-    return Progress(first, first, initial + slack, jnp.asarray(0), history_T)
+    highest = ceiling(problem, first.point)
+    history_T = jnp.full(history_length, jnp.nan, highest.dtype).at[0].set(first.point.gap)
+    return Progress(first, first, highest, jnp.asarray(0), history_T)
+
+
+def ceiling(problem: Problem, point: Point) -> Float[Array, ""]:
+    """F at a point, with room for rounding."""
+    xp, initial = namespace(point.weights), _total(problem, point)
+    initial = xp.where(xp.isfinite(initial), initial, np.inf)
+    return initial + 16 * np.finfo(initial.dtype).eps * (xp.abs(initial) + problem.f.scale)
 
 
 def unfinished(
     problem: Problem, progress: Progress, tolerance: ArrayLike, max_iterations: ArrayLike
 ) -> Bool[Array, ""]:
     """Whether to take another step."""
-    reached = progress.best.point.gap <= tolerance * problem.f.scale
-    return (progress.iterations < max_iterations) & ~reached & ~jnp.isnan(progress.state.point.gap)
+    within = progress.best.point.gap <= tolerance * problem.f.scale
+    return (progress.iterations < max_iterations) & ~within & ~jnp.isnan(progress.state.point.gap)
 
 
 def record(problem: Problem, progress: Progress, state: Any) -> Progress:
     """The run after a step to this state."""
     best, t = progress.best, progress.iterations + 1
-    better = (state.point.gap < best.point.gap) & (_total(problem, state.point) <= progress.ceiling)
+    better = is_better(problem, state.point, best.point, progress.ceiling)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, best)
     history_T = progress.gap_history.at[t].set(state.point.gap, mode="drop")
     return Progress(state, best, progress.ceiling, t, history_T)
 
 
+def is_better(problem: Problem, point: Point, best: Point, ceiling: Float[Array, ""]) -> Bool[Array, ""]:
+    """Whether a point is more certain than the best one, and F no larger than at the start."""
+    return (point.gap < best.gap) & (_total(problem, point) <= ceiling)
+
+
+def reached(problem: Problem, point: Point, tolerance: ArrayLike) -> Bool[Array, ""]:
+    """Whether a point has converged: within the tolerance, and in the feasible set."""
+    most = max(SLACK, 1e3 * float(np.finfo(point.weights.dtype).eps))
+    return (point.gap <= tolerance * problem.f.scale) & (problem.feasible.violation(point.weights) <= most)
+
+
 def finish(problem: Problem, progress: Progress, tolerance: ArrayLike) -> Run:
     """The result of the run."""
-    point = progress.best.point
-    rounding = float(jnp.finfo(progress.ceiling.dtype).eps)
-    inside = problem.feasible.violation(point.weights) <= max(SLACK, 1e3 * rounding)
-    converged = (point.gap <= tolerance * problem.f.scale) & inside
+    converged = reached(problem, progress.best.point, tolerance)
     return Run(progress.best, converged, progress.iterations, progress.gap_history)
 
 

@@ -13,6 +13,7 @@ from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.checks import checked_tolerance, checked_whole, is_traced
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, in_use
 from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
 from mixmin_jax.mixture.methods.worst_case import WORST_CASE
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
@@ -20,6 +21,7 @@ from mixmin_jax.mixture.problem import Problem, iterate
 from mixmin_jax.mixture.registry import METHODS, attempts, check
 from mixmin_jax.mixture.scale.float32 import minimize_in_float32
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
+from mixmin_jax.mixture.scale.host import is_small, minimize_on_host
 from mixmin_jax.mixture.scale.memory import too_large
 from mixmin_jax.mixture.scale.place import Place, place_of
 from mixmin_jax.mixture.scale.sharding import together
@@ -146,6 +148,8 @@ def _minimize(
     if isinstance(objective, StreamedCrossEntropy):
         return minimize_streamed(objective, feasible, prior, tolerance, max_iterations, length)
     try:
+        if METHODS[method] is INTERIOR_POINT and is_small(objective, place):
+            return minimize_on_host(objective, feasible, prior, tolerance, max_iterations)
         objective = place.of_all_processes(objective).anonymous()  # names must not cause new compilations
         placed = place.put(objective)
         if place.device is not None:

@@ -15,10 +15,10 @@ need not be imposed: f(c w) = f(w) - V log c, so the minimum of f(w) + V sum_k w
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from mixmin_jax.mixture.arrays import cholesky, namespace, repeat, solve_factored, solve_lower
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
 TO_BOUNDARY = 0.995  # longest step as a share of the way to the nearest bound: Mehrotra's choice; longer near the end
@@ -66,33 +66,34 @@ def head_start(problem: Problem, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
     They need no curvature, and the first ones gain most.
     """
 
-    def em(_, w_K):
+    def em(w_K):
         _, gradient_K = problem.f.value_and_gradient(w_K)
         return problem.feasible.repair(-w_K * gradient_K)
 
-    w_K = jax.lax.fori_loop(0, _EM_STEPS, em, w_K)
-    return problem.feasible.repair(jnp.maximum(w_K, _LEAST / w_K.size))  # a step needs room
+    w_K = repeat(_EM_STEPS, em, w_K)
+    return problem.feasible.repair(namespace(w_K).maximum(w_K, _LEAST / w_K.size))  # a step needs room
 
 
 def begin(problem: Problem, w_K: Float[Array, " K"], values: Curvature) -> State:
     """The first state, from f, its gradient and its Hessian at w_K, with consistent multipliers."""
     loss, gradient_K, curvature_KxK = values
+    xp = namespace(w_K)
     feasible, point = problem.feasible, problem.certified(w_K, loss, gradient_K)
     slack_M = feasible.limits() - feasible.rows(w_K)
     # Slacks must start above 0, also in a set without interior (caps that sum to 1); they shrink later.
     if not problem.homogeneous:
-        slack_M = jnp.maximum(slack_M, 1e-2 / feasible.num_sources)
+        slack_M = xp.maximum(slack_M, 1e-2 / feasible.num_sources)
     gradient_K = total_gradient(problem, point)
     y = problem.f.scale if problem.homogeneous else -(w_K @ gradient_K)
     # mu: about the size of the error, estimated from the reduced gradients
-    mu = jnp.maximum(jnp.abs(gradient_K + y) @ w_K, 1e-8 * problem.f.scale) / feasible.num_sources
+    mu = xp.maximum(xp.abs(gradient_K + y) @ w_K, 1e-8 * problem.f.scale) / feasible.num_sources
     return State(point, curvature_KxK, y, slack_M, mu / slack_M)
 
 
 def propose(problem: Problem, state: State) -> Ahead:
     """The weights and multipliers after one predictor-corrector step. Evaluates nothing: the state holds f."""
     feasible, (point, _, y, slack_M, z_M) = problem.feasible, state
-    w_K, b = point.weights, feasible.num_bounds
+    w_K, b, xp = point.weights, feasible.num_bounds, namespace(point.weights)
     dual_K = total_gradient(problem, point) + y + feasible.adjoint(z_M)
     primal_M = feasible.limits() - feasible.rows(w_K) - slack_M
     mu = slack_M @ z_M / slack_M.size
@@ -104,19 +105,19 @@ def propose(problem: Problem, state: State) -> Ahead:
         dw_K, dz_G, dy = solve(feasible.bounds_adjoint(push_M) - dual_K, (complementarity_M / z_M + primal_M)[b:])
         dslack_M = primal_M - feasible.rows(dw_K)
         dz_M = -(complementarity_M + z_M * dslack_M) / slack_M
-        return dw_K, dy, dslack_M, jnp.concatenate([dz_M[:b], dz_G])
+        return dw_K, dy, dslack_M, xp.concatenate([dz_M[:b], dz_G])
 
     _, _, dslack_M, dz_M = direction(slack_M * z_M)
-    primal, dual = jnp.minimum(1, step_to_boundary(slack_M, dslack_M)), jnp.minimum(1, step_to_boundary(z_M, dz_M))
+    primal, dual = xp.minimum(1, step_to_boundary(slack_M, dslack_M)), xp.minimum(1, step_to_boundary(z_M, dz_M))
     after = (slack_M + primal * dslack_M) @ (z_M + dual * dz_M) / slack_M.size
     # Scale the second-order term by the predictor's steps; in full it can throw a blocked iterate far off.
     second_M = primal * dual * dslack_M * dz_M
     dw_K, dy, dslack_M, dz_M = direction(slack_M * z_M + second_M - (after / mu) ** 3 * mu)
 
     # The share of a distance that is left shrinks with the error, which gives quadratic convergence.
-    most = jnp.maximum(TO_BOUNDARY, 1 - jnp.maximum(slack_M @ z_M / problem.f.scale, _CLOSEST))
-    primal = jnp.minimum(1, most * step_to_boundary(slack_M, dslack_M))
-    dual = jnp.minimum(1, most * step_to_boundary(z_M, dz_M))
+    most = xp.maximum(TO_BOUNDARY, 1 - xp.maximum(slack_M @ z_M / problem.f.scale, _CLOSEST))
+    primal = xp.minimum(1, most * step_to_boundary(slack_M, dslack_M))
+    dual = xp.minimum(1, most * step_to_boundary(z_M, dz_M))
     w_K = feasible.repair(w_K + primal * dw_K)
     new_slack_M = w_K if problem.homogeneous else slack_M + primal * dslack_M
     return Ahead(w_K, y + dual * dy, new_slack_M, z_M + dual * dz_M)
@@ -139,21 +140,22 @@ def newton(problem: Problem, state: State) -> Callable:
     the curvature inside the group.
     """
     feasible, ratio_M = problem.feasible, state.z_M / state.slack_M
+    xp = namespace(ratio_M)
     diagonal_K = feasible.bounds_gram(ratio_M)
     if problem.prior is not None:
         diagonal_K = diagonal_K + problem.prior.strength / state.point.weights
-    factor = factored(state.curvature_KxK + jnp.diag(diagonal_K))
+    factor = factored(state.curvature_KxK + xp.diag(diagonal_K))
     k = diagonal_K.size
     if problem.homogeneous:
-        return lambda r_K, r_G: (factor.inverse(r_K[:, None])[:, 0], r_G, jnp.zeros_like(state.y))
-    border_RxK, give_R = jnp.ones((1, k)), jnp.zeros(1)
+        return lambda r_K, r_G: (factor.inverse(r_K[:, None])[:, 0], r_G, xp.zeros_like(state.y))
+    border_RxK, give_R = xp.ones((1, k)), xp.zeros(1)
     if feasible.groups is not None:
-        border_RxK = jnp.concatenate([feasible.groups.members_GxK, border_RxK])
-        give_R = jnp.concatenate([1 / ratio_M[feasible.num_bounds :], give_R])
+        border_RxK = xp.concatenate([feasible.groups.members_GxK, border_RxK])
+        give_R = xp.concatenate([1 / ratio_M[feasible.num_bounds :], give_R])
     solve = bordered(factor, border_RxK, give_R)
 
     def with_sum(r_K, r_G):
-        dw_K, dual_R = solve(r_K, jnp.append(r_G, 0))
+        dw_K, dual_R = solve(r_K, xp.append(r_G, 0))
         return dw_K, dual_R[:-1], dual_R[-1]
 
     return with_sum
@@ -167,11 +169,11 @@ class Factor(NamedTuple):
 
     def half(self, x_KxR: Float[Array, "K R"]) -> Float[Array, "K R"]:
         """h(x), with h(x)' h(x) = x' M^-1 x."""
-        return jax.scipy.linalg.solve_triangular(self.lower_KxK, self.scale_K[:, None] * x_KxR, lower=True)
+        return solve_lower(self.lower_KxK, self.scale_K[:, None] * x_KxR)
 
     def inverse(self, x_KxR: Float[Array, "K R"]) -> Float[Array, "K R"]:
         """M^-1 x."""
-        return self.scale_K[:, None] * jax.scipy.linalg.cho_solve((self.lower_KxK, True), self.scale_K[:, None] * x_KxR)
+        return self.scale_K[:, None] * solve_factored(self.lower_KxK, self.scale_K[:, None] * x_KxR)
 
 
 def factored(matrix_KxK: Float[Array, "K K"]) -> Factor:
@@ -180,17 +182,18 @@ def factored(matrix_KxK: Float[Array, "K K"]) -> Factor:
     The unit diagonal gives nearly the best conditioning that scaling can give. A shift of the size of rounding errors
     keeps the factorization possible with duplicate sources, or with groups that together make up the sum.
     """
-    scale_K = jax.lax.rsqrt(jnp.diag(matrix_KxK))
+    xp = namespace(matrix_KxK)
+    scale_K = 1 / xp.sqrt(xp.diag(matrix_KxK))
     k = scale_K.size
-    shift = 4 * k * jnp.finfo(scale_K.dtype).eps
-    scaled_KxK = matrix_KxK * jnp.outer(scale_K, scale_K) + shift * jnp.eye(k)
-    return Factor(jax.scipy.linalg.cho_factor(scaled_KxK, lower=True)[0], scale_K)
+    shift = 4 * k * np.finfo(scale_K.dtype).eps
+    scaled_KxK = matrix_KxK * xp.outer(scale_K, scale_K) + shift * xp.eye(k)
+    return Factor(cholesky(scaled_KxK), scale_K)
 
 
 def bordered(factor: Factor, border_RxK: Float[Array, "R K"], give_R: Float[Array, " R"]) -> Callable:
     """The solver (r_K, r_R) -> (x, y) of M x + B' y = r_K and B x - diag(give) y = r_R, from the factor of M."""
     half_KxR, through_KxR = factor.half(border_RxK.T), factor.inverse(border_RxK.T)
-    small = factored(half_KxR.T @ half_KxR + jnp.diag(give_R))
+    small = factored(half_KxR.T @ half_KxR + namespace(give_R).diag(give_R))
 
     def solve(r_K, r_R):
         free_K = factor.inverse(r_K[:, None])[:, 0]
@@ -207,7 +210,8 @@ def total_gradient(problem: Problem, point: Point) -> Float[Array, " K"]:
 
 def step_to_boundary(x_M: Float[Array, " M"], dx_M: Float[Array, " M"]) -> Float[Array, ""]:
     """The largest step that keeps x + step dx >= 0."""
-    return jnp.min(jnp.where(dx_M < 0, -x_M / jnp.where(dx_M < 0, dx_M, -1), jnp.inf))
+    xp = namespace(dx_M)
+    return xp.min(xp.where(dx_M < 0, -x_M / xp.where(dx_M < 0, dx_M, -1), np.inf))
 
 
 INTERIOR_POINT = Method(init, step, iterations=100)

@@ -1,0 +1,42 @@
+"""Solve on the host by NumPy and LAPACK: small problems are solved before a program for them could be compiled."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from mixmin_jax.mixture.certificate import Prior
+from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
+from mixmin_jax.mixture.outputs import Outputs, outputs
+from mixmin_jax.mixture.problem import Problem, Run, ceiling, is_better, reached
+from mixmin_jax.mixture.scale.place import Place
+
+MOST = 400_000_000  # largest N K^2: above, compiled programs save more time than their compilation costs
+
+
+def is_small(objective: Any, place: Place) -> bool:
+    """Whether an objective is for the host."""
+    if not (place.plain and hasattr(objective, "on_host")):
+        return False
+    numbers = max(np.size(leaf) for leaf in jax.tree.leaves(objective))
+    return numbers * objective.num_sources <= MOST
+
+
+def minimize_on_host(
+    objective: Any, feasible: FeasibleSet, prior: Prior | None, tolerance: float, max_iterations: int
+) -> Outputs:
+    """`problem.iterate` with the interior point, of an objective that has `on_host`."""
+    with np.errstate(all="ignore"):
+        problem = Problem(objective.on_host(), dataclasses.replace(feasible, on_host=True), prior)
+        state = best = INTERIOR_POINT.init(problem)
+        highest, gaps = ceiling(problem, state.point), [state.point.gap]
+        goal = tolerance * problem.f.scale
+        while len(gaps) <= max_iterations and not best.point.gap <= goal and not np.isnan(state.point.gap):
+            state = INTERIOR_POINT.step(problem, state)
+            if is_better(problem, state.point, best.point, highest):
+                best = state
+            gaps.append(state.point.gap)
+        run: Any = Run(best, reached(problem, best.point, tolerance), len(gaps) - 1, np.array(gaps))
+        return outputs(problem, run, tolerance)
