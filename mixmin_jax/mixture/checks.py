@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import ArrayLike
 
 from mixmin_jax.errors import InputError
 
@@ -25,13 +24,23 @@ def is_traced(*values: object) -> bool:
     return any(map(traced, values))
 
 
-def as_float64(values: ArrayLike, what: str) -> np.ndarray:
+def as_float64(values: Any, what: str) -> np.ndarray:
     """The values on the host in float64, without a copy if they are so already."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(
+            f"{what} must not be a masked array; fill it, as in values.filled(number), or drop what is masked, as in "
+            "np.ma.compress_rows(values) or values.compressed()"
+        )
     try:
+        if hasattr(values, "requires_grad"):  # NumPy cannot convert torch's bfloat16, nor tensors that need gradients
+            values = values.detach().cpu()
+            values = values if values.is_complex() else values.double()
+        elif hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+            values = np.from_dlpack(values)
         if np.iscomplexobj(values):
             raise TypeError("got complex ones")
         return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:
         raise InputError(f"{what} must be an array of real numbers: {error}") from None
 
 

@@ -12,10 +12,11 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.checks import SLACK, as_float64, is_traced, list_names, total
 from mixmin_jax.mixture.feasible import FeasibleSet, Groups
+from mixmin_jax.mixture.labels import Labeled, by_source
 
 Source = str | int
-# One value for all sources, one value each, or a mapping from some sources (name or column) to values.
-PerSource = ArrayLike | Sequence[Any] | Mapping[str, Any] | Mapping[int, Any]
+# One value for all sources, one value each, or a mapping (name or column) or Series (name) from some sources to values.
+PerSource = ArrayLike | Sequence[Any] | Mapping[str, Any] | Mapping[int, Any] | Labeled
 GroupCaps = Mapping[tuple[Source, ...], Any]
 
 _ROUNDING = 1e-13  # largest room for a weight that counts as none
@@ -86,13 +87,13 @@ def build(
 
 
 def distribution(weights: Any, what: str, num_sources: int, sources: tuple[str, ...] | None) -> Float[np.ndarray, " K"]:
-    """Weights that users give as an array with sum 1; a mapping gives other sources 0.
+    """Weights that users give as an array with sum 1; a mapping or Series gives others 0.
 
     Raises:
         InputError: names that are not sources, negative weights, or a sum that is not 1.
     """
-    if not isinstance(weights, Mapping) and np.ndim(weights) == 0:
-        weights = as_float64(weights, what)[None]
+    if not isinstance(weights, Mapping | Labeled):
+        weights = np.atleast_1d(as_float64(weights, what))
     weights_K = per_source(weights, what, 0.0, num_sources, sources)
     if (bad := np.flatnonzero(~(weights_K >= 0))).size:
         name = sources[bad[0]] if sources else bad[0]
@@ -167,10 +168,12 @@ def _known(values, otherwise):
 def per_source(values: Any, what: str, default: float | None, num_sources: int, sources: tuple[str, ...] | None) -> Any:
     """(K,) floats from one value each, by name or column, or one for all; None for None.
 
-    `default` is the value of sources that a mapping leaves out. If it is None, all need a value of their own.
+    `default` is the value of sources that a mapping or Series leaves out. If it is None, all need a value of their own.
     """
     if values is None:
         return None
+    if isinstance(values, Labeled):
+        values = by_source(values, what, sources, partial=default is not None)
     if isinstance(values, Mapping):
         if default is None and len(values) != num_sources:
             raise InputError(f"{what} must give all {num_sources} sources a value; got {len(values)}")
@@ -225,7 +228,7 @@ def _groups(groups, num_sources, sources):
         raise InputError(f"groups must not overlap, but source {name} is in more than one")
     caps = list(groups.values())
     for cap in caps:
-        if not is_traced(cap) and not (np.shape(cap) == () and as_float64(cap, "groups") >= 0):
+        if not is_traced(cap) and not ((given := as_float64(cap, "groups")).shape == () and given >= 0):
             raise InputError(f"groups: every cap must be a number of at least 0; got {cap!r}")
     if is_traced(caps):
         return Groups(members_GxK, jnp.stack([jnp.asarray(cap) for cap in caps]))

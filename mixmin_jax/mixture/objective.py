@@ -24,6 +24,7 @@ from mixmin_jax.mixture.checks import (
     source_names,
 )
 from mixmin_jax.mixture.evaluator import Evaluator, HostLikelihoods, Likelihoods, Quadratic
+from mixmin_jax.mixture.labels import Labeled, by_row, columns_as_sources
 from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, RowShards, sum_of_squares
 
 HostOrDevice = np.ndarray | Array
@@ -220,8 +221,8 @@ class Target(NamedTuple):
 
 
 def cross_entropy(
-    logp_NxK: Shaped[ArrayLike, "N K"],
-    example_weights: Shaped[ArrayLike, " N"] | None = None,
+    logp_NxK: Shaped[ArrayLike, "N K"] | Labeled,
+    example_weights: Shaped[ArrayLike, " N"] | Labeled | None = None,
     sources: Sequence[str] | None = None,
 ) -> CrossEntropy:
     """Cross-entropy of a mixture of K sources on N examples (MixMin, arXiv:2502.10510).
@@ -233,37 +234,37 @@ def cross_entropy(
 
     Args:
         logp_NxK: log-likelihood of example n under the proxy of source k, in nats; -inf if a source excludes an
-            example. A NumPy or JAX array of any real type, held in float64 on the host. A traced array is not checked
-            and keeps its type (float32 at least).
+            example. A NumPy or JAX array, torch tensor or pandas DataFrame of any real type, held in float64 on the
+            host. A traced array is not checked and keeps its type (float32 at least).
         example_weights: v_N >= 0, used as given. The default 1/N gives f in nats per example. With length_n tokens,
             v_n = 1 / sum of lengths gives nats per token of the whole set: all tokens count alike. v_n = 1 / (N
             length_n) gives the mean of each example's nats per token: tokens of short examples count more. Rows of
-            weight 0 are ignored, whatever they hold.
-        sources: names of the K columns.
+            weight 0 are ignored, whatever they hold. A Series is matched with the rows of a DataFrame by label.
+        sources: names of the K columns; by default those of a DataFrame.
 
     Returns:
         An objective for `solve`, `solve_traced`, `bootstrap`, `leave_one_out`, `weighted_sum` and `worst_case`.
 
     Raises:
         InputError: NaN, +inf or all -inf in rows that count; negative or non-finite weights, or none above 0; lengths
-            that do not match.
+            or labels that do not match.
     """
-    shape = np.shape(logp_NxK)
+    sources = columns_as_sources(logp_NxK, "log-likelihoods", sources)
+    example_weights = by_row(example_weights, "example_weights", logp_NxK, "log-likelihoods")
+    logp: Any = (_at_least_single if is_traced(logp_NxK) else as_float64)(logp_NxK, "log-likelihoods")
+    shape = logp.shape
     if len(shape) != 2 or 0 in shape:
         raise InputError(f"log-likelihoods must have the shape (examples, sources), both at least 1; got {shape}")
     names = source_names(sources, shape[1])
-    if example_weights is not None and np.shape(example_weights) != shape[:1]:
-        raise InputError(
-            f"example_weights has the shape {np.shape(example_weights)}, but there are {shape[0]} rows: "
-            "give one weight a row"
-        )
     even = example_weights is None
-    if example_weights is None:
-        v_N: Any = np.full(shape[0], 1 / shape[0])
-    elif is_traced(example_weights):
-        v_N = _at_least_single(example_weights, "example_weights")
-    else:
-        v_N = as_float64(example_weights, "example_weights")
+    v_N: Any = np.full(shape[0], 1 / shape[0])
+    if example_weights is not None:
+        v_N = (_at_least_single if is_traced(example_weights) else as_float64)(example_weights, "example_weights")
+    if v_N.shape != shape[:1]:
+        raise InputError(
+            f"example_weights has the shape {v_N.shape}, but there are {shape[0]} rows: give one weight a row"
+        )
+    if not even and not is_traced(v_N):
         bad = np.flatnonzero(~(np.isfinite(v_N) & (v_N >= 0)))
         if bad.size:
             raise InputError(bad_example_weights(bad, v_N[bad[0]]))
@@ -271,14 +272,13 @@ def cross_entropy(
             raise InputError(
                 "example_weights are all 0: nothing is left to fit; give at least one row a positive weight"
             )
-    if is_traced(logp_NxK):
-        return CrossEntropy(_at_least_single(logp_NxK, "log-likelihoods"), v_N, names, even=even)
-    host_NxK = as_float64(logp_NxK, "log-likelihoods")
+    if is_traced(logp):
+        return CrossEntropy(logp, v_N, names, even=even)
     with np.errstate(all="ignore"):
-        all_finite = np.isfinite(host_NxK.sum())  # the fastest check of all numbers; rows are checked only if it fails
+        all_finite = np.isfinite(logp.sum())  # the fastest check of all numbers; rows are checked only if it fails
     if not all_finite:
-        host_NxK = _usable_rows(host_NxK, np.ones(shape[0], bool) if is_traced(v_N) else v_N > 0, names)
-    return CrossEntropy(host_NxK, v_N, names, even=even, finite=True)
+        logp = _usable_rows(logp, np.ones(shape[0], bool) if is_traced(v_N) else v_N > 0, names)
+    return CrossEntropy(logp, v_N, names, even=even, finite=True)
 
 
 def _usable_rows(
@@ -293,15 +293,15 @@ def _usable_rows(
 
 def _at_least_single(traced: Any, what: str) -> Array:
     """A traced array in its float type, but float32 at least."""
-    traced = jnp.asarray(traced)
+    traced = jnp.asarray(traced.to_numpy() if isinstance(traced, Labeled) else traced)
     if jnp.iscomplexobj(traced):
         raise InputError(f"{what} must be real; got {traced.dtype}")
     return traced.astype(jnp.promote_types(traced.dtype, jnp.float32))
 
 
 def squared_error(
-    yhat: Shaped[ArrayLike, "N K"] | Shaped[ArrayLike, "N K D"],
-    y: Shaped[ArrayLike, " N"] | Shaped[ArrayLike, "N D"],
+    yhat: Shaped[ArrayLike, "N K"] | Shaped[ArrayLike, "N K D"] | Labeled,
+    y: Shaped[ArrayLike, " N"] | Shaped[ArrayLike, "N D"] | Labeled,
     sources: Sequence[str] | None = None,
 ) -> SquaredError:
     """Squared error of a mixture of K predictors on N examples (MixMin, arXiv:2502.10510).
@@ -311,35 +311,34 @@ def squared_error(
     A tolerance is relative to the variance mean_n ||y_n - mean y||^2, or to the worst source's error if y is constant.
 
     Args:
-        yhat: predictions of the K sources' proxies, (N, K) for one output or (N, K, D).
-        y: the target values, (N,) or (N, D).
-        sources: names of the K sources.
+        yhat: predictions of the K sources' proxies, (N, K) for one output or (N, K, D). Types as in `cross_entropy`.
+        y: the target values, (N,) or (N, D). A Series is matched with the rows of a DataFrame by label.
+        sources: names of the K sources; by default the columns of a DataFrame.
 
     Returns:
         An objective, for the same functions as that of `cross_entropy`.
 
     Raises:
-        InputError: values that are not finite, or shapes that do not match.
+        InputError: values that are not finite; shapes or labels that do not match.
     """
-    if np.ndim(yhat) not in (2, 3) or 0 in np.shape(yhat):
-        raise InputError(f"predictions must have the shape (examples, sources[, outputs]); got {np.shape(yhat)}")
-    if np.shape(y) != np.shape(yhat)[:1] + np.shape(yhat)[2:]:
-        raise InputError(
-            f"predictions of shape {np.shape(yhat)} need targets of shape {np.shape(yhat)[:1] + np.shape(yhat)[2:]}; "
-            f"got {np.shape(y)}"
-        )
-    names = source_names(sources, np.shape(yhat)[1])
-    xp: Any = jnp if is_traced(yhat, y) else np
+    sources = columns_as_sources(yhat, "predictions", sources)
+    aligned = by_row(y, "targets", yhat, "predictions")
+    xp: Any = jnp if is_traced(yhat, aligned) else np
+    convert: Any = as_float64 if xp is np else _at_least_single
+    predictions, targets = convert(yhat, "predictions"), convert(aligned, "targets")
+    shape = predictions.shape
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise InputError(f"predictions must have the shape (examples, sources[, outputs]); got {shape}")
+    if targets.shape != (expected := shape[:1] + shape[2:]):
+        raise InputError(f"predictions of shape {shape} need targets of shape {expected}; got {targets.shape}")
+    names = source_names(sources, shape[1])
     if xp is np:
-        yhat, y = as_float64(yhat, "predictions"), as_float64(y, "targets")
-        for what, values in (("predictions", yhat), ("targets", y)):
+        for what, values in (("predictions", predictions), ("targets", targets)):
             bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
             if bad.size:
                 raise InputError(infinite_rows(what, bad))
-    else:
-        yhat, y = _at_least_single(yhat, "predictions"), _at_least_single(y, "targets")
-    n, k = np.shape(yhat)[:2]
-    y_NxD, yhat_NxKxD = xp.reshape(y, (n, -1)), xp.reshape(yhat, (n, k, -1))
+    n, k = shape[:2]
+    y_NxD, yhat_NxKxD = xp.reshape(targets, (n, -1)), xp.reshape(predictions, (n, k, -1))
     residuals_NxKxD = yhat_NxKxD - y_NxD[:, None]
     moved_NxD = y_NxD - y_NxD[0]  # so that a constant has variance 0 even if float64 cannot hold it exactly (0.1)
     variance = ((moved_NxD - moved_NxD.mean(axis=0)) ** 2).sum(axis=1).mean()

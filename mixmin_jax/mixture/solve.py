@@ -66,7 +66,7 @@ def solve(
             "mirror_descent" take a prior. "auto" takes "active_set" where it can be used and saves time, and
             "interior_point" elsewhere or if the active set does not converge.
         upper_bounds, lower_bounds: caps and floors on weights: one number for all sources, one per source, or a mapping
-            from some sources (by name or column) to numbers.
+            from some sources (by name or column) to numbers. A pandas Series is matched by name, as a mapping is.
         groups: a mapping from disjoint tuples of sources to a cap on their summed weight: {("web", "news"): 0.5}.
         prior, prior_strength: q, with sum 1, and s > 0, in the units of f.
         tolerance: stop when gap <= tolerance x scale. The scale is the sum of the example weights (cross-entropy), the

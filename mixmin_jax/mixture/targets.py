@@ -19,6 +19,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import as_float64, is_traced, list_names
 from mixmin_jax.mixture.constraints import PerSource, distribution
 from mixmin_jax.mixture.evaluator import Evaluator
+from mixmin_jax.mixture.labels import by_row
 from mixmin_jax.mixture.methods.worst_case import Targets
 from mixmin_jax.mixture.objective import HostOrDevice, Objective
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
@@ -170,7 +171,7 @@ def weighted_sum(objectives: Sequence[Objective], weights: ArrayLike | Sequence[
     parts = _checked(objectives, "weighted_sum")
     if weights is None:
         return WeightedSum(parts, np.full(len(parts), 1 / len(parts)))
-    given: Any = weights
+    given: Any = by_row(weights, "weights", None, "targets")
     weights_T: Any = jnp.asarray(given) if is_traced(given) else as_float64(given, "weights")
     if weights_T.shape != (len(parts),):
         raise InputError(

@@ -33,6 +33,7 @@ from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, distribu
 from mixmin_jax.mixture.evaluator import Evaluator, Quadratic
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.inference.warm_start import iterate_near
+from mixmin_jax.mixture.labels import by_row
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
 from mixmin_jax.mixture.objective import CrossEntropy, SquaredError
 from mixmin_jax.mixture.problem import Problem, iterate
@@ -110,10 +111,11 @@ def bootstrap(
         num_samples: S, at least 2. Intervals need hundreds; the comparison alone needs about fifty.
         key: a JAX random key; resample s uses fold_in(key, s).
         groups: N labels, integers or strings. Rows with the same label are of one document and are resampled together;
-            default: each row by itself. Rows of weight 0 do not count. (Caps on groups of sources: `group_caps`.)
-        reference: weights to compare with (uniform, natural): one per source, or a mapping from sources, by name or
-            column, to weights (0 for others). They need not obey the constraints. If they give a row no density, the
-            gain is +inf and the answer is yes: they cannot have produced the row.
+            default: each row by itself. Rows of weight 0 do not count. An objective keeps no labels of rows, so a
+            Series with other labels than 0, 1, ... is refused. (Caps on groups of sources: `group_caps`.)
+        reference: weights to compare with (uniform, natural): one per source, a mapping from sources, by name or
+            column, to weights (0 for others), or a Series by name. They need not obey the constraints. If they give a
+            row no density, the gain is +inf and the answer is yes: they cannot have produced the row.
         level: of the intervals and of the comparison.
         upper_bounds, lower_bounds, prior, prior_strength, tolerance, max_iterations: as in `solve`.
         group_caps: caps on summed weights, the `groups` of `solve`.
@@ -307,7 +309,7 @@ def _clusters(labels: Any, v_N: Float[np.ndarray, " N"]) -> tuple[Int[np.ndarray
         usage = "groups gives each row a label, an integer or a string, the same for rows of one document"
         if isinstance(labels, Mapping):
             raise InputError(f"{usage}; caps on groups of sources are called group_caps here")
-        labels_N = np.asarray(labels)
+        labels_N = np.asarray(by_row(labels, "groups", None, "rows of an objective"))
         if labels_N.dtype == object and all(isinstance(label, str) for label in labels_N.flat):
             labels_N = labels_N.astype(str)
         if labels_N.dtype.kind not in "iuUS":
