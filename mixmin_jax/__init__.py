@@ -26,12 +26,13 @@ from mixmin_jax.mixture.targets import worst_case as worst_case
 from mixmin_jax.mixture.traced import solve_traced as solve_traced
 
 if TYPE_CHECKING:
+    from mixmin_jax import plot as plot
     from mixmin_jax.training import mixtraining as mixtraining
     from mixmin_jax.training import schedule as schedule
 else:
 
     def __getattr__(name: str) -> object:
-        """Import the modules of MixTraining on first use: they need Orbax and Optax, which take 0.4 s to import."""
-        if name in ("mixtraining", "schedule"):
-            return importlib.import_module(f"mixmin_jax.training.{name}")
+        """Import on first use what takes long to import: matplotlib, and for MixTraining Orbax and Optax."""
+        if name in ("mixtraining", "plot", "schedule"):
+            return importlib.import_module(f"mixmin_jax.{'' if name == 'plot' else 'training.'}{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mixmin_jax.mixture import display
 from mixmin_jax.mixture.outputs import Outputs
 
 
@@ -45,6 +46,17 @@ class Solution:
     gap_history: Float[np.ndarray, " T"]  # the gap at the start and after each iteration
     sources: tuple[str, ...] | None = None
     targets: TargetLosses | None = None  # for `weighted_sum` and `worst_case`
+
+    def __repr__(self) -> str:
+        return f"Solution: {self.status}\n{self._loss()}; weights: {display.text(self.weights, self.sources)}"
+
+    def _repr_html_(self) -> str:
+        status = display.paragraph(self.status, warning=not self.converged)
+        loss = display.paragraph(f"{self._loss()}. {display.certificate(self.gap, self.penalty)}")
+        return display.page(status, loss, display.table(self.weights, self.sources))
+
+    def _loss(self) -> str:
+        return f"loss {self.loss:.6g}" + (f" + penalty {self.penalty:.3g}" if self.penalty else "")
 
 
 class NotConverged(RuntimeError):

@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture import display
 from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.checks import checked_number, checked_whole, is_traced
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, distribution, in_use
@@ -72,6 +73,21 @@ class Bootstrap:
     num_clusters: int
     status: str  # one sentence on how the solves ended
     sources: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        weights = display.text(self.solution.weights, self.sources, (self.lower, self.upper))
+        lines = f"Bootstrap: {self.status}", f"weights with {100 * self.level:g} % intervals: {weights}"
+        return "\n".join((*lines, *self._comparison()))
+
+    def _repr_html_(self) -> str:
+        certificate = display.certificate(self.solution.gap, self.solution.penalty)
+        status = display.paragraph(self.status, warning=not self.converged.all())
+        lines = [display.paragraph(text) for text in (certificate, *self._comparison())]
+        table = display.table(self.solution.weights, self.sources, (self.lower, self.upper), self.level)
+        return display.page(status, *lines, table)
+
+    def _comparison(self) -> list[str]:
+        return [f"Better than the reference? {self.comparison.status}"] if self.comparison else []
 
 
 def bootstrap(
