@@ -9,6 +9,7 @@ import jax.scipy.linalg
 import numpy as np
 import scipy.linalg
 
+HostOrDevice = np.ndarray | jax.Array
 X = TypeVar("X")
 
 

@@ -24,13 +24,18 @@ def is_traced(*values: object) -> bool:
     return any(map(traced, values))
 
 
-def as_float64(values: Any, what: str) -> np.ndarray:
-    """The values on the host in float64, without a copy if they are so already."""
+def refuse_masked(values: Any, what: str) -> None:
+    """Raise InputError for a masked array, whose mask NumPy's conversions drop without a word."""
     if isinstance(values, np.ma.MaskedArray):
         raise InputError(
             f"{what} must not be a masked array; fill it, as in values.filled(number), or drop what is masked, as in "
             "np.ma.compress_rows(values) or values.compressed()"
         )
+
+
+def as_float64(values: Any, what: str) -> np.ndarray:
+    """The values on the host in float64, without a copy if they are so already."""
+    refuse_masked(values, what)
     try:
         if hasattr(values, "requires_grad"):  # NumPy cannot convert torch's bfloat16, nor tensors that need gradients
             values = values.detach().cpu()

@@ -239,7 +239,7 @@ class HostLikelihoods:
         positive_N = d_N > 0
         d_N = np.where(positive_N, d_N, 1)
         inside = (positive_N | (self.weights_N == 0)).all()
-        return (-(self.weights_N @ np.log(d_N)) if inside else np.float64(np.inf)), d_N
+        return np.where(inside, -(self.weights_N @ np.log(d_N)), np.inf), d_N
 
 
 def _host_blocks(array_NxK: Float[np.ndarray, "N K"]) -> Iterator[slice]:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.arrays import HostOrDevice
 from mixmin_jax.mixture.checks import (
     as_float64,
     bad_example_weights,
@@ -26,8 +27,6 @@ from mixmin_jax.mixture.checks import (
 from mixmin_jax.mixture.evaluator import Evaluator, HostLikelihoods, Likelihoods, Quadratic
 from mixmin_jax.mixture.labels import Labeled, by_row, columns_as_sources
 from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, RowShards, sum_of_squares
-
-HostOrDevice = np.ndarray | Array
 
 
 @runtime_checkable
@@ -78,7 +77,8 @@ class CrossEntropy:
 
     def on_host(self) -> HostLikelihoods:
         """As `prepare`, from rows on the host, without compilation."""
-        return HostLikelihoods.of_log_rows(self.logp_NxK, self.weights_N, finite=self.finite)
+        rows = np.asarray(self.logp_NxK), np.asarray(self.weights_N)
+        return HostLikelihoods.of_log_rows(*rows, finite=self.finite)
 
     def take(self, columns: np.ndarray) -> "CrossEntropy":
         names = None if self.sources is None else [self.sources[k] for k in columns]
@@ -137,9 +137,9 @@ class SquaredError:
         return Quadratic(jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD) / num_rows, jnp.asarray(self.variance))
 
     def on_host(self) -> Quadratic:
-        k = self.num_sources
-        r_KxR = self.residuals_NxKxD.swapaxes(0, 1).reshape(k, -1)
-        return Quadratic(r_KxR @ r_KxR.T / len(self.residuals_NxKxD), np.float64(self.variance))
+        r_KxR = self.residuals_NxKxD.swapaxes(0, 1).reshape(self.num_sources, -1)
+        values: Any = r_KxR @ r_KxR.T / len(self.residuals_NxKxD), np.float64(self.variance)
+        return Quadratic(*values)
 
     def take(self, columns: np.ndarray) -> "SquaredError":
         names = None if self.sources is None else tuple(self.sources[k] for k in columns)
@@ -200,7 +200,8 @@ class StreamedSquaredError:
         return Quadratic(jnp.asarray(self.r_KxK), jnp.asarray(self.variance))
 
     def on_host(self) -> Quadratic:
-        return Quadratic(np.asarray(self.r_KxK), np.float64(self.variance))
+        values: Any = np.asarray(self.r_KxK), np.float64(self.variance)
+        return Quadratic(*values)
 
     def take(self, columns: np.ndarray) -> "StreamedSquaredError":
         names = None if self.sources is None else tuple(self.sources[k] for k in columns)

@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.arrays import HostOrDevice
 from mixmin_jax.mixture.checks import as_float64, is_traced, list_names
 from mixmin_jax.mixture.constraints import PerSource, distribution
 from mixmin_jax.mixture.evaluator import Evaluator
 from mixmin_jax.mixture.labels import by_row
 from mixmin_jax.mixture.methods.worst_case import Targets
-from mixmin_jax.mixture.objective import HostOrDevice, Objective
+from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.sharding import Exchange, Mesh
 

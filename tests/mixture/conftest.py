@@ -3,6 +3,8 @@
 import jax
 import pytest
 
+from mixmin_jax.mixture.scale import host
+
 
 @pytest.fixture
 def traces_of(monkeypatch):
@@ -20,6 +22,12 @@ def traces_of(monkeypatch):
         return traces
 
     return count
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Solves small problems by compiled programs, as large ones are, instead of NumPy."""
+    monkeypatch.setattr(host, "MOST", 0)
 
 
 @pytest.fixture

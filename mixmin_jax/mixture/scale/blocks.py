@@ -19,7 +19,8 @@ import jax
 import numpy as np
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.checks import is_traced
+from mixmin_jax.mixture.checks import is_traced, refuse_masked
+from mixmin_jax.mixture.labels import Labeled
 
 Fill = Callable[[int, np.ndarray], None]  # (first row, array to fill with the rows from there on)
 
@@ -188,6 +189,8 @@ def source(blocks: Any, what: str) -> Rows:
     """
     if isinstance(blocks, str | os.PathLike | np.ndarray | jax.Array):
         return table(blocks, what)
+    if isinstance(blocks, Labeled):
+        raise InputError(f"{what}: rows are streamed without labels; give .to_numpy(), and `sources` for its columns")
     if isinstance(blocks, dict | set | frozenset):
         raise InputError(f"{what}: a {type(blocks).__name__} has no order; give a list of blocks, or one array")
     if hasattr(blocks, "__next__") and iter(blocks) is blocks:
@@ -331,6 +334,7 @@ def _arrays(given: Any, number: int, what: str) -> tuple[np.ndarray, np.ndarray 
 def _array(values: Any, where: str) -> np.ndarray:
     if is_traced(values):
         raise InputError(f"{where}: streamed rows cannot be traced; inside jit, vmap and grad use solve_traced")
+    refuse_masked(values, where)
     try:
         values = np.asarray(values)
     except (TypeError, ValueError) as error:

@@ -30,7 +30,8 @@ def minimize_on_host(
     """`problem.iterate` with the interior point, of an objective that has `on_host`."""
     with np.errstate(all="ignore"):
         problem = Problem(objective.on_host(), dataclasses.replace(feasible, on_host=True), prior)
-        state = best = INTERIOR_POINT.init(problem)
+        state: Any = INTERIOR_POINT.init(problem)
+        best = state
         highest, gaps = ceiling(problem, state.point), [state.point.gap]
         goal = tolerance * problem.f.scale
         while len(gaps) <= max_iterations and not best.point.gap <= goal and not np.isnan(state.point.gap):
@@ -38,5 +39,5 @@ def minimize_on_host(
             if is_better(problem, state.point, best.point, highest):
                 best = state
             gaps.append(state.point.gap)
-        run: Any = Run(best, reached(problem, best.point, tolerance), len(gaps) - 1, np.array(gaps))
+        run: Any = Run._make([best, reached(problem, best.point, tolerance), len(gaps) - 1, np.array(gaps)])
         return outputs(problem, run, tolerance)

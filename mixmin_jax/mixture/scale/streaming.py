@@ -28,6 +28,7 @@ from mixmin_jax.mixture.checks import (
 from mixmin_jax.mixture.constraints import without
 from mixmin_jax.mixture.evaluator import BLOCK, Known, Likelihoods, RunningSum, accumulate
 from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.labels import by_row
 from mixmin_jax.mixture.methods.interior_point import arrive, begin, propose
 from mixmin_jax.mixture.objective import StreamedSquaredError, tolerance_unit
 from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
@@ -329,7 +330,7 @@ def _beside(rows: Rows, given: Any, row_shape: tuple[int, ...], what: str) -> Ta
         return None
     if rows.beside_shape is not None:
         raise InputError(f"{what} are given twice, in pairs with the blocks and on their own; drop one of them")
-    found = table(given, what)
+    found = table(by_row(given, what, None, "streamed rows"), what)
     if not found.shape or found.row_shape != row_shape:
         raise InputError(f"{what} has the shape {found.shape}; it must have the shape {('n', *row_shape)}")
     if rows.num_rows not in (None, found.num_rows):

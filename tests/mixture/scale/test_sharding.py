@@ -167,7 +167,7 @@ def test_a_device_that_runs_out_of_memory_says_what_fits(monkeypatch):
 
     monkeypatch.setattr(solve_module, "_run", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        solve(cross_entropy(problems.classifiers()))
+        solve(cross_entropy(problems.classifiers()), mesh=mesh_of(8))
 
 
 def test_what_fits_follows_from_what_the_device_has():

@@ -1,0 +1,81 @@
+"""Solves in NumPy: the same answers as compiled programs, and nothing is compiled."""
+
+import jax
+import numpy as np
+import pytest
+
+from mixmin_jax import InputError, cross_entropy, solve, squared_error, stream_squared_error
+from mixmin_jax.mixture.evaluator import HostLikelihoods
+from mixmin_jax.mixture.scale import host
+from mixmin_jax.mixture.scale.place import Place
+from tests.mixture import problems
+from tests.mixture.problems import CONSTRAINTS
+
+OBJECTIVES = problems.objectives()
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+@pytest.mark.parametrize("name", ["scales", "squared error"])
+def test_iterations_are_those_of_the_compiled_program(monkeypatch, name, constraint):
+    at_once = solve(OBJECTIVES[name], max_iterations=3, throw=False, **CONSTRAINTS[constraint])
+    monkeypatch.setattr(host, "MOST", 0)
+    compiled = solve(
+        OBJECTIVES[name], max_iterations=3, throw=False, method="interior_point", **CONSTRAINTS[constraint]
+    )
+    np.testing.assert_allclose(at_once.weights, compiled.weights, atol=1e-7)
+    np.testing.assert_allclose(at_once.loss + at_once.penalty, compiled.loss + compiled.penalty, rtol=1e-9)
+    np.testing.assert_allclose(at_once.gap_history[:2], compiled.gap_history[:2], rtol=1e-5)
+    assert (at_once.method, at_once.converged) == (compiled.method, compiled.converged)
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+def test_nothing_is_compiled(constraint):
+    compiled = []
+
+    def listen(event, seconds, **_):
+        if "backend_compile" in event:
+            compiled.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for n in (31, 32):
+            logp_NxK = problems.classifiers(n, problems.K)
+            solve(cross_entropy(logp_NxK), **CONSTRAINTS[constraint])
+            solve(squared_error(logp_NxK, logp_NxK[:, 0]), **CONSTRAINTS[constraint])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
+
+
+def test_blocks_of_rows_have_no_seam(monkeypatch):
+    logp_NxK = problems.classifiers()
+    whole = solve(cross_entropy(logp_NxK))
+    monkeypatch.setattr("mixmin_jax.mixture.evaluator._HOST_BLOCK", 5 * problems.K)
+    np.testing.assert_allclose(solve(cross_entropy(logp_NxK)).weights, whole.weights, atol=1e-12)
+
+
+def test_rows_that_do_not_count_and_rows_without_density():
+    logp_NxK = np.array([[0.0, -1.0], [np.nan, 0.0], [-np.inf, -3.0]])
+    objective = cross_entropy(logp_NxK, [0.5, 0, 0.5])
+    assert solve(objective).weights[1] > 0
+    f = HostLikelihoods.of_log_rows(objective.logp_NxK, objective.weights_N, finite=False)
+    value, gradient_K = f.value_and_gradient(np.array([1.0, 0.0]))
+    assert value == np.inf and np.isfinite(gradient_K).all()
+
+
+def test_what_is_small():
+    objective = cross_entropy(problems.classifiers())
+    plain = Place(None, None)
+    assert host.is_small(objective, plain) and not host.is_small(objective, Place(None, jax.devices()[0]))
+    assert host.is_small(stream_squared_error(problems.predictions()[0], problems.predictions()[1]), plain)
+    wide = cross_entropy(np.zeros((int(host.MOST / 300**2) + 1, 300)))
+    assert not host.is_small(wide, plain)
+
+
+def test_memory_that_runs_out_says_what_fits(monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(HostLikelihoods, "of_log_rows", full)
+    with pytest.raises(InputError, match="ran out of memory"):
+        solve(cross_entropy(problems.classifiers()))
