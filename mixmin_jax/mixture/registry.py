@@ -11,7 +11,7 @@ from mixmin_jax.mixture.methods.mirror_descent import MIRROR_DESCENT
 from mixmin_jax.mixture.methods.projected_gradient import PROJECTED_GRADIENT
 from mixmin_jax.mixture.objective import CrossEntropy
 from mixmin_jax.mixture.problem import Method
-from mixmin_jax.mixture.scale.host import is_small
+from mixmin_jax.mixture.scale.host import AUTO
 from mixmin_jax.mixture.scale.place import Place
 from mixmin_jax.mixture.scale.streaming import StreamedCrossEntropy
 from mixmin_jax.mixture.targets import WeightedSum, WorstCase
@@ -22,7 +22,7 @@ METHODS: dict[str, Method] = {
     "projected_gradient": PROJECTED_GRADIENT,
     "mirror_descent": MIRROR_DESCENT,
 }
-AUTO = "auto"
+_WORTHWHILE = 4_000_000  # least N K^2 for the active set: below, compiling a second program costs more than it saves
 
 
 def check(method: str, objective: Any, prior: object, place: Place) -> None:
@@ -67,9 +67,11 @@ def attempts(method: str, objective: Any, feasible: FeasibleSet, prior: Prior | 
     Raises:
         InputError: the method cannot solve this problem.
     """
+    if not place.compiled:
+        return ("interior_point",)
     possible = isinstance(objective, CrossEntropy) and feasible.plain and prior is None and place.plain
     if method == AUTO:
-        if possible and not is_small(objective, place):
+        if possible and objective.logp_NxK.size * objective.num_sources >= _WORTHWHILE:
             return "active_set", "interior_point"
         return ("interior_point",)
     if method == "active_set" and not possible:

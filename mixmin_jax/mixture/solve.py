@@ -13,7 +13,6 @@ from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.checks import checked_tolerance, checked_whole, is_traced
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, in_use
 from mixmin_jax.mixture.feasible import FeasibleSet
-from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
 from mixmin_jax.mixture.methods.worst_case import WORST_CASE
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
@@ -21,7 +20,7 @@ from mixmin_jax.mixture.problem import Problem, iterate
 from mixmin_jax.mixture.registry import METHODS, attempts, check
 from mixmin_jax.mixture.scale.float32 import minimize_in_float32
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
-from mixmin_jax.mixture.scale.host import is_small, minimize_on_host
+from mixmin_jax.mixture.scale.host import minimize_on_host, on_host
 from mixmin_jax.mixture.scale.memory import too_large
 from mixmin_jax.mixture.scale.place import Place, place_of
 from mixmin_jax.mixture.scale.sharding import together
@@ -45,6 +44,7 @@ def solve(
     prior_strength: float = 0.0,
     tolerance: float | None = None,
     max_iterations: int | None = None,
+    compiled: bool | None = None,
     mesh: Mesh | None = None,
     precision: Literal["float64", "float32"] = "float64",
     throw: bool = True,
@@ -54,8 +54,8 @@ def solve(
         minimize  f(w) + s KL(w || q)   with  sum_k w_k = 1,  floor_k <= w_k <= cap_k,  sum_{k in G} w_k <= cap_G
 
     Runs in float64 on the CPU, or over a mesh, and neither depends on nor changes the caller's JAX configuration.
-    Compiles once for each shape, method and kind of constraints. Inside jit, vmap and grad it takes only constants; use
-    `solve_traced` there.
+    Programs are compiled once for each shape, method and kind of constraints. Inside jit, vmap and grad it takes only
+    constants; use `solve_traced` there.
 
     Args:
         objective: from `cross_entropy` or `squared_error`, their streamed forms, `weighted_sum` or `worst_case`. Only
@@ -73,6 +73,10 @@ def solve(
             variance of the target (squared error), the weighted sum of the targets' scales, or their largest (worst
             case). Default: 1e-9, in float32 1e-6.
         max_iterations: default: 100 for the interior point, 30 for the active set, 20 000 for the others.
+        compiled: True compiles a program for problems of this shape, which takes seconds; then each solve is a few
+            times as fast. False solves in NumPy at once. The default is False for small problems (N K^2 <= 4e8) that
+            NumPy can solve: one `cross_entropy` or `squared_error` by "auto" or "interior_point", in float64, without a
+            mesh. Both give the same weights up to the certified gap.
         mesh: devices to shard the rows over, with any axis names. Sums are reduced; rows are not moved. With
             `jax.distributed`, a mesh of several processes: each gives an objective over its own rows, of any number,
             and otherwise the same options. All get the same solution over all rows. Example weights are used as given;
@@ -102,6 +106,7 @@ def solve(
             k, names = objective.num_sources, objective.sources
             constraints = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
             reduced, feasible, penalty, columns = in_use(objective, *constraints)
+            place = place._replace(compiled=not on_host(compiled, method, reduced, place))
             methods = attempts(method, reduced, feasible, penalty, place)
             common((methods, place.precision, tolerance, limit, columns.tobytes(), jax.tree.structure(objective)))
             common([np.asarray(x).tobytes() for x in jax.tree.leaves((feasible, penalty))])
@@ -148,7 +153,7 @@ def _minimize(
     if isinstance(objective, StreamedCrossEntropy):
         return minimize_streamed(objective, feasible, prior, tolerance, max_iterations, length)
     try:
-        if METHODS[method] is INTERIOR_POINT and is_small(objective, place):
+        if not place.compiled:
             return minimize_on_host(objective, feasible, prior, tolerance, max_iterations)
         objective = place.of_all_processes(objective).anonymous()  # names must not cause new compilations
         placed = place.put(objective)

@@ -3,8 +3,6 @@
 import jax
 import pytest
 
-from mixmin_jax.mixture.scale import host
-
 
 @pytest.fixture
 def traces_of(monkeypatch):
@@ -22,12 +20,6 @@ def traces_of(monkeypatch):
         return traces
 
     return count
-
-
-@pytest.fixture
-def compiled(monkeypatch):
-    """Solves small problems by compiled programs, as large ones are, instead of NumPy."""
-    monkeypatch.setattr(host, "MOST", 0)
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ import pytest
 
 from mixmin_jax import InputError, NotConverged, Solution, cross_entropy, solve, squared_error
 from mixmin_jax.mixture.evaluator import Likelihoods
-from mixmin_jax.mixture.scale import host
 from tests.mixture import problems
 from tests.mixture.problems import CONSTRAINTS, K, N
 
 OBJECTIVES = problems.objectives()
-METHODS = ["host", "interior_point", "active_set", "projected_gradient", "mirror_descent"]  # host: in NumPy
+METHODS = ["numpy", "interior_point", "active_set", "projected_gradient", "mirror_descent"]
 SECOND_ORDER = METHODS[:3]
 TOLERANCE = {method: 1e-9 if method in SECOND_ORDER else 1e-6 for method in METHODS}  # first-order methods are slow
 
@@ -31,7 +30,7 @@ def case(method, constraint, name):
     """Every method, family and constraint; in the default run only what differs in kind."""
     quick = (method, constraint) in COMPILED
     quick &= name != "squared error" or (method, constraint) in (*COMPILED[:1], *COMPILED[7:])
-    quick |= method == "host"
+    quick |= method == "numpy"
     return pytest.param(method, constraint, name, marks=[] if quick else pytest.mark.slow)
 
 
@@ -45,30 +44,23 @@ CASES = [
 ]
 
 
-@pytest.fixture
-def solve_by(monkeypatch):
+def solve_by(objective, method, **options):
     """`solve` by a method of `METHODS`."""
-
-    def solve_it(objective, method, **options):
-        if method == "host":
-            return solve(objective, method="interior_point", **options)
-        with monkeypatch.context() as patched:
-            patched.setattr(host, "MOST", 0)
-            return solve(objective, method=method, **options)
-
-    return solve_it
+    if method == "numpy":
+        return solve(objective, compiled=False, **options)
+    return solve(objective, method=method, compiled=True, **options)
 
 
 @pytest.mark.parametrize("method, constraint, name", CASES)
-def test_certified_optimum_agrees_with_an_independent_solver(solve_by, method, constraint, name):
+def test_certified_optimum_agrees_with_an_independent_solver(method, constraint, name):
     solution = solve_by(OBJECTIVES[name], method, tolerance=TOLERANCE[method], **CONSTRAINTS[constraint])
     problems.assert_certified(solution, OBJECTIVES[name], name, constraint, TOLERANCE[method])
     if constraint == "simplex" and name in problems.KNOWN_WEIGHTS and method in SECOND_ORDER:
         np.testing.assert_allclose(solution.weights, problems.KNOWN_WEIGHTS[name], atol=1e-7)
 
 
-@pytest.mark.parametrize("method, constraint", [*COMPILED, *(("host", constraint) for constraint in CONSTRAINTS)])
-def test_gap_bounds_the_error_after_any_number_of_steps(solve_by, method, constraint):
+@pytest.mark.parametrize("method, constraint", [*COMPILED, *(("numpy", constraint) for constraint in CONSTRAINTS)])
+def test_gap_bounds_the_error_after_any_number_of_steps(method, constraint):
     constraints, logp_NxK = CONSTRAINTS[constraint], problems.CROSS_ENTROPIES["scales"]
     best = solve(OBJECTIVES["scales"], **constraints)
     for steps in (0, 1, 4):
@@ -81,7 +73,7 @@ def test_gap_bounds_the_error_after_any_number_of_steps(solve_by, method, constr
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_permuting_sources_permutes_weights(solve_by, method):
+def test_permuting_sources_permutes_weights(method):
     logp_NxK = problems.classifiers()
     order = np.array([3, 0, 5, 1, 4, 2])
     straight = solve_by(cross_entropy(logp_NxK), method, tolerance=1e-8).weights
@@ -223,27 +215,25 @@ def test_arrays_of_any_float_type(dtype):
     np.testing.assert_array_equal(solve(cross_entropy(given)).weights, expected.weights)
 
 
-@pytest.mark.usefixtures("compiled")
 def test_compiled_once_per_shape(traces_of):
     traces = traces_of(Likelihoods, "curvature")
     logp_NxK = problems.classifiers(37, 5)
-    solve(cross_entropy(logp_NxK, sources=list("abcde")), method="interior_point")
+    solve(cross_entropy(logp_NxK, sources=list("abcde")), compiled=True)
     first = len(traces)
     with jax.default_matmul_precision("bfloat16"):  # nor is the caller's configuration part of what is compiled
-        solve(cross_entropy(logp_NxK * 2, sources=list("vwxyz")), method="interior_point", tolerance=1e-6)
+        solve(cross_entropy(logp_NxK * 2, sources=list("vwxyz")), compiled=True, tolerance=1e-6)
     assert first > 0 and len(traces) == first
 
 
-@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("method", ["interior_point", "active_set"])
 def test_sources_come_and_go_as_columns_without_another_compilation(method, traces_of):
     traces = traces_of(Likelihoods, "value_and_gradient")
     logp_NxK = problems.classifiers(41, 7)
     without_NxK = logp_NxK.copy()
     without_NxK[:, [2, 6]] = -np.inf  # one that was dropped, and a spare one
-    found = solve(cross_entropy(without_NxK), method=method)
+    found = solve(cross_entropy(without_NxK), method=method, compiled=True)
     first = len(traces)
-    assert solve(cross_entropy(logp_NxK), method=method).converged
+    assert solve(cross_entropy(logp_NxK), method=method, compiled=True).converged
     assert first > 0 and len(traces) == first
     expected = solve(cross_entropy(np.delete(logp_NxK, [2, 6], axis=1)))
     np.testing.assert_allclose(np.delete(found.weights, [2, 6]), expected.weights, atol=1e-7)

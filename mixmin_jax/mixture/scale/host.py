@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
@@ -13,15 +14,25 @@ from mixmin_jax.mixture.outputs import Outputs, outputs
 from mixmin_jax.mixture.problem import Problem, Run, ceiling, is_better, reached
 from mixmin_jax.mixture.scale.place import Place
 
-MOST = 400_000_000  # largest N K^2: above, compiled programs save more time than their compilation costs
+AUTO = "auto"
+MOST = 4e8  # largest N K^2 that NumPy solves by default: beyond, it would take longer than a compilation
 
 
-def is_small(objective: Any, place: Place) -> bool:
-    """Whether an objective is for the host."""
-    if not (place.plain and hasattr(objective, "on_host")):
-        return False
-    numbers = max(np.size(leaf) for leaf in jax.tree.leaves(objective))
-    return numbers * objective.num_sources <= MOST
+def on_host(compiled: bool | None, method: str, objective: Any, place: Place) -> bool:
+    """Whether NumPy solves a problem: if the user says so, or by default if it is small.
+
+    Raises:
+        InputError: NumPy was asked for, and cannot solve it.
+    """
+    able = place.plain and method in (AUTO, "interior_point") and hasattr(objective, "on_host")
+    if compiled is False and not able:
+        raise InputError(
+            "compiled=False is for one cross_entropy or squared_error, by the interior point, in float64 without a mesh"
+        )
+    if compiled is None and able:
+        numbers = max(np.size(leaf) for leaf in jax.tree.leaves(objective))
+        return numbers * objective.num_sources <= MOST
+    return able and not compiled
 
 
 def minimize_on_host(

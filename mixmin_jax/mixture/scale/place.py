@@ -20,6 +20,7 @@ class Place(NamedTuple):
 
     mesh: Mesh | None  # its devices share the rows; None for one device
     device: jax.Device | None  # that of this process in float32; None in float64
+    compiled: bool = True  # False: NumPy computes, on the host
 
     @property
     def precision(self) -> str:

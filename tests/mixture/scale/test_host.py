@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mixmin_jax import InputError, cross_entropy, solve, squared_error, stream_squared_error
+from mixmin_jax import InputError, cross_entropy, solve, squared_error, stream_squared_error, weighted_sum
 from mixmin_jax.mixture.evaluator import HostLikelihoods
 from mixmin_jax.mixture.scale import host
 from mixmin_jax.mixture.scale.place import Place
@@ -16,12 +16,9 @@ OBJECTIVES = problems.objectives()
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 @pytest.mark.parametrize("name", ["scales", "squared error"])
-def test_iterations_are_those_of_the_compiled_program(monkeypatch, name, constraint):
-    at_once = solve(OBJECTIVES[name], max_iterations=3, throw=False, **CONSTRAINTS[constraint])
-    monkeypatch.setattr(host, "MOST", 0)
-    compiled = solve(
-        OBJECTIVES[name], max_iterations=3, throw=False, method="interior_point", **CONSTRAINTS[constraint]
-    )
+def test_iterations_are_those_of_the_compiled_program(name, constraint):
+    options = {"max_iterations": 3, "throw": False} | CONSTRAINTS[constraint]
+    at_once, compiled = (solve(OBJECTIVES[name], compiled=how, **options) for how in (False, True))
     np.testing.assert_allclose(at_once.weights, compiled.weights, atol=1e-7)
     np.testing.assert_allclose(at_once.loss + at_once.penalty, compiled.loss + compiled.penalty, rtol=1e-9)
     np.testing.assert_allclose(at_once.gap_history[:2], compiled.gap_history[:2], rtol=1e-5)
@@ -63,13 +60,22 @@ def test_rows_that_do_not_count_and_rows_without_density():
     assert value == np.inf and np.isfinite(gradient_K).all()
 
 
-def test_what_is_small():
-    objective = cross_entropy(problems.classifiers())
-    plain = Place(None, None)
-    assert host.is_small(objective, plain) and not host.is_small(objective, Place(None, jax.devices()[0]))
-    assert host.is_small(stream_squared_error(problems.predictions()[0], problems.predictions()[1]), plain)
+def test_small_problems_are_solved_at_once_and_others_where_users_say_so():
+    plain, objective = Place(None, None), cross_entropy(problems.classifiers())
+    streamed, both = stream_squared_error(*problems.predictions()), weighted_sum([objective, objective])
     wide = cross_entropy(np.zeros((int(host.MOST / 300**2) + 1, 300)))
-    assert not host.is_small(wide, plain)
+    for given, by_default in ((objective, True), (streamed, True), (both, False), (wide, False)):
+        assert host.on_host(None, "auto", given, plain) == by_default
+        assert not host.on_host(True, "auto", given, plain)
+    assert host.on_host(False, "interior_point", wide, plain)
+    for method, given, place in (
+        ("auto", both, plain),
+        ("mirror_descent", objective, plain),
+        ("auto", objective, Place(None, jax.devices()[0])),
+    ):
+        assert not host.on_host(None, method, given, place)
+        with pytest.raises(InputError, match="compiled=False is for one cross_entropy or squared_error"):
+            host.on_host(False, method, given, place)
 
 
 def test_memory_that_runs_out_says_what_fits(monkeypatch):
