@@ -1,6 +1,5 @@
 """Progress of a run whose stages' costs are known beforehand: a bar with the time left, or plain lines in a log."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -47,11 +46,11 @@ class RunProgress:
             fraction = done / of
             spent = self._spent + earlier() + time.perf_counter() - started
             left = self._left(spent, self._done + fraction * cost)
-            self._bar.update(task, completed=fraction, left=f"{left} in all")
+            self._bar.update(task, completed=fraction, left=left and f"{left} in all")
             nonlocal told
             if not live and time.perf_counter() - told > _EVERY:
                 told = time.perf_counter()
-                self._console.print(f"{name}: {fraction:.0%}; about {left}", highlight=False)
+                self._print(f"{name}: {fraction:.0%}", left)
 
         try:
             yield advance
@@ -63,8 +62,7 @@ class RunProgress:
                 self._bar.update(task, left="")
                 self._bar.stop()
             self._bar.remove_task(task)
-        left = self._left(self._spent, self._done)
-        self._console.print(f"{name}: {_duration(seconds)}; about {left}", highlight=False)
+        self._print(f"{name}: {_duration(seconds)}", self._left(self._spent, self._done))
 
     def tell(self, line: str) -> None:
         """Print a line above the bar."""
@@ -76,14 +74,16 @@ class RunProgress:
         self._skipped += cost
         self._console.print(f"{name}: found, not computed again", highlight=False)
 
+    def _print(self, line: str, left: str) -> None:
+        self._console.print(f"{line}; about {left}" if left else line, highlight=False)
+
     def _left(self, spent: float, done: float) -> str:
-        rest = self._total - self._skipped - done
-        return f"{_duration(spent / done * rest if done > 0 else math.nan)} left"
+        """The time left, in words; empty until something that costs was done."""
+        rest = max(self._total - self._skipped - done, 0.0)
+        return f"{_duration(spent / done * rest)} left" if done > 0 else ""
 
 
 def _duration(seconds: float) -> str:
-    if not seconds >= 0:
-        return "?"
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds <= 7200 else f"{seconds / 3600:.1f} h"

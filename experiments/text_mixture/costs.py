@@ -121,15 +121,14 @@ def describe_plan(plan: Plan) -> str:
     if config.rows.isdecimal() and int(config.rows) >= longest:
         lines.append(f"Rows of {config.rows} bytes are whole documents: the longest has {longest}.")
     lines.append(f"Proxies for `mixmin`: {', '.join(map(_describe_rung, plan.rungs))}, rows of {plan.config.rows}.")
-    lines.append(f"Training, {plural(config.seeds, 'seed')}:")
     rows: list[tuple[int, str, Role]] = [
         (len(plan.names) * _trainings_of_proxies(plan), "proxies", "proxy"),
         (plan.num_random, "runs on random mixtures", "random"),
         (arms, "target runs (arms)", "target"),
     ]
+    rows = [row for row in rows if row[0]]
+    lines += [f"Training, {plural(config.seeds, 'seed')}:"] * bool(rows)
     for count, what, role in rows:
-        if not count:
-            continue
         run, flops = plan.run(role), training(plan, role)
         size = num_parameters(jax.eval_shape(run.init, jax.random.key(0)).params)
         tokens = run.num_windows * run.sequence_length
