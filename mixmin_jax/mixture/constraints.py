@@ -130,11 +130,11 @@ def in_use(objective: Any, feasible: FeasibleSet, prior: Prior | None) -> tuple[
     try:
         taken = objective.take(columns)
     except InputError as error:
-        raise InputError(f"{without(columns, feasible.num_sources, objective.sources)}{error}") from None
+        raise InputError(f"{left_out_message(columns, feasible.num_sources, objective.sources)}{error}") from None
     return taken, *take(feasible, prior, columns), columns
 
 
-def without(columns: np.ndarray, num_sources: int, sources: tuple[str, ...] | None) -> str:
+def left_out_message(columns: np.ndarray, num_sources: int, sources: tuple[str, ...] | None) -> str:
     """The beginning of a message about rows that only sources outside `columns` explain."""
     left_out = list_names([sources[k] if sources else str(k) for k in range(num_sources) if k not in columns])
     return f"caps, floors, groups or the prior leave no weight for {left_out}, and without: "

@@ -25,7 +25,7 @@ METHODS: dict[str, Method] = {
 _WORTHWHILE = 4_000_000  # least N K^2 for the active set: below, compiling a second program costs more than it saves
 
 
-def check(method: str, objective: Any, prior: object, place: Place) -> None:
+def check_can_solve(method: str, objective: Any, prior: object, place: Place) -> None:
     """Raise InputError for an unknown objective or method, or a method or place that cannot take the objective."""
     streamed, worst, what = isinstance(objective, StreamedCrossEntropy), isinstance(objective, WorstCase), f"{method=}"
     if not streamed and not hasattr(objective, "prepare"):

@@ -17,7 +17,7 @@ from mixmin_jax.mixture.methods.worst_case import WORST_CASE
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
 from mixmin_jax.mixture.problem import Problem, iterate
-from mixmin_jax.mixture.registry import METHODS, attempts, check
+from mixmin_jax.mixture.registry import METHODS, attempts, check_can_solve
 from mixmin_jax.mixture.scale.float32 import minimize_in_float32
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.host import minimize_on_host, on_host
@@ -98,7 +98,7 @@ def solve(
     place = place_of(mesh, precision)
     with float64_on_cpu():
         with together(place.mesh) as common:
-            check(method, objective, prior, place)
+            check_can_solve(method, objective, prior, place)
             if is_traced(jax.tree.leaves(objective), [upper_bounds, lower_bounds, groups, prior, prior_strength]):
                 raise InputError("solve cannot run on traced arrays; inside jit, vmap and grad use solve_traced")
             tolerance = checked_tolerance(_TOLERANCES[place.precision] if tolerance is None else tolerance)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.evaluator import BLOCK, RunningSum, accumulate, is_sum
-from mixmin_jax.mixture.scale.blocks import Block, Rows, Table, read
+from mixmin_jax.mixture.scale.blocks import Block, RowSource, Table, read
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.memory import ran_out
 
@@ -61,7 +61,7 @@ def _cores() -> int:
 
 
 def blockwise(
-    rows: Rows,
+    rows: RowSource,
     beside: Table | None,
     layout: Layout,
     what: str,
@@ -112,7 +112,7 @@ def blockwise(
 
 
 def _too_large(
-    rows: Rows, beside: Table | None, block_rows: int, of_piece: Callable[..., Any], error: BaseException
+    rows: RowSource, beside: Table | None, block_rows: int, of_piece: Callable[..., Any], error: BaseException
 ) -> InputError:
     """The error for a block that does not fit in memory, with a size that was tried and fits."""
     beside_shape = rows.beside_shape if beside is None else beside.row_shape

@@ -177,10 +177,10 @@ class Iterated:
             yield Given(len(block), block.dtype, _copier(block), None if beside is None else _copier(beside))
 
 
-Rows = Table | Iterated
+RowSource = Table | Iterated
 
 
-def source(blocks: Any, what: str) -> Rows:
+def source(blocks: Any, what: str) -> RowSource:
     """Blocks of rows as a user gives them. Only the first block is looked at.
 
     Raises:
@@ -238,7 +238,7 @@ def buffer_dtype(dtype: np.dtype, what: str) -> np.dtype:
     raise InputError(f"{what} must be real numbers; got {dtype}")
 
 
-def read(rows: Rows, beside: Table | None, block_rows: int, size: int, what: str) -> Iterator[Block]:
+def read(rows: RowSource, beside: Table | None, block_rows: int, size: int, what: str) -> Iterator[Block]:
     """One pass over all rows, in buffers of `size` rows, at most `block_rows` of which are used.
 
     Blocks of a table have `block_rows` rows. Blocks of an iterator are cut or joined to fill the buffers.

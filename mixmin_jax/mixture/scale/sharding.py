@@ -148,7 +148,7 @@ def on_every_process(build: Callable[[], Result], mesh: Mesh) -> Result:
 # Rows on devices.
 
 
-def place(part: Callable[[slice], Any], num_rows: int, mesh: Mesh, dtype: Any) -> Any:
+def put_rows(part: Callable[[slice], Any], num_rows: int, mesh: Mesh, dtype: Any) -> Any:
     """Put this process's rows, trees of arrays part(slice), on the mesh; missing rows are filled with zeros."""
     mine = -(-num_rows // len(mesh.local_devices))
     size = max(1, int(exchange(mesh, np.array([mine])).max()))  # enough for the process with the most rows
@@ -187,7 +187,7 @@ class RowShards:
             piece = jax.tree.map(lambda values: values[rows], objective)
             return piece if np.dtype(dtype) == np.float64 else piece.centered()
 
-        return cls(place(part, num_rows, mesh, dtype), mesh)
+        return cls(put_rows(part, num_rows, mesh, dtype), mesh)
 
     def prepare(self) -> "Sharded":
         """The evaluator; inside a compiled program."""
@@ -240,7 +240,7 @@ class Sharded:
 
 def sum_of_squares(residuals_NxKxD: Any, mesh: Mesh, dtype: Any) -> Float[Array, "K K"]:
     """sum_n r_n r_n' over the residuals of all processes, on all devices."""
-    rows_NxKxD = place(lambda rows: residuals_NxKxD[rows], len(residuals_NxKxD), mesh, dtype)
+    rows_NxKxD = put_rows(lambda rows: residuals_NxKxD[rows], len(residuals_NxKxD), mesh, dtype)
     return _gram(rows_NxKxD, mesh)
 
 

@@ -25,7 +25,7 @@ from mixmin_jax.mixture.checks import (
     infinite_rows,
     source_names,
 )
-from mixmin_jax.mixture.constraints import without
+from mixmin_jax.mixture.constraints import left_out_message
 from mixmin_jax.mixture.evaluator import BLOCK, Known, Likelihoods, RunningSum, accumulate
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.labels import by_row
@@ -34,7 +34,7 @@ from mixmin_jax.mixture.objective import StreamedSquaredError, tolerance_unit
 from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
 from mixmin_jax.mixture.problem import Problem, finish, record, start, unfinished
 from mixmin_jax.mixture.scale.block_pass import Layout, blockwise, layout_of
-from mixmin_jax.mixture.scale.blocks import Block, Part, Rows, Table, source, table
+from mixmin_jax.mixture.scale.blocks import Block, Part, RowSource, Table, source, table
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 
 _NUMBERS = 1 << 20  # default numbers per block: 8 MB, far more than the cost of reading a block
@@ -45,7 +45,7 @@ _ROWS, _WEIGHTS, _PREDICTIONS, _TARGETS = "log-likelihoods", "example_weights", 
 class StreamedCrossEntropy:
     """f(w) = - sum_n v_n log sum_k w_k exp(logp_nk), with rows read anew for each evaluation."""
 
-    rows: Rows
+    rows: RowSource
     weights: Table | None
     names: tuple[str, ...] | None  # of all columns
     layout: Layout
@@ -281,7 +281,7 @@ def _refuse_rows(objective: StreamedCrossEntropy, block: Block) -> None:
     logp_BxK, names, before = block.values[: block.num_rows].astype(np.float64), objective.names, ""
     if np.isfinite(logp_BxK.max(axis=1)).all():  # rows are invalid only without the columns that are not in use
         columns = cast(np.ndarray, objective.columns)
-        before = without(columns, logp_BxK.shape[1], names)
+        before = left_out_message(columns, logp_BxK.shape[1], names)
         logp_BxK, names = logp_BxK[:, columns], objective.sources
     part, _ = _first_bad(block, ~np.isfinite(logp_BxK.max(axis=1)))
 
@@ -308,7 +308,7 @@ def _first_bad(block: Block, bad_B: Bool[np.ndarray, " B"]) -> tuple[Part, Int[n
 
 def _opened(
     blocks: Any, what: str, shape: str, axes: tuple[int, ...], sources: Sequence[str] | None, block_rows: Any
-) -> tuple[Rows, tuple[str, ...] | None, Layout]:
+) -> tuple[RowSource, tuple[str, ...] | None, Layout]:
     """The rows with so many axes each, the names of their columns, and the layout of a block."""
     rows = source(blocks, what)
     if len(rows.row_shape) not in axes or 0 in rows.row_shape or rows.num_rows == 0:
@@ -320,7 +320,7 @@ def _opened(
     return rows, names, layout_of(checked_whole(block_rows, "block_rows", 1))
 
 
-def _beside(rows: Rows, given: Any, row_shape: tuple[int, ...], what: str) -> Table | None:
+def _beside(rows: RowSource, given: Any, row_shape: tuple[int, ...], what: str) -> Table | None:
     """The weights or targets of rows as a table; None if they come in pairs, or are missing."""
     if given is None:
         if rows.beside_shape not in (None, row_shape):
