@@ -18,6 +18,15 @@ def namespace(array: Any) -> Any:
     return jnp if isinstance(array, jax.Array) else np
 
 
+def log_sum_exp(x_NxK: Any) -> Any:
+    """log sum_k exp(x_nk) for each row."""
+    if isinstance(x_NxK, jax.Array):
+        return jax.nn.logsumexp(x_NxK, axis=1)
+    most_N = x_NxK.max(axis=1)
+    most_N = np.where(np.isfinite(most_N), most_N, 0)
+    return most_N + np.log(np.exp(x_NxK - most_N[:, None]).sum(axis=1))
+
+
 def repeat(times: int, update: Callable[[X], X], x: X) -> X:
     """Apply a function several times."""
     if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x)):

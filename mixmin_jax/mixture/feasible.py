@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mixmin_jax.mixture.arrays import namespace, repeat
+from mixmin_jax.mixture.arrays import HostOrDevice, namespace, repeat
 
 _BISECTIONS = 100  # halvings; enough to narrow any bracket here to the resolution of float64
 
@@ -48,6 +48,10 @@ class FeasibleSet:
     cap_K: Float[Array, " K"] | None = None
     groups: Groups | None = None
     on_host: bool = dataclasses.field(default=False, metadata={"static": True})  # NumPy computes, not JAX
+
+    def to_host(self) -> "FeasibleSet":
+        """The same set, for NumPy's arrays."""
+        return dataclasses.replace(self, on_host=True)
 
     @property
     def xp(self) -> Any:
@@ -117,7 +121,7 @@ class FeasibleSet:
         """An interior point of C if there is one: every source takes the same share of its room."""
         return self.repair(self.lower_K)
 
-    def repair(self, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
+    def repair(self, w_K: Float[HostOrDevice, " K"]) -> Any:
         """A point of C near w. It is w up to rounding if w is in C."""
         if self.plain:
             w_K = self.xp.maximum(w_K, 0)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.arrays import HostOrDevice
+from mixmin_jax.mixture.arrays import HostOrDevice, log_sum_exp, namespace
 from mixmin_jax.mixture.checks import (
     as_float64,
     bad_example_weights,
@@ -101,7 +101,8 @@ class CrossEntropy:
 
         Unlike an evaluator's densities, these do not underflow if a row is far below its maximum.
         """
-        return -jax.nn.logsumexp(jnp.asarray(self.logp_NxK) + jnp.log(w_NxK), axis=1)
+        xp = namespace(w_NxK)
+        return -log_sum_exp(xp.asarray(self.logp_NxK) + xp.log(w_NxK))
 
     def rounded(self, dtype: Any) -> "CrossEntropy":
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self.centered())
@@ -154,8 +155,9 @@ class SquaredError:
 
     def row_losses(self, w_NxK: Float[ArrayLike, "*N K"]) -> Float[Array, " N"]:
         """||r_n^T w||^2 for each row, under weights for all rows or its own."""
-        w_NxK = jnp.broadcast_to(w_NxK, self.residuals_NxKxD.shape[:2])
-        return (jnp.einsum("nk,nkd->nd", w_NxK, self.residuals_NxKxD) ** 2).sum(axis=1)
+        xp = namespace(w_NxK)
+        w_NxK = xp.broadcast_to(w_NxK, self.residuals_NxKxD.shape[:2])
+        return (xp.einsum("nk,nkd->nd", w_NxK, self.residuals_NxKxD) ** 2).sum(axis=1)
 
     def rounded(self, dtype: Any) -> "SquaredError":
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self)

@@ -68,6 +68,14 @@ class Method(NamedTuple):
     priors: bool = True  # whether it can take a prior
 
 
+class Limits(NamedTuple):
+    """When a solve ends, and what it keeps."""
+
+    tolerance: float  # relative to the scale of f
+    max_iterations: int
+    history_length: int  # gaps that are kept; the same for most limits saves compilations
+
+
 class Progress(NamedTuple):
     """The state of a run."""
 

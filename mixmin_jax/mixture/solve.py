@@ -16,7 +16,7 @@ from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.worst_case import WORST_CASE
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
-from mixmin_jax.mixture.problem import Problem, iterate
+from mixmin_jax.mixture.problem import Limits, Problem, iterate
 from mixmin_jax.mixture.registry import METHODS, attempts, check_can_solve
 from mixmin_jax.mixture.scale.float32 import minimize_in_float32
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
@@ -113,7 +113,8 @@ def solve(
             common([np.shape(x)[1:] for x in jax.tree.leaves(objective)])
         for method in methods:
             allowed = METHODS[method].iterations if limit is None else limit
-            found = _minimize(reduced, feasible, penalty, tolerance, allowed, method, place)
+            kept = min(max(METHODS[method].iterations, allowed), _LONGEST_HISTORY) + 1
+            found = _minimize(reduced, feasible, penalty, Limits(tolerance, allowed, kept), method, place)
             if found.converged:
                 break
     weights = np.zeros(k)
@@ -140,29 +141,20 @@ def solve(
 
 
 def _minimize(
-    objective: Any,
-    feasible: FeasibleSet,
-    prior: Prior | None,
-    tolerance: float,
-    max_iterations: int,
-    method: str,
-    place: Place,
+    objective: Any, feasible: FeasibleSet, prior: Prior | None, limits: Limits, method: str, place: Place
 ) -> Outputs:
-    # The same length for most limits saves compilations.
-    length = min(max(METHODS[method].iterations, max_iterations), _LONGEST_HISTORY) + 1
     if isinstance(objective, StreamedCrossEntropy):
-        return minimize_streamed(objective, feasible, prior, tolerance, max_iterations, length)
+        return minimize_streamed(objective, feasible, prior, limits)
     try:
         if not place.compiled:
-            return minimize_on_host(objective, feasible, prior, tolerance, max_iterations)
+            return minimize_on_host(objective, feasible, prior, limits)
         objective = place.of_all_processes(objective).anonymous()  # names must not cause new compilations
-        placed = place.put(objective)
         if place.device is not None:
-            how = METHODS[method], length, placed, place
-            return minimize_in_float32(objective, feasible, prior, tolerance, max_iterations, *how)
+            return minimize_in_float32(objective, feasible, prior, limits, METHODS[method], place)
+        placed = place.put(objective)
         if isinstance(objective, WorstCase):
-            placed = placed.with_references(lambda part: _least(part, feasible, tolerance, method))
-        return _in_float64(placed, feasible, prior, tolerance, max_iterations, method, length)
+            placed = placed.with_references(lambda part: _least(part, feasible, limits.tolerance, method))
+        return _in_float64(placed, feasible, prior, limits, method)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         rows, *numbers = max(map(np.shape, jax.tree.leaves(objective)), key=np.prod)
         held = -(-rows // (1 if place.mesh is None else len(place.mesh.local_devices)))
@@ -173,17 +165,10 @@ def _minimize(
         raise
 
 
-def _in_float64(
-    objective: Any,
-    feasible: FeasibleSet,
-    prior: Prior | None,
-    tolerance: float,
-    max_iterations: int,
-    method: str,
-    length: int,
-) -> Outputs:
-    found = _run(objective, feasible, prior, np.float64(tolerance), np.int64(max_iterations), method, length)
-    return unpacked(found, feasible.num_sources, length)
+def _in_float64(objective: Any, feasible: FeasibleSet, prior: Prior | None, limits: Limits, method: str) -> Outputs:
+    until = np.float64(limits.tolerance), np.int64(limits.max_iterations)
+    found = _run(objective, feasible, prior, *until, method, limits.history_length)
+    return unpacked(found, feasible.num_sources, limits.history_length)
 
 
 @functools.partial(jax.jit, static_argnames=("method", "history_length"))
@@ -196,5 +181,5 @@ def _run(objective, feasible, prior, tolerance, max_iterations, method, history_
 def _least(objective: Any, feasible: FeasibleSet, tolerance: float, method: str) -> tuple[float, float]:
     """The least loss over the allowed weights, and a bound on its error: a share of the tolerance."""
     most = METHODS[method].iterations
-    found = _in_float64(objective, feasible, None, _OF_REFERENCES * tolerance, most, method, most + 1)
+    found = _in_float64(objective, feasible, None, Limits(_OF_REFERENCES * tolerance, most, most + 1), method)
     return float(found.loss), float(found.gap)

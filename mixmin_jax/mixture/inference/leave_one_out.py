@@ -11,16 +11,13 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.checks import is_traced, list_names
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, per_source, take, usable
-from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.objective import CrossEntropy, SquaredError
-from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.solution import NotConverged, Solution
 from mixmin_jax.mixture.solve import solve
 
@@ -53,7 +50,7 @@ def leave_one_out(
     max_iterations: int | None = None,
     throw: bool = True,
 ) -> LeaveOneOut:
-    """Solve again without each of the sources, by a program that is compiled once for all of them.
+    """Solve again without each of the sources.
 
     A source without weight costs one evaluation: the weights without it are the same, and still certified. A source
     that cannot be left out is worth inf, and `.reasons` says why: it alone explains some rows, or floors, caps or
@@ -96,12 +93,13 @@ def leave_one_out(
     if isinstance(objective, CrossEntropy):
         rows, reasons = _centered(objective, columns), _explained_alone(objective, columns, shown)
     _, penalty = take(feasible, penalty, columns)  # a prior of 0 has no logarithm
-    with float64_on_cpu():
-        held = jax.tree.map(jnp.asarray, rows.anonymous())
 
-    def total(w_K: Any) -> float:
-        with float64_on_cpu():
-            return float(_total(held, penalty, w_K, columns))
+    def total(w_K: Float[np.ndarray, " K"]) -> float:
+        """F, as a sum over rows whose weight is not 0."""
+        with np.errstate(all="ignore"):
+            loss_N, v_N = rows.row_losses(w_K), rows.weights_N
+            loss = np.where(v_N > 0, v_N * loss_N, 0).sum()
+            return float(loss if penalty is None else loss + penalty.value(w_K[columns]))
 
     least = total(full.weights)
     rounding = 64 * np.finfo(np.float64).eps * (abs(least) + full.goal / tolerance)
@@ -119,8 +117,7 @@ def leave_one_out(
             worth[column] = lower[column] = upper[column] = np.inf
             weights[column] = np.nan
             continue
-        with float64_on_cpu():
-            weights[column] = _repaired(allowed, full.weights)
+        weights[column] = allowed.to_host().repair(full.weights)
         gap = total(weights[column]) - least + full.gap
         if not gap <= full.goal:  # the source has weight
             found = solve(rows, upper_bounds=cap_K, **constraints, **limits, throw=False)
@@ -137,17 +134,6 @@ def leave_one_out(
         if throw:
             raise NotConverged(dataclasses.replace(full, status=status))
     return LeaveOneOut(full, worth, lower, upper, weights, gaps, iterations, reasons, status, names)
-
-
-@jax.jit
-def _total(objective, prior, w_K, columns_J) -> Float[Array, ""]:
-    """F, as a sum over rows whose weight is not 0."""
-    loss_N, v_N = objective.row_losses(w_K), objective.weights_N
-    loss = jnp.where(v_N > 0, v_N * loss_N, 0).sum()
-    return loss if prior is None else loss + prior.value(w_K[columns_J])
-
-
-_repaired = jax.jit(FeasibleSet.repair)
 
 
 def _centered(objective: CrossEntropy, columns: Int[np.ndarray, " J"]) -> CrossEntropy:

@@ -22,7 +22,7 @@ from mixmin_jax.mixture.evaluator import Known
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, arrive, propose
 from mixmin_jax.mixture.outputs import Outputs
-from mixmin_jax.mixture.problem import Method, Point, Problem, finish, record, start, unfinished
+from mixmin_jax.mixture.problem import Limits, Method, Point, Problem, finish, reached, record, start, unfinished
 from mixmin_jax.mixture.scale.float64 import float32_on, float64_on_cpu
 from mixmin_jax.mixture.scale.place import Place
 from mixmin_jax.mixture.scale.sharding import exchange
@@ -37,23 +37,21 @@ def minimize_in_float32(
     objective: Any,
     feasible: FeasibleSet,
     prior: Prior | None,
-    tolerance: float,
-    max_iterations: int,
+    limits: Limits,
     method: Method,
-    history_length: int,
-    placed: Any,
     place: Place,
 ) -> Outputs:
     """Minimize in float32, certify in float64.
 
-    `objective` has the rows of this process in float64 on the host, `pooled` if other processes have rows too, and
-    `placed` has them in float32 at the place.
+    `objective` has the rows of this process in float64 on the host, `pooled` if other processes have rows too.
     """
+    placed, (tolerance, max_iterations, history_length) = place.put(objective), limits
+    on_host = feasible.to_host()
     patience = max(_STALLED, max_iterations // _STALLED)
     with float32_on(place.device):
         constraints = jax.tree.map(lambda x: np.asarray(x, np.float32), (feasible, prior))
-        limits = np.float32(tolerance), np.int32(max_iterations), np.int32(patience)
-        best, scale, iterations, history_T = jax.device_get(_run(placed, *constraints, *limits, method, history_length))
+        until = np.float32(tolerance), np.int32(max_iterations), np.int32(patience)
+        best, scale, iterations, history_T = jax.device_get(_run(placed, *constraints, *until, method, history_length))
     iterations = int(iterations)
     history = [float(gap) for gap in history_T[: iterations + 1]]  # the device's estimates, then certified gaps
     homogeneous = bool(jax.eval_shape(lambda objective: objective.prepare(), objective).homogeneous)
@@ -65,11 +63,11 @@ def minimize_in_float32(
         loss, offset, error, *gradient = exchange(place.mesh, mine).sum(axis=0)
         gradient_K: Any = np.array(gradient)
         f: Any = Known(-gradient_K @ w_K if homogeneous else np.float64(scale), offset, error, homogeneous)
-        problem = Problem(f, feasible, prior)
+        problem = Problem(f, on_host, prior)
         return problem, problem.certified(w_K, loss, gradient_K)
 
-    with float64_on_cpu():
-        problem, point = certified(_repaired(feasible, np.asarray(best.point.weights, np.float64)))
+    with float64_on_cpu(), np.errstate(all="ignore"):
+        problem, point = certified(on_host.repair(np.asarray(best.point.weights, np.float64)))
         history[-1] = float(point.gap)
         goal, final, loss = tolerance * problem.f.scale, point, point.loss + problem.f.offset
         if method is INTERIOR_POINT:
@@ -77,7 +75,7 @@ def minimize_in_float32(
             for _ in range(_REFINEMENTS):
                 if final.gap <= goal or iterations >= max_iterations or not np.isfinite(point.gap):
                     break
-                ahead = _propose(problem, state)
+                ahead = propose(problem, state)
                 problem, point = certified(ahead.weights)
                 values = point.loss, point.gradient, state.curvature_KxK
                 state = arrive(problem, ahead._replace(weights=point.weights), values)
@@ -90,16 +88,16 @@ def minimize_in_float32(
             mine_T = np.asarray(_losses(objective, final.weights))
             targets = exchange(place.mesh, mine_T).sum(axis=0), np.zeros(mine_T.size), objective.weights_T
         return Outputs(
-            final.weights,
-            loss,
-            final.gap,
-            problem.penalty(jnp.asarray(final.weights)),
-            tolerance * problem.f.scale,
-            np.inf if iterations < max_iterations else 0.0,  # it stalled
-            bool(final.gap <= tolerance * problem.f.scale) and bool(feasible.violation(final.weights) <= 1e-9),
-            iterations,
-            np.array(history),
-            targets,
+            weights=final.weights,
+            loss=loss,
+            gap=final.gap,
+            penalty=problem.penalty(final.weights),
+            goal=goal,
+            rounding=np.inf if iterations < max_iterations else 0.0,  # it stalled
+            converged=reached(problem, final, tolerance),
+            iterations=iterations,
+            gap_history=np.array(history),
+            targets=targets,
         )
 
 
@@ -139,9 +137,6 @@ def _evaluate(objective, w_K):
 @jax.jit
 def _losses(objective, w_K):
     return objective.prepare().losses(w_K)
-
-
-_propose, _repaired = jax.jit(propose), jax.jit(FeasibleSet.repair)
 
 
 def _in_float64(problem, state, point):

@@ -1,6 +1,6 @@
 """Solve on the host by NumPy and LAPACK: small problems are solved before a program for them could be compiled."""
 
-import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,9 +9,9 @@ import numpy as np
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.feasible import FeasibleSet
-from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
+from mixmin_jax.mixture.methods.interior_point import init, step
 from mixmin_jax.mixture.outputs import Outputs, outputs
-from mixmin_jax.mixture.problem import Problem, Run, ceiling, is_better, reached
+from mixmin_jax.mixture.problem import Limits, Problem, Run, ceiling, is_better, reached
 from mixmin_jax.mixture.scale.place import Place
 
 AUTO = "auto"
@@ -35,20 +35,21 @@ def on_host(compiled: bool | None, method: str, objective: Any, place: Place) ->
     return able and not compiled
 
 
-def minimize_on_host(
-    objective: Any, feasible: FeasibleSet, prior: Prior | None, tolerance: float, max_iterations: int
-) -> Outputs:
-    """`problem.iterate` with the interior point, of an objective that has `on_host`."""
+def minimize_on_host(objective: Any, feasible: FeasibleSet, prior: Prior | None, limits: Limits) -> Outputs:
+    """The interior point in NumPy, for an objective that has `on_host`."""
     with np.errstate(all="ignore"):
-        problem = Problem(objective.on_host(), dataclasses.replace(feasible, on_host=True), prior)
-        state: Any = INTERIOR_POINT.init(problem)
-        best = state
-        highest, gaps = ceiling(problem, state.point), [state.point.gap]
-        goal = tolerance * problem.f.scale
-        while len(gaps) <= max_iterations and not best.point.gap <= goal and not np.isnan(state.point.gap):
-            state = INTERIOR_POINT.step(problem, state)
-            if is_better(problem, state.point, best.point, highest):
-                best = state
-            gaps.append(state.point.gap)
-        run: Any = Run._make([best, reached(problem, best.point, tolerance), len(gaps) - 1, np.array(gaps)])
-        return outputs(problem, run, tolerance)
+        problem = Problem(objective.on_host(), feasible.to_host(), prior)
+        return iterate_on_host(problem, init(problem), lambda state: step(problem, state), limits)
+
+
+def iterate_on_host(problem: Problem, first: Any, step: Callable[[Any], Any], limits: Limits) -> Outputs:
+    """`problem.iterate` as a loop of Python, for states of NumPy's arrays."""
+    state, best, gaps = first, first, [first.point.gap]
+    highest, goal = ceiling(problem, first.point), limits.tolerance * problem.f.scale
+    while len(gaps) <= limits.max_iterations and not best.point.gap <= goal and not np.isnan(state.point.gap):
+        state = step(state)
+        if is_better(problem, state.point, best.point, highest):
+            best = state
+        gaps.append(state.point.gap)
+    run: Any = Run._make([best, reached(problem, best.point, limits.tolerance), len(gaps) - 1, np.array(gaps)])
+    return outputs(problem, run, limits.tolerance)

@@ -29,13 +29,14 @@ from mixmin_jax.mixture.constraints import left_out_message
 from mixmin_jax.mixture.evaluator import BLOCK, Known, Likelihoods, RunningSum, accumulate
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.labels import by_row
-from mixmin_jax.mixture.methods.interior_point import arrive, begin, propose
+from mixmin_jax.mixture.methods.interior_point import State, arrive, begin, propose
 from mixmin_jax.mixture.objective import StreamedSquaredError, tolerance_unit
-from mixmin_jax.mixture.outputs import Outputs, packed, unpacked
-from mixmin_jax.mixture.problem import Problem, finish, record, start, unfinished
+from mixmin_jax.mixture.outputs import Outputs
+from mixmin_jax.mixture.problem import Limits, Problem
 from mixmin_jax.mixture.scale.block_pass import Layout, blockwise, layout_of
 from mixmin_jax.mixture.scale.blocks import Block, Part, RowSource, Table, source, table
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
+from mixmin_jax.mixture.scale.host import iterate_on_host
 
 _NUMBERS = 1 << 20  # default numbers per block: 8 MB, far more than the cost of reading a block
 _ROWS, _WEIGHTS, _PREDICTIONS, _TARGETS = "log-likelihoods", "example_weights", "predictions", "targets"
@@ -146,29 +147,24 @@ def stream_squared_error(
 
 
 def minimize_streamed(
-    objective: StreamedCrossEntropy,
-    feasible: FeasibleSet,
-    prior: Prior | None,
-    tolerance: float,
-    max_iterations: int,
-    history_length: int,
+    objective: StreamedCrossEntropy, feasible: FeasibleSet, prior: Prior | None, limits: Limits
 ) -> Outputs:
-    """The interior point over streamed rows: `problem.iterate`, driven from Python, with one pass per iteration.
-
-    Call it under `float64_on_cpu`.
-    """
-    w_K = _first_weights(feasible)
-    first, counted = _evaluated(objective, w_K)
-    if not first.scale > 0:
+    """The interior point over streamed rows, with one pass per iteration. Call it under `float64_on_cpu`."""
+    feasible = feasible.to_host()
+    w_K = feasible.start()
+    terms, counted = _evaluated(objective, w_K)
+    if not terms.scale > 0:
         raise InputError("example_weights are all 0: nothing is left to fit; give at least one row a positive weight")
-    problem = Problem(cast(Any, Known(first.scale, first.offset, np.zeros(()), True)), feasible, prior)
-    progress = _begin(problem, w_K, first[:3], history_length)
-    while _unfinished(problem, progress, tolerance, max_iterations):
-        ahead = _propose(problem, progress.state)
-        terms, count = _evaluated(objective, ahead.weights)
-        _check_same(first, counted, terms, count)
-        progress = _advance(problem, progress, ahead, terms[:3])
-    return unpacked(_finish(problem, progress, tolerance), feasible.num_sources, history_length)
+    problem = Problem(cast(Any, Known(terms.scale, terms.offset, np.zeros(()), True)), feasible, prior)
+
+    def step(state: State) -> State:
+        ahead = propose(problem, state)
+        later, count = _evaluated(objective, ahead.weights)
+        _check_same(terms, counted, later, count)
+        return arrive(problem, ahead, later[:3])
+
+    with np.errstate(all="ignore"):
+        return iterate_on_host(problem, begin(problem, w_K, terms[:3]), step, limits)
 
 
 class _LogTerms(NamedTuple):
@@ -243,14 +239,6 @@ def _squares(values, targets, first, count, chunk):
     zeros = RunningSum.zero((k, k))
     pieces = values.reshape(-1, chunk, *values.shape[1:]), targets.reshape(-1, chunk, *targets.shape[1:])
     return jax.lax.scan(add, zeros, pieces)[0]
-
-
-_begin = jax.jit(
-    lambda problem, w_K, values, length: start(problem, begin(problem, w_K, values), length), static_argnums=3
-)
-_first_weights, _propose, _unfinished = jax.jit(FeasibleSet.start), jax.jit(propose), jax.jit(unfinished)
-_advance = jax.jit(lambda problem, progress, ahead, values: record(problem, progress, arrive(problem, ahead, values)))
-_finish = jax.jit(lambda problem, progress, tolerance: packed(problem, finish(problem, progress, tolerance), tolerance))
 
 
 def _check_same(first: _LogTerms, counted: tuple[int, int], terms: _LogTerms, count: tuple[int, int]) -> None:
