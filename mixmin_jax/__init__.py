@@ -24,6 +24,7 @@ from mixmin_jax.mixture.solve import solve as solve
 from mixmin_jax.mixture.targets import weighted_sum as weighted_sum
 from mixmin_jax.mixture.targets import worst_case as worst_case
 from mixmin_jax.mixture.traced import solve_traced as solve_traced
+from mixmin_jax.program_cache import cache_programs as cache_programs
 
 if TYPE_CHECKING:
     from mixmin_jax import plot as plot

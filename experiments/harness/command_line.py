@@ -19,6 +19,7 @@ from experiments.harness.processes import joined, lost_process
 from experiments.harness.provenance import main_module
 from experiments.harness.result_files import NotRendered
 from mixmin_jax.errors import InputError
+from mixmin_jax.program_cache import cache_programs
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.nonfinite import Diverged
 
@@ -42,7 +43,10 @@ def run(
     """
     try:
         config = parse(config_class, presets)
-        with joined(config) if isinstance(config, RunOptions) else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if isinstance(config, RunOptions):  # benchmarks are none of these: they time compilations
+                cache_programs(warn=lambda line: print(line, file=sys.stderr))
+                stack.enter_context(joined(config))
             main(config)
     except KeyboardInterrupt as error:
         _exit(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
