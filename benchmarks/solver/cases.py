@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+_FRESH = ("text-2000x7", "text-20000x22", "classifiers-20000x100", "classifiers-20000x1000")
 QUICK_CELLS = 100_000  # N K of the cases that --quick runs, at most
 
 
@@ -35,6 +36,11 @@ class Case:
     k: int
     make: Callable[[np.random.Generator, int, int], np.ndarray | Data]
     seed: int = 0
+
+    @property
+    def fresh(self) -> bool:
+        """Whether methods are also timed in fresh processes."""
+        return self.name in _FRESH
 
     @property
     def quick(self) -> bool:
@@ -113,6 +119,8 @@ CASES = {
         Case("classifiers-20000x100", "classifiers of different quality", 20_000, 100, classifiers),
         Case("classifiers-100000x100", "the same with N K^2 = 1e9", 100_000, 100, classifiers),
         Case("classifiers-5000x500", "500 sources", 5_000, 500, classifiers),
+        Case("classifiers-20000x1000", "1000 sources", 20_000, 1000, classifiers),
+        Case("classifiers-5000x3000", "3000 sources", 5_000, 3000, classifiers),
         Case("tokens-1000000x10", "a row per token", 1_000_000, 10, tokens),
     )
 }

@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.machine import Rates, newton_floor, rate_calls, rates
 from benchmarks.records import call_times
 from benchmarks.solver.cases import Case, Data
+from benchmarks.solver.fresh import fresh_times
 from benchmarks.solver.gap import judge
 from benchmarks.solver.methods import TOLERANCE, Answer, Method
 from benchmarks.solver.records import CaseRecord, Result, Settings, problem
@@ -55,6 +56,7 @@ def measure(case: Case, methods: Sequence[Method], settings: Settings) -> tuple[
         rates=machine,
         results=results,
         unmeasured=unmeasured,
+        fresh=fresh_times(*data, [method.name for method in methods], settings.limit) if case.fresh else {},
     )
     return record, software
 

@@ -75,6 +75,9 @@ def ours(
     yield Call(call)
 
 
+at_once = functools.partial(ours, compiled=False)
+
+
 def _no_accelerator() -> str | None:
     return "the default device is the CPU" if jax.default_backend() == "cpu" else None
 
@@ -86,15 +89,16 @@ def _no_float64() -> str | None:
 OURS = (
     Method(
         "solve",
-        "mixmin_jax.solve as it is, on the CPU: the active set from N K^2 = 4e6 on, else the interior point",
-        functools.partial(ours, method="auto"),
+        "mixmin_jax.solve(compiled=True), on the CPU: the active set from N K^2 = 4e6 on, else the interior point",
+        functools.partial(ours, compiled=True),
         compiled=True,
         newton=True,
     ),
+    Method("solve (NumPy)", "mixmin_jax.solve(compiled=False), as it is by default up to N K^2 = 4e8", at_once),
     Method(
         "interior_point",
-        "mixmin_jax.solve(method='interior_point')",
-        functools.partial(ours, method="interior_point"),
+        "mixmin_jax.solve(method='interior_point', compiled=True)",
+        functools.partial(ours, method="interior_point", compiled=True),
         compiled=True,
         newton=True,
     ),

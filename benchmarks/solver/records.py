@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.machine import Rates
 from benchmarks.options import Rounds
 from benchmarks.records import CallTimes, Record, Times
+from benchmarks.solver.fresh import Fresh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ class CaseRecord(Problem):
     rates: dict[str, Rates]  # of the CPU, and of the default device if that is another
     results: dict[str, Result]  # by method
     unmeasured: dict[str, str]  # by method: why it has no time on this case
+    fresh: dict[str, Fresh] = dataclasses.field(default_factory=dict)  # by method, for some cases
 
     @property
     def work(self) -> int:

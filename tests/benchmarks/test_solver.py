@@ -13,7 +13,7 @@ import pytest
 from benchmarks import machine
 from benchmarks.options import PUBLISHED
 from benchmarks.solver import __main__ as solver
-from benchmarks.solver import mixsqp
+from benchmarks.solver import fresh, mixsqp
 from benchmarks.solver.cases import CASES, Case, classifiers, documents
 from benchmarks.solver.figure import gap_time_figure
 from benchmarks.solver.gap import judge
@@ -236,12 +236,32 @@ def test_quick_run_writes_its_results(tmp_path, capsys, monkeypatch):
     assert "cvxpy: absent: the Python package cvxpy is not installed" in printed
     (case,) = record.cases
     assert (case.name, case.n, case.k, case.seed) == ("tiny", N, K, 0)
-    assert set(case.results) == {"solve", "interior_point", "projected_gradient", "mirror_descent", "scipy"}
+    assert set(case.results) == {
+        "solve",
+        "solve (NumPy)",
+        "interior_point",
+        "projected_gradient",
+        "mirror_descent",
+        "scipy",
+    }
     for result in case.results.values():
         assert 1 <= result.rounds <= 3 and (result.memory_bytes is None or result.memory_bytes >= 0)
     own = case.results["solve"]
     assert own.reached and own.compile_seconds > 0 and own.time_over_floor > 0
     assert record.methods["cvxpy"].absent
+
+
+@pytest.mark.slow
+def test_fresh_processes_tell_what_a_person_waits_for(monkeypatch):
+    monkeypatch.setattr(fresh, "_REPEATS", 1)
+    monkeypatch.setitem(fresh.PACKAGES, "broken", "no_such_package")
+    found = fresh.fresh_times(*WEIGHTED.data(), ["solve (NumPy)", "scipy", "broken", "jaxopt"], 60.0)
+    assert list(found) == ["solve (NumPy)", "scipy"]
+    assert all(min(times) > 0 for times in found.values())
+    case = dataclasses.replace(
+        read_result(ROOT / PUBLISHED / "solver-cpu-2-cores.json", SolverRecord).cases[0], fresh=found
+    )
+    assert cells(markdown_table([case]))[-1][:2] == [f"`{case.name}`", "scipy"]
 
 
 @pytest.mark.slow
