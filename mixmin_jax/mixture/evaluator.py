@@ -211,6 +211,10 @@ class HostLikelihoods:
         p_NxK[~good_N] = 0
         return cls(p_NxK, v_N, -(v_N @ most_N))
 
+    def reweighted(self, v_N: Float[np.ndarray, " N"]) -> "HostLikelihoods":
+        """The same rows with other weights and the old offset."""
+        return dataclasses.replace(self, weights_N=v_N)
+
     @property
     def scale(self) -> Float[np.ndarray, ""]:
         return self.weights_N.sum()

@@ -33,12 +33,14 @@ from mixmin_jax.mixture.checks import checked_number, checked_whole, is_traced
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, distribution, in_use
 from mixmin_jax.mixture.evaluator import Evaluator, Quadratic
 from mixmin_jax.mixture.feasible import FeasibleSet
-from mixmin_jax.mixture.inference.warm_start import iterate_near
+from mixmin_jax.mixture.inference.warm_start import iterate_near, iterate_near_on_host
 from mixmin_jax.mixture.labels import by_row
-from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, init
 from mixmin_jax.mixture.objective import CrossEntropy, SquaredError
-from mixmin_jax.mixture.problem import Problem, iterate
+from mixmin_jax.mixture.problem import Limits, Problem, iterate
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
+from mixmin_jax.mixture.scale.host import AUTO, iterate_on_host, on_host
+from mixmin_jax.mixture.scale.place import Place
 from mixmin_jax.mixture.solution import NotConverged, Solution
 from mixmin_jax.mixture.solve import solve
 
@@ -105,12 +107,13 @@ def bootstrap(
     prior_strength: float = 0.0,
     tolerance: float = 1e-9,
     max_iterations: int | None = None,
+    compiled: bool | None = None,
     throw: bool = True,
 ) -> Bootstrap:
     """Solve on resamples of the examples: intervals of the weights, and a comparison with a reference mixture.
 
-    All resamples are solved in one compiled program, each from the central path of the solve on the data. Runs in
-    float64 on the CPU, as `solve` does. The result depends on the data, the options and the key only.
+    Each resample is solved from the central path of the solve on the data, in float64 on the CPU. The result depends on
+    the data, the options and the key only.
 
     The mixture is called distinguishable from the reference if its gain out of bag passes two one-sided tests:
     1. The gain exceeds t x its standard error over clusters. t is the quantile at `level` of Student's distribution
@@ -135,6 +138,8 @@ def bootstrap(
         level: of the intervals and of the comparison.
         upper_bounds, lower_bounds, prior, prior_strength, tolerance, max_iterations: as in `solve`.
         group_caps: caps on summed weights, the `groups` of `solve`.
+        compiled: as in `solve`: True solves all resamples in one compiled program, False in NumPy. The default is
+            False up to N K S = 1e8 on small problems.
         throw: whether to raise if a resample misses the tolerance; else read `.status` and `.converged`.
 
     Returns:
@@ -160,18 +165,22 @@ def bootstrap(
     reference_K = None if reference is None else distribution(reference, "reference", k, names)
     bounds: dict[str, Any] = {"upper_bounds": upper_bounds, "lower_bounds": lower_bounds, "groups": group_caps}
     constraints = bounds | {"prior": prior, "prior_strength": prior_strength}
-    solution = solve(objective, tolerance=tolerance, max_iterations=max_iterations, **constraints)
+    solution = solve(objective, tolerance=tolerance, max_iterations=max_iterations, compiled=compiled, **constraints)
     with float64_on_cpu():
         reduced, feasible, penalty, columns = in_use(objective, *build(k, names, **constraints))
         iterations = INTERIOR_POINT.iterations if max_iterations is None else max_iterations
-        limits = np.float64(tolerance), np.int64(min(iterations, np.iinfo(np.int32).max))
+        limits = Limits(tolerance, min(iterations, np.iinfo(np.int32).max), 1)
         key = jax.random.wrap_key_data(jnp.asarray(key_data), impl=generator)
-        reference_N = None if reference_K is None else np.asarray(objective.row_losses(reference_K))
-        draws = jax.device_get(
-            resample(
-                reduced.anonymous(), feasible, penalty, cluster_N, key, reference_N, *limits, num_clusters, num_samples
-            )
-        )
+        with np.errstate(divide="ignore"):
+            reference_N = None if reference_K is None else objective.row_losses(reference_K)
+        problem = reduced.anonymous(), feasible, penalty
+        if on_host(compiled, AUTO, reduced, Place(None, None), num_samples):
+            drawn_SxG = np.asarray(_all_multiplicities(key, num_samples, num_clusters))
+            draws = resample_on_host(*problem, cluster_N, drawn_SxG, reference_N, limits)
+        else:
+            until = np.float64(limits.tolerance), np.int64(limits.max_iterations)
+            sizes = num_clusters, num_samples
+            draws = jax.device_get(resample(*problem, cluster_N, key, reference_N, *until, *sizes))
     weights_SxK = np.zeros((num_samples, k))
     weights_SxK[:, columns] = draws.weights_SxK
     failed = int((~draws.converged_S).sum())
@@ -248,13 +257,13 @@ def compare(
 
 
 class Resamples(NamedTuple):
-    """The results of the compiled program."""
+    """The results on S resamples."""
 
-    weights_SxK: Float[Array, "S K"]
-    gap_S: Float[Array, " S"]
-    converged_S: Bool[Array, " S"]
-    iterations_S: Int[Array, " S"]
-    gain_G: Float[Array, " G"] | None  # d_g, with a reference; NaN for clusters that no resample left out
+    weights_SxK: Any
+    gap_S: Any
+    converged_S: Any
+    iterations_S: Any
+    gain_G: Any  # (G,) d_g, with a reference; NaN for clusters that no resample left out
 
 
 def multiplicities(key: jax.Array, sample: Int[Array, ""] | int, num_clusters: int) -> Float[Array, " G"]:
@@ -301,6 +310,54 @@ def resample(
     ahead_N = reference_N - objective.row_losses(mean_GxK[cluster_N])
     gain_G = jnp.zeros(num_clusters).at[cluster_N].add(jnp.where(v_N > 0, v_N * ahead_N, 0))
     return draws._replace(gain_G=jnp.where(count_G > 0, gain_G, jnp.nan))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _all_multiplicities(key: jax.Array, num_samples: int, num_clusters: int) -> Int[Array, "S G"]:
+    drawn = jax.vmap(lambda sample: multiplicities(key, sample, num_clusters))(jnp.arange(num_samples))
+    return drawn.astype(jnp.int32)
+
+
+def resample_on_host(
+    objective: CrossEntropy | SquaredError,
+    feasible: FeasibleSet,
+    prior: Prior | None,
+    cluster_N: Int[np.ndarray, " N"],
+    drawn_SxG: Int[np.ndarray, "S G"],
+    reference_N: Any,
+    limits: Limits,
+) -> "Resamples":
+    """`resample` in NumPy, with given draws."""
+    f: Any = objective.on_host()
+    v_N, feasible = np.asarray(objective.weights_N), feasible.to_host()
+    num_clusters, k = drawn_SxG.shape[1], objective.num_sources
+    sum_GxK, count_G, runs = np.zeros((num_clusters, k)), np.zeros(num_clusters), []
+    with np.errstate(all="ignore"):
+        whole = Problem(f, feasible, prior)
+        middle = iterate_on_host(whole, init(whole), limits._replace(tolerance=k / (2 * num_clusters))).best
+        for drawn_G in drawn_SxG:
+            problem = Problem(_reweighted_on_host(objective, f, v_N * drawn_G[cluster_N]), feasible, prior)
+            run = iterate_near_on_host(problem, middle, limits, problem.f.scale / f.scale)
+            runs.append((run.best.point.weights, run.best.point.gap, run.converged, run.iterations))
+            if reference_N is not None:
+                w_K, out_G = runs[-1][0], drawn_G == 0
+                sum_GxK[out_G] += np.where(w_K > limits.tolerance, w_K, 0)
+                count_G += out_G
+        draws = Resamples._make([*map(np.array, zip(*runs, strict=True)), None])
+        if reference_N is None:
+            return draws
+        mean_GxK = sum_GxK / np.maximum(sum_GxK.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        ahead_N = np.where(v_N > 0, v_N * (reference_N - objective.row_losses(mean_GxK[cluster_N])), 0)
+        gain_G = np.bincount(cluster_N, ahead_N, num_clusters)
+        return draws._replace(gain_G=np.where(count_G > 0, gain_G, np.nan))
+
+
+def _reweighted_on_host(objective: CrossEntropy | SquaredError, f: Any, v_N: Float[np.ndarray, " N"]) -> Any:
+    if isinstance(objective, CrossEntropy):
+        return f.reweighted(v_N)
+    r_KxNxD = objective.residuals_NxKxD.swapaxes(0, 1)
+    k = len(r_KxNxD)
+    return dataclasses.replace(f, r_KxK=(r_KxNxD * v_N[:, None]).reshape(k, -1) @ r_KxNxD.reshape(k, -1).T)
 
 
 def _reweighted(objective: CrossEntropy | SquaredError, f: Any, v_N: Float[Array, " N"]) -> Evaluator:

@@ -17,9 +17,11 @@ from mixmin_jax.mixture.scale.place import Place
 AUTO = "auto"
 MOST = 4e8  # largest N K^2 that NumPy solves by default: beyond, it would take longer than a compilation
 
+MOST_AGAIN = 1e8  # largest N K times the number of solves, where there are several: some seconds of work
 
-def on_host(compiled: bool | None, method: str, objective: Any, place: Place) -> bool:
-    """Whether NumPy solves a problem: if the user says so, or by default if it is small.
+
+def on_host(compiled: bool | None, method: str, objective: Any, place: Place, times: int = 1) -> bool:
+    """Whether NumPy solves a problem, so many times: if the user says so, or by default if it is small.
 
     Raises:
         InputError: NumPy was asked for, and cannot solve it.
@@ -31,7 +33,7 @@ def on_host(compiled: bool | None, method: str, objective: Any, place: Place) ->
         )
     if compiled is None and able:
         numbers = max(np.size(leaf) for leaf in jax.tree.leaves(objective))
-        return numbers * objective.num_sources <= MOST
+        return numbers * objective.num_sources <= MOST and (times == 1 or numbers * times <= MOST_AGAIN)
     return able and not compiled
 
 
@@ -39,17 +41,16 @@ def minimize_on_host(objective: Any, feasible: FeasibleSet, prior: Prior | None,
     """The interior point in NumPy, for an objective that has `on_host`."""
     with np.errstate(all="ignore"):
         problem = Problem(objective.on_host(), feasible.to_host(), prior)
-        return iterate_on_host(problem, init(problem), lambda state: step(problem, state), limits)
+        return outputs(problem, iterate_on_host(problem, init(problem), limits), limits.tolerance)
 
 
-def iterate_on_host(problem: Problem, first: Any, step: Callable[[Any], Any], limits: Limits) -> Outputs:
-    """`problem.iterate` as a loop of Python, for states of NumPy's arrays."""
+def iterate_on_host(problem: Problem, first: Any, limits: Limits, step: Callable[[Problem, Any], Any] = step) -> Run:
+    """`problem.iterate` as a loop of Python, on NumPy's arrays. By default steps are the interior point's."""
     state, best, gaps = first, first, [first.point.gap]
     highest, goal = ceiling(problem, first.point), limits.tolerance * problem.f.scale
     while len(gaps) <= limits.max_iterations and not best.point.gap <= goal and not np.isnan(state.point.gap):
-        state = step(state)
+        state = step(problem, state)
         if is_better(problem, state.point, best.point, highest):
             best = state
         gaps.append(state.point.gap)
-    run: Any = Run._make([best, reached(problem, best.point, limits.tolerance), len(gaps) - 1, np.array(gaps)])
-    return outputs(problem, run, limits.tolerance)
+    return Run._make([best, reached(problem, best.point, limits.tolerance), len(gaps) - 1, np.array(gaps)])

@@ -31,7 +31,7 @@ from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.labels import by_row
 from mixmin_jax.mixture.methods.interior_point import State, arrive, begin, propose
 from mixmin_jax.mixture.objective import StreamedSquaredError, tolerance_unit
-from mixmin_jax.mixture.outputs import Outputs
+from mixmin_jax.mixture.outputs import Outputs, outputs
 from mixmin_jax.mixture.problem import Limits, Problem
 from mixmin_jax.mixture.scale.block_pass import Layout, blockwise, layout_of
 from mixmin_jax.mixture.scale.blocks import Block, Part, RowSource, Table, source, table
@@ -157,14 +157,15 @@ def minimize_streamed(
         raise InputError("example_weights are all 0: nothing is left to fit; give at least one row a positive weight")
     problem = Problem(cast(Any, Known(terms.scale, terms.offset, np.zeros(()), True)), feasible, prior)
 
-    def step(state: State) -> State:
+    def step(problem: Problem, state: State) -> State:
         ahead = propose(problem, state)
         later, count = _evaluated(objective, ahead.weights)
         _check_same(terms, counted, later, count)
         return arrive(problem, ahead, later[:3])
 
     with np.errstate(all="ignore"):
-        return iterate_on_host(problem, begin(problem, w_K, terms[:3]), step, limits)
+        run = iterate_on_host(problem, begin(problem, w_K, terms[:3]), limits, step)
+        return outputs(problem, run, limits.tolerance)
 
 
 class _LogTerms(NamedTuple):

@@ -29,9 +29,14 @@ CAPS = {
 SOLVE_CAPS = {"groups" if name == "group_caps" else name: value for name, value in CAPS.items()}
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["NumPy", "compiled"])
+def compiled(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def found():
-    return bootstrap(OBJECTIVE, SAMPLES, KEY, reference=UNIFORM)
+def found(compiled):
+    return bootstrap(OBJECTIVE, SAMPLES, KEY, reference=UNIFORM, compiled=compiled)
 
 
 def drawn(sample, num_clusters):
@@ -57,7 +62,7 @@ def test_rows_in_several_blocks_get_their_own_weights(monkeypatch):
     monkeypatch.setattr(evaluator, "_SMALL", 0)
     logp_NxK = problems.classifiers(1500, K)  # the second block repeats rows of the first
     jax.clear_caches()
-    found = bootstrap(cross_entropy(logp_NxK), 2, KEY)
+    found = bootstrap(cross_entropy(logp_NxK), 2, KEY, compiled=True)
     for sample in range(2):
         again = cross_entropy(logp_NxK, drawn(sample, 1500) / 1500)
         np.testing.assert_allclose(found.weights[sample], solve(again).weights, atol=1e-7)
@@ -82,9 +87,9 @@ def test_the_gain_is_measured_on_rows_left_out(found):
     assert found.comparison.gain < in_sample
 
 
-def test_same_key_same_result_and_another_key_another(found):
-    alone = np.arange(N) + 7  # groups of one row are no groups
-    again = bootstrap(OBJECTIVE, SAMPLES, jax.random.PRNGKey(0), groups=alone, reference=dict(enumerate(UNIFORM)))
+def test_same_key_same_result_and_another_key_another(found, compiled):
+    options = {"groups": np.arange(N) + 7, "compiled": compiled}  # groups of one row are no groups
+    again = bootstrap(OBJECTIVE, SAMPLES, jax.random.PRNGKey(0), reference=dict(enumerate(UNIFORM)), **options)
     np.testing.assert_array_equal(again.weights, found.weights)
     assert again.comparison.gain == found.comparison.gain
     other = bootstrap(OBJECTIVE, SAMPLES, jax.random.key(1), reference=UNIFORM)
@@ -99,9 +104,9 @@ def test_permuting_sources_permutes_results(found):
     np.testing.assert_allclose(permuted.comparison.gain, found.comparison.gain, atol=1e-8)
 
 
-@pytest.mark.slow
-def test_rows_of_a_document_are_drawn_together_under_all_constraints():
-    result = bootstrap(OBJECTIVE, SAMPLES, KEY, groups=DOCUMENTS, **CAPS)
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_rows_of_a_document_are_drawn_together_under_all_constraints(compiled):
+    result = bootstrap(OBJECTIVE, SAMPLES, KEY, groups=DOCUMENTS, compiled=compiled, **CAPS)
     assert result.num_clusters == N // 4 and result.comparison is None
     _, cluster_N = np.unique(DOCUMENTS, return_inverse=True)
     for sample in (0, 5):
@@ -122,13 +127,21 @@ def test_rows_of_weight_zero_are_not_drawn():
 
 
 @pytest.mark.slow
-def test_squared_error_resamples_rows_too_and_all_compile_once(traces_of):
+def test_all_resamples_compile_once(traces_of):
     traces = traces_of(Quadratic, "curvature")
     yhat, y = problems.predictions()
-    result = bootstrap(squared_error(yhat, y, list("abcdef")), SAMPLES, KEY, reference=UNIFORM)
+    options = {"num_samples": SAMPLES, "reference": UNIFORM, "compiled": True}
+    compiled = bootstrap(squared_error(yhat, y, list("abcdef")), key=KEY, **options)
     first = len(traces)
-    bootstrap(squared_error(2 * yhat, y, list("uvwxyz")), SAMPLES, jax.random.key(1), reference=UNIFORM, tolerance=1e-8)
+    bootstrap(squared_error(2 * yhat, y, list("uvwxyz")), key=jax.random.key(1), tolerance=1e-8, **options)
     assert 0 < first < 15 and len(traces) == first
+    at_once = bootstrap(squared_error(yhat, y, list("abcdef")), key=KEY, **options | {"compiled": False})
+    np.testing.assert_allclose(at_once.weights, compiled.weights, atol=1e-6)
+
+
+def test_squared_error_resamples_rows_too():
+    yhat, y = problems.predictions()
+    result = bootstrap(squared_error(yhat, y), SAMPLES, KEY, reference=UNIFORM)
     rows = np.repeat(np.arange(N), drawn(3, N).astype(int))
     np.testing.assert_allclose(result.weights[3], solve(squared_error(yhat[rows], y[rows])).weights, atol=1e-6)
     assert result.comparison.standard_error > 0 and np.isfinite(result.comparison.gain)
