@@ -7,12 +7,13 @@ proportions the directional-derivative condition of Kiefer and Wolfowitz 1956):
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from mixmin_jax.mixture.arrays import namespace
+from mixmin_jax.mixture.arrays import HostOrDevice, namespace
 from mixmin_jax.mixture.feasible import FeasibleSet
 
 
@@ -21,22 +22,25 @@ from mixmin_jax.mixture.feasible import FeasibleSet
 class Prior:
     """The penalty s KL(w || q), in the units of f; q_k > 0."""
 
-    q_K: Float[Array, " K"]
-    strength: Float[Array, ""]
+    q_K: Float[HostOrDevice, " K"]
+    strength: Float[Any, ""]
 
-    def value(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
+    def value(self, w_K: Float[HostOrDevice, " K"]) -> Float[Any, ""]:
         """s sum_k w_k log(w_k / q_k), with 0 log 0 = 0."""
         xp = namespace(w_K)
         log_w_K = xp.log(xp.where(w_K > 0, w_K, 1))
         return self.strength * (w_K * (log_w_K - xp.log(self.q_K))).sum()
 
-    def gradient(self, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
+    def gradient(self, w_K: Float[HostOrDevice, " K"]) -> Float[Any, " K"]:
         return self.strength * (namespace(w_K).log(w_K) - namespace(w_K).log(self.q_K) + 1)
 
 
 def gap(
-    w_K: Float[Array, " K"], gradient_K: Float[Array, " K"], feasible: FeasibleSet, prior: Prior | None = None
-) -> Float[Array, ""]:
+    w_K: Float[HostOrDevice, " K"],
+    gradient_K: Float[HostOrDevice, " K"],
+    feasible: FeasibleSet,
+    prior: Prior | None = None,
+) -> Float[Any, ""]:
     """The bound above, in the units of f.
 
     Without a prior the maximum over u is a linear program over C; on the simplex the gap is grad . w - min_k grad_k.
@@ -70,7 +74,9 @@ def gap(
     return s * (terms_K.sum() + slack)
 
 
-def _linear_gap(w_K, gradient_K, feasible):
+def _linear_gap(
+    w_K: Float[HostOrDevice, " K"], gradient_K: Float[HostOrDevice, " K"], feasible: FeasibleSet
+) -> Float[Any, ""]:
     if feasible.plain:
         return w_K @ (gradient_K - gradient_K.min())
     xp = namespace(gradient_K)
@@ -81,7 +87,7 @@ def _linear_gap(w_K, gradient_K, feasible):
     return xp.maximum((gradient_K - price) @ (w_K - u_K), 0)
 
 
-def kl_terms(a_K, log_b_K):
+def kl_terms(a_K: Float[HostOrDevice, " K"], log_b_K: Float[HostOrDevice, " K"]) -> Float[Any, " K"]:
     """D(a, b) = a log(a / b) - a + b >= 0 per entry, without cancellation where a is close to b."""
     xp = namespace(a_K)
     positive_K = a_K > np.finfo(a_K.dtype).tiny

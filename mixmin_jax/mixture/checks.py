@@ -16,7 +16,7 @@ _SHOWN = 5  # most rows or names in a message
 def is_traced(*values: object) -> bool:
     """Whether any value, or any element of a list or mapping, is a tracer of jit, vmap or grad."""
 
-    def traced(value):
+    def traced(value: object) -> bool:
         if isinstance(value, Mapping):
             return any(map(traced, value.values()))
         return any(map(traced, value)) if isinstance(value, list | tuple) else isinstance(value, jax.core.Tracer)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.arrays import HostOrDevice
 from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.checks import SLACK, as_float64, is_traced, list_names, total
 from mixmin_jax.mixture.feasible import FeasibleSet, Groups
@@ -143,7 +144,7 @@ def left_out_message(columns: np.ndarray, num_sources: int, sources: tuple[str, 
 def take(feasible: FeasibleSet, prior: Prior | None, columns: np.ndarray) -> tuple[FeasibleSet, Prior | None]:
     """The same constraints over some sources; the others are held at 0."""
 
-    def of(x_K):
+    def of(x_K: Float[HostOrDevice, "... K"] | None) -> Any:
         return None if x_K is None else x_K[..., columns]
 
     groups = feasible.groups
@@ -155,12 +156,12 @@ def take(feasible: FeasibleSet, prior: Prior | None, columns: np.ndarray) -> tup
     return feasible, None if prior is None else Prior(of(prior.q_K), prior.strength)
 
 
-def _binding(cap_K):
+def _binding(cap_K: Float[HostOrDevice, " K"] | None) -> Any:
     """None if no cap can bind, so the plain simplex is recognized."""
     return None if cap_K is None or (cap_K >= 1).all() else cap_K
 
 
-def _known(values, otherwise):
+def _known(values: Any, otherwise: np.ndarray) -> np.ndarray:
     """The values if they can be looked at; `otherwise`, which is no restriction, for None and traced values."""
     return otherwise if values is None or is_traced(values) else np.asarray(values)
 
@@ -197,7 +198,7 @@ def per_source(values: Any, what: str, default: float | None, num_sources: int, 
     return np.broadcast_to(values, (num_sources,)).copy()
 
 
-def _column(source, what, num_sources, sources):
+def _column(source: Any, what: str, num_sources: int, sources: tuple[str, ...] | None) -> int:
     if isinstance(source, str):
         if sources is None:
             raise InputError(f"{what} names the source {source!r}, but the objective was built without `sources`")
@@ -206,12 +207,12 @@ def _column(source, what, num_sources, sources):
         return sources.index(source)
     if not isinstance(source, numbers.Integral) or isinstance(source, bool):
         raise InputError(f"{what} names sources by name or by column, a whole number; got {source!r}")
-    if not 0 <= source < num_sources:
+    if not 0 <= (column := int(source)) < num_sources:
         raise InputError(f"{what} names column {source}, but columns go from 0 to {num_sources - 1}")
-    return int(source)
+    return column
 
 
-def _groups(groups, num_sources, sources):
+def _groups(groups: GroupCaps | None, num_sources: int, sources: tuple[str, ...] | None) -> Groups | None:
     if groups is None or (isinstance(groups, Mapping) and not groups):
         return None
     usage = "groups map tuples of sources to caps, as in {('web', 'news'): 0.5}"
@@ -235,7 +236,9 @@ def _groups(groups, num_sources, sources):
     return Groups(members_GxK, as_float64(caps, "groups"))
 
 
-def _prior(q_K, strength, num_sources, sources):
+def _prior(
+    q_K: Float[HostOrDevice, " K"] | None, strength: Any, num_sources: int, sources: tuple[str, ...] | None
+) -> tuple[Any, Any]:
     """The prior and its strength, checked unless traced. Values below the smallest normal float become 0."""
     if not is_traced(strength):
         strength = as_float64(strength, "prior_strength")
@@ -253,7 +256,12 @@ def _prior(q_K, strength, num_sources, sources):
     return np.where(q_K > np.finfo(np.float64).tiny, q_K, 0), strength
 
 
-def _check_floors(low_K, high_K, q_K, names):
+def _check_floors(
+    low_K: Float[np.ndarray, " K"],
+    high_K: Float[np.ndarray, " K"],
+    q_K: Float[np.ndarray, " K"],
+    names: tuple[str, ...],
+) -> None:
     if low_K.sum() > 1 + SLACK:
         raise InputError(f"floors need {total(low_K.sum())} in total, and weights sum to 1; lower them")
     if (bad := np.flatnonzero(low_K > high_K)).size:

@@ -3,11 +3,11 @@
 An evaluator gives a value, a gradient and a K x K curvature. Each is a sum over rows. Solvers know nothing else, so
 rows can be streamed, sharded or of several targets without any change to a solver.
 
-Axes: N examples, K sources; C blocks of B examples.
+Axes: N examples, R of them; K sources, M of them; C blocks of B examples.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -86,7 +86,7 @@ class Likelihoods:
         n, k = logp_NxK.shape
         block = n if n * k <= _SMALL and logp_NxK.dtype == jnp.float64 else _rows_of_block(n)
 
-        def prepared(logp_RxK):
+        def prepared(logp_RxK: Float[Array, "R K"]) -> tuple[Float[Array, "C K B"], Float[Array, "C B"]]:
             most_CxB = jax.lax.stop_gradient(logp_RxK.max(axis=1)).reshape(-1, block)  # f does not depend on this
             logp_CxKxB = logp_RxK.reshape(-1, block, k).swapaxes(1, 2)
             if not finite:  # these selections cost as much as everything else here
@@ -124,7 +124,9 @@ class Likelihoods:
         return self._sum(w_K, lambda p_KxB, v_B, d_B, value: (value, -(p_KxB @ (v_B / d_B))))
 
     def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
-        def block(p_KxB, v_B, d_B, value):
+        def block(
+            p_KxB: Float[Array, "K B"], v_B: Float[Array, " B"], d_B: Float[Array, " B"], value: Float[Array, ""]
+        ) -> tuple[Float[Array, ""], Float[Array, "K K"]]:
             scaled_KxB = p_KxB * (jnp.sqrt(v_B) / d_B)
             return value, scaled_KxB @ scaled_KxB.T
 
@@ -134,7 +136,9 @@ class Likelihoods:
     def curvature_among(self, columns_M: Int[Array, " M"] | slice, w_M: Float[Array, " M"]) -> Float[Array, "M M"]:
         """The Hessian for M sources that hold all weight. Rounding errors between blocks are not carried."""
 
-        def add(curvature_MxM, rows):
+        def add(
+            curvature_MxM: Float[Array, "M M"], rows: tuple[Float[Array, "K B"], Float[Array, " B"]]
+        ) -> tuple[Float[Array, "M M"], None]:
             p_KxB, v_B = rows
             p_MxB = p_KxB[columns_M]
             d_B = w_M @ p_MxB
@@ -156,10 +160,10 @@ class Likelihoods:
         v_CxB = self.weights_CxB[taken]
         return Likelihoods(self.p_CxKxB[taken], v_CxB * (self.scale / v_CxB.sum()), self.offset)
 
-    def _sum(self, w_K, block):
+    def _sum(self, w_K: Float[Array, " K"], block: Callable[..., Any]) -> Any:
         """Sum `block(p, v, densities, value)` over blocks."""
 
-        def add(sums, rows):
+        def add(sums: Any, rows: tuple[Float[Array, "K B"], Float[Array, " B"]]) -> tuple[Any, None]:
             p_KxB, v_B = rows
             d_B = w_K @ p_KxB
             inside = jnp.all((d_B > 0) | (v_B == 0))
@@ -176,12 +180,12 @@ class Likelihoods:
         return jax.tree.map(lambda sum: sum.total + sum.lost, sums, is_leaf=is_sum)
 
 
-def _rows_of_block(n):
+def _rows_of_block(n: int) -> int:
     """The largest divisor of n in (BLOCK / 2, BLOCK], so blocks need no padding; else BLOCK, or n if it is less."""
     return next((rows for rows in range(min(n, BLOCK), BLOCK // 2, -1) if n % rows == 0), min(n, BLOCK))
 
 
-def _weights_in_blocks(v_N, block):
+def _weights_in_blocks(v_N: Float[Array, " N"], block: int) -> Float[Array, "C B"]:
     """The weights in the blocks of `Likelihoods.of_log_rows`; 0 for repeated rows in the last block."""
     repeated = -v_N.size % block
     before, last = jnp.split(v_N, [v_N.size + repeated - block])

@@ -167,6 +167,6 @@ def finish(problem: Problem, progress: Progress, tolerance: ArrayLike) -> Run:
     return Run(progress.best, converged, progress.iterations, progress.gap_history)
 
 
-def _total(problem, point):
+def _total(problem: Problem, point: Point) -> Float[Any, ""]:
     """F, without the offset of f."""
     return point.loss + problem.penalty(point.weights)

@@ -66,7 +66,7 @@ class NotConverged(RuntimeError):
         super().__init__(solution.status)
         self.solution = solution
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["NotConverged"], tuple[Solution]]:
         return type(self), (self.solution,)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
@@ -172,7 +172,15 @@ def _in_float64(objective: Any, feasible: FeasibleSet, prior: Prior | None, limi
 
 
 @functools.partial(jax.jit, static_argnames=("method", "history_length"))
-def _run(objective, feasible, prior, tolerance, max_iterations, method, history_length) -> Float[Array, "..."]:
+def _run(
+    objective: Any,
+    feasible: FeasibleSet,
+    prior: Prior | None,
+    tolerance: Float[Array, ""],
+    max_iterations: Int[Array, ""],
+    method: str,
+    history_length: int,
+) -> Float[Array, "..."]:
     problem = Problem(objective.prepare(), feasible, prior)
     how = WORST_CASE if isinstance(objective, WorstCase) else METHODS[method]
     return packed(problem, iterate(how, problem, tolerance, max_iterations, history_length), tolerance)

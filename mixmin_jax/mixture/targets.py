@@ -7,7 +7,7 @@ Axes: T targets, K sources.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import jax
@@ -24,7 +24,7 @@ from mixmin_jax.mixture.labels import by_row
 from mixmin_jax.mixture.methods.worst_case import Targets
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
-from mixmin_jax.mixture.scale.sharding import Exchange, Mesh
+from mixmin_jax.mixture.scale.sharding import Exchange, Mesh, Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Sum:
         values, gradients, curvatures = zip(*(part.curvature(w_K) for part in self.parts), strict=True)
         return self._sum(values), self._sum(gradients), self._sum(curvatures)
 
-    def _sum(self, terms):
+    def _sum(self, terms: Iterable[Array]) -> Any:
         counted = (
             (weight, jnp.where((weight == 0) & ~jnp.isfinite(term), 0, term))
             for weight, term in zip(self.weights_T, terms, strict=True)
@@ -232,7 +232,7 @@ def worst_case(objectives: Sequence[Objective], relative_to: str | PerSource | N
     return WorstCase(parts, np.array(_each(parts, lambda part: _loss(part, reference_K))), np.zeros(()))
 
 
-def _checked(objectives, what):
+def _checked(objectives: Sequence[Objective], what: str) -> tuple[Objective, ...]:
     """The parts as a tuple, over the same sources."""
     usage = f"{what} takes a list of objectives, as cross_entropy(log_likelihoods) builds"
     if not isinstance(objectives, Sequence):
@@ -259,7 +259,7 @@ def _checked(objectives, what):
     return parts
 
 
-def _difference(first, other, t):
+def _difference(first: tuple[str, ...] | None, other: tuple[str, ...] | None, t: int) -> str:
     if first is None or other is None:
         named, unnamed = (0, t) if other is None else (t, 0)
         return f"target {named} names its sources and target {unnamed} does not; name them in all targets or in none"
@@ -274,7 +274,7 @@ def _difference(first, other, t):
     )
 
 
-def _loss(part, weights_K):
+def _loss(part: Objective, weights_K: Float[np.ndarray, " K"]) -> float:
     """f at weights; rows are scaled to the sources in use, so nothing underflows."""
     used = np.flatnonzero(weights_K)
     with float64_on_cpu():
@@ -282,7 +282,7 @@ def _loss(part, weights_K):
         return float(f.value(jnp.asarray(weights_K[used])) + f.offset)
 
 
-def _each(parts, change):
+def _each(parts: Sequence[Any], change: Callable[[Any], Result]) -> tuple[Result, ...]:
     """Apply a function to each target; its errors name the target."""
     results = []
     for t, part in enumerate(parts):

@@ -8,19 +8,24 @@ weights, and 0 for others. With d for the change along the direction in which th
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike
+from jaxtyping import Array, ArrayLike, Float
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.checks import checked_tolerance, checked_whole, is_traced
 from mixmin_jax.mixture.constraints import GroupCaps, PerSource, build, usable
-from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, newton
+from mixmin_jax.mixture.feasible import FeasibleSet
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, State, newton
 from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.problem import Problem, iterate
 from mixmin_jax.mixture.solution import TracedSolution
 from mixmin_jax.mixture.targets import WorstCase
+
+Data = tuple[Objective, FeasibleSet, Prior | None]
 
 
 def solve_traced(
@@ -80,18 +85,18 @@ def solve_traced(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _solve(data, tolerance, max_iterations):
+def _solve(data: Data, tolerance: Float[Array, ""], max_iterations: int) -> TracedSolution:
     return _run(data, tolerance, max_iterations)[0]
 
 
-def _problem(data):
+def _problem(data: Data) -> Problem:
     objective, feasible, prior = data
     return Problem(objective.prepare(), feasible, prior)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 @jax.default_matmul_precision("highest")
-def _run(data, tolerance, max_iterations):
+def _run(data: Data, tolerance: Float[Array, ""], max_iterations: int) -> tuple[TracedSolution, State]:
     problem = _problem(data)
     run = iterate(INTERIOR_POINT, problem, tolerance, max_iterations)
     point = run.best.point
@@ -103,12 +108,14 @@ def _run(data, tolerance, max_iterations):
 
 @_solve.defjvp
 @jax.default_matmul_precision("highest")
-def _solve_jvp(max_iterations, primals, tangents):
+def _solve_jvp(
+    max_iterations: int, primals: tuple[Data, Float[Array, ""]], tangents: tuple[Any, Any]
+) -> tuple[TracedSolution, TracedSolution]:
     (data, tolerance), (ddata, _) = primals, tangents
     result, state = _run(data, tolerance, max_iterations)
     w_K = result.weights
 
-    def at_w(data):
+    def at_w(data: Data) -> tuple[tuple[Array, ...], tuple[Float[Array, " K"], Problem]]:
         problem = _problem(data)
         loss, gradient_K = problem.f.value_and_gradient(w_K)
         if problem.prior is not None:

@@ -290,7 +290,9 @@ def resample(
     apart = objective.num_sources / (2 * num_clusters)  # expected gap between the optima of resamples, over the scale
     middle = iterate(INTERIOR_POINT, Problem(f, feasible, prior), apart, max_iterations).best
 
-    def one(sums, sample):
+    def one(
+        sums: tuple[Float[Array, "G K"], Float[Array, " G"]], sample: Int[Array, ""]
+    ) -> tuple[tuple[Float[Array, "G K"], Float[Array, " G"]], Resamples]:
         drawn_G = multiplicities(key, sample, num_clusters)
         problem = Problem(_reweighted(objective, f, v_N * drawn_G[cluster_N]), feasible, prior)
         run = iterate_near(problem, middle, tolerance, max_iterations, problem.f.scale / f.scale)

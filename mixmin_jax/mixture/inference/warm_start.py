@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, ArrayLike, Bool, Int
 
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, State, arrive, begin, head_start
 from mixmin_jax.mixture.problem import Limits, Problem, Run, iterate
@@ -29,7 +29,7 @@ def iterate_near(
     """
     near = _near(state, ratio)
 
-    def attempt(carry):
+    def attempt(carry: tuple[Int[Array, ""], Int[Array, ""], Run]) -> tuple[Int[Array, ""], Int[Array, ""], Run]:
         tries, spent, _ = carry
         w_K = jnp.where(tries == 0, near.weights, problem.feasible.start())
         carried, first = _first(problem, near, w_K)
@@ -38,7 +38,7 @@ def iterate_near(
         run = iterate(INTERIOR_POINT, problem, tolerance, limit, first=first)
         return tries + 1, spent + run.iterations, run
 
-    def unfinished(carry):
+    def unfinished(carry: tuple[Int[Array, ""], Int[Array, ""], Run]) -> Bool[Array, ""]:
         tries, _, run = carry
         return (tries < 2) & ~run.converged
 

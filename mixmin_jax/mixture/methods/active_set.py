@@ -17,12 +17,14 @@ Axes: K sources, M of them in a model.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from mixmin_jax.mixture.evaluator import Likelihoods
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import factored, head_start
 from mixmin_jax.mixture.problem import Method, Point, Problem
@@ -63,11 +65,11 @@ def step(problem: Problem, state: State) -> State:
     return jax.lax.cond(alone, lambda: _among_few(problem, state, few), lambda: _newton(problem, state))
 
 
-def _among_few(problem, state, m):
+def _among_few(problem: Problem, state: State, m: int) -> State:
     """Minimize over m sources that hold all weight, by steps that ignore the others."""
     point = state.point
     columns_M = _foremost(problem, point, m)
-    face = Problem(problem.f.among(columns_M), FeasibleSet(m))
+    face = Problem(_likelihoods(problem).among(columns_M), FeasibleSet(m))
     w_M = point.weights[columns_M]
     start = face.certified(w_M, point.loss, point.gradient[columns_M])
     last = jax.lax.while_loop(
@@ -79,7 +81,7 @@ def _among_few(problem, state, m):
     return State(problem.point(w_K), w_K, state.step, state.iterations + 1)
 
 
-def _newton(problem, state, whole=True):
+def _newton(problem: Problem, state: State, whole: bool = True) -> State:
     """Step to the minimum of the model, or half way (a quarter, ...) if F does not decrease enough.
 
     whole: whether the problem has all sources. Then the first model is rough, and later ones may have fewer sources.
@@ -101,7 +103,7 @@ def _newton(problem, state, whole=True):
     )
 
 
-def _model_minimum(problem, point, first):
+def _model_minimum(problem: Problem, point: Point, first: Bool[Array, ""]) -> Float[Array, " K"]:
     """The minimum of the model: rough at first, then over K // _SOME sources if these suffice, else over all."""
     models = [_model_of(problem, point, _part(problem)), _model_of(problem, point)]
     which = jnp.where(first, 0, 1)
@@ -111,13 +113,15 @@ def _model_minimum(problem, point, first):
     return jax.lax.switch(which, models)
 
 
-def _model_of(problem, point, part=None, m=None):
+def _model_of(
+    problem: Problem, point: Point, part: Likelihoods | None = None, m: int | None = None
+) -> Callable[[], Float[Array, " K"]]:
     """A function that minimizes the model over m sources (None: all), from all rows or from those of `part`."""
 
-    def minimum():
+    def minimum() -> Float[Array, " K"]:
         columns_M = slice(None) if m is None else _foremost(problem, point, m)
         w_M = point.weights[columns_M]
-        curvature_MxM = (part or problem.f).curvature_among(columns_M, w_M)
+        curvature_MxM = (part or _likelihoods(problem)).curvature_among(columns_M, w_M)
         if part is not None:  # hess f . w = -grad f shows what the part misses of sources that few rows need
             missing_M = -point.gradient[columns_M] - curvature_MxM @ w_M
             curvature_MxM = curvature_MxM + jnp.diag(jnp.maximum(missing_M, 0) / w_M)
@@ -129,16 +133,20 @@ def _model_of(problem, point, part=None, m=None):
     return minimum
 
 
-def _part(problem):
-    return problem.f.part(_ROWS_PER_SOURCE * problem.feasible.num_sources)
+def _part(problem: Problem) -> Likelihoods:
+    return _likelihoods(problem).part(_ROWS_PER_SOURCE * problem.feasible.num_sources)
 
 
-def _matter(problem, point):
+def _likelihoods(problem: Any) -> Likelihoods:
+    return problem.f
+
+
+def _matter(problem: Problem, point: Point) -> Bool[Array, " K"]:
     """The sources that have weight, or would gain by it."""
     return (point.weights > 0) | (point.gradient + problem.f.scale < 0)
 
 
-def _foremost(problem, point, m):
+def _foremost(problem: Problem, point: Point, m: int) -> Int[Array, " M"]:
     """The m sources that matter most, those with weight first."""
     reduced_K = point.gradient + problem.f.scale
     return jax.lax.top_k(jnp.where(point.weights > 0, jnp.inf, -reduced_K), m)[1]
@@ -163,13 +171,13 @@ def nonnegative_minimum(
     scaled_MxM = scaled_MxM + jnp.diag(1 - jnp.diag(scaled_MxM))  # 1 also for a source that explains no row
     blur = 8 * m * jnp.finfo(c_M.dtype).eps * jnp.max(jnp.abs(c_M))
 
-    def solved(free_M):
+    def solved(free_M: Bool[Array, " M"]) -> tuple[Float[Array, " M"], Float[Array, " M"]]:
         """x with all others at 0; and the values that must be at least 0: x if free, else the slope at 0."""
         free_MxM = jnp.where(jnp.outer(free_M, free_M), scaled_MxM, 0) + jnp.diag(jnp.where(free_M, 0.0, 1.0))
         x_M = factored(free_MxM).inverse(jnp.where(free_M, c_M, 0)[:, None])[:, 0]
         return x_M, jnp.where(free_M, x_M, scaled_MxM @ x_M - c_M)
 
-    def exchange(carry):
+    def exchange(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
         free_M, _, value_M, least, patience = carry
         free_M = free_M ^ (value_M < -blur)
         x_M, value_M = solved(free_M)
@@ -177,7 +185,7 @@ def nonnegative_minimum(
         patience = jnp.where(count < least, _PATIENCE, patience - 1)
         return free_M, x_M, value_M, jnp.minimum(count, least), patience
 
-    def descend(carry):
+    def descend(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         x_M, free_M, _, tries = carry
         ahead_M, value_M = solved(free_M)
         falling_M = free_M & (ahead_M < 0)

@@ -13,7 +13,7 @@ need not be imposed: f(c w) = f(w) - V log c, so the minimum of f(w) + V sum_k w
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -66,7 +66,7 @@ def head_start(problem: Problem, w_K: Float[Array, " K"]) -> Float[Array, " K"]:
     They need no curvature, and the first ones gain most.
     """
 
-    def em(w_K):
+    def em(w_K: Float[Any, " K"]) -> Float[Any, " K"]:
         _, gradient_K = problem.f.value_and_gradient(w_K)
         return problem.feasible.repair(-w_K * gradient_K)
 
@@ -99,7 +99,9 @@ def propose(problem: Problem, state: State) -> Ahead:
     mu = slack_M @ z_M / slack_M.size
     solve = newton(problem, state)
 
-    def direction(complementarity_M):
+    def direction(
+        complementarity_M: Float[Any, " M"],
+    ) -> tuple[Float[Any, " K"], Float[Any, ""], Float[Any, " M"], Float[Any, " M"]]:
         """The Newton step that takes t z to t z - complementarity."""
         push_M = (complementarity_M + z_M * primal_M) / slack_M
         dw_K, dz_G, dy = solve(feasible.bounds_adjoint(push_M) - dual_K, (complementarity_M / z_M + primal_M)[b:])
@@ -154,7 +156,9 @@ def newton(problem: Problem, state: State) -> Callable:
         give_R = xp.concatenate([1 / ratio_M[feasible.num_bounds :], give_R])
     solve = bordered(factor, border_RxK, give_R)
 
-    def with_sum(r_K, r_G):
+    def with_sum(
+        r_K: Float[Any, " K"], r_G: Float[Any, " G"]
+    ) -> tuple[Float[Any, " K"], Float[Any, " G"], Float[Any, ""]]:
         dw_K, dual_R = solve(r_K, xp.append(r_G, 0))
         return dw_K, dual_R[:-1], dual_R[-1]
 
@@ -195,7 +199,7 @@ def bordered(factor: Factor, border_RxK: Float[Array, "R K"], give_R: Float[Arra
     half_KxR, through_KxR = factor.half(border_RxK.T), factor.inverse(border_RxK.T)
     small = factored(half_KxR.T @ half_KxR + namespace(give_R).diag(give_R))
 
-    def solve(r_K, r_R):
+    def solve(r_K: Float[Any, " K"], r_R: Float[Any, " R"]) -> tuple[Float[Any, " K"], Float[Any, " R"]]:
         free_K = factor.inverse(r_K[:, None])[:, 0]
         y_R = small.inverse((border_RxK @ free_K - r_R)[:, None])[:, 0]
         return free_K - through_KxR @ y_R, y_R

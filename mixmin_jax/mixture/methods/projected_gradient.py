@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from mixmin_jax.mixture.problem import Method, Point, Problem
 
@@ -39,14 +40,14 @@ def step(problem: Problem, state: State) -> State:
     return jax.tree.map(lambda new, old: jnp.where(descends, new, old), State(point, moved), State(here, at_rest))
 
 
-def _solver(problem):
+def _solver(problem: Problem) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # jaxopt is no longer maintained, and says so on import
         import jaxopt  # here: the import takes a quarter of a second
 
     scale = problem.f.scale  # jaxopt's line search expects function values of about 1
 
-    def objective(w_K):
+    def objective(w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
         loss, gradient_K = problem.f.value_and_gradient(w_K)
         return loss / scale, gradient_K / scale
 

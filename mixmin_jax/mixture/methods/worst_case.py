@@ -84,7 +84,7 @@ class Targets:
         return jnp.stack(values) + self._shift_T, jnp.stack(gradients), curvature_KxK
 
     @property
-    def _shift_T(self):
+    def _shift_T(self) -> Float[Array, " T"]:
         return self.offset_T - self.reference_T - self.offset
 
 
@@ -135,7 +135,9 @@ def step(problem: Problem, state: State) -> State:
     mu = slack_I @ z_I / slack_I.size
     solve = newton(problem, state)
 
-    def direction(complementarity_I, primal_I):
+    def direction(
+        complementarity_I: Float[Array, " I"], primal_I: Float[Array, " I"]
+    ) -> tuple[Float[Array, " K"], Float[Array, ""], Float[Array, ""], Float[Array, " I"], Float[Array, " I"]]:
         """The Newton step that takes t z to t z - complementarity and corrects the constraints by `primal`."""
         push_I = (complementarity_I + z_I * primal_I) / slack_I
         give_I = complementarity_I / z_I + primal_I
@@ -161,7 +163,7 @@ def step(problem: Problem, state: State) -> State:
     primal = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(slack_I, dslack_I))
     dual = jnp.minimum(1, TO_BOUNDARY * step_to_boundary(z_I, dz_I))
 
-    def ahead(primal):
+    def ahead(primal: Float[Array, ""]) -> tuple[Float[Array, " K"], Float[Array, " T"], Float[Array, ""]]:
         """The weights after a step, the slack wanted for each target, and the rise of tau that leaves that slack."""
         there_K = feasible.repair(w_K + primal * dw_K)
         wanted_T = _KEPT * (slack_I + primal * dslack_I)[m:]
@@ -172,7 +174,7 @@ def step(problem: Problem, state: State) -> State:
     primal, (w_K, wanted_T, rise) = jax.lax.while_loop(
         lambda tried: ~(tried[1][2] <= most) & (tried[0] > _SHORTEST),
         lambda tried: (tried[0] / 4, ahead(tried[0] / 4)),
-        (4 * primal, (w_K, values_T, jnp.inf)),
+        (4 * primal, (w_K, values_T, jnp.asarray(jnp.inf))),
     )
     y, tau = y + dual * dy, tau + primal * dtau + jnp.maximum(rise, 0)
     slack_I, z_I = slack_I + primal * dslack_I, z_I + dual * dz_I
@@ -205,7 +207,9 @@ def newton(problem: Problem, state: State) -> Any:
     raised_R = jnp.where(jnp.arange(give_R.size) < t, 1.0, 0.0)
     by_tau = within(jnp.zeros_like(diagonal_K), raised_R)
 
-    def solve(r_K, r_T, r_G, r):
+    def solve(
+        r_K: Float[Array, " K"], r_T: Float[Array, " T"], r_G: Float[Array, " G"], r: Float[Array, ""]
+    ) -> tuple[Float[Array, " K"], Float[Array, " T"], Float[Array, " G"], Float[Array, ""], Float[Array, ""]]:
         dw_K, dual_R = within(r_K, jnp.concatenate([r_T, r_G, jnp.zeros(1)]))
         dtau = (r - dual_R[:t].sum()) / by_tau[1][:t].sum()
         dw_K, dual_R = dw_K + dtau * by_tau[0], dual_R + dtau * by_tau[1]

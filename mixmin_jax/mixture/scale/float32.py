@@ -16,13 +16,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
+from mixmin_jax.mixture.arrays import HostOrDevice
 from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.evaluator import Known
 from mixmin_jax.mixture.feasible import FeasibleSet
-from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, arrive, propose
+from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, State, arrive, propose
+from mixmin_jax.mixture.objective import Objective
 from mixmin_jax.mixture.outputs import Outputs
-from mixmin_jax.mixture.problem import Limits, Method, Point, Problem, finish, reached, record, start, unfinished
+from mixmin_jax.mixture.problem import (
+    Limits,
+    Method,
+    Point,
+    Problem,
+    Progress,
+    finish,
+    reached,
+    record,
+    start,
+    unfinished,
+)
 from mixmin_jax.mixture.scale.float64 import float32_on, float64_on_cpu
 from mixmin_jax.mixture.scale.place import Place
 from mixmin_jax.mixture.scale.sharding import exchange
@@ -102,7 +116,16 @@ def minimize_in_float32(
 
 
 @functools.partial(jax.jit, static_argnames=("method", "history_length"))
-def _run(placed, feasible, prior, tolerance, max_iterations, patience, method, history_length):
+def _run(
+    placed: Any,
+    feasible: FeasibleSet,
+    prior: Prior | None,
+    tolerance: Float[Array, ""],
+    max_iterations: Int[Array, ""],
+    patience: Int[Array, ""],
+    method: Method,
+    history_length: int,
+) -> tuple[Any, Float[Array, ""], Int[Array, ""], Float[Array, " T"]]:
     problem = Problem(placed.prepare(), feasible, prior)
     # Half the tolerance leaves room for errors of float32.
     tolerance = jnp.maximum(tolerance / 2, _RESOLVED * jnp.finfo(tolerance.dtype).eps)
@@ -110,11 +133,11 @@ def _run(placed, feasible, prior, tolerance, max_iterations, patience, method, h
         blur = problem.f.rounding(problem.feasible.start()) / problem.f.scale
         tolerance = jnp.maximum(tolerance, 2 * blur)
 
-    def going(carry):
+    def going(carry: tuple[Progress, Int[Array, ""]]) -> Bool[Array, ""]:
         progress, since = carry
         return unfinished(problem, progress, tolerance, max_iterations) & (since < patience)
 
-    def advance(carry):
+    def advance(carry: tuple[Progress, Int[Array, ""]]) -> tuple[Progress, Int[Array, ""]]:
         progress, since = carry
         least = progress.best.point.gap
         progress = record(problem, progress, method.step(problem, progress.state))
@@ -127,7 +150,9 @@ def _run(placed, feasible, prior, tolerance, max_iterations, patience, method, h
 
 
 @jax.jit
-def _evaluate(objective, w_K):
+def _evaluate(
+    objective: Objective, w_K: Float[Array, " K"]
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""], Float[Array, " K"]]:
     """f, its offset, its rounding error and its gradient, as sums over rows. (Errors add up to a bound.)"""
     f = objective.prepare()
     value, gradient_K = f.value_and_gradient(w_K)
@@ -135,18 +160,19 @@ def _evaluate(objective, w_K):
 
 
 @jax.jit
-def _losses(objective, w_K):
+def _losses(objective: WeightedSum, w_K: Float[Array, " K"]) -> Float[Array, " T"]:
     return objective.prepare().losses(w_K)
 
 
-def _in_float64(problem, state, point):
+def _in_float64(problem: Problem, state: State, point: Point) -> State:
     """A state of the float32 solve in float64, at a point evaluated in float64."""
     least = np.finfo(np.float32).tiny  # values that underflowed would cause a division by 0
 
-    def above(x_M):
+    def above(x_M: Float[HostOrDevice, " M"]) -> Any:
         return np.maximum(np.asarray(x_M, np.float64), least)
 
     slack_M = above(point.weights if problem.homogeneous else state.slack_M)
-    y = problem.f.scale if problem.homogeneous else np.float64(state.y)
+    y: Any = problem.f.scale if problem.homogeneous else np.float64(state.y)
     ahead = Ahead(point.weights, y, slack_M, above(state.z_M))
-    return arrive(problem, ahead, (point.loss, point.gradient, np.asarray(state.curvature_KxK, np.float64)))
+    curvature_KxK: Any = np.asarray(state.curvature_KxK, np.float64)
+    return arrive(problem, ahead, (point.loss, point.gradient, curvature_KxK))

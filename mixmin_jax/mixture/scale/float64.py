@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -27,7 +28,7 @@ def float32_on(device: jax.Device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _arithmetic(device, float64):
+def _arithmetic(device: jax.Device, float64: bool) -> Iterator[None]:
     with (
         jax.ensure_compile_time_eval(),
         _no_mesh(),
@@ -43,7 +44,7 @@ def _arithmetic(device, float64):
         yield
 
 
-def _no_mesh():
+def _no_mesh() -> contextlib.AbstractContextManager[Any]:
     """Leave the caller's `jax.set_mesh`, which is for other arrays. Inside jit this is impossible."""
     try:
         return jax.set_mesh(None)

@@ -56,7 +56,7 @@ def memory_of(device: Any) -> int | None:
         return None
 
 
-def _bytes(number):
+def _bytes(number: float) -> str:
     """'3.2 GiB'."""
     for unit in ("bytes", "KiB", "MiB"):
         if number < 1024:

@@ -3,7 +3,7 @@
 Every device holds the same number of rows, filled up with rows of weight 0. Weights and K x K matrices are on every
 device. A sum over rows is a sum on each device and then over devices, so rows never move.
 
-Axes: N rows, K sources, P processes; C blocks of B rows.
+Axes: N rows, K sources, D outputs, P processes; C blocks of B rows.
 """
 
 import contextlib
@@ -192,7 +192,7 @@ class RowShards:
     def prepare(self) -> "Sharded":
         """The evaluator; inside a compiled program."""
 
-        def local(part):
+        def local(part: Any) -> tuple[Likelihoods, Float[Array, ""]]:
             f = part.prepare()
             offset, scale = jax.lax.psum((f.offset, f.scale), _AXIS)
             return dataclasses.replace(f, offset=offset), scale
@@ -228,10 +228,10 @@ class Sharded:
     def curvature(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, "K K"]]:
         return self._sum(Likelihoods.curvature, w_K)
 
-    def _sum(self, method, w_K):
+    def _sum(self, method: Callable[[Likelihoods, Array], Any], w_K: Float[Array, " K"]) -> Any:
         """Sum a method of `Likelihoods` over devices."""
 
-        def local(blocks, w_K):
+        def local(blocks: tuple[Float[Array, "C K B"], Float[Array, "C B"]], w_K: Float[Array, " K"]) -> Any:
             return jax.lax.psum(method(Likelihoods(*blocks, jnp.zeros((), w_K.dtype)), w_K), _AXIS)
 
         blocks = self.rows.p_CxKxB, self.rows.weights_CxB
@@ -245,13 +245,13 @@ def sum_of_squares(residuals_NxKxD: Any, mesh: Mesh, dtype: Any) -> Float[Array,
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def _gram(residuals_NxKxD, mesh):
-    def local(r_NxKxD):
+def _gram(residuals_NxKxD: Float[Array, "N K D"], mesh: Mesh) -> Float[Array, "K K"]:
+    def local(r_NxKxD: Float[Array, "N K D"]) -> Float[Array, "K K"]:
         return jax.lax.psum(jnp.einsum("nkd,nld->kl", r_NxKxD, r_NxKxD), _AXIS)
 
     return _on_devices(local, mesh, _ON_ROWS, _EVERYWHERE)(residuals_NxKxD)
 
 
-def _on_devices(function, mesh, in_specs, out_specs):
+def _on_devices(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     # check_vma=False: loops over blocks start with zeros equal on all devices and end with sums that differ.
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)

@@ -201,13 +201,23 @@ def _evaluated(objective: StreamedCrossEntropy, w_K: Float[Array, " K"]) -> tupl
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
-def _log_terms(values_RxK, weights_R, first, count, w_K, columns, chunk):
+def _log_terms(
+    values_RxK: Float[Array, "R _"],  # all columns; K are in use
+    weights_R: Float[Array, " R"] | None,
+    first: Int[Array, ""],
+    count: Int[Array, ""],
+    w_K: Float[Array, " K"],
+    columns: Int[Array, " K"] | None,
+    chunk: int,
+) -> tuple[_LogTerms, Int[Array, ""]]:
     """Sums over a piece of a buffer that starts at row `first`, and the number of its rows that are invalid."""
     k = w_K.size
     if weights_R is None:
         weights_R = (first + jnp.arange(len(values_RxK)) < count).astype(w_K.dtype)
 
-    def add(carry, rows):
+    def add(
+        carry: tuple[_LogTerms, Int[Array, ""]], rows: tuple[Float[Array, "R _"], Float[Array, " R"]]
+    ) -> tuple[tuple[_LogTerms, Int[Array, ""]], None]:
         sums, bad = carry
         logp_RxK, v_R = rows[0].astype(w_K.dtype), rows[1]
         finite_R = jnp.isfinite(logp_RxK.max(axis=1))
@@ -228,11 +238,17 @@ def _log_terms(values_RxK, weights_R, first, count, w_K, columns, chunk):
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
-def _squares(values, targets, first, count, chunk):
+def _squares(
+    values: Float[Array, "R K *D"],
+    targets: Float[Array, "R *D"],
+    first: Int[Array, ""],
+    count: Int[Array, ""],
+    chunk: int,
+) -> RunningSum:
     """sum_n r_n r_n' over a piece of a buffer, with r = yhat - y; rows of padding are 0 in both."""
     k = values.shape[1]
 
-    def add(sum_KxK, rows):
+    def add(sum_KxK: RunningSum, rows: tuple[Float[Array, "R K *D"], Float[Array, "R *D"]]) -> tuple[RunningSum, None]:
         yhat_RxKxD = rows[0].astype(jnp.float64).reshape(chunk, k, -1)
         r_RxKxD = yhat_RxKxD - rows[1].reshape(chunk, 1, -1)
         return accumulate(sum_KxK, jnp.einsum("rkd,rld->kl", r_RxKxD, r_RxKxD)), None
