@@ -135,13 +135,15 @@ class NgramCase:
         from nltk.util import everygrams
 
         columns = []
+        letters = [chr(byte) for byte in range(256)]
         for documents in data.sources:
             model = WittenBellInterpolated(self.order)
-            model.fit([everygrams(list(document), max_len=self.order) for document in documents], range(256))
+            texts = [document.decode("latin-1") for document in documents]
+            model.fit([everygrams(list(text), max_len=self.order) for text in texts], letters)
             columns.append(
                 [
                     model.unmasked_score(document[i], tuple(document[max(0, i - self.order + 1) : i]))
-                    for document in data.scored
+                    for document in (text.decode("latin-1") for text in data.scored)
                     for i in range(len(document))
                 ]
             )

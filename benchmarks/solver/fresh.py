@@ -67,8 +67,8 @@ def _answer(name: str, folder: str, limit: float) -> list[float]:
     from benchmarks.solver.rivals import RIVALS
 
     (method,) = (method for method in (*OURS, *RIVALS) if method.name == name)
-    logp_NxK, weights = np.load(Path(folder, "logp.npy")), Path(folder, "weights.npy")
-    v_N = np.load(weights) if weights.exists() else None
+    logp_NxK, weights = np.load(Path(folder, "logp.npy"), allow_pickle=False), Path(folder, "weights.npy")
+    v_N = np.load(weights, allow_pickle=False) if weights.exists() else None
     for rows in (len(logp_NxK), len(logp_NxK) - max(len(logp_NxK) // _OTHER_SHAPE, 1)):
         data = Data(logp_NxK[:rows], None if v_N is None else v_N[:rows])
         start = time.perf_counter()

@@ -65,16 +65,17 @@ def cpu_cores() -> int:
 
 
 def git_commit() -> str | None:
-    """The commit of this checkout, with "+changes" if it has uncommitted ones; None outside a checkout."""
-    folder = Path(__file__).parent
+    """The commit of this checkout, with "+changes" if more than results is uncommitted; None outside a checkout."""
+    folder = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(
             ("git", *arguments), cwd=folder, capture_output=True, text=True, check=True, timeout=30
         ).stdout.strip()
 
+    code = ".", ":(exclude)experiments/results", ":(exclude)benchmarks/results"  # results do not make results
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno", "--", *code) else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

