@@ -197,6 +197,8 @@ class Checkpoints:
             except Exception as error:  # of many kinds: damaged files
                 reason, passing = _in_a_line(error), _passing(error)
                 time.sleep(0.2)  # let other reads end
+            if found is None:
+                gc.collect()  # these are told of now, or never
         if _agreed(bool(passing), any):
             raise OSError(
                 f"checkpoint of step {step} in {self._folder} cannot be read now"
@@ -256,7 +258,6 @@ def _quiet() -> Iterator[None]:
     try:
         logger.disabled, sys.unraisablehook = True, lambda found: None
         yield
-        gc.collect()
     finally:
         logger.disabled, sys.unraisablehook = disabled, hook
 
