@@ -61,7 +61,7 @@ def test_a_named_tuple_keeps_its_names():
 
 def test_a_record_of_plain_values_stands_on_one_line():
     part = Part(1, "a|é\n" + "x" * LINE)
-    whole = Whole((part,) * 2, {"a": part}, tags=("long",) * 100)
+    whole = Whole((part,) * 2, {"a": part}, tags=("long",) * 200)
     line = '{"number": 1, "note": "a|é\\n' + "x" * LINE + '"}'
     lines = dumps(whole).splitlines()
     assert lines[:5] == ["{", ' "parts": [', f"  {line},", f"  {line}", " ],"]
