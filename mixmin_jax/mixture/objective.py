@@ -78,7 +78,8 @@ class CrossEntropy:
     def on_host(self) -> HostLikelihoods:
         """As `prepare`, from rows on the host, without compilation."""
         rows = np.asarray(self.logp_NxK), np.asarray(self.weights_N)
-        return HostLikelihoods.of_log_rows(*rows, finite=self.finite)
+        f = HostLikelihoods.of_log_rows(*rows, finite=self.finite)
+        return f if self.shift_N is None else dataclasses.replace(f, offset=f.offset - f.weights_N @ self.shift_N)
 
     def take(self, columns: np.ndarray) -> "CrossEntropy":
         names = None if self.sources is None else [self.sources[k] for k in columns]

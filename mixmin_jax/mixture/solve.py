@@ -74,7 +74,7 @@ def solve(
             case). Default: 1e-9, in float32 1e-6.
         max_iterations: default: 100 for the interior point, 30 for the active set, 20 000 for the others.
         compiled: True compiles a program for problems of this shape, which takes seconds; then each solve is a few
-            times as fast. False solves in NumPy at once. The default is False for small problems (N K^2 <= 4e8) that
+            times as fast. False solves in NumPy at once. The default is False for small problems (N K^2 <= 4e9) that
             NumPy can solve: one `cross_entropy` or `squared_error` by "auto" or "interior_point", in float64, without a
             mesh. Both give the same weights up to the certified gap.
         mesh: devices to shard the rows over, with any axis names. Sums are reduced; rows are not moved. With

@@ -15,8 +15,7 @@ from mixmin_jax.mixture.problem import Limits, Problem, Run, ceiling, is_better,
 from mixmin_jax.mixture.scale.place import Place
 
 AUTO = "auto"
-MOST = 4e8  # largest N K^2 that NumPy solves by default: beyond, it would take longer than a compilation
-
+MOST = 4e9  # largest N K^2 that NumPy solves by default: about a second of work, less than a compilation takes
 MOST_AGAIN = 1e8  # largest N K times the number of solves, where there are several: some seconds of work
 
 

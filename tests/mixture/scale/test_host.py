@@ -63,7 +63,7 @@ def test_rows_that_do_not_count_and_rows_without_density():
 def test_small_problems_are_solved_at_once_and_others_where_users_say_so():
     plain, objective = Place(None, None), cross_entropy(problems.classifiers())
     streamed, both = stream_squared_error(*problems.predictions()), weighted_sum([objective, objective])
-    wide = cross_entropy(np.zeros((int(host.MOST / 300**2) + 1, 300)))
+    wide = cross_entropy(np.zeros((int(host.MOST / 1000**2) + 1, 1000)))
     for given, by_default in ((objective, True), (streamed, True), (both, False), (wide, False)):
         assert host.on_host(None, "auto", given, plain) == by_default
         assert not host.on_host(True, "auto", given, plain)
