@@ -131,20 +131,20 @@ def large():
 @pytest.mark.slow
 def test_auto_takes_the_active_set_where_it_pays():
     objective = large()
-    found = solve(objective)
+    found = solve(objective, compiled=True)
     assert found.method == "active_set" and found.converged and found.status.startswith("converged: active_set")
     expected = solve(objective, method="interior_point")
     assert expected.method == "interior_point" and abs(found.loss - expected.loss) <= expected.gap + found.gap
     assert np.sum(found.weights > 0) < 24 < np.sum(expected.weights > 0)
-    assert solve(cross_entropy(problems.classifiers())).method == "interior_point"
-    assert solve(objective, upper_bounds=0.5).method == "interior_point"
+    assert solve(cross_entropy(problems.classifiers()), compiled=True).method == "interior_point"
+    assert solve(objective, upper_bounds=0.5, compiled=True).method == "interior_point"
 
 
 def test_auto_goes_on_with_the_interior_point(monkeypatch):
     stuck = ACTIVE_SET._replace(step=lambda problem, state: state)
     monkeypatch.setitem(methods.METHODS, "active_set", stuck)
     objective = cross_entropy(problems.classifiers(2101, 48))  # a shape that nothing is compiled for
-    found = solve(objective)
+    found = solve(objective, compiled=True)
     assert found.method == "interior_point" and found.converged
     with pytest.raises(NotConverged, match="interior_point'"):
         solve(objective, method="active_set")
