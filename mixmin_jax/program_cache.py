@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import jax
 import jaxlib
 
 _SECONDS = 0.3  # programs that compile faster are not kept: reading them would save nothing
+_WRITING = 600  # seconds after which a program is no longer being written
 _MOST_BYTES = 2 * 2**30  # beyond, JAX removes the programs that were not used for longest
 
 
@@ -43,6 +45,10 @@ def cache_programs(
         found.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=found):
             pass
+        for program in found.glob("*-cache"):  # JAX writes its time of access last: without, its process was killed
+            unfinished = not program.with_name(program.name.removesuffix("-cache") + "-atime").exists()
+            if unfinished and time.time() - program.stat().st_mtime > _WRITING:
+                program.unlink()
     except OSError as error:
         warn(f"compiled programs cannot be kept in {found} ({error.strerror or error}): every process compiles its own")
         return None

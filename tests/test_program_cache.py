@@ -37,6 +37,15 @@ def test_a_second_process_takes_programs_from_the_folder(tmp_path):
     assert (hit, hit_again) == ("False", "True")
 
 
+def test_a_program_that_a_killed_process_left_unfinished_is_written_again(tmp_path):
+    _, expected, _ = ran(tmp_path)
+    for program in tmp_path.rglob("*-cache"):
+        program.write_bytes(program.read_bytes()[:100])
+        program.with_name(program.name.removesuffix("-cache") + "-atime").unlink()
+        os.utime(program, (0, 0))
+    assert [ran(tmp_path)[1:] for _ in range(2)] == [[expected, "False"], [expected, "True"]]
+
+
 @pytest.fixture
 def enabled():
     """JAX's settings as users have them, put back afterwards."""

@@ -22,7 +22,7 @@ from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import score_documents
 
 WORDS = 20_000  # of the vocabulary of all sources
-WORDS_OF_DOCUMENT = 300
+DOCUMENT = 2000  # bytes
 SMALL = 250_000  # bytes of a source: above, a tool in Python takes minutes
 
 NgramRival = Literal["counting_alone", "transformers", "nltk"]
@@ -80,8 +80,7 @@ class NgramCase:
         def text(size: int, ranked: np.ndarray) -> list[bytes]:
             drawn = rng.choice(ranked, size // 4, p=frequency / frequency.sum())
             whole = b" ".join(drawn)[:size]
-            step = max(min(len(whole), 6 * WORDS_OF_DOCUMENT), 1)
-            return [whole[first : first + step] for first in range(0, len(whole), step)]
+            return [whole[first : first + DOCUMENT] for first in range(0, len(whole), DOCUMENT)]
 
         ranks = [rng.permutation(words) for _ in range(self.sources)]
         sources = [text(self.source_bytes, ranked) for ranked in ranks]

@@ -18,13 +18,13 @@ def namespace(array: Any) -> Any:
     return jnp if isinstance(array, jax.Array) else np
 
 
-def log_sum_exp(x_NxK: Any) -> Any:
-    """log sum_k exp(x_nk) for each row."""
-    if isinstance(x_NxK, jax.Array):
-        return jax.nn.logsumexp(x_NxK, axis=1)
-    most_N = x_NxK.max(axis=1)
-    most_N = np.where(np.isfinite(most_N), most_N, 0)
-    return most_N + np.log(np.exp(x_NxK - most_N[:, None]).sum(axis=1))
+def log_sum_exp(x: Any) -> Any:
+    """log sum exp(x) over the last axis."""
+    if isinstance(x, jax.Array):
+        return jax.nn.logsumexp(x, axis=-1)
+    most = x.max(axis=-1)
+    most = np.where(np.isfinite(most), most, 0)
+    return most + np.log(np.exp(x - most[..., None]).sum(axis=-1))
 
 
 def repeat(times: int, update: Callable[[X], X], x: X) -> X:

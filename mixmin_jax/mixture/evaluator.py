@@ -224,7 +224,7 @@ class HostLikelihoods:
         return self.weights_N.sum()
 
     def rounding(self, w_K: Float[np.ndarray, " K"]) -> Float[np.ndarray, ""]:
-        return self.offset * 0
+        return np.zeros(())
 
     def value_and_gradient(self, w_K: Float[np.ndarray, " K"]) -> tuple[Float[np.ndarray, ""], Float[np.ndarray, " K"]]:
         value, d_N = self._densities(w_K)

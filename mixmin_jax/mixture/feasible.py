@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mixmin_jax.mixture.arrays import HostOrDevice, namespace, repeat
+from mixmin_jax.mixture.arrays import HostOrDevice, log_sum_exp, namespace, repeat
 
 _BISECTIONS = 100  # halvings; enough to narrow any bracket here to the resolution of float64
 
@@ -123,28 +123,27 @@ class FeasibleSet:
 
     def repair(self, w_K: Float[HostOrDevice, " K"]) -> Float[Any, " K"]:
         """A point of C near w. It is w up to rounding if w is in C."""
+        xp = self.xp
         if self.plain:
-            w_K = self.xp.maximum(w_K, 0)
+            w_K = xp.maximum(w_K, 0)
             total = w_K.sum()
-            return self.xp.where(total > 0, w_K / self.xp.where(total > 0, total, 1), 1 / self.num_sources)
+            return xp.where(total > 0, w_K / xp.where(total > 0, total, 1), 1 / self.num_sources)
 
         def positive(x: Float[Any, ""]) -> Float[Any, ""]:
-            return self.xp.maximum(x, np.finfo(x.dtype).tiny)
+            return xp.maximum(x, np.finfo(x.dtype).tiny)
 
         low_K = self.lower_K
-        above_K = self.xp.clip(w_K, low_K, self.upper_K) - low_K
+        above_K = xp.clip(w_K, low_K, self.upper_K) - low_K
         if self.groups is not None:
             sum_G = self.groups.sums(above_K)
-            fit_G = self.xp.minimum(
-                1, (self.groups.cap_G - self.groups.sums(low_K)) / self.xp.where(sum_G > 0, sum_G, 1)
-            )
+            fit_G = xp.minimum(1, (self.groups.cap_G - self.groups.sums(low_K)) / xp.where(sum_G > 0, sum_G, 1))
             above_K = above_K * self.groups.to_sources(fit_G, 1.0)
         free = 1 - low_K.sum()
-        above_K = above_K * self.xp.minimum(1, free / positive(above_K.sum()))
+        above_K = above_K * xp.minimum(1, free / positive(above_K.sum()))
         # The rest goes first to sources in proportion to their weights, so zeros stay 0, then to all.
-        above_K = above_K + self.xp.clip(above_K * (free / positive(above_K.sum()) - 1), 0, self._room(low_K + above_K))
+        above_K = above_K + xp.clip(above_K * (free / positive(above_K.sum()) - 1), 0, self._room(low_K + above_K))
         room_K = self._room(low_K + above_K)
-        above_K = above_K + self.xp.clip(room_K * (free - above_K.sum()) / positive(room_K.sum()), 0, room_K)
+        above_K = above_K + xp.clip(room_K * (free - above_K.sum()) / positive(room_K.sum()), 0, room_K)
         return low_K + above_K
 
     def _room(self, w_K: Float[HostOrDevice, " K"]) -> Float[Any, " K"]:
@@ -164,13 +163,13 @@ class FeasibleSet:
         low_K = self.lower_K
         room_K = (self.upper_K - low_K)[order_K]
         if self.groups is not None:
-            members_GxK = self.xp.asarray(self.groups.members_GxK)[:, order_K]
+            members_GxK = xp.asarray(self.groups.members_GxK)[:, order_K]
             left_G = self.groups.cap_G - self.groups.sums(low_K)
             # Inside its group a source gets what cheaper members leave; other groups do not matter.
-            before_GxK = self.xp.cumsum(members_GxK * room_K, axis=1) - members_GxK * room_K
+            before_GxK = xp.cumsum(members_GxK * room_K, axis=1) - members_GxK * room_K
             left_K = (members_GxK * (left_G[:, None] - before_GxK)).sum(axis=0)
-            room_K = self.xp.where(members_GxK.sum(axis=0) > 0, self.xp.clip(left_K, 0, room_K), room_K)
-        taken_K = self.xp.clip(1 - low_K.sum() - (self.xp.cumsum(room_K) - room_K), 0, room_K)
+            room_K = xp.where(members_GxK.sum(axis=0) > 0, xp.clip(left_K, 0, room_K), room_K)
+        taken_K = xp.clip(1 - low_K.sum() - (xp.cumsum(room_K) - room_K), 0, room_K)
         return low_K + taken_K[xp.argsort(order_K)]
 
     def project(self, x_K: Float[HostOrDevice, " K"]) -> Float[Any, " K"]:
@@ -187,8 +186,7 @@ class FeasibleSet:
             u; the multipliers nu_k (that of sum u = 1 plus that of the source's group); the groups' multipliers.
         """
         if self.plain:
-            most = logx_K.max()
-            nu = most + self.xp.log(self.xp.exp(logx_K - most).sum())
+            nu = log_sum_exp(logx_K)
             return self.xp.exp(logx_K - nu), self.xp.full_like(logx_K, nu), None
         # At the top of the bracket weights are exp(-80) or the floor.
         nu_K, lambda_G = self._level(lambda nu: self.xp.exp(logx_K - nu), logx_K.min(), logx_K.max() + 80)

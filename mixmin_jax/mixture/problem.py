@@ -38,7 +38,7 @@ class Problem:
 
     def penalty(self, w_K: Float[Array, " K"]) -> Float[Array, ""]:
         """s KL(w || q); 0 without a prior."""
-        return w_K.sum() * 0 if self.prior is None else self.prior.value(w_K)
+        return namespace(w_K).zeros((), w_K.dtype) if self.prior is None else self.prior.value(w_K)
 
     def certified(self, w_K: Float[Array, " K"], loss: Float[Array, ""], gradient_K: Float[Array, " K"]) -> "Point":
         """The point w in C with its certificate; outside the domain of f the gap is infinite."""

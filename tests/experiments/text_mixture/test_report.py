@@ -91,7 +91,9 @@ def test_a_loss_comes_first_with_everything_to_check():
     )
     text = verdict(metrics)
     assert text.startswith("**`mixmin` loses to `natural` by 0.1") and "`regmix` by 0.0" in text
-    assert "use `natural`, which reaches 2.900" in text and "demonstration with 3 seeds and decides nothing" in text
+    assert "use `natural`, which reaches 2.900" in text and "of one target run to find.**" in text
+    assert "to find" not in verdict(changed(metrics, flops__finding={"natural": 0.0}))
+    assert "demonstration with 3 seeds and decides nothing" in text
     found = reasons(metrics)
     for name, number in {
         "proxies too weak, or rows of another length": "0.31 (n = 18)",

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.proxies.methods import compilations
 from mixmin_jax import InputError, cross_entropy, solve, squared_error, stream_squared_error, weighted_sum
 from mixmin_jax.mixture.evaluator import HostLikelihoods
 from mixmin_jax.mixture.scale import host
@@ -27,21 +28,12 @@ def test_iterations_are_those_of_the_compiled_program(name, constraint):
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 def test_nothing_is_compiled(constraint):
-    compiled = []
-
-    def listen(event, seconds, **_):
-        if "backend_compile" in event:
-            compiled.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with compilations() as found:
         for n in (31, 32):
             logp_NxK = problems.classifiers(n, problems.K)
             solve(cross_entropy(logp_NxK), **CONSTRAINTS[constraint])
             solve(squared_error(logp_NxK, logp_NxK[:, 0]), **CONSTRAINTS[constraint])
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    assert not compiled
+    assert not found
 
 
 def test_blocks_of_rows_have_no_seam(monkeypatch):
