@@ -168,7 +168,7 @@ def measure(
 ) -> FidelityRecord:
     """Settings are chosen on the pairs of a world and a target of `tuning`, and confirmed on the others.
 
-    Mixtures are found and trained on for the tuning pairs only: on the others, the text experiment does that.
+    For confirming pairs, mixtures are found with the choice, with single bytes, and as MixMin was published.
     """
     measured = {world.name: WorldMeasurement(world, settings, stages) for world in worlds}
     pairs = {
@@ -191,6 +191,9 @@ def measure(
         m, t = pairs[pair]
         found[pair] = m.found(t, [*((counted, order, rows) for rows in lengths), *trained_ways])
     choice = choose_rows(found, tuning_pairs, order, text)
+    for pair in confirming_pairs:
+        m, t = pairs[pair]
+        found[pair] = m.found(t, [(counted, order, choice.rows), (counted, order, "1"), (trained, None, DOCUMENT)])
 
     def all_ratios(some: Sequence[str]) -> np.ndarray:
         parts = [np.zeros(0)]
@@ -212,7 +215,7 @@ def measure(
         ways=ways,
         found=found,
         choice=choice,
-        calibration=calibrate(all_ratios(tuning_pairs), all_ratios(confirming_pairs), found_ratios(tuning_pairs)),
+        calibration=calibrate(all_ratios(tuning_pairs), all_ratios(confirming_pairs), found_ratios(confirming_pairs)),
     )
 
 

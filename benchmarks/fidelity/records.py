@@ -77,7 +77,7 @@ class Calibration:
     num_tuning: int
     num_confirming: int
     held: float | None  # share of the confirming mixtures between low and high
-    num_found: int  # mixtures that were found, of the tuning pairs; the interval is for such, but others made it
+    num_found: int  # mixtures that the chosen way found for the confirming pairs: the interval is for such
     held_found: float | None
 
 

@@ -26,7 +26,8 @@ def report(record: FidelityRecord) -> dict[str, str | bytes]:
     found = ""
     if calibration.held_found is not None:
         found = (
-            f" Of the mixtures that were found, {calibration.held_found:.0%} lie there (n = {calibration.num_found})."
+            f" Of the mixtures that were found for confirming targets, {calibration.held_found:.0%} lie there"
+            f" (n = {calibration.num_found})."
         )
     parts = [
         f"Predicting which mixture is best. {record.made_by.device}.",

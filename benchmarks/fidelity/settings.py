@@ -71,8 +71,8 @@ class Settings:
         """Of all trainings, for the progress."""
         total = 0.0
         for world in worlds:
-            rows, targets = len(self.tried_lengths) + 1, 2  # those of tuning, by default
-            runs = self.num_mixtures + 2 * RULE_SEEDS + targets * (rows + 2)
+            found = 2 * (len(self.tried_lengths) + 3) + 2 * 3  # for two tuning targets and two others
+            runs = self.num_mixtures + 2 * RULE_SEEDS + found
             total += runs * training_flops(self.target_run(world.name))
             total += sum(len(world.names) * training_flops(kind.run) for kind in self.trained)
             total += sum(num * training_flops(kind.run) for num, kind in self.random_runs)

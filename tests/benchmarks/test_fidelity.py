@@ -119,7 +119,9 @@ def test_the_whole_of_it_tiny(tiny, tmp_path, capsys):
     record = read_result(path, FidelityRecord)
     pairs = {f"{world}/{target}" for world in ("given", "built_in") for target in ("numbers", "letters")}
     assert [world.name for world in record.worlds] == ["given", "built_in"] and record.confirming == ("letters",)
-    assert set(record.found) == {"given/numbers", "built_in/numbers"}
+    assert set(record.found) == pairs
+    confirmed = [(one.proxies, one.rows) for one in record.found["given/letters"]]
+    assert confirmed[:2] == [("n-grams", record.choice.rows), ("n-grams", "1")] and confirmed[2][1] == DOCUMENT
     assert all(len(world.mixtures) == 6 == len(world.reached["numbers"]) for world in record.worlds)
     for found in record.ways:
         assert set(found.quality) == pairs and found.flops_share > 0 and found.seconds_share > 0
