@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-_FRESH = ("text-2000x7", "text-20000x22", "classifiers-20000x100", "classifiers-20000x1000")
+_FRESH = (
+    *("text-2000x7", "text-20000x22", "classifiers-20000x100", "classifiers-20000x1000", "classifiers-5000x3000"),
+)
 QUICK_CELLS = 100_000  # N K of the cases that --quick runs, at most
 
 

@@ -94,7 +94,7 @@ OURS = (
         compiled=True,
         newton=True,
     ),
-    Method("solve (NumPy)", "mixmin_jax.solve(compiled=False), as it is by default up to N K^2 = 4e9", at_once),
+    Method("solve (NumPy)", "mixmin_jax.solve(compiled=False), the default for problems of these sizes", at_once),
     Method(
         "interior_point",
         "mixmin_jax.solve(method='interior_point', compiled=True)",

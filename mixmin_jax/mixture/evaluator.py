@@ -219,6 +219,21 @@ class HostLikelihoods:
         """The same rows with other weights and the old offset."""
         return dataclasses.replace(self, weights_N=v_N)
 
+    def among(self, columns_M: Int[np.ndarray, " M"]) -> "HostLikelihoods":
+        """f as a function of the weights of M sources; all others have weight 0."""
+        return dataclasses.replace(self, p_NxK=self.p_NxK[:, columns_M])
+
+    def part(self, num_rows: int) -> "HostLikelihoods":
+        """About `num_rows` evenly spaced rows that represent all; an eighth of all at least."""
+        every = max(1, min(8, len(self.weights_N) // num_rows))
+        v_R = self.weights_N[::every]
+        return dataclasses.replace(self, p_NxK=self.p_NxK[::every], weights_N=v_R * (self.scale / v_R.sum()))
+
+    def covering(self, columns_M: Int[np.ndarray, " M"]) -> Int[np.ndarray, " M"]:
+        """These sources, and the best source of every row that none of them explains; sorted."""
+        bare_N = ~(self.p_NxK[:, columns_M] > 0).any(axis=1)
+        return np.union1d(columns_M, self.p_NxK[bare_N].argmax(axis=1))
+
     @property
     def scale(self) -> Float[np.ndarray, ""]:
         return self.weights_N.sum()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
 from mixmin_jax.mixture.feasible import FeasibleSet
@@ -11,7 +13,7 @@ from mixmin_jax.mixture.methods.mirror_descent import MIRROR_DESCENT
 from mixmin_jax.mixture.methods.projected_gradient import PROJECTED_GRADIENT
 from mixmin_jax.mixture.objective import CrossEntropy
 from mixmin_jax.mixture.problem import Method
-from mixmin_jax.mixture.scale.host import AUTO
+from mixmin_jax.mixture.scale.host import AUTO, LEAST_SOURCES
 from mixmin_jax.mixture.scale.place import Place
 from mixmin_jax.mixture.scale.streaming import StreamedCrossEntropy
 from mixmin_jax.mixture.targets import WeightedSum, WorstCase
@@ -67,11 +69,9 @@ def attempts(method: str, objective: Any, feasible: FeasibleSet, prior: Prior | 
     Raises:
         InputError: the method cannot solve this problem.
     """
-    if not place.compiled:
-        return ("interior_point",)
     possible = isinstance(objective, CrossEntropy) and feasible.plain and prior is None and place.plain
     if method == AUTO:
-        if possible and objective.logp_NxK.size * objective.num_sources >= _WORTHWHILE:
+        if possible and _pays(objective, place):
             return "active_set", "interior_point"
         return ("interior_point",)
     if method == "active_set" and not possible:
@@ -80,3 +80,10 @@ def attempts(method: str, objective: Any, feasible: FeasibleSet, prior: Prior | 
             "use 'auto' or 'interior_point' with caps, floors, groups, a prior, a mesh and anything else"
         )
     return (method,)
+
+
+def _pays(objective: CrossEntropy, place: Place) -> bool:
+    """Whether the active set saves time."""
+    if not place.compiled:
+        return objective.num_sources >= LEAST_SOURCES
+    return np.size(objective.logp_NxK) * objective.num_sources >= _WORTHWHILE

@@ -74,9 +74,9 @@ def solve(
             case). Default: 1e-9, in float32 1e-6.
         max_iterations: default: 100 for the interior point, 30 for the active set, 20 000 for the others.
         compiled: True compiles a program for problems of this shape, which takes seconds; then each solve is a few
-            times as fast. False solves in NumPy at once. The default is False for small problems (N K^2 <= 4e9) that
-            NumPy can solve: one `cross_entropy` or `squared_error` by "auto" or "interior_point", in float64, without a
-            mesh. Both give the same weights up to the certified gap.
+            times as fast. False solves in NumPy at once. The default is False for small problems (N K^2 <= 4e9; for
+            the active set N K <= 1e8) that NumPy can solve: one `cross_entropy` or `squared_error` by "auto" or
+            "interior_point", in float64, without a mesh. Both give the same weights up to the certified gap.
         mesh: devices to shard the rows over, with any axis names. Sums are reduced; rows are not moved. With
             `jax.distributed`, a mesh of several processes: each gives an objective over its own rows, of any number,
             and otherwise the same options. All get the same solution over all rows. Example weights are used as given;
@@ -106,7 +106,8 @@ def solve(
             k, names = objective.num_sources, objective.sources
             constraints = build(k, names, upper_bounds, lower_bounds, groups, prior, prior_strength)
             reduced, feasible, penalty, columns = in_use(objective, *constraints)
-            place = place._replace(compiled=not on_host(compiled, method, reduced, place))
+            whole = feasible.plain and penalty is None
+            place = place._replace(compiled=not on_host(compiled, method, reduced, place, whole_simplex=whole))
             methods = attempts(method, reduced, feasible, penalty, place)
             common((methods, place.precision, tolerance, limit, columns.tobytes(), jax.tree.structure(objective)))
             common([np.asarray(x).tobytes() for x in jax.tree.leaves((feasible, penalty))])
@@ -147,7 +148,7 @@ def _minimize(
         return minimize_streamed(objective, feasible, prior, limits)
     try:
         if not place.compiled:
-            return minimize_on_host(objective, feasible, prior, limits)
+            return minimize_on_host(objective, feasible, prior, limits, method)
         objective = place.of_all_processes(objective).anonymous()  # names must not cause new compilations
         if place.device is not None:
             return minimize_in_float32(objective, feasible, prior, limits, METHODS[method], place)

@@ -13,8 +13,8 @@ from tests.mixture import problems
 from tests.mixture.problems import CONSTRAINTS, K, N
 
 OBJECTIVES = problems.objectives()
-METHODS = ["numpy", "interior_point", "active_set", "projected_gradient", "mirror_descent"]
-SECOND_ORDER = METHODS[:3]
+METHODS = ["numpy", "numpy active_set", "interior_point", "active_set", "projected_gradient", "mirror_descent"]
+SECOND_ORDER = METHODS[:4]
 TOLERANCE = {method: 1e-9 if method in SECOND_ORDER else 1e-6 for method in METHODS}  # first-order methods are slow
 
 
@@ -30,7 +30,7 @@ def case(method, constraint, name):
     """Every method, family and constraint; in the default run only what differs in kind."""
     quick = (method, constraint) in COMPILED
     quick &= name != "squared error" or (method, constraint) in (*COMPILED[:1], *COMPILED[7:])
-    quick |= method == "numpy"
+    quick |= method.startswith("numpy")
     return pytest.param(method, constraint, name, marks=[] if quick else pytest.mark.slow)
 
 
@@ -40,14 +40,14 @@ CASES = [
     for constraint, options in CONSTRAINTS.items()
     for name in OBJECTIVES
     if not ("prior" in options and method == "projected_gradient")  # which refuses a prior
-    and not (method == "active_set" and (options or name == "squared error"))  # which refuses all but the simplex
+    and not ("active_set" in method and (options or name == "squared error"))  # which refuses all but the simplex
 ]
 
 
 def solve_by(objective, method, **options):
     """`solve` by a method of `METHODS`."""
-    if method == "numpy":
-        return solve(objective, compiled=False, **options)
+    if method.startswith("numpy"):
+        return solve(objective, method=method.removeprefix("numpy").strip() or "auto", compiled=False, **options)
     return solve(objective, method=method, compiled=True, **options)
 
 

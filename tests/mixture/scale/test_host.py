@@ -55,11 +55,13 @@ def test_rows_that_do_not_count_and_rows_without_density():
 def test_small_problems_are_solved_at_once_and_others_where_users_say_so():
     plain, objective = Place(None, None), cross_entropy(problems.classifiers())
     streamed, both = stream_squared_error(*problems.predictions()), weighted_sum([objective, objective])
-    wide = cross_entropy(np.zeros((int(host.MOST / 1000**2) + 1, 1000)))
+    wide = squared_error(np.zeros((int(host.MOST / 1000**2) + 1, 1000)), np.arange(host.MOST // 1000**2 + 1))
     for given, by_default in ((objective, True), (streamed, True), (both, False), (wide, False)):
         assert host.on_host(None, "auto", given, plain) == by_default
         assert not host.on_host(True, "auto", given, plain)
     assert host.on_host(False, "interior_point", wide, plain)
+    wide = cross_entropy(np.zeros((int(host.MOST / 1000**2) + 1, 1000)))
+    assert host.on_host(None, "auto", wide, plain, whole_simplex=True) and not host.on_host(None, "auto", wide, plain)
     for method, given, place in (
         ("auto", both, plain),
         ("mirror_descent", objective, plain),
@@ -68,6 +70,27 @@ def test_small_problems_are_solved_at_once_and_others_where_users_say_so():
         assert not host.on_host(None, method, given, place)
         with pytest.raises(InputError, match="compiled=False is for one cross_entropy or squared_error"):
             host.on_host(False, method, given, place)
+
+
+def sparse_and_dense(n=600, k=48):
+    """Few of the sources have weight; all have; and every row excludes all but a few."""
+    rng = np.random.default_rng(0)
+    excluded_NxK = np.where(rng.random((n, k)) < 0.9, -np.inf, problems.classifiers(n, k))
+    excluded_NxK[np.arange(n), np.arange(n) % k] = -1.0
+    own_NxK = -8.0 + 7.0 * (np.arange(n)[:, None] % k == np.arange(k))
+    return {"sparse": problems.classifiers(n, k), "dense": own_NxK, "exclusive": excluded_NxK}
+
+
+@pytest.mark.parametrize("name", sparse_and_dense())
+def test_many_sources_are_solved_few_at_a_time_with_a_certificate_over_all(name):
+    objective = cross_entropy(sparse_and_dense()[name])
+    found, whole = solve(objective), solve(objective, method="interior_point", compiled=False)
+    assert (found.method, found.converged) == ("active_set", True)
+    assert found.loss - found.gap <= whole.loss + 1e-12 and whole.loss - whole.gap <= found.loss + 1e-12
+    np.testing.assert_allclose(found.weights, whole.weights, atol=1e-4)
+    assert len(found.gap_history) == found.iterations + 1 and found.gap == found.gap_history.min()
+    stopped = solve(objective, max_iterations=0, throw=False)
+    assert not stopped.converged and stopped.loss - stopped.gap <= found.loss <= stopped.loss
 
 
 def test_memory_that_runs_out_says_what_fits(monkeypatch):
