@@ -55,12 +55,7 @@ class Buffer(NamedTuple):
 
 
 def open_rows(blocks: Any, what: str, beside: Any, what_beside: str, most_axes: int, block_rows: Any) -> Rows:
-    """Check what is known without a pass; of an iterator only the first block is looked at.
-
-    Raises:
-        InputError: files that are no whole .npy file, iterators that can be read only once, blocks that are not numbers
-            or have other axes, weights or targets that do not match.
-    """
+    """Check what is known without a pass. Of a list or an iterator only the first block is looked at."""
     if isinstance(blocks, str | os.PathLike | np.ndarray | jax.Array):
         values, pairs = _table(blocks, what), False
         shape: tuple[Any, ...] = values.shape
@@ -68,25 +63,24 @@ def open_rows(blocks: Any, what: str, beside: Any, what_beside: str, most_axes: 
         values, (block, own) = None, next(_given(blocks, what))
         shape, pairs = ("n", *block.shape[1:]), own is not None
     if not 2 <= len(shape) <= most_axes or 0 in shape:
-        raise InputError(
-            f"{what} must have the shape (examples, sources{'[, outputs]' * (most_axes == 3)}), all at least 1; got {shape}"
-        )
+        axes = "(examples, sources)" if most_axes == 2 else "(examples, sources[, outputs])"
+        raise InputError(f"{what} must have the shape {axes}, all at least 1; got {shape}")
     if beside is not None:
         if pairs:
             raise InputError(f"{what_beside} are given twice, in pairs with the blocks and on their own; drop one")
         beside = _table(by_row(beside, what_beside, None, "streamed rows"), what_beside)
-        fitting = (*beside.shape[:1], *shape[2:]) if values is None else shape[:1] + shape[2:]
-        if beside.shape != fitting or not fitting:
-            raise InputError(
-                f"{what_beside} has the shape {beside.shape}; it must have the shape {shape[:1] + shape[2:]}"
-            )
+        expected = shape[:1] + shape[2:]
+        if beside.shape != (beside.shape[:1] if values is None else shape[:1]) + shape[2:] or not beside.shape:
+            raise InputError(f"{what_beside} has the shape {beside.shape}; it must have the shape {expected}")
     if block_rows is None:
         block_rows = max(BLOCK, _NUMBERS // math.prod(shape[1:]))
     block_rows = checked_whole(block_rows, "block_rows", 1)
 
     def one_pass() -> Iterator[Pair]:
         stop = 0
-        given = _given(blocks, what, (shape[1:], pairs)) if values is None else _slices(values, block_rows)
+        given = _given(blocks, what, (shape[1:], pairs))
+        if values is not None:
+            given = ((values[first : first + block_rows], None) for first in range(0, shape[0], block_rows))
         for block, own in given:
             start, stop = stop, stop + len(block)
             if beside is not None and stop > beside.shape[0]:
@@ -101,20 +95,14 @@ def open_rows(blocks: Any, what: str, beside: Any, what_beside: str, most_axes: 
 
 
 def buffers(pairs: Iterator[Pair], size: int) -> Iterator[Buffer]:
-    """The rows of blocks of any length in buffers of `size` rows, so that one compiled program serves them all.
-
-    Values stay in float32 if they fit in it. Rows are copied before the next block is asked for.
-    """
+    """Copies of rows in float64 buffers of `size` rows, so that one compiled program serves blocks of any length."""
     buffer, count, total = None, 0, 0
     for number, (block, beside) in enumerate(pairs):
-        dtype, rows, done = buffer_dtype(block.dtype, "rows"), len(block), 0
-        if buffer is not None and buffer.values.dtype != dtype:
-            yield buffer
-            buffer = None
+        rows, done = len(block), 0
         while done < rows:
             if buffer is None:
                 beside_shape = (size,) if beside is None else (size, *beside.shape[1:])
-                buffer, count = Buffer(np.zeros((size, *block.shape[1:]), dtype), np.zeros(beside_shape), []), 0
+                buffer, count = Buffer(np.zeros((size, *block.shape[1:])), np.zeros(beside_shape), []), 0
             taken = min(size - count, rows - done)
             to, of = slice(count, count + taken), slice(done, done + taken)
             name = f"block {number} (rows {total} to {total + rows - 1})"
@@ -131,15 +119,6 @@ def buffers(pairs: Iterator[Pair], size: int) -> Iterator[Buffer]:
         yield buffer
 
 
-def buffer_dtype(dtype: np.dtype, what: str) -> np.dtype:
-    """float32 for types that fit in it without loss, else float64."""
-    if dtype.name in ("float32", "float16", "bfloat16"):
-        return np.dtype(np.float32)
-    if dtype.kind in "fiub":
-        return np.dtype(np.float64)
-    raise InputError(f"{what} must be real numbers; got {dtype}")
-
-
 @dataclasses.dataclass(frozen=True)
 class NpyFile:
     """An array in a .npy file that must not change; slices of its rows are read."""
@@ -149,7 +128,8 @@ class NpyFile:
     dtype: np.dtype
     order: Any  # "C" or "F"
     offset: int  # of the data, in bytes
-    stamp: tuple[int, int]  # bytes of the file, and when it was changed
+    size: int  # of the file, in bytes
+    changed_ns: int
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         first, stop, _ = rows.indices(self.shape[0])
@@ -158,42 +138,37 @@ class NpyFile:
         if self.order == "F":  # the file stores columns
             spans = [(column * self.shape[0] + first, count) for column in range(items)]
         try:
-            offsets = [self.offset + start * self.dtype.itemsize for start, _ in spans]
-            read = [np.fromfile(self.path, self.dtype, n, offset=at) for at, (_, n) in zip(offsets, spans, strict=True)]
-            stamp = _stamp(self.path)
+            offset, size = self.offset, self.dtype.itemsize
+            read = [np.fromfile(self.path, self.dtype, n, offset=offset + start * size) for start, n in spans]
+            stat = os.stat(self.path)
         except OSError as error:
             raise InputError(f"{self.path} cannot be read any more: {error.strerror or error}") from None
-        if stamp != self.stamp:
+        if (stat.st_size, stat.st_mtime_ns) != (self.size, self.changed_ns):
             raise InputError(
-                f"{self.path} was written to while it was in use ({self.stamp[0]} bytes before, {stamp[0]} now); wait "
+                f"{self.path} was written to while it was in use ({self.size} bytes before, {stat.st_size} now); wait "
                 "until nothing writes to it, or read from a copy"
             )
         numbers = read[0] if len(read) == 1 else np.concatenate(read)
         return numbers.reshape((count, *self.shape[1:]), order=self.order)
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    stat = os.stat(path)
-    return stat.st_size, stat.st_mtime_ns
-
-
 def _npy_file(path: str, what: str) -> NpyFile:
     if not os.path.isfile(path):  # opening a pipe may block for ever
         raise InputError(f"{what}: {path} is not a file")
     try:
-        stamp = _stamp(path)
+        stat = os.stat(path)
         mapped = np.lib.format.open_memmap(path, mode="r")  # reads only the header
-        if mapped.offset + mapped.nbytes != stamp[0]:
-            raise ValueError(f"it has {stamp[0]} bytes, but its array ends at {mapped.offset + mapped.nbytes}")
+        if mapped.offset + mapped.nbytes != stat.st_size:
+            raise ValueError(f"it has {stat.st_size} bytes, but its array ends at {mapped.offset + mapped.nbytes}")
     except Exception as error:  # of many kinds: headers are parsed as Python
         detail = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
             f"{what}: {path} is not a .npy file with one array of numbers, or is cut off or still being written "
             f"({detail}); write it with numpy.save"
         ) from None
-    buffer_dtype(mapped.dtype, f"{what}: {path}")
+    _check_real(mapped.dtype, f"{what}: {path}")
     order = "C" if mapped.flags.c_contiguous else "F"
-    return NpyFile(path, mapped.shape, mapped.dtype, order, mapped.offset, stamp)
+    return NpyFile(path, mapped.shape, mapped.dtype, order, mapped.offset, stat.st_size, stat.st_mtime_ns)
 
 
 def _table(given: Any, what: str) -> Any:
@@ -209,13 +184,13 @@ def _array(given: Any, what: str) -> np.ndarray:
         values = np.asarray(given)
     except (TypeError, ValueError) as error:
         raise InputError(f"{what} is no array of numbers: {error}") from None
-    buffer_dtype(values.dtype, what)
+    _check_real(values.dtype, what)
     return values
 
 
-def _slices(values: Any, block_rows: int) -> Iterator[Pair]:
-    for first in range(0, values.shape[0], block_rows):
-        yield values[first : first + block_rows], None
+def _check_real(dtype: np.dtype, what: str) -> None:
+    if dtype.kind not in "fiub" and dtype.name != "bfloat16":
+        raise InputError(f"{what} must be real numbers; got {dtype}")
 
 
 def _given(blocks: Any, what: str, kind: tuple[tuple[int, ...], bool] | None = None) -> Iterator[Pair]:
@@ -228,7 +203,7 @@ def _given(blocks: Any, what: str, kind: tuple[tuple[int, ...], bool] | None = N
         )
     for number, given in enumerate(made):
         where = f"{what}: block {number}"
-        pair = [_array(values, where) for values in (given if isinstance(given, tuple) else (given,))]
+        pair = [_array(values, where) for values in (given if isinstance(given, tuple) and given else [given])]
         shapes = " and ".join(str(values.shape) for values in pair)
         kind = kind or (pair[0].shape[1:], len(pair) == 2)
         expected = [pair[0].shape[:1] + kind[0], pair[0].shape[:1] + kind[0][1:]][: 1 + kind[1]]

@@ -71,12 +71,11 @@ def stream_cross_entropy(
     """`cross_entropy` with rows that are read block by block, once per iteration of a solve (some ten times).
 
     `solve` takes it with method="interior_point" and gives the same solution as in memory. Two blocks are in memory at
-    a time.
+    a time, and what is read to fill the next one.
 
     Args:
         blocks: log-likelihoods logp_NxK in nats, as one of
-            - the path of a .npy file of real numbers. Neither it nor the file of a memory-mapped array may change until
-              the solve is done;
+            - the path of a .npy file of real numbers, which may not change until the solve is done;
             - an array, (N, K);
             - a list of blocks (n_i, K), or a function that gives an iterator of blocks. It is called for every pass,
               and every pass must give the same rows. A block may be a pair (block, weights (n_i,)).
@@ -127,7 +126,8 @@ def stream_squared_error(
             _refuse_infinite(buffer)
         return squares_KxK, np.concatenate([part.beside for part in buffer.parts])
 
-    sums, n, sum_D, square = _ZERO, 0, np.zeros(()), 0.0
+    sums, n, square = _ZERO, 0, 0.0
+    origin_D = sum_D = np.zeros(())
     with float64_on_cpu():
         for squares_KxK, y_BxD in _of_buffers(rows, _PREDICTIONS, of_buffer):
             origin_D = y_BxD[0] if n == 0 else origin_D  # so a constant has variance 0
@@ -150,10 +150,7 @@ def minimize_streamed(
     first = _evaluated(objective, w_K)
     if not first.scale > 0:
         raise InputError("example_weights are all 0: nothing is left to fit; give at least one row a positive weight")
-    share = np.float64(
-        1 if objective.rows.beside else 1 / first.scale
-    )  # f is linear in the weights, which are 1 in a pass
-
+    share = np.float64(1 if objective.rows.beside else 1 / first.scale)  # weights are 1 in a pass, 1/N in f
     known: Any = Known(share * first.scale, share * first.offset, np.zeros(()), True)
     problem = Problem(known, feasible, prior)
 
@@ -174,14 +171,11 @@ def minimize_streamed(
 
 
 def _of_buffers(rows: Rows, what: str, of_buffer: Callable[[Buffer], T]) -> Iterator[T]:
-    """One pass: what a core makes of each buffer, in order, while the next ones are read.
-
-    Raises:
-        InputError: no rows, a block that does not fit into memory, and what `of_buffer` raises.
-    """
+    """One pass: what a core makes of each buffer, in order, while the next ones are read."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = max(1, min(cores, rows.block_rows // _SHARE))
-    size = -(-rows.block_rows // cores)
+    chunk = min(BLOCK, rows.block_rows)
+    size = -(-rows.block_rows // (cores * chunk)) * chunk
 
     def work(buffer: Buffer) -> T:
         with float64_on_cpu():  # JAX's settings are per thread
@@ -194,7 +188,7 @@ def _of_buffers(rows: Rows, what: str, of_buffer: Callable[[Buffer], T]) -> Iter
             for buffer in buffers(rows.blocks(), size):
                 if len(waiting) == most:
                     yield waiting.popleft().result()
-                    most = max(1, 2 * cores - 1)  # with the one that is read: two blocks
+                    most = 2 * cores - 1  # with the one that is read: two blocks
                 waiting.append(pool.submit(work, buffer))
             if not waiting:
                 raise InputError(f"{what}: there are no rows; give at least one")
@@ -243,21 +237,28 @@ def _log_terms(
     logp_BxK: Float[Array, "B _"], v_B: Float[Array, " B"], w_K: Float[Array, " K"], columns: Int[Array, " K"] | None
 ) -> tuple[_LogTerms, Bool[Array, ""]]:
     """Sums over a buffer of all columns, of which K are in use, and whether all its rows and weights are valid."""
-    logp_BxK = logp_BxK.astype(w_K.dtype)
-    valid_B = jnp.isfinite(logp_BxK.max(axis=1)) & (v_B >= 0) & (v_B < jnp.inf)
-    if columns is not None:
-        logp_BxK = logp_BxK[:, columns]
-    most_B = logp_BxK.max(axis=1)
-    f = Likelihoods.of_log_rows(logp_BxK, v_B, finite=True)
-    terms = _LogTerms(*f.curvature(w_K), f.scale, f.offset, v_B @ jnp.abs(most_B))
-    return terms, (valid_B & jnp.isfinite(most_B)).all()
+    chunk = min(BLOCK, len(logp_BxK))  # rows that stay in a core's cache
+
+    def of_chunk(rows: tuple[Float[Array, "R _"], Float[Array, " R"]]) -> tuple[_LogTerms, Bool[Array, ""]]:
+        logp_RxK, v_R = rows
+        valid_R = jnp.isfinite(logp_RxK.max(axis=1)) & (v_R >= 0) & (v_R < jnp.inf)
+        if columns is not None:
+            logp_RxK = logp_RxK[:, columns]
+        most_R = logp_RxK.max(axis=1)
+        f = Likelihoods(jnp.exp(logp_RxK - most_R[:, None]).T[None], v_R[None], -(v_R @ most_R))
+        terms = _LogTerms(*f.curvature(w_K), f.scale, f.offset, v_R @ jnp.abs(most_R))
+        return terms, (valid_R & jnp.isfinite(most_R)).all()
+
+    chunks = logp_BxK.reshape(-1, chunk, logp_BxK.shape[1]), v_B.reshape(-1, chunk)
+    terms, valid_C = jax.lax.map(of_chunk, chunks)
+    return jax.tree.map(lambda term: term.sum(axis=0), terms), valid_C.all()
 
 
 @jax.jit
 def _squares(values: Float[Array, "B K *D"], targets: Float[Array, "B *D"]) -> Float[Array, "K K"]:
     """sum_n r_n r_n' over a buffer, with r = yhat - y; rows of padding are 0 in both."""
     b, k = values.shape[:2]
-    r_BxKxD = values.astype(jnp.float64).reshape(b, k, -1) - targets.reshape(b, 1, -1)
+    r_BxKxD = values.reshape(b, k, -1) - targets.reshape(b, 1, -1)
     return jnp.einsum("bkd,bld->kl", r_BxKxD, r_BxKxD)
 
 
@@ -268,7 +269,7 @@ def _refuse_rows(objective: StreamedCrossEntropy, buffer: Buffer) -> None:
         if bad_R.any():
             message = bad_example_weights(part.done + np.flatnonzero(bad_R), part.beside[bad_R][0])
             raise InputError(f"{part.block}: {message}")
-        logp_RxK, names, before = part.values.astype(np.float64), objective.names, ""
+        logp_RxK, names, before = part.values, objective.names, ""
         if objective.columns is not None and np.isfinite(logp_RxK.max(axis=1)).all():
             before = left_out_message(objective.columns, logp_RxK.shape[1], names)
             logp_RxK, names = logp_RxK[:, objective.columns], objective.sources
@@ -282,5 +283,4 @@ def _refuse_infinite(buffer: Buffer) -> None:
             bad_R = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
             if bad_R.any():
                 raise InputError(f"{part.block}: {infinite_rows(what, part.done + np.flatnonzero(bad_R))}")
-    block = buffer.parts[0].block
-    raise InputError(f"{block}: predictions or targets are so large that their squares overflow; rescale them")
+    raise InputError(f"{part.block}: predictions or targets are so large that their squares overflow; rescale them")
