@@ -20,6 +20,7 @@ from mixmin_jax.mixture.evaluator import BLOCK
 from mixmin_jax.mixture.labels import by_row
 
 _NUMBERS = 1 << 20  # default numbers per block: 8 MB, far more than the cost of reading a block
+_READ = 1 << 17  # most numbers that are read from a file at once: one MB, which stays in a core's cache
 Pair = tuple[np.ndarray, np.ndarray | None]  # a block, and the weights or targets beside its rows
 
 
@@ -72,15 +73,15 @@ def open_rows(blocks: Any, what: str, beside: Any, what_beside: str, most_axes: 
         expected = shape[:1] + shape[2:]
         if beside.shape != (beside.shape[:1] if values is None else shape[:1]) + shape[2:] or not beside.shape:
             raise InputError(f"{what_beside} has the shape {beside.shape}; it must have the shape {expected}")
-    if block_rows is None:
-        block_rows = max(BLOCK, _NUMBERS // math.prod(shape[1:]))
-    block_rows = checked_whole(block_rows, "block_rows", 1)
+    numbers = math.prod(shape[1:])  # in a row
+    block_rows = checked_whole(max(BLOCK, _NUMBERS // numbers) if block_rows is None else block_rows, "block_rows", 1)
+    step = min(block_rows, max(1, _READ // numbers))
 
     def one_pass() -> Iterator[Pair]:
         stop = 0
         given = _given(blocks, what, (shape[1:], pairs))
         if values is not None:
-            given = ((values[first : first + block_rows], None) for first in range(0, shape[0], block_rows))
+            given = ((values[first : first + step], None) for first in range(0, shape[0], step))
         for block, own in given:
             start, stop = stop, stop + len(block)
             if beside is not None and stop > beside.shape[0]:

@@ -81,8 +81,8 @@ def stream_cross_entropy(
               and every pass must give the same rows. A block may be a pair (block, weights (n_i,)).
         example_weights: v_N >= 0, used as given: an array or the path of a .npy file; default 1/N. Not with pairs.
         sources: names of the K columns.
-        block_rows: rows to work on at a time, also the unit of blocks in messages about files; default: about a million
-            numbers per block.
+        block_rows: rows to work on at a time; default: about a million numbers per block. In messages about files and
+            arrays, a block is what is read at once: these rows, or fewer.
 
     Returns:
         An objective for `solve`.
