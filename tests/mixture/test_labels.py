@@ -128,7 +128,7 @@ def resampled(groups):
         (lambda: squared_error(FRAME, DEFAULT), "the rows of predictions lack 0"),
         (lambda: squared_error(LOGP_NxK, SERIES), "but predictions have none"),
         (lambda: stream_cross_entropy(LOGP_NxK, SERIES), "but streamed rows have none"),
-        (lambda: stream_cross_entropy(FRAME), "rows are streamed without labels; give"),
+        (lambda: stream_cross_entropy(FRAME), "an array without labels, .*; got DataFrame"),
         (lambda: build(K, tuple(NAMES), pd.Series({"a": 0.1, "x": 0.2})), "the sources lack 'x'"),
         (lambda: build(K, tuple(NAMES), pd.Series([0.1, 0.2], index=["a", "a"])), "upper_bounds repeats 'a'"),
         (lambda: build(K, tuple(NAMES), DEFAULT[3:0:-1]), "the sources lack 3, 2, 1"),

@@ -1,401 +1,218 @@
-"""Sources of blocks of rows: a .npy file, an array, or an iterator that is made anew for every pass.
+"""Rows in blocks, from a .npy file, an array or an iterator that is made anew for every pass, into buffers of one size.
 
-A pass reads all rows once into two buffers of one fixed shape: one is filled while the other is worked on. Files are
-read, not memory-mapped: a mapped file that shrinks would kill the process.
+Files are read, not memory-mapped: a mapped file that shrinks would kill the process.
 
-Axes: N rows in all, B rows in a buffer; a row is a vector (K,) or a matrix (K, D).
+Axes: B rows in a buffer, R of them from one block; a row is a vector (K,) or a matrix (K, D).
 """
 
-import contextlib
 import dataclasses
-import functools
-import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.checks import is_traced, refuse_masked
-from mixmin_jax.mixture.labels import Labeled
+from mixmin_jax.mixture.checks import checked_whole, is_traced, refuse_masked
+from mixmin_jax.mixture.evaluator import BLOCK
+from mixmin_jax.mixture.labels import by_row
 
-Fill = Callable[[int, np.ndarray], None]  # (first row, array to fill with the rows from there on)
+_NUMBERS = 1 << 20  # default numbers per block: 8 MB, far more than the cost of reading a block
+_READ = 1 << 17  # most numbers that are read from a file at once: one MB, which stays in a core's cache
+Pair = tuple[np.ndarray, np.ndarray | None]  # a block, and the weights or targets beside its rows
+
+
+class Rows(NamedTuple):
+    """Rows that can be read any number of times."""
+
+    row_shape: tuple[int, ...]
+    beside: bool  # whether weights or targets stand beside them
+    block_rows: int
+    blocks: Callable[[], Iterator[Pair]]  # one pass
 
 
 class Part(NamedTuple):
-    """The rows of a buffer that belong to one block of the user."""
+    """The rows of a buffer that come from one block."""
 
-    number: int  # of the block
+    block: str  # its name in messages
     first: int  # the number, over all rows, of the block's first row
-    rows: int  # of the block
-    start: int  # first row in the buffer
-    stop: int  # last row in the buffer + 1
     done: int  # rows of the block in earlier buffers
+    values: np.ndarray  # (R, K) or (R, K, D)
+    beside: np.ndarray  # (R,) or (R, D)
 
-    def __str__(self) -> str:
-        return f"block {self.number} (rows {self.first} to {self.first + self.rows - 1})"
-
-
-class Block(NamedTuple):
-    """A filled buffer. It is overwritten when the next but one is read."""
-
-    values: np.ndarray  # (B, K) or (B, K, D); 0 from row `num_rows` on
-    beside: np.ndarray | None  # (B,) or (B, D): the rows' weights or targets
-    num_rows: int
-    parts: tuple[Part, ...]
+    def label(self, row: int) -> str:
+        """A row of the part in messages."""
+        return f"{self.done + row} (row {self.first + self.done + row} of all)"
 
 
-class Given(NamedTuple):
-    """One block of the user, to copy from: `fill(row, out)` copies the rows from there on."""
+class Buffer(NamedTuple):
+    """Rows of one block or more, of which the parts are views."""
 
-    num_rows: int
-    dtype: np.dtype
-    fill: Fill
-    fill_beside: Fill | None = None
+    values: np.ndarray  # (B, K) or (B, K, D); 0 after the last part
+    beside: np.ndarray  # (B,) or (B, D): weights or targets, by default ones; 0 after the last part
+    parts: list[Part]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Table:
-    """Rows with random access."""
+def open_rows(blocks: Any, what: str, beside: Any, what_beside: str, most_axes: int, block_rows: Any) -> Rows:
+    """Check what is known without a pass. Of a list or an iterator only the first block is looked at."""
+    if isinstance(blocks, str | os.PathLike | np.ndarray | jax.Array):
+        values, pairs = _table(blocks, what), False
+        shape: tuple[Any, ...] = values.shape
+    else:
+        values, (block, own) = None, next(_given(blocks, what))
+        shape, pairs = ("n", *block.shape[1:]), own is not None
+    if not 2 <= len(shape) <= most_axes or 0 in shape:
+        axes = "(examples, sources)" if most_axes == 2 else "(examples, sources[, outputs])"
+        raise InputError(f"{what} must have the shape {axes}, all at least 1; got {shape}")
+    if beside is not None:
+        if pairs:
+            raise InputError(f"{what_beside} are given twice, in pairs with the blocks and on their own; drop one")
+        beside = _table(by_row(beside, what_beside, None, "streamed rows"), what_beside)
+        expected = shape[:1] + shape[2:]
+        if beside.shape != (beside.shape[:1] if values is None else shape[:1]) + shape[2:] or not beside.shape:
+            raise InputError(f"{what_beside} has the shape {beside.shape}; it must have the shape {expected}")
+    numbers = math.prod(shape[1:])  # in a row
+    block_rows = checked_whole(max(BLOCK, _NUMBERS // numbers) if block_rows is None else block_rows, "block_rows", 1)
+    step = min(block_rows, max(1, _READ // numbers))
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    open: Callable[[], contextlib.AbstractContextManager[Fill]]  # a reader for one pass
-    beside_shape: ClassVar[None] = None
+    def one_pass() -> Iterator[Pair]:
+        stop = 0
+        given = _given(blocks, what, (shape[1:], pairs))
+        if values is not None:
+            given = ((values[first : first + step], None) for first in range(0, shape[0], step))
+        for block, own in given:
+            start, stop = stop, stop + len(block)
+            if beside is not None and stop > beside.shape[0]:
+                break
+            yield block, own if beside is None else beside[start:stop]
+            del block, own  # not in memory beside the next ones
+        if beside is not None and stop != beside.shape[0]:
+            more = " or more" if stop > beside.shape[0] else ""
+            raise InputError(f"{what}: the blocks hold {stop} rows{more}, but {what_beside} are for {beside.shape[0]}")
 
-    @property
-    def num_rows(self) -> int:
-        return self.shape[0] if self.shape else 0
+    return Rows(shape[1:], pairs or beside is not None, block_rows, one_pass)
 
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        return self.shape[1:]
 
-    def blocks(self, block_rows: int, what: str) -> Iterator[Given]:
-        """All rows in blocks of `block_rows` rows."""
-        with self.open() as fill:
-            for first in range(0, self.num_rows, block_rows):
-                count = min(block_rows, self.num_rows - first)
-                yield Given(count, self.dtype, functools.partial(_from, first, fill))
+def buffers(pairs: Iterator[Pair], size: int) -> Iterator[Buffer]:
+    """Copies of rows in float64 buffers of `size` rows, so that one compiled program serves blocks of any length."""
+    buffer, count, total = None, 0, 0
+    for number, (block, beside) in enumerate(pairs):
+        rows, done = len(block), 0
+        while done < rows:
+            if buffer is None:
+                beside_shape = (size,) if beside is None else (size, *beside.shape[1:])
+                buffer, count = Buffer(np.zeros((size, *block.shape[1:])), np.zeros(beside_shape), []), 0
+            taken = min(size - count, rows - done)
+            to, of = slice(count, count + taken), slice(done, done + taken)
+            name = f"block {number} (rows {total} to {total + rows - 1})"
+            part = Part(name, total, done, buffer.values[to], buffer.beside[to])
+            part.values[...], part.beside[...] = block[of], 1 if beside is None else beside[of]
+            buffer.parts.append(part)
+            count, done = count + taken, done + taken
+            if count == size:
+                yield buffer
+                buffer = None
+        total += rows
+        del block, beside
+    if buffer is not None:
+        yield buffer
 
 
 @dataclasses.dataclass(frozen=True)
 class NpyFile:
-    """An array in a .npy file that must not change."""
+    """An array in a .npy file that must not change; slices of its rows are read."""
 
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    fortran: bool
+    order: Any  # "C" or "F"
     offset: int  # of the data, in bytes
     size: int  # of the file, in bytes
     changed_ns: int
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Fill]:
-        with contextlib.ExitStack() as stack:
-            with self._readable():
-                file = stack.enter_context(open(self.path, "rb", buffering=0))
-            self._check_unchanged(os.fstat(file.fileno()))
-            yield functools.partial(self._fill, file)
-        with self._readable():
-            self._check_unchanged(os.stat(self.path))
-
-    @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        first, stop, _ = rows.indices(self.shape[0])
+        count, items = stop - first, math.prod(self.shape[1:])
+        spans = [(first * items, count * items)]  # the first number, and how many
+        if self.order == "F":  # the file stores columns
+            spans = [(column * self.shape[0] + first, count) for column in range(items)]
         try:
-            yield
+            offset, size = self.offset, self.dtype.itemsize
+            read = [np.fromfile(self.path, self.dtype, n, offset=offset + start * size) for start, n in spans]
+            stat = os.stat(self.path)
         except OSError as error:
             raise InputError(f"{self.path} cannot be read any more: {error.strerror or error}") from None
-
-    def _fill(self, file: Any, first: int, rows: np.ndarray) -> None:
-        row_items = int(np.prod(self.shape[1:]))
-        if self.fortran:  # one column at a time: the file stores columns
-            columns = np.empty((row_items, len(rows)), self.dtype)
-            for column in range(row_items):
-                self._read(file, column * self.shape[0] + first, columns[column])
-            # In the file the first axis of a row varies fastest.
-            rows[...] = columns.T.reshape((len(rows), *self.shape[:0:-1])).transpose(0, *range(rows.ndim - 1, 0, -1))
-        else:
-            given = rows if rows.dtype == self.dtype else np.empty(rows.shape, self.dtype)
-            self._read(file, first * row_items, given)
-            if given is not rows:
-                rows[...] = given
-        self._check_unchanged(os.fstat(file.fileno()))
-
-    def _read(self, file: Any, first_item: int, array: np.ndarray) -> None:
-        file.seek(self.offset + first_item * self.dtype.itemsize)
-        view: Any = memoryview(cast(Any, array.reshape(-1).view(np.uint8)))
-        while view:  # a read may return fewer bytes than asked for
-            with self._readable():
-                got = file.readinto(view)
-            if not got:
-                self._check_unchanged(os.fstat(file.fileno()))
-                raise InputError(f"{self.path} ended early; was it cut off while it was read?")
-            view = view[got:]
-
-    def _check_unchanged(self, stat: os.stat_result) -> None:
         if (stat.st_size, stat.st_mtime_ns) != (self.size, self.changed_ns):
             raise InputError(
                 f"{self.path} was written to while it was in use ({self.size} bytes before, {stat.st_size} now); wait "
                 "until nothing writes to it, or read from a copy"
             )
+        numbers = read[0] if len(read) == 1 else np.concatenate(read)
+        return numbers.reshape((count, *self.shape[1:]), order=self.order)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Iterated:
-    """Blocks of any number of rows, or pairs of a block and its weights or targets."""
-
-    make: Callable[[], Any]
-    row_shape: tuple[int, ...]
-    dtype: np.dtype  # of the first block
-    beside_shape: tuple[int, ...] | None  # of a row's weight or target if blocks come in pairs
-    num_rows: ClassVar[None] = None  # known only after a pass
-
-    def blocks(self, block_rows: int, what: str) -> Iterator[Given]:
-        """The blocks as they are made, checked against the first one."""
-        for number, given in enumerate(_iterator(self.make, what)):
-            block, beside = _arrays(given, number, what)
-            if (beside is None) != (self.beside_shape is None):
-                kinds = ("a pair", "an array") if self.beside_shape is None else ("an array", "a pair")
-                raise InputError(
-                    f"{what}: block {number} is {kinds[0]}, but block 0 is {kinds[1]}; give all blocks alike"
-                )
-            if block.shape[1:] != self.row_shape:
-                raise InputError(
-                    f"{what}: block {number} has the shape {block.shape}, but block 0 has rows of shape "
-                    f"{self.row_shape}; all blocks need the same columns, one a source"
-                )
-            if beside is not None and beside.shape != (expected := (len(block), *(self.beside_shape or ()))):
-                raise InputError(
-                    f"{what}: block {number} has {len(block)} rows, and beside it stands an array of shape "
-                    f"{beside.shape} where {expected} belongs"
-                )
-            yield Given(len(block), block.dtype, _copier(block), None if beside is None else _copier(beside))
-
-
-RowSource = Table | Iterated
-
-
-def source(blocks: Any, what: str) -> RowSource:
-    """Blocks of rows as a user gives them. Only the first block is looked at.
-
-    Raises:
-        InputError: no such file, or one that cannot be read in blocks; an iterator that can be read only once; blocks
-            that are not arrays of numbers.
-    """
-    if isinstance(blocks, str | os.PathLike | np.ndarray | jax.Array):
-        return table(blocks, what)
-    if isinstance(blocks, Labeled):
-        raise InputError(f"{what}: rows are streamed without labels; give .to_numpy(), and `sources` for its columns")
-    if isinstance(blocks, dict | set | frozenset):
-        raise InputError(f"{what}: a {type(blocks).__name__} has no order; give a list of blocks, or one array")
-    if hasattr(blocks, "__next__") and iter(blocks) is blocks:
-        raise InputError(
-            f"{what}: a {type(blocks).__name__} can be read only once, but every iteration of a solve reads all blocks "
-            "again; give the function that makes it, as lambda: read_blocks(...), a list of blocks, or the path of a "
-            ".npy file"
-        )
-    if not callable(blocks) and not hasattr(blocks, "__iter__"):
-        raise InputError(
-            f"{what} must be the path of a .npy file, an array, a list of blocks, or a function that gives an iterator "
-            f"of blocks; got {type(blocks).__name__}"
-        )
-    make = blocks if callable(blocks) else lambda: blocks
-    for first in _iterator(make, what):
-        values, beside = _arrays(first, 0, what)
-        if values.ndim not in (2, 3) or 0 in values.shape[1:]:
-            raise InputError(
-                f"{what}: block 0 has the shape {values.shape}; a block holds rows of numbers, one a source: (n, K)"
-            )
-        return Iterated(make, values.shape[1:], values.dtype, None if beside is None else beside.shape[1:])
-    raise InputError(f"{what}: there are no blocks; give at least one with at least one row")
-
-
-def table(array: Any, what: str) -> Table:
-    """A .npy file or an array. A memory-mapped array is read from its file, because mapped memory can disappear.
-
-    Raises:
-        InputError: no such file, not a .npy file, a truncated or unfinished one, or one without real numbers; a mapped
-            array that is not a contiguous part of its file, or is private to this process.
-    """
-    if isinstance(array, str | os.PathLike):
-        return _npy_file(os.fspath(array), what)
-    if isinstance(array, np.memmap) and array.filename is not None:
-        return _mapped(array, what)
-    return in_memory(_array(array, what))
-
-
-def buffer_dtype(dtype: np.dtype, what: str) -> np.dtype:
-    """float32 for types that fit in it without loss, else float64."""
-    if dtype.name in ("float32", "float16", "bfloat16"):
-        return np.dtype(np.float32)
-    if dtype.kind in "fiub":
-        return np.dtype(np.float64)
-    raise InputError(f"{what} must be real numbers; got {dtype}")
-
-
-def read(rows: RowSource, beside: Table | None, block_rows: int, size: int, what: str) -> Iterator[Block]:
-    """One pass over all rows, in buffers of `size` rows, at most `block_rows` of which are used.
-
-    Blocks of a table have `block_rows` rows. Blocks of an iterator are cut or joined to fill the buffers.
-
-    Raises:
-        InputError: with the block: no rows, blocks of different widths, changed files, or a block and its weights or
-            targets of different lengths.
-    """
-    extra_shape = rows.beside_shape if beside is None else beside.row_shape
-
-    def two_buffers(dtype: np.dtype) -> Iterator[tuple[np.ndarray, Any]]:
-        pairs = [
-            (np.empty((size, *rows.row_shape), dtype), None if extra_shape is None else np.empty((size, *extra_shape)))
-            for _ in range(2)
-        ]
-        return itertools.cycle(pairs)
-
-    buffers = two_buffers(buffer_dtype(rows.dtype, what))
-    values, extra = next(buffers)
-    total = count = 0
-    parts: list[Part] = []
-
-    def filled() -> Block:
-        values[count:] = 0
-        if extra is not None:
-            extra[count:] = 0
-        return Block(values, extra, count, tuple(parts))
-
-    with contextlib.nullcontext() if beside is None else beside.open() as fill_beside:
-        for number, given in enumerate(rows.blocks(block_rows, what)):
-            n, first = given.num_rows, total
-            total += n
-            if beside is not None and total > beside.num_rows:
-                raise InputError(
-                    f"{what}: {beside.num_rows} rows are expected, one for each of the values beside them, but block "
-                    f"{number} ends with row {total - 1}"
-                )
-            wide = np.promote_types(values.dtype, buffer_dtype(given.dtype, what))
-            if wide != values.dtype:
-                values, buffers = values.astype(wide), two_buffers(wide)
-            done = 0
-            while done < n:
-                stop = min(count + n - done, block_rows)
-                given.fill(done, values[count:stop])
-                if fill_beside is not None:
-                    fill_beside(first + done, extra[count:stop])
-                elif given.fill_beside is not None:
-                    given.fill_beside(done, extra[count:stop])
-                parts.append(Part(number, first, n, count, stop, done))
-                done, count = done + stop - count, stop
-                if count == block_rows:
-                    yield filled()
-                    (values, extra), count, parts = next(buffers), 0, []
-    if beside is not None and total < beside.num_rows:
-        raise InputError(f"{what}: the blocks hold {total} rows, but {beside.num_rows} values stand beside them")
-    if count:
-        yield filled()
-
-
-def in_memory(array: np.ndarray) -> Table:
-    """The rows of an array."""
-    return Table(array.shape, array.dtype, lambda: contextlib.nullcontext(_copier(array)))
-
-
-def _from(start: int, fill: Fill, first: int, out: np.ndarray) -> None:
-    fill(start + first, out)
-
-
-def _copier(array: np.ndarray) -> Fill:
-    def fill(first: int, out: np.ndarray) -> None:
-        out[...] = array[first : first + len(out)]
-
-    return fill
-
-
-def _iterator(make: Callable[[], Any], what: str) -> Iterable[Any]:
-    made = make()
-    if not hasattr(made, "__iter__"):
-        raise InputError(f"{what}: the function must give an iterator of blocks; it gave {type(made).__name__}")
-    return made
-
-
-def _arrays(given: Any, number: int, what: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """A block, and what stands beside its rows if it is a pair."""
-    where = f"{what}: block {number}"
-    if not isinstance(given, tuple):
-        return _array(given, where), None
-    if len(given) != 2:
-        raise InputError(f"{where} is a tuple of {len(given)}; give arrays, or pairs (rows, what belongs to each row)")
-    return _array(given[0], where), _array(given[1], where)
-
-
-def _array(values: Any, where: str) -> np.ndarray:
-    if is_traced(values):
-        raise InputError(f"{where}: streamed rows cannot be traced; inside jit, vmap and grad use solve_traced")
-    refuse_masked(values, where)
+def _npy_file(path: str, what: str) -> NpyFile:
+    if not os.path.isfile(path):  # opening a pipe may block for ever
+        raise InputError(f"{what}: {path} is not a file")
     try:
-        values = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where} is no array of numbers: {error}") from None
-    buffer_dtype(values.dtype, where)
-    return values
-
-
-def _npy_file(path: str, what: str) -> Table:
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # opening a pipe may block for ever
-        raise InputError(f"{what}: {path} cannot be read: it is a pipe or device, not a file")
-    try:
-        with open(path, "rb") as file:
-            stat = os.fstat(file.fileno())
-            version = np.lib.format.read_magic(file)
-            if version > (2, 0):
-                raise ValueError(f"its format is {version}, for arrays of records")
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = header(file)
-            offset = file.tell()
-            if any(size < 0 for size in shape):
-                raise ValueError(f"its shape is {shape}")
-    except OSError as error:
-        raise InputError(f"{what}: {path} cannot be read: {error.strerror}") from None
+        stat = os.stat(path)
+        mapped = np.lib.format.open_memmap(path, mode="r")  # reads only the header
+        if mapped.offset + mapped.nbytes != stat.st_size:
+            raise ValueError(f"it has {stat.st_size} bytes, but its array ends at {mapped.offset + mapped.nbytes}")
     except Exception as error:  # of many kinds: headers are parsed as Python
         detail = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
-            f"{what}: {path} is not a .npy file with one array of numbers ({detail}); write it with numpy.save"
+            f"{what}: {path} is not a .npy file with one array of numbers, or is cut off or still being written "
+            f"({detail}); write it with numpy.save"
         ) from None
-    buffer_dtype(dtype, f"{what}: {path}")
-    need = offset + math.prod(shape) * dtype.itemsize
-    if need != stat.st_size:
-        raise InputError(
-            f"{what}: {path} has {stat.st_size} bytes, but an array of shape {shape} and type {dtype} needs {need}; it "
-            "was cut off, or is still being written"
-        )
-    return Table(shape, dtype, NpyFile(path, shape, dtype, fortran, offset, stat.st_size, stat.st_mtime_ns).open)
+    _check_real(mapped.dtype, f"{what}: {path}")
+    order = "C" if mapped.flags.c_contiguous else "F"
+    return NpyFile(path, mapped.shape, mapped.dtype, order, mapped.offset, stat.st_size, stat.st_mtime_ns)
 
 
-def _mapped(array: Any, what: str) -> Table:
-    """The part of the file that a memory-mapped array, or a slice of one, covers."""
-    root = array
-    while isinstance(root.base, np.memmap):
-        root = root.base
-    if root.mode == "c":
+def _table(given: Any, what: str) -> Any:
+    """The array of a file, or one in memory: both have a shape and slices of rows."""
+    return _npy_file(os.fspath(given), what) if isinstance(given, str | os.PathLike) else _array(given, what)
+
+
+def _array(given: Any, what: str) -> np.ndarray:
+    if is_traced(given):
+        raise InputError(f"{what}: streamed rows cannot be traced; inside jit, vmap and grad use solve_traced")
+    refuse_masked(given, what)
+    try:
+        values = np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} is no array of numbers: {error}") from None
+    _check_real(values.dtype, what)
+    return values
+
+
+def _check_real(dtype: np.dtype, what: str) -> None:
+    if dtype.kind not in "fiub" and dtype.name != "bfloat16":
+        raise InputError(f"{what} must be real numbers; got {dtype}")
+
+
+def _given(blocks: Any, what: str, kind: tuple[tuple[int, ...], bool] | None = None) -> Iterator[Pair]:
+    """The blocks of one pass over a list or an iterator, with rows and pairs like `kind`, or like the first one."""
+    made = blocks() if callable(blocks) else blocks
+    if not (isinstance(blocks, list | tuple) or (callable(blocks) and hasattr(made, "__iter__"))):
         raise InputError(
-            f"{what}: the memory-mapped {root.filename} was opened with mode 'c', so that what it shows may not be in "
-            "the file; open it with mode 'r', or give the path"
+            f"{what} must be the path of a .npy file, an array without labels, a list of blocks, or a function that "
+            f"gives an iterator of blocks anew for every pass, as lambda: read_blocks(...); got {type(made).__name__}"
         )
-    c, fortran = array.flags.c_contiguous, array.flags.f_contiguous
-    if not (c or fortran):
-        raise InputError(
-            f"{what}: this part of the memory-mapped {root.filename} is not contiguous in the file; give the whole "
-            "array, or its rows from one to another"
-        )
-    buffer_dtype(array.dtype, what)
-    root.flush()
-    stat = os.stat(root.filename)
-    address = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-    offset, path = root.offset + address, os.fspath(root.filename)
-    if offset + array.nbytes > stat.st_size:
-        raise InputError(f"{what}: {path} is shorter than the memory-mapped array; it was cut off after it was opened")
-    file = NpyFile(path, array.shape, array.dtype, not c, offset, stat.st_size, stat.st_mtime_ns)
-    return Table(array.shape, array.dtype, file.open)
+    for number, given in enumerate(made):
+        where = f"{what}: block {number}"
+        pair = [_array(values, where) for values in (given if isinstance(given, tuple) and given else [given])]
+        shapes = " and ".join(str(values.shape) for values in pair)
+        kind = kind or (pair[0].shape[1:], len(pair) == 2)
+        expected = [pair[0].shape[:1] + kind[0], pair[0].shape[:1] + kind[0][1:]][: 1 + kind[1]]
+        if [values.shape for values in pair] != expected:
+            raise InputError(
+                f"{where} has the shape {shapes}, where {' and '.join(map(str, expected))} belongs; give all blocks "
+                "alike: rows of as many columns, one a source, or pairs (rows, what belongs to each row)"
+            )
+        yield pair[0], pair[1] if kind[1] else None
+    if kind is None:
+        raise InputError(f"{what}: there are no blocks; give at least one with at least one row")

@@ -18,7 +18,7 @@ from mixmin_jax import (
     stream_squared_error,
 )
 from mixmin_jax.mixture.evaluator import Likelihoods
-from mixmin_jax.mixture.scale import block_pass, streaming
+from mixmin_jax.mixture.scale import streaming
 from tests.mixture import problems
 from tests.mixture.problems import CONSTRAINTS, K, N
 
@@ -82,9 +82,8 @@ def test_however_the_rows_come(tmp_path):
 
 def test_cores_share_a_block(monkeypatch):
     alone = solve(stream_cross_entropy(ROWS, WEIGHTS, block_rows=2100))
-    monkeypatch.setattr(block_pass, "_cores", lambda: 3)
-    monkeypatch.setattr(block_pass, "_PIECE", 700)
-    assert block_pass.layout_of(2100) == (2100, 3, 1024, 1024)
+    monkeypatch.setattr(streaming, "_SHARE", 700)
+    monkeypatch.setattr(streaming.os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
     shared = solve(stream_cross_entropy(ROWS, WEIGHTS, block_rows=2100))
     np.testing.assert_allclose(shared.weights, alone.weights, atol=1e-13)
     np.testing.assert_allclose(shared.gap_history[:-1], alone.gap_history[:-1], rtol=1e-6)
@@ -136,16 +135,16 @@ def test_no_iterations_and_too_few():
 def test_sums_keep_what_rounding_takes():
     n = 40 * 1024
     shift_N = np.ones(n)
-    shift_N[0], shift_N[-1] = 1e20, -1e20  # in chunks of their own, these and what stands beside them cancel
+    shift_N[0], shift_N[-1] = 1e20, -1e20  # in buffers of their own, these and what stands beside them cancel
     objective = stream_cross_entropy(np.repeat(shift_N[:, None], 2, axis=1), block_rows=4096)
     loss = solve(objective, max_iterations=0, throw=False).loss
-    np.testing.assert_allclose(loss, -1, atol=3 / 40)
+    np.testing.assert_allclose(loss, -1, atol=3 / 10)
 
 
 def test_compiled_once(traces_of, monkeypatch):
     traces = traces_of(Likelihoods, "curvature")
-    monkeypatch.setattr(block_pass, "_cores", lambda: 2)
-    monkeypatch.setattr(block_pass, "_PIECE", 100)
+    monkeypatch.setattr(streaming, "_SHARE", 100)
+    monkeypatch.setattr(streaming.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
     logp_NxK = problems.classifiers(1000, 5)
     for sizes in ([300, 777], [10, 20, 900]):  # blocks of any size, the last one short
         solve(stream_cross_entropy(np.split(logp_NxK, sizes), block_rows=333))
@@ -203,16 +202,17 @@ def test_bad_rows_are_named_with_their_block(objective, message):
 
 
 @pytest.mark.parametrize(
-    "passes, message",
+    "passes",
     [
-        ([ROWS[:60], ROWS[:60], ROWS[:60], ROWS[:40]], "a later pass gave 40 rows in 1 blocks, but the first gave 60"),
-        ([ROWS[:60], ROWS[:60], ROWS[:60], ROWS[:80]], "a later pass gave 80 rows"),
-        ([ROWS[:60], ROWS[:60], ROWS[60:120]], "a later pass gave other values"),
+        [ROWS[:60], ROWS[:60], ROWS[:60], ROWS[:40]],
+        [ROWS[:60], ROWS[:60], ROWS[:60], ROWS[:80]],
+        [np.eye(6), np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], np.eye(6)],  # rows alike but for their number
+        [ROWS[:60], ROWS[:60], ROWS[60:120]],
     ],
 )
-def test_passes_that_differ_are_refused(passes, message):
+def test_passes_that_differ_are_refused(passes):
     given = iter(passes)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match="a later pass gave other rows"):
         solve(stream_cross_entropy(lambda: [next(given)], block_rows=20))
 
 
@@ -227,16 +227,16 @@ def test_an_order_of_its_own_in_every_pass_is_fine():
     "args, options, message",
     [
         ((ROWS[0],), {}, r"shape \(examples, sources\).* got \(6,\)"),
-        ((ROWS[:0],), {}, "both at least 1"),
+        ((ROWS[:0],), {}, "all at least 1"),
         (([np.zeros((4, 3, 2))],), {}, r"got \('n', 3, 2\)"),
         ((ROWS,), {"sources": ["a"]}, "1 source names"),
-        ((ROWS, np.ones(7)), {}, r"example_weights has the shape \(7,\), but there are 3000 rows"),
+        ((ROWS, np.ones(7)), {}, r"example_weights has the shape \(7,\); it must have the shape \(3000,\)"),
         ((ROWS, ROWS), {}, r"example_weights has the shape \(3000, 6\)"),
         ((cut(ROWS, WEIGHTS), WEIGHTS), {}, "example_weights are given twice"),
-        ((cut(ROWS, ROWS),), {}, r"rows of shape \(6,\), where \(\) belongs"),
+        ((cut(ROWS, ROWS),), {}, r"block 0 has the shape \(1, 6\) and \(1, 6\), where \(1, 6\) and \(1,\)"),
         ((ROWS,), {"block_rows": 0}, "block_rows must be"),
         ((ROWS,), {"block_rows": 1.5}, "block_rows must be"),
-        (("nowhere.npy",), {}, "nowhere.npy cannot be read"),
+        (("nowhere.npy",), {}, "nowhere.npy is not a file"),
     ],
 )
 def test_what_cannot_be_streamed(args, options, message):
@@ -261,9 +261,9 @@ def test_what_streamed_rows_are_not_good_for():
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore"),
             InputError,
-            r"block of 750 rows does not fit into memory \(.*8 bytes.\): block_rows=93 fits",
+            r"out of memory.*: 750 rows of 6 numbers .*block_rows=375\)",
         ),
-        (MemoryError(), InputError, r"block of 750 rows does not fit into memory \(MemoryError\): block_rows=93 fits"),
+        (MemoryError(), InputError, r"out of memory.*: 750 rows of 6 numbers .*block_rows=375\)"),
         (jax.errors.JaxRuntimeError("INTERNAL: on fire"), jax.errors.JaxRuntimeError, "on fire"),
     ],
 )
@@ -319,8 +319,8 @@ def test_squared_error_of_one_output_and_constant_targets():
         ((bad(27, np.nan, 2), ROWS[:60, 0]), r"block 1 \(rows 20 to 39\): predictions must be finite; row 7 is not"),
         ((ROWS[:60], bad([41, 42], np.inf)[:, 0]), r"block 2 .*: targets must be finite; rows 1, 2 are not"),
         ((ROWS[:60], None), "targets are missing"),
-        ((ROWS[:60], ROWS[:50, 0]), r"targets has the shape \(50,\), but there are 60 rows"),
-        ((ROWS[:60], ROWS[:60]), r"must have the shape \('n',\)"),
+        ((ROWS[:60], ROWS[:50, 0]), r"targets has the shape \(50,\); it must have the shape \(60,\)"),
+        ((ROWS[:60], ROWS[:60]), r"targets has the shape \(60, 6\); it must have the shape \(60,\)"),
         ((np.full((5, 2), 1e200), np.zeros(5)), "their squares overflow"),
         (([(ROWS[:0], ROWS[:0, 0])], None), "there are no rows"),
         ((ROWS[0], ROWS[0]), r"shape \(examples, sources"),
