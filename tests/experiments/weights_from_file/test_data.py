@@ -8,7 +8,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from experiments.weights_from_file.data import Table, read_table, read_targets
+from experiments.weights_from_file.data import Table, read_table
+from experiments.weights_from_file.targets import read_targets
 from mixmin_jax import InputError
 from tests.experiments.weights_from_file.test_weights_from_file import SOURCES, write
 

@@ -21,6 +21,7 @@ from experiments.harness.result_files import read_result, write_json
 from experiments.harness.run_folder import run_folder
 from experiments.reporting.json_files import to_builtins
 from experiments.weights_from_file import __main__ as weights_from_file
+from experiments.weights_from_file import solving
 from experiments.weights_from_file.report import weights_report
 from experiments.weights_from_file.results import WeightsFromFile
 from mixmin_jax import NotConverged, cross_entropy, solve, weighted_sum, worst_case
@@ -225,7 +226,7 @@ def test_weights_that_did_not_converge_are_not_written(tmp_path, cli, logp_NxK, 
         if throw:
             raise NotConverged(solution)
 
-    monkeypatch.setattr(weights_from_file, "solve", fail)
+    monkeypatch.setattr(solving, "solve", fail)
     done = cli(path, "--overwrite")  # which removes what an earlier run has left there
     assert done.status == 1 and "no weights were written" in done.stderr
     assert done.weights is None and done.metrics is None
@@ -241,7 +242,7 @@ def test_a_run_that_is_stopped_leaves_earlier_results(tmp_path, cli, logp_NxK, m
         if throw:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(weights_from_file, "solve", stopped)
+    monkeypatch.setattr(solving, "solve", stopped)
     assert first.status == 0 and cli(path, "--overwrite").status == 130
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
