@@ -31,14 +31,14 @@ from experiments.weights_from_file.report import QUESTION, printed
 from experiments.weights_from_file.results import build_metrics
 from experiments.weights_from_file.solving import solved
 
-RESULTS = ("metrics.json", "weights.json", "report.md", "report.html")
+RESULTS = ("metrics.json", "weights.json", "report.md", "report.html", "weights.png")
 
 
 def main(config: Config) -> None:
     """Solve, print, write; exits with status 1, writing nothing, if the solver does not reach the tolerance."""
     plan = make_plan(config)
     with claimed_folder(config.out, RESULTS, config.overwrite):
-        made_by = provenance("mixmin_jax", "jax", "numpy", "pyarrow")
+        made_by = provenance("mixmin_jax", "jax", "numpy", "pyarrow", "matplotlib")
         metrics = build_metrics(plan, solved(plan), made_by)
         converged = metrics.mixmin.converged
         for name in RESULTS if not converged else RESULTS[1:]:

@@ -160,8 +160,10 @@ def _sample(place: str, line: dict[str, Any], group: str | None) -> _Sample:
 
 
 def _requests(place: str, arguments: Any) -> list[list[Any]]:
-    """The arguments of each request: {"gen_args_0": {"arg_0": ..., "arg_1": ...}, ...}; lists before version 0.4.3."""
-    requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
+    """The arguments of each request: {"gen_args_0": {"arg_0": ..., "arg_1": ...}, ...}; lists in old versions."""
+    requests = arguments
+    if isinstance(arguments, dict) and list(arguments) == [f"gen_args_{i}" for i in range(len(arguments))]:
+        requests = list(arguments.values())
     if isinstance(requests, list):
         requests = [list(request.values()) if isinstance(request, dict) else request for request in requests]
         whole = all(isinstance(request, list) and request and isinstance(request[0], str) for request in requests)

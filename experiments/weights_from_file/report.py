@@ -6,6 +6,7 @@ from pathlib import Path
 from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_report
 from experiments.reporting import markdown as md
+from experiments.reporting.figures import weights_figure
 from experiments.reporting.render import Report, report
 from experiments.weights_from_file.results import WeightsFromFile, problems, weights_json
 
@@ -87,9 +88,15 @@ def comparison_sentence(metrics: WeightsFromFile) -> str:
         "loses": f"The weights found are worse than {reference}",
     }[found.verdict]
     where = "lower" if found.gain >= 0 else "higher"
+    # the interval alone would say yes: the other test of `bootstrap` is not passed
+    few = (
+        "; with so few groups, a rare source may be missing by chance"
+        if found.verdict == "ties" and found.lower > 0
+        else ""
+    )
     return (
         f"{what}: on groups of rows left out of the fit, their loss is {abs(found.gain):.3g} {metrics.unit} {where}"
-        f" ({md.percent(found.level)} interval of the gain: {found.lower:.3g} to {found.upper:.3g})."
+        f" ({md.percent(found.level)} interval of the gain: {found.lower:.3g} to {found.upper:.3g}){few}."
     )
 
 
@@ -137,10 +144,11 @@ def weights_report(metrics: WeightsFromFile) -> Report:
     """The same tables as Markdown."""
     columns = source_columns(metrics)
     losses = {arm: _number(found.loss, ".6f") for arm, found in metrics.arms.items()}
+    shown = {arm: [metrics.arms[arm].weights] for arm in ("mixmin", metrics.compared_with) if arm is not None}
     return report(
         "weights_from_file",
         "Mixture weights from log-likelihoods",
-        {},
+        {"weights.png": weights_figure(shown)} if metrics.compared_with else {},
         metrics=metrics,
         objective=objective_name(metrics),
         columns=list(columns),

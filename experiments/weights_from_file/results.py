@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -191,9 +191,7 @@ def build_metrics(plan: Plan, found: Solved, made_by: MadeBy) -> WeightsFromFile
         ),
         arms=arms,
         compared_with=name,
-        comparison=_against(resampled.comparison, resampled.num_clusters)
-        if resampled and resampled.comparison
-        else None,
+        comparison=_against(comparison, resampled.num_clusters) if resampled and comparison else None,
         intervals=_intervals(plan, resampled) if resampled else None,
         worth=_worth(plan, found.left_out) if found.left_out else None,
         targets=_targets(plan, found),
@@ -228,12 +226,14 @@ def _intervals(plan: Plan, resampled: Bootstrap) -> Intervals:
 
 
 def _worth(plan: Plan, left_out: LeaveOneOut) -> dict[str, Worth]:
+    floors: Mapping[str, float] = plan.constraints.get("lower_bounds", {})
+    reasons = left_out.reasons | {k: f"{x} has a floor" for k, x in enumerate(plan.sources) if floors.get(x)}
     return {
         name: Worth(
             growth=_finite(left_out.worth[k]),
             lower=_finite(left_out.lower[k]),
             upper=_finite(left_out.upper[k]),
-            reason=left_out.reasons.get(k),
+            reason=reasons.get(k),
         )
         for k, name in enumerate(plan.sources)
     }
