@@ -232,6 +232,7 @@ def _read_csv(path: Path, group: str | None) -> Table:
                 f"its columns are separated by {shown}: the separator must be a comma, and numbers need a decimal point"
             )
     _refuse_twice(names)
+    _refuse_missing(group, names)
     labels = [name for name in names if name.strip() == group]
 
     def read(kind: pyarrow.DataType) -> pyarrow.Table:
@@ -268,8 +269,7 @@ def _from_arrow(names: list[str], columns: list[pyarrow.ChunkedArray], group: st
             raise InputError(f"the column of lengths must be called `{LENGTH}`; there is one called {name!r}")
     names = [name.strip() for name in names]
     _refuse_twice(names)
-    if group is not None and group not in names:
-        raise InputError(f"--groups: no column {group!r}; the file has {', '.join(names)}")
+    _refuse_missing(group, names)
     arrays, group_N = {}, None
     for name, column in zip(names, columns, strict=True):
         if name == group:
@@ -298,6 +298,11 @@ def _labels(name: str, column: pyarrow.ChunkedArray) -> np.ndarray:
     if text and all(map(is_number, labels)) and not all(float(label).is_integer() for label in labels):
         raise InputError(f"--groups: column {name!r} holds numbers that are not whole, and so no labels")
     return np.array(labels)
+
+
+def _refuse_missing(group: str | None, names: Sequence[str]) -> None:
+    if group is not None and group not in (name.strip() for name in names):
+        raise InputError(f"--groups: no column {group!r}; the file has {', '.join(names)}")
 
 
 def _refuse_empty(name: str, column: pyarrow.ChunkedArray) -> None:

@@ -141,8 +141,8 @@ def _sample(place: str, line: dict[str, Any], group: str | None) -> _Sample:
             f"{place}: the choices stand in the context, as in winogrande, so the log does not say which one is right"
         )
     else:
-        if target.isdecimal() and int(target) < len(values):
-            by_number = values[int(target)]
+        if target in (numbers := [str(number) for number in range(len(values))]):
+            by_number = values[numbers.index(target)]
         texts = [request[1].strip() for request in requests]
         if texts.count(target.strip()) == 1:
             by_text = values[texts.index(target.strip())]
@@ -180,7 +180,7 @@ def _log_likelihood(place: str, response: Any, rolling: bool) -> float:
         raise InputError(
             f"{place}: {response!r:.60} in `resps` is not {'a log-likelihood' if rolling else '[log-likelihood, bool]'}"
         )
-    return float(parts[0])
+    return float(str(parts[0]))
 
 
 def _label(place: str, doc: Any, group: str) -> str:

@@ -85,8 +85,8 @@ def read_targets(specs: Sequence[str | Path], row: str | None = None, group: str
     """
     if not specs:
         raise InputError("--log-likelihoods: give at least one file")
-    if group == LENGTH:
-        raise InputError(f"--groups: the column `{LENGTH}` holds the tokens of each example, not what it belongs to")
+    if group in (LENGTH, f"{LENGTH}s"):
+        raise InputError(f"--groups: `{group}` holds the tokens of each example, not what it belongs to")
     logs = [spec for spec in map(str, specs) if spec.endswith(LOG)]
     if logs and len(logs) < len(specs):
         raise InputError(f"--log-likelihoods: give logs ({LOG}) or tables, not both")
