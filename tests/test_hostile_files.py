@@ -35,6 +35,7 @@ from experiments.regmix_published.data import read_runs
 from experiments.reporting.json_files import dumps
 from experiments.reporting.schema import MadeBy
 from experiments.weights_from_file.data import LENGTH, read_table
+from experiments.weights_from_file.harness_logs import read_logs
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.molecules.assay_tables import read_assays
 from mixmin_jax.data.text.documents import read_corpus
@@ -42,6 +43,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.scale import blocks
 from tests.data.images.pictures import encode, tar_of
 from tests.experiments.text_mixture.made_up import made_up
+from tests.experiments.weights_from_file.harness_lines import choice, cloze, rolling
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 30  # of one file; a sound reader takes milliseconds, on a busy machine too
@@ -291,6 +293,10 @@ def check_finite(data, table):
     assert not np.isinf(table.values_NxA).any()
 
 
+def check_log(data, table):
+    assert table.logp_NxK.shape == (len(table.group_N), 1) and 0 < len(table.group_N) <= data.count(b"\n") + 1
+
+
 def read_blocks(path):
     table = blocks.table(path, "log_likelihoods")
     if len(table.shape) != 2 or 0 in table.shape:  # as the objectives require
@@ -365,6 +371,14 @@ ASSAYS = [
 SCORES = [b"code,news,length\n-1.5,-2,3\n-1e3,-0.25,4\n-inf,-1,1\n", b' a ,"b"\r\n-1,-2\r\n\r\n-3,-4\r\n']
 REGMIX = [b"index,train_the_pile_x,train_the_pile_y\n1,0.5,0.5\n2,0.25,0.75\n"]
 METRICS = [dumps(made_up(1, 2)).encode()]
+LOGS = [
+    "".join(json.dumps(make(n, values)) + "\n" for n, values in enumerate(logp)).encode()
+    for make, logp in (
+        (cloze, [-1.5, -2e3]),
+        (rolling, [-1e-3, float("-inf")]),
+        (choice, [[-1.0, -2, -3], [-4, -5, -6]]),
+    )
+]
 CASES = [
     Case("a.jsonl", read_corpus, damaged(JSON_LINES), documents=slow_json_lines),
     Case("b.jsonl.gz", read_corpus, zipped(JSON_LINES), documents=slow_zipped_json_lines),
@@ -381,6 +395,7 @@ CASES = [
     Case("m.tar", read_pictures, damaged([tar_of(PICTURES)])),
     Case("n.tar.gz", read_pictures, zipped([tar_of(PICTURES)])),
     Case("o.csv", read_regmix, damaged(REGMIX)),
+    Case("p.jsonl", lambda path: read_logs({"web": path}, "author"), damaged(LOGS), check_log),
     Case("metrics.json", read_run, damaged(METRICS)),
 ]
 

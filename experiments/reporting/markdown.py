@@ -91,9 +91,9 @@ def listing(items: Iterable[str]) -> str:
 
 
 def weights(arm: str, weight_of: Mapping[str, float], most: int = 8) -> str:
-    """The largest weights of a mixture in a line, the rest counted."""
+    """The largest weights of a mixture in a line for a terminal, the rest counted."""
     used = sorted(((w, name) for name, w in weight_of.items() if w >= 0.0005), key=lambda item: (-item[0], item[1]))
-    shown = ", ".join(f"{plain(name)} {weight:.3f}" for weight, name in used[:most])
+    shown = ", ".join(f"{' '.join(name.split())} {weight:.3f}" for weight, name in used[:most])
     more = [f"{len(used) - most} more with {sum(w for w, _ in used[most:]):.3f} in all"] if len(used) > most else []
     unused = len(weight_of) - len(used)
     none = [f"less than 0.0005 for {plural(unused, 'other')}"] if unused else []

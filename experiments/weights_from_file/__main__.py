@@ -8,6 +8,11 @@ The file holds the log-likelihood (nats) of N target examples under K models, on
     .csv        a column per source, headed by its name, and, if you like, columns `length`, `document`
     .parquet    the same columns
 
+Or a per-sample log of the lm-evaluation-harness (`lm_eval --log_samples`) for each source:
+
+    python -m experiments.weights_from_file --log-likelihoods web=web/samples_T.jsonl code=code/samples_T.jsonl
+        --reference natural --sources-info sources.toml --worth --out runs/weights
+
 Several targets, one file each, the same sources in all of them (columns are matched by name):
 
     python -m experiments.weights_from_file --log-likelihoods code.npz news.npz --combine worst_case --relative-to best
@@ -15,57 +20,32 @@ Several targets, one file each, the same sources in all of them (columns are mat
 """
 
 import sys
-import time
-from typing import Any
 
 from experiments.harness.command_line import run
 from experiments.harness.folder_lock import claimed_folder
 from experiments.harness.provenance import provenance
 from experiments.harness.result_files import write_json
-from experiments.weights_from_file.config import Config, combined, parse_assignments
-from experiments.weights_from_file.data import read_targets
+from experiments.weights_from_file.config import Config
+from experiments.weights_from_file.plan import make_plan
 from experiments.weights_from_file.report import QUESTION, printed
 from experiments.weights_from_file.results import build_metrics
-from mixmin_jax import NotConverged, solve
-from mixmin_jax.data.text.source_notes import allowed_names, find_source_notes
-from mixmin_jax.errors import InputError
+from experiments.weights_from_file.solving import solved
 
-RESULTS = ("metrics.json", "weights.json", "report.md", "report.html")
+RESULTS = ("metrics.json", "weights.json", "report.md", "report.html", "weights.png")
 
 
 def main(config: Config) -> None:
     """Solve, print, write; exits with status 1, writing nothing, if the solver does not reach the tolerance."""
-    targets = read_targets(config.log_likelihoods, config.rows)
-    notes = find_source_notes(targets[0].table.sources, file=config.sources_info)
-    sources = allowed_names(targets[0].table.sources, notes)
-    left_out = tuple(name for name in targets[0].table.sources if name not in sources)
-    if left_out:
-        targets = [target.restricted(sources) for target in targets]
-    caps = parse_assignments(config.upper_bounds, "--upper-bounds", sources, left_out)
-    prior = parse_assignments(config.prior, "--prior", sources, left_out)
-    if prior and (missing := [name for name in sources if name not in prior]):
-        raise InputError(f"--prior must name every source; {missing[0]!r} is missing")
-    if bool(prior) != (config.prior_strength is not None):
-        raise InputError("--prior and --prior-strength go together")
-
-    objective = combined(targets, config)
-    options: dict[str, Any] = {"upper_bounds": caps} if caps else {}
-    options |= {"prior": prior, "prior_strength": config.prior_strength} if prior else {}
-    options |= {"method": config.method, "tolerance": config.tolerance}
-    solve(objective, max_iterations=0, throw=False, **options)  # finds what is wrong with the options
+    plan = make_plan(config)
     with claimed_folder(config.out, RESULTS, config.overwrite):
-        made_by = provenance("mixmin_jax", "jax", "numpy", "pyarrow")
-        started = time.perf_counter()
-        try:
-            solution = solve(objective, **options)
-        except NotConverged as error:
-            solution = error.solution
-        metrics = build_metrics(config, targets, notes, solution, made_by, time.perf_counter() - started)
-        for name in RESULTS if not solution.converged else RESULTS[1:]:
+        made_by = provenance("mixmin_jax", "jax", "numpy", "pyarrow", "matplotlib")
+        metrics = build_metrics(plan, solved(plan), made_by)
+        converged = metrics.mixmin.converged
+        for name in RESULTS if not converged else RESULTS[1:]:
             # only now, as a run that is stopped leaves all as it was; old results are never taken for those of this run
             (config.out / name).unlink(missing_ok=True)
         print(printed(metrics))
-        if not solution.converged:
+        if not converged:
             print("error: the gap is above the tolerance, so no weights were written", file=sys.stderr)
             raise SystemExit(1)
         write_json(config.out / "metrics.json", metrics)

@@ -1,26 +1,21 @@
-"""The options of `experiments.weights_from_file`, and the objective that they describe."""
+"""The options of `experiments.weights_from_file`."""
 
 import dataclasses
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import tyro
-
-from experiments.weights_from_file.data import Target, is_number
-from mixmin_jax import weighted_sum, worst_case
-from mixmin_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Find the mixture of data sources that explains a target best, from a file of log-likelihoods.
+    """Find the mixture of data sources that explains a target best, from log-likelihoods in files.
 
     Minimizes the cross-entropy - sum_n v_n log sum_k w_k p_nk over the weights w, where p_nk is the likelihood of
     example n under the model trained on source k alone (MixMin, arXiv:2502.10510). Prints the weights and a bound on
     their error; writes weights.json ({"mixmin": {source: weight}}, with --sources-info also {"sources": {source:
-    {"licence", "note", "allowed"}}}) and metrics.json, and a report of them.
+    {"licence", "note", "allowed"}}}) and metrics.json, and a report of them. --bootstrap says how certain the weights
+    are, --reference whether they are better than a mixture that you have, and --worth what every source adds.
 
     Without lengths every example has v_n = 1/N, and the loss is in nats per example. With lengths (tokens per
     example) every example has v_n = 1 / (sum of all lengths), and the loss is in nats per token of the whole file:
@@ -31,10 +26,12 @@ class Config:
     --combine worst_case minimizes max_t (f_t - r_t), so that no target is left behind.
     """
 
-    log_likelihoods: tuple[Path, ...]
+    log_likelihoods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE|NAME=LOG ...")]
     """The file: .npz (log_likelihoods N x K, sources, optional lengths), .csv or .parquet (a column per source and,
     optionally, `length`); spaces around names are dropped. Natural logarithms; -inf where a model excludes an example.
-    Errors count rows from 0. Several files, one per target, need --combine; columns are matched by name."""
+    Errors count rows from 0. Or a log of `lm_eval --log_samples` for each source, web=samples_T.jsonl code=...: an
+    example is then a document, and counts with the log-likelihood of its right answer. Several files (of every source
+    several logs) are several targets, in order, and need --combine; columns are matched by name."""
 
     out: Path
     """Folder for weights.json, metrics.json and the report; one that holds results already is refused."""
@@ -42,6 +39,25 @@ class Config:
     rows: str | None = None
     """For files of tokens, with the document of each (.npz: documents; else a column `document`): what one row of the
     mixture is. `document`, `token`, or a number of consecutive tokens of a document, such as 64."""
+
+    groups: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """The column (array; in logs the field of `doc`) of the labels of rows that belong together, such as those of one
+    document. --bootstrap and --reference draw groups, not rows. Rows that --rows makes are grouped by document."""
+
+    bootstrap: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Resamples of the rows, at least 2 and better 200, for 95 % intervals of the weights of one target. By default
+    there are none; with --reference there are 200."""
+
+    reference: Annotated[str | None, tyro.conf.arg(metavar="FILE|natural")] = None
+    """A mixture to compare with. The report says whether the loss of the weights found is lower by more than noise. A
+    JSON file of {source: weight}, or a weights.json of ours; natural: in proportion to `tokens` in --sources-info.
+    Several targets get its losses, without a verdict."""
+
+    reference_arm: Annotated[str | None, tyro.conf.arg(metavar="ARM")] = None
+    """The arm in the weights.json that --reference names, if it holds several."""
+
+    worth: bool = False
+    """Solve again without each source: how much the loss grows. For one target or --combine weighted."""
 
     combine: Literal["weighted", "worst_case"] | None = None
     """What to minimize over several files: the weighted sum of their losses, or the worst of them."""
@@ -63,6 +79,9 @@ class Config:
     upper_bounds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Largest weight that a source may have, for as many sources as you like: code=0.2 news=0.5."""
 
+    lower_bounds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """Smallest weight that a source may have, likewise."""
+
     prior: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """Weights to stay close to, one per source, summing to 1: adds strength * KL(w || prior) to the loss."""
 
@@ -74,58 +93,3 @@ class Config:
 
     overwrite: bool = False
     """Replace the results that --out holds."""
-
-
-def combined(targets: list[Target], config: Config) -> Any:
-    """The objective that the options describe.
-
-    Raises:
-        InputError: several files without --combine, or options that do not go with what there is.
-    """
-    if len(targets) == 1:
-        for option in ("combine", "target_weights", "relative_to"):
-            if getattr(config, option):
-                raise InputError(f"--{option.replace('_', '-')} is for several files, and there is one")
-        return targets[0].objective()
-    if config.combine is None:
-        raise InputError(f"{len(targets)} files need --combine weighted or --combine worst_case")
-    objectives = [target.objective() for target in targets]
-    if config.combine == "weighted":
-        if config.relative_to:
-            raise InputError("--relative-to goes with --combine worst_case only")
-        if config.target_weights and len(config.target_weights) != len(targets):
-            raise InputError(f"--target-weights: {len(config.target_weights)} numbers for {len(targets)} files")
-        try:
-            return weighted_sum(objectives, config.target_weights or None)
-        except InputError as error:
-            raise InputError(f"--target-weights: {error}") from None
-    if config.target_weights:
-        raise InputError("--target-weights goes with --combine weighted only")
-    num_sources = len(targets[0].table.sources)
-    references: dict[str, Any] = {"best": "best", "uniform": np.full(num_sources, 1 / num_sources), "none": None}
-    return worst_case(objectives, references[config.relative_to or "none"])
-
-
-def parse_assignments(
-    pairs: tuple[str, ...], option: str, sources: tuple[str, ...], left_out: tuple[str, ...] = ()
-) -> dict[str, float]:
-    """`NAME=VALUE` pairs of a command-line option as a dictionary.
-
-    Raises:
-        InputError: a pair without =, a value that is no number, a source that is not in the file (with the closest name
-            that is), is `left_out` or is there twice.
-    """
-    values: dict[str, float] = {}
-    for pair in pairs:
-        name, equals, value = pair.rpartition("=")
-        if not equals or not is_number(value):
-            raise InputError(f"{option} {pair}: expected NAME=VALUE with a number, such as {sources[0]}=0.25")
-        if name in left_out:
-            raise InputError(f"{option} {pair}: {name!r} is left out (allowed = false in --sources-info)")
-        if name not in sources:
-            closest = difflib.get_close_matches(name, sources, n=1, cutoff=0.0)[0]
-            raise InputError(f"{option} {pair}: no source is called {name!r}; the closest name is {closest!r}")
-        if name in values:
-            raise InputError(f"{option}: {name!r} is there twice")
-        values[name] = float(value)
-    return values

@@ -1,4 +1,4 @@
-"""Tables of log-likelihoods that models of any framework wrote to files, and the targets that they describe.
+"""Tables of log-likelihoods that models of any framework wrote to files.
 
 A file holds the log-likelihood (nats) of N target examples under K models, one model per data source:
 
@@ -7,6 +7,7 @@ A file holds the log-likelihood (nats) of N target examples under K models, one 
     .parquet    the same columns
 
 Where examples are the tokens of documents, `document` numbers the document of each, and --rows makes rows of them.
+One more column (array) may hold labels, of which --groups gives the name: examples with the same label belong together.
 """
 
 import csv
@@ -14,54 +15,66 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
-from jaxtyping import Float
-from scipy.special import logsumexp
+from jaxtyping import Float, Shaped
 
-from mixmin_jax import cross_entropy
 from mixmin_jax.data.files import refuse_odd_name
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.rows import row_length, rows
+from mixmin_jax.mixture.rows import rows
 
 LENGTH, DOCUMENT = "length", "document"
+OTHER_SEPARATORS = {";": "`;`", "\t": "a tab", "|": "`|`"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Log-likelihoods of N examples under K sources, in nats; `length_N` in tokens, if the file has lengths.
 
-    `document_N` numbers the document of each example, if the examples are its tokens.
+    `document_N` numbers the document of each example, if the examples are its tokens. Examples with the same `group_N`
+    are not independent.
     """
 
     sources: tuple[str, ...]
     logp_NxK: Float[np.ndarray, "N K"]
     length_N: Float[np.ndarray, " N"] | None
     document_N: Float[np.ndarray, " N"] | None = None
+    group_N: Shaped[np.ndarray, " N"] | None = None  # strings or whole numbers
 
     def in_rows(self, length: int | None) -> "Table":
         """Rows of so many consecutive tokens of a document; None for whole documents.
 
+        Rows of one document form a group, unless there are groups of documents.
+
         Raises:
-            InputError: the file does not say which document a token is from.
+            InputError: the file does not say which document a token is from; a document of two groups.
         """
         if self.document_N is None:
             raise InputError(
                 f"--rows needs to know which document each token is from: add a column `{DOCUMENT}` (in .npz an array"
                 f" `{DOCUMENT}s`)"
             )
-        first_D = np.flatnonzero(np.diff(self.document_N, prepend=self.document_N[0] - 1))
+        begins_N = np.diff(self.document_N, prepend=self.document_N[0] - 1) != 0
+        if self.group_N is not None:
+            parted_N = ~begins_N[1:] & (self.group_N[1:] != self.group_N[:-1])
+            if parted_N.any():
+                row = int(np.argmax(parted_N)) + 1
+                raise InputError(
+                    f"row {row}: document {self.document_N[row]:.0f} is of two groups, {str(self.group_N[row - 1])!r}"
+                    f" and {str(self.group_N[row])!r}"
+                )
+        first_D = np.flatnonzero(begins_N)
         tokens_D = np.diff(first_D, append=len(self.document_N))
         length_N = np.ones(len(self.logp_NxK)) if self.length_N is None else self.length_N
         made = rows(self.logp_NxK, tokens_D, length)
         if length is not None and length >= tokens_D.max() > 1:
             print(f"rows of {length} tokens are whole documents: the longest has {tokens_D.max()}", file=sys.stderr)
-        length_R = np.add.reduceat(length_N, np.cumsum(made.tokens_R) - made.tokens_R)
-        return Table(self.sources, made.logp_RxK, length_R)
+        first_R = np.cumsum(made.tokens_R) - made.tokens_R
+        group_R = made.document_R if self.group_N is None else self.group_N[first_R]
+        return Table(self.sources, made.logp_RxK, np.add.reduceat(length_N, first_R), group_N=group_R)
 
     def reordered(self, sources: Sequence[str]) -> "Table":
         """The same with its columns in the order of `sources`, matched by name.
@@ -81,12 +94,16 @@ class Table:
         return dataclasses.replace(self, sources=tuple(sources), logp_NxK=self.logp_NxK[:, columns])
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, group: str | None = None) -> Table:
     """Read a .npz, .csv or .parquet file of log-likelihoods; values are checked later, by `cross_entropy`.
+
+    Args:
+        path: the file.
+        group: the column (array) that labels groups of examples.
 
     Raises:
         InputError: the file is missing, of another kind, empty or corrupt, has a cell that is not a number, lacks an
-            array, or has shapes or names that do not fit. The message starts with the path.
+            array or `group`, or has shapes or names that do not fit. The message starts with the path.
     """
     readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix not in readers:
@@ -97,8 +114,8 @@ def read_table(path: Path) -> Table:
     if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty")
     try:
-        table = readers[path.suffix](path)
-        _check_shapes(table)
+        table = readers[path.suffix](path, group)
+        check_table(table)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:
@@ -108,87 +125,8 @@ def read_table(path: Path) -> Table:
     return table
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """What a mixture shall explain: the table of one file, and the weight of each of its examples."""
-
-    path: Path
-    table: Table
-    example_weight: float
-
-    @property
-    def unit(self) -> str:
-        return "nats per example" if self.table.length_N is None else "nats per token"
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.table.logp_NxK)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return {"examples": self.num_rows, "sources": len(self.table.sources)}
-
-    @property
-    def loss_alone_K(self) -> Float[np.ndarray, " K"]:
-        """The loss of each source with all the weight."""
-        return -(np.full(self.num_rows, self.example_weight) @ self.table.logp_NxK)
-
-    @property
-    def uniform_loss(self) -> float:
-        num_sources = len(self.table.sources)
-        return self.loss(np.full(num_sources, 1 / num_sources))
-
-    def loss(self, weights_K: Float[np.ndarray, " K"]) -> float:
-        """That of a mixture with these weights."""
-        return float(-self.example_weight * logsumexp(self.table.logp_NxK, axis=1, b=weights_K).sum())
-
-    def restricted(self, sources: Sequence[str]) -> "Target":
-        """The same with the columns of `sources`, in their order."""
-        return dataclasses.replace(self, table=self.table.restricted(sources))
-
-    def objective(self) -> Any:
-        """The cross-entropy; its errors name the file."""
-        v_N = np.full(self.num_rows, self.example_weight)
-        try:
-            return cross_entropy(self.table.logp_NxK, example_weights=v_N, sources=self.table.sources)
-        except InputError as error:
-            raise InputError(f"{self.path}: {error} (rows are counted from 0)") from None
-
-
-def read_targets(paths: tuple[Path, ...], row: str | None = None) -> list[Target]:
-    """The files, all with the columns of the first in its order; `row` says how tokens become rows (`row_length`).
-
-    Raises:
-        InputError: what `read_table` refuses; sources that differ; lengths in some of the files only; a file of tokens
-            without `row`, or `row` without one.
-    """
-    if not paths:
-        raise InputError("--log-likelihoods: give at least one file")
-    targets: list[Target] = []
-    for path in paths:
-        table = read_table(path)
-        try:
-            if row is not None:
-                table = table.in_rows(row_length(row))
-            elif table.document_N is not None:
-                raise InputError("its rows are tokens of documents: say --rows document, token, or how many tokens")
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        if targets:
-            first = targets[0]
-            if (table.length_N is None) != (first.table.length_N is None):
-                bare = path if table.length_N is None else first.path
-                raise InputError(f"{bare}: no lengths, but another file has them; give all files lengths, or none")
-            try:
-                table = table.reordered(first.table.sources)
-            except InputError as error:
-                raise InputError(f"{path}: {error}; all files need the sources of {first.path}") from None
-        per_row = 1 / len(table.logp_NxK) if table.length_N is None else float(1 / table.length_N.sum())
-        targets.append(Target(path, table, per_row))
-    return targets
-
-
-def _check_shapes(table: Table) -> None:
+def check_table(table: Table) -> None:
+    """Raise InputError for names, lengths, documents or groups that do not fit the log-likelihoods."""
     shape, names = table.logp_NxK.shape, table.sources
     if len(shape) != 2:
         raise InputError(f"log_likelihoods must have two axes, examples x sources; got the shape {shape}")
@@ -215,6 +153,8 @@ def _check_shapes(table: Table) -> None:
             raise InputError(f"row {row}: the length must be positive and finite; got {table.length_N[row]}")
     if table.document_N is not None:
         _check_documents(table.document_N, shape[0])
+    if table.group_N is not None and table.group_N.shape != shape[:1]:
+        raise InputError(f"--groups: the labels have the shape {table.group_N.shape} for {shape[0]} rows")
 
 
 def _check_documents(document_N: np.ndarray, num_rows: int) -> None:
@@ -233,7 +173,7 @@ def _check_documents(document_N: np.ndarray, num_rows: int) -> None:
         raise InputError(f"the tokens of document {numbers[np.argmax(counts > 1)]:.0f} do not follow each other")
 
 
-def _read_npz(path: Path) -> Table:
+def _read_npz(path: Path, group: str | None) -> Table:
     with path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -241,21 +181,28 @@ def _read_npz(path: Path) -> Table:
         _refuse_twice(archive.files)
         if missing := [name for name in ("log_likelihoods", "sources") if name not in archive]:
             raise InputError(f"no array {missing[0]!r}; the file has {', '.join(archive.files) or 'none'}")
+        labels = f"{DOCUMENT}s" if group == DOCUMENT else group
+        if labels is not None and labels not in archive:
+            raise InputError(f"--groups: no array {labels!r}; the file has {', '.join(archive.files)}")
         optional = ("lengths", "documents")
-        if unknown := [name for name in archive.files if name not in ("log_likelihoods", "sources", *optional)]:
+        known = ("log_likelihoods", "sources", *optional, labels)
+        if unknown := [name for name in archive.files if name not in known]:
             raise InputError(
-                f"unknown array {unknown[0]!r}; known are log_likelihoods, sources, lengths (tokens per example) and"
-                " documents (the document of each token)"
+                f"unknown array {unknown[0]!r}; known are log_likelihoods, sources, lengths (tokens per example),"
+                " documents (the document of each token) and the one that --groups names"
             )
         names = _member(archive, "sources", "U", "strings (np.array(names, dtype=str))")
         if names.ndim != 1:
             raise InputError(f"sources must have one axis; got the shape {names.shape}")
         logp_NxK = _member(archive, "log_likelihoods", "fiu", "real numbers").astype(np.float64)
         length_N, document_N = (
-            _member(archive, name, "fiu", "real numbers").astype(np.float64) if name in archive else None
+            _member(archive, name, "fiu", "real numbers").astype(np.float64)
+            if name in archive and name != labels
+            else None
             for name in optional
         )
-    return Table(tuple(name.strip() for name in names.tolist()), logp_NxK, length_N, document_N)
+        group_N = None if labels is None else _member(archive, labels, "iuU", "strings or whole numbers")
+    return Table(tuple(name.strip() for name in names.tolist()), logp_NxK, length_N, document_N, group_N)
 
 
 def _member(archive: np.lib.npyio.NpzFile, name: str, kinds: str, what: str) -> np.ndarray:
@@ -271,20 +218,29 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, kinds: str, what: str) -> 
     return array
 
 
-def _read_csv(path: Path) -> Table:
+def _read_csv(path: Path, group: str | None) -> Table:
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = csv.reader(file)
         names = next(lines, [])
         header_lines = lines.line_num
+        first = next(lines, [])
     if not names or all(is_number(name) for name in names):
         raise InputError("the first line must name the sources, one per column")
+    for separator, shown in OTHER_SEPARATORS.items():
+        if len(names) == 1 and separator in names[0] and separator in "".join(first):
+            raise InputError(
+                f"its columns are separated by {shown}: the separator must be a comma, and numbers need a decimal point"
+            )
     _refuse_twice(names)
+    _refuse_missing(group, names)
+    labels = [name for name in names if name.strip() == group]
 
     def read(kind: pyarrow.DataType) -> pyarrow.Table:
+        types = dict.fromkeys(names, kind) | dict.fromkeys(labels, pyarrow.string())
         return pyarrow.csv.read_csv(
             path,
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=header_lines),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, kind), null_values=[""]),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
         )
 
     try:
@@ -292,40 +248,67 @@ def _read_csv(path: Path) -> Table:
     except pyarrow.ArrowInvalid:
         # the fast way does not say where: look again, at the text of the cells
         cells = read(pyarrow.string())
-        for name in names:
+        for name in (name for name in names if name not in labels):
             for row, cell in enumerate(cells[name].to_pylist()):
                 if cell is not None and not is_number(cell.strip()):
                     raise InputError(f"row {row}, column {name!r}: {cell!r} is not a number") from None
         raise
-    return _from_arrow(names, table.columns)
+    return _from_arrow(names, table.columns, group)
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, group: str | None) -> Table:
     table = pyarrow.parquet.ParquetFile(path).read()
     # pandas keeps its row numbers in columns of this name
     columns = {i: name for i, name in enumerate(table.column_names) if not name.startswith("__index_level_")}
-    return _from_arrow(list(columns.values()), [table.column(i) for i in columns])
+    return _from_arrow(list(columns.values()), [table.column(i) for i in columns], group)
 
 
-def _from_arrow(names: list[str], columns: list[pyarrow.ChunkedArray]) -> Table:
+def _from_arrow(names: list[str], columns: list[pyarrow.ChunkedArray], group: str | None) -> Table:
     for name in names:
         if name != LENGTH and name.strip().lower() in (LENGTH, "lengths"):
             raise InputError(f"the column of lengths must be called `{LENGTH}`; there is one called {name!r}")
     names = [name.strip() for name in names]
     _refuse_twice(names)
-    arrays = {}
+    _refuse_missing(group, names)
+    arrays, group_N = {}, None
     for name, column in zip(names, columns, strict=True):
+        if name == group:
+            group_N = _labels(name, column)
+            continue
         kinds = (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_decimal)
         if not any(test(column.type) for test in kinds):
             raise InputError(f"column {name!r} must hold numbers; got {column.type}")
-        if column.null_count:
-            row = int(np.argmax(column.is_null().to_numpy()))
-            raise InputError(f"row {row}, column {name!r}: the cell is empty")
+        _refuse_empty(name, column)
         arrays[name] = column.cast(pyarrow.float64()).to_numpy()
     length_N, document_N = arrays.pop(LENGTH, None), arrays.pop(DOCUMENT, None)
     if not arrays:
         raise InputError("no column of log-likelihoods")
-    return Table(tuple(arrays), np.column_stack(list(arrays.values())), length_N, document_N)
+    return Table(tuple(arrays), np.column_stack(list(arrays.values())), length_N, document_N, group_N)
+
+
+def _labels(name: str, column: pyarrow.ChunkedArray) -> np.ndarray:
+    """The labels of groups in a column of strings or whole numbers."""
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
+    if not text and not pyarrow.types.is_integer(column.type):
+        raise InputError(f"--groups: column {name!r} must hold strings or whole numbers; got {column.type}")
+    _refuse_empty(name, column)
+    labels = column.to_pylist()
+    if text and all(map(is_number, labels)) and not all(float(label).is_integer() for label in labels):
+        raise InputError(f"--groups: column {name!r} holds numbers that are not whole, and so no labels")
+    return np.array(labels)
+
+
+def _refuse_missing(group: str | None, names: Sequence[str]) -> None:
+    if group is not None and group not in (name.strip() for name in names):
+        raise InputError(f"--groups: no column {group!r}; the file has {', '.join(names)}")
+
+
+def _refuse_empty(name: str, column: pyarrow.ChunkedArray) -> None:
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy()))
+        raise InputError(f"row {row}, column {name!r}: the cell is empty")
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

@@ -4,8 +4,8 @@ from experiments.reporting import markdown as md
 
 
 def test_weights_in_a_line_name_the_largest_and_count_the_rest():
-    few = md.weights("mixmin", {"b": 0.25, "a": 0.25, "c": 0.5, "d": 0.0, "e": 1e-9})
-    assert few == "Weights of `mixmin`: c 0.500, a 0.250, b 0.250; less than 0.0005 for 2 others."
+    few = md.weights("mixmin", {"$b_": 0.25, "$a": 0.25, "c": 0.5, "d": 0.0, "e": 1e-9})
+    assert few == "Weights of `mixmin`: c 0.500, $a 0.250, $b_ 0.250; less than 0.0005 for 2 others."
     many = md.weights("mixmin", {str(k): 0.1 for k in range(10)}, most=2)
     assert many == "Weights of `mixmin`: 0 0.100, 1 0.100; 8 more with 0.800 in all."
 

@@ -8,7 +8,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from experiments.weights_from_file.data import Table, read_table, read_targets
+from experiments.weights_from_file.data import Table, read_table
+from experiments.weights_from_file.targets import read_targets
 from mixmin_jax import InputError
 from tests.experiments.weights_from_file.test_weights_from_file import SOURCES, write
 
@@ -57,6 +58,8 @@ def test_columns_are_matched_by_name(logp_NxK):
         ("a,length\n-1,nan\n", ["row 0", "length must be positive"]),
         ("a,document\n-1,-2.5\n", ["row 0", "numbers the document", "another name"]),
         ("a,document\n-1,0\n-1,1\n-1,0\n", ["tokens of document 0 do not follow each other"]),
+        ("a;b\n-1,5;-2,5\n", ["separated by `;`", "the separator must be a comma"]),
+        ("a\tb\n-1\t-2\n", ["separated by a tab"]),
         ("a,b\n", []),
         ("a,b", []),
         ("", ["the file is empty"]),
@@ -185,3 +188,49 @@ def test_rows_that_cannot_be_made_are_refused(tmp_path, text, row, why):
     with pytest.raises(InputError, match=why) as caught:
         read_targets((path,), row)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("kind", [".csv", ".npz", ".parquet"])
+@pytest.mark.parametrize("labels", [["x", "x", "7"], [3, 3, 1]])
+def test_groups_are_labels_of_rows(tmp_path, kind, labels):
+    path, logp = tmp_path / f"scores{kind}", np.array([[-1.0, -2], [-3, -4], [-5, -6]])
+    columns = {"a": logp[:, 0], "document": np.array(labels), "b": logp[:, 1]}
+    if kind == ".csv":
+        lines = [",".join(map(str, line)) for line in zip(*columns.values(), strict=True)]
+        path.write_text("\n".join(["a, document ,b", *lines]))
+    elif kind == ".npz":
+        np.savez(path, log_likelihoods=logp, sources=["a", "b"], documents=np.array(labels))
+    else:
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    (target,) = read_targets((path,), group="document")
+    np.testing.assert_array_equal(target.table.logp_NxK, logp)
+    assert [str(label) for label in target.table.group_N] == list(map(str, labels)) and target.num_groups == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "group", "why"),
+    [
+        ("a,b,g\n-1,-2,x\n", None, "h", "--groups: no column 'h'; the file has a, b, g"),
+        ("a,b,g\n-1,-2,x\n-1,-2,\n", None, "g", "row 1, column 'g': the cell is empty"),
+        ("a,b\n-1,-2.5\n", None, "b", "column 'b' holds numbers that are not whole"),
+        ("a,document,g\n-1,0,x\n-1,0,y\n", "token", "g", "row 1: document 0 is of two groups, 'x' and 'y'"),
+        ("a,b,g\n-1,-2,x\n", None, None, "column 'g': 'x' is not a number"),
+    ],
+)
+def test_groups_that_are_none_are_refused(tmp_path, text, row, group, why):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=why):
+        read_targets((path,), row, group)
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"), [(None, [0, 0, 1, 2]), ("document", [0, 0, 1, 2]), ("g", ["x", "x", "y", "x"])]
+)
+def test_rows_of_documents_keep_their_groups(tmp_path, group, expected):
+    path = tmp_path / "scores.csv"
+    rows = [(-1, 0, "x"), (-2, 0, "x"), (-3, 0, "x"), (-4, 1, "y"), (-5, 2, "x")]
+    columns = slice(None if group == "g" else 2)
+    path.write_text("\n".join(",".join(map(str, row[columns])) for row in [("a", "document", "g"), *rows]))
+    (target,) = read_targets((path,), "2", group)
+    assert target.table.group_N.tolist() == expected

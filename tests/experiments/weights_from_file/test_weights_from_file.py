@@ -9,10 +9,12 @@ import signal
 import sys
 import types
 
+import jax
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import scipy.stats
 
 from experiments.harness.command_line import run
 from experiments.harness.folder_lock import LOCK, claimed_folder
@@ -21,14 +23,17 @@ from experiments.harness.result_files import read_result, write_json
 from experiments.harness.run_folder import run_folder
 from experiments.reporting.json_files import to_builtins
 from experiments.weights_from_file import __main__ as weights_from_file
+from experiments.weights_from_file import solving
 from experiments.weights_from_file.report import weights_report
 from experiments.weights_from_file.results import WeightsFromFile
-from mixmin_jax import NotConverged, cross_entropy, solve, weighted_sum, worst_case
+from mixmin_jax import NotConverged, bootstrap, cross_entropy, leave_one_out, solve, weighted_sum, worst_case
 from mixmin_jax.errors import InputError
 from tests.experiments.harness.held_folder import held_elsewhere
 from tests.experiments.verify.verified import assert_verified, failures
+from tests.experiments.weights_from_file import harness_lines
 
 SOURCES = ("code", "math", "news")
+FILES = ["metrics.json", "report.html", "report.md", "weights.json"]  # without a comparison
 
 
 @pytest.fixture
@@ -168,7 +173,7 @@ def test_results_are_refused_unless_overwritten(tmp_path, cli, logp_NxK):
     again = cli(path, "--upper-bounds", "code=0.1")
     assert again.status == 2 and "already holds results" in again.stderr and again.weights == first.weights
     assert cli(path, "--upper-bounds", "code=0.1", "--overwrite").weights["mixmin"]["code"] <= 0.1
-    assert sorted(os.listdir(tmp_path / "out")) == sorted(weights_from_file.RESULTS)  # no partial file stays
+    assert sorted(os.listdir(tmp_path / "out")) == FILES  # no partial file stays
 
 
 @pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
@@ -181,7 +186,7 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, cli, logp_NxK, 
         end()
         assert (out / LOCK).exists() == (how_it_ends is not None)
         assert cli(path).status == 0  # a dead process holds no lock
-        assert sorted(os.listdir(out)) == sorted(weights_from_file.RESULTS)
+        assert sorted(os.listdir(out)) == FILES
 
 
 def test_experiments_with_stages_and_without_keep_each_other_out(tmp_path, cli, logp_NxK):
@@ -225,7 +230,7 @@ def test_weights_that_did_not_converge_are_not_written(tmp_path, cli, logp_NxK, 
         if throw:
             raise NotConverged(solution)
 
-    monkeypatch.setattr(weights_from_file, "solve", fail)
+    monkeypatch.setattr(solving, "solve", fail)
     done = cli(path, "--overwrite")  # which removes what an earlier run has left there
     assert done.status == 1 and "no weights were written" in done.stderr
     assert done.weights is None and done.metrics is None
@@ -241,7 +246,7 @@ def test_a_run_that_is_stopped_leaves_earlier_results(tmp_path, cli, logp_NxK, m
         if throw:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(weights_from_file, "solve", stopped)
+    monkeypatch.setattr(solving, "solve", stopped)
     assert first.status == 0 and cli(path, "--overwrite").status == 130
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
@@ -479,3 +484,202 @@ def test_the_report_warns_of_densities(tmp_path, cli, files, change, warns):
     targets = tuple(dataclasses.replace(target, **change) for target in metrics.targets)
     text = weights_report(dataclasses.replace(metrics, targets=targets)).markdown
     assert ("**Some log-likelihoods are above 0" in text) == warns
+
+
+# Intervals, a reference, the worth of sources, floors.
+
+GROUPS = np.repeat([f"document {n}" for n in range(40)], 5)
+OPTIONS = {"upper_bounds": {"code": 0.6}, "lower_bounds": {"news": 0.05}}
+ARGUMENTS = ["--upper-bounds", "code=0.6", "--lower-bounds", "news=0.05"]
+
+
+@pytest.fixture
+def labeled(tmp_path, logp_NxK):
+    """A file with a column that says which document a row is from."""
+    path = tmp_path / "labeled.parquet"
+    columns = dict(zip(SOURCES, logp_NxK.T, strict=True)) | {"page": GROUPS}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_all_that_the_library_says_of_one_target(tmp_path, cli, labeled, logp_NxK):
+    reference = {"code": 0.2, "math": 0.3, "news": 0.5}
+    (tmp_path / "today.json").write_text(json.dumps(reference))
+    against = ["--reference", str(tmp_path / "today.json"), "--groups", "page", "--bootstrap", "30"]
+    done = cli(labeled, *ARGUMENTS, *against, "--worth")
+    assert done.status == 0, done.stderr
+    objective = cross_entropy(logp_NxK, sources=SOURCES)
+    expected = bootstrap(objective, 30, jax.random.key(0), groups=GROUPS, reference=reference, **OPTIONS)
+    intervals, comparison = done.metrics.intervals, done.metrics.comparison
+    assert (intervals.resamples, intervals.groups, intervals.level, intervals.unconverged) == (30, 40, 0.95, 0)
+    ends = np.array([[found.lower, found.upper] for found in intervals.weights_of.values()])
+    np.testing.assert_allclose(ends.T, [expected.lower, expected.upper], atol=1e-9)
+    assert math.isclose(comparison.gain, expected.comparison.gain, rel_tol=1e-6)
+    half = scipy.stats.t.ppf(0.975, 39) * expected.comparison.standard_error
+    np.testing.assert_allclose([comparison.lower, comparison.upper], comparison.gain + half * np.array([-1, 1]))
+    assert comparison.verdict == "wins" and expected.comparison.distinguishable
+    loss = -np.log(np.exp(logp_NxK) @ list(reference.values())).mean()
+    assert math.isclose(done.metrics.arms["reference"].loss, loss, rel_tol=1e-9)
+    assert done.metrics.arms["reference"].weights == pytest.approx(reference)
+    worth = leave_one_out(objective, **OPTIONS).worth
+    assert [found.growth for found in done.metrics.worth.values()] == [
+        pytest.approx(worth[0]),
+        pytest.approx(worth[1]),
+        None,
+    ]
+    assert done.metrics.worth["news"].reason == "news has a floor"
+    assert done.weights.keys() == {"mixmin"}
+    assert_verified(tmp_path / "out", with_data=True)
+    text = (tmp_path / "out" / "report.md").read_text()
+    for part in (
+        "95% interval",
+        "better than reference",
+        "30 resamples of 40 groups",
+        "news has a floor",
+        "weights.png",
+    ):
+        assert part in text and part.removesuffix("weights.png") in done.stdout
+    assert "data:image/svg+xml" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_rows_of_tokens_are_grouped_by_document_or_as_told(tmp_path, cli, logp_NxK):
+    path = tmp_path / "tokens.npz"
+    arrays = {"log_likelihoods": logp_NxK, "sources": SOURCES, "documents": np.arange(200) // 10}
+    arrays["lengths"] = np.arange(1, 201)
+    whole = [logp_NxK.reshape(20, 10, 3)[:, part].sum(1) for part in (slice(0, 4), slice(4, 8), slice(8, 10))]
+    rows_RxK = np.stack(whole, 1).reshape(60, 3)
+    for options, groups in (([], np.arange(60) // 3), (["--groups", "author"], np.arange(60) // 15)):
+        np.savez(path, **arrays, **({"author": np.arange(200) // 50} if options else {}))
+        done = cli(path, "--rows", "4", *options, "--bootstrap", "20", "--overwrite")
+        assert done.status == 0, done.stderr
+        assert done.metrics.targets[0].examples == 60 and done.metrics.targets[0].example_weight == 1 / 20100
+        expected = bootstrap(cross_entropy(rows_RxK), 20, jax.random.key(0), groups=groups)
+        np.testing.assert_allclose(
+            [found.upper for found in done.metrics.intervals.weights_of.values()], expected.upper, atol=1e-6
+        )
+        assert done.metrics.intervals.groups == len(set(groups))
+    assert done.metrics.comparison is None and done.metrics.unit == "nats per token"
+
+
+def test_a_natural_reference_that_is_hardly_worse(tmp_path, cli, logp_NxK):
+    notes, path = tmp_path / "notes.toml", write(tmp_path / "scores.npz", logp_NxK)
+    notes.write_text("[code]\ntokens = 70\n[math]\ntokens = 29\n[news]\ntokens = 1\n")
+    done = cli(path, "--reference", "natural", "--sources-info", str(notes))
+    assert done.metrics.arms["natural"].weights == pytest.approx({"code": 0.7, "math": 0.29, "news": 0.01})
+    assert done.metrics.intervals.resamples == 200 and done.metrics.comparison.verdict == "ties"
+    assert "cannot tell the weights found from natural" in done.stdout and "loss of natural" in done.stdout
+
+
+def test_a_reference_that_excludes_a_row_and_one_that_wins(tmp_path, cli, logp_NxK):
+    (tmp_path / "r.json").write_text(
+        '{"a": {"code": 1, "math": 0, "news": 0}, "b": {"code": 0.7, "math": 0.3, "news": 0}}'
+    )
+    path = write(tmp_path / "scores.npz", np.where(np.arange(600).reshape(200, 3) == 0, -np.inf, logp_NxK))
+    done = cli(path, "--reference", str(tmp_path / "r.json"), "--reference-arm", "a", "--bootstrap", "5")
+    assert done.metrics.comparison.verdict == "wins" and done.metrics.comparison.gain is None
+    assert done.metrics.arms["reference"].loss is None and "gives row 0 no density" in done.stdout
+    assert_verified(tmp_path / "out", with_data=True)
+    capped = ["--upper-bounds", "code=0.1", "--overwrite"]
+    lost = cli(path, "--reference", str(tmp_path / "r.json"), "--reference-arm", "b", "--bootstrap", "5", *capped)
+    assert lost.metrics.comparison.verdict == "loses" and lost.metrics.comparison.upper < 0
+    assert "**The weights found are worse than reference" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_several_targets_get_losses_of_the_reference_and_the_worth_of_their_sum(
+    tmp_path, cli, files, logp_NxK, other_NxK
+):
+    (tmp_path / "r.json").write_text('{"mixmin": {"code": 0.5, "math": 0.25, "news": 0.25}, "sources": {}}')
+    weighted = ["--combine", "weighted", "--target-weights", "1", "3", "--reference", str(tmp_path / "r.json")]
+    done = cli(files, *weighted, "--worth")
+    assert done.status == 0, done.stderr
+    losses = [-np.log(np.exp(logp) @ [0.5, 0.25, 0.25]).mean() for logp in (logp_NxK, other_NxK)]
+    np.testing.assert_allclose([target.loss_compared for target in done.metrics.targets], losses)
+    assert math.isclose(done.metrics.arms["reference"].loss, losses[0] + 3 * losses[1])
+    assert done.metrics.comparison is None and done.metrics.intervals is None
+    objectives = [cross_entropy(logp_NxK), cross_entropy(other_NxK)]
+    without = solve(weighted_sum(objectives, [1, 3]), upper_bounds=[0, 1, 1])
+    assert math.isclose(done.metrics.worth["code"].growth, without.loss - done.metrics.mixmin.loss, rel_tol=1e-6)
+    assert_verified(tmp_path / "out", with_data=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--groups", "page"], ["--groups says what --bootstrap and --reference draw together"]),
+        (["--groups", "pages", "--bootstrap", "9"], ["no column 'pages'; the file has code, math, news, page"]),
+        (["--groups", "code", "--bootstrap", "9"], ["'code' must hold strings or whole numbers; got double"]),
+        (["--groups", "length", "--bootstrap", "9"], ["the tokens of each example, not what it belongs to"]),
+        (["--bootstrap", "1"], ["from 2 on, not 1"]),
+        (["--groups", "one", "--bootstrap", "9"], ["only one group of rows to draw from"]),
+        (["--lower-bounds", "code=0.8", "math=0.3"], ["floors need 1.1"]),
+        (["--lower-bounds", "code=0.8", "--upper-bounds", "code=0.3"], ["a floor of 0.8 above its cap of 0.3"]),
+        (["--lower-bounds", "cod=0.8"], ["--lower-bounds cod=0.8", "the closest name is 'code'"]),
+        (["--reference-arm", "mixmin"], ["goes with --reference"]),
+        (["--reference", "natural"], ["needs the size of every source", "'code'", "--sources-info"]),
+        (["--reference", "natural", "--reference-arm", "a"], ["--reference natural is none"]),
+        (["--reference", "none.json"], ["--reference none.json", "cannot be read"]),
+        (["--reference", "[1, 2]"], ["must hold {source: weight}"]),
+        (["--reference", '{"code": 1, "math": 0}'], ["'news' has no weight there"]),
+        (["--reference", '{"code": 1, "math": 0, "new": 0}'], ["no source is called 'new'"]),
+        (["--reference", '{"code": 0.5, "math": 0.1, "news": 0}'], ["must sum to 1, but sums to 0.6"]),
+        (["--reference", '{"code": 2, "math": -1, "news": 0}'], ["must not be negative", "math"]),
+        (["--reference", '{"a": {"code": 1}, "b": {"code": 1}}'], ["choose one of a, b with --reference-arm"]),
+        (["--reference", '{"a": {"code": 1}}', "--reference-arm", "c"], ["no arm is called 'c'; there are a"]),
+        (["--reference", '{"code": 1}', "--reference-arm", "c"], ["no arms; leave out --reference-arm"]),
+    ],
+)
+def test_bad_options_for_intervals_and_references(tmp_path, cli, labeled, logp_NxK, options, parts):
+    if "one" in options:
+        labeled = write(tmp_path / "one.csv", np.column_stack([logp_NxK, np.ones(200)]), (*SOURCES, "one"))
+    if options[0] == "--reference" and options[1][0] in "[{":
+        (tmp_path / "r.json").write_text(options[1])
+        options = ["--reference", str(tmp_path / "r.json"), *options[2:]]
+    groups = [] if "--groups" in options else ["--groups", "page", "--bootstrap", "9"]
+    assert_refused(cli(labeled, *options, *([] if "--bootstrap" in options else groups)), "", *parts)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--combine", "weighted", "--bootstrap", "9"], "--bootstrap is for one target"),
+        (["--combine", "weighted", "--groups", "page", "--reference", "natural"], "--groups is for one target"),
+        (["--combine", "worst_case", "--worth"], "--worth is for one target or --combine weighted"),
+    ],
+)
+def test_what_several_targets_do_not_have(cli, files, options, why):
+    assert_refused(cli(files, *options), "", why)
+
+
+def test_a_single_source_has_no_intervals_and_no_worth(tmp_path, cli, logp_NxK):
+    path = write(tmp_path / "one.csv", logp_NxK[:, :1], sources=("code",))
+    for option in (["--bootstrap", "9"], ["--worth"]):
+        assert_refused(cli(path, *option), "", f"{option[0]} needs at least two sources; there is only 'code'")
+
+
+def test_a_source_that_is_not_allowed_has_no_weight_in_the_reference(tmp_path, cli, logp_NxK):
+    notes, path = tmp_path / "notes.toml", write(tmp_path / "scores.npz", logp_NxK)
+    notes.write_text("[code]\nallowed = false\n")
+    for weight, refused in ((0.1, True), (0, False)):
+        (tmp_path / "r.json").write_text(json.dumps({"code": weight, "math": 1 - weight, "news": 0}))
+        options = ["--reference", str(tmp_path / "r.json"), "--bootstrap", "2", "--sources-info", str(notes)]
+        done = cli(path, *options)
+        assert done.status == (2 if refused else 0)
+        assert ("'code' has a weight there, but is left out" in done.stderr) == refused
+
+
+def test_logs_of_the_harness_end_to_end(tmp_path, cli, logp_NxK):
+    specs = []
+    for k, name in enumerate(SOURCES):
+        lines = [
+            harness_lines.choice(n, [-9.0, logp_N[k], -9.0], target=1) for n, logp_N in enumerate(logp_NxK.tolist())
+        ]
+        specs.append(f"{name}={harness_lines.write(tmp_path / f'{name}.jsonl', lines)}")
+    done = cli(specs, "--bootstrap", "5", "--groups", "author")
+    assert done.status == 0, done.stderr
+    expected = solve(cross_entropy(logp_NxK))
+    np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
+    assert tuple(done.weights["mixmin"]) == SOURCES and done.metrics.intervals.groups == 100
+    assert [file.name for file in done.metrics.data_sets] == ["code.jsonl", "math.jsonl", "news.jsonl"]
+    assert "code.jsonl and 2 more: 200 examples, 3 sources" in done.stdout
+    assert_verified(tmp_path / "out", with_data=True)
