@@ -34,8 +34,8 @@ class ExportWeights:
     """Mean number of tokens in a row (a document) of each source, in your tokenizer's tokens: web=870 code=2100."""
 
     tokenizer: Path | None = None
-    """A tokenizer.json: count tokens with it, in a sample of the text that the run read. Needs `pip install
-    tokenizers`, and the text where it was (start where the run was started)."""
+    """A tokenizer.json: count tokens with it, in a sample of the text that the run read. Needs the package
+    tokenizers, and the text where it was (start where the run was started)."""
 
     tokens: float | None = None
     """Tokens of your training, such as 100e9: the file then says how often each source is read. Sizes come from
