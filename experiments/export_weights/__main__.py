@@ -48,7 +48,7 @@ def main(config: ExportWeights) -> None:
     else:
         write_text(config.out, text)
         print(f"{config.out}: {found.arm} of {config.weights} for {config.to}")
-    for line in remarks(mixture, counted_by if draws == "documents" else None):
+    for line in remarks(found, mixture, counted_by if draws == "documents" else None):
         print(line, file=sys.stderr)
 
 
@@ -87,7 +87,7 @@ def origin(config: ExportWeights, found: Found, counted_by: str | None) -> tuple
         made_by = found.run.made_by
         lines.append(f"found by: {made_by.command} (commit {made_by.git_commit or 'unknown'})")
         if not found.run.wrote_weights:
-            lines.append("the weights were changed after that run")
+            lines.append("the weights are not those that the run wrote")
     if counted_by == "bytes":
         lines.append("tokens per row: bytes per document in that run")
     elif counted_by is not None:
@@ -95,9 +95,11 @@ def origin(config: ExportWeights, found: Found, counted_by: str | None) -> tuple
     return tuple(lines)
 
 
-def remarks(mixture: TokenMixture, counted_by: str | None) -> list[str]:
+def remarks(found: Found, mixture: TokenMixture, counted_by: str | None) -> list[str]:
     """What a user should know of the file that was written."""
     lines = []
+    if found.run is not None and not found.run.wrote_weights:
+        lines.append("the weights are not those that the run beside them (metrics.json) wrote")
     if mixture.dropped:
         lines.append(f"left out, as they get no tokens: {', '.join(mixture.dropped)}")
     if counted_by == "bytes":

@@ -37,7 +37,7 @@ def assert_asked(drawn):
         words = text.split()
         tokens[words[0]] += len(words)
     total = sum(tokens.values())
-    assert total > 70_000
+    assert total > 60_000
     assert {name: count / total for name, count in tokens.items()} == pytest.approx(MIXTURE.shares, abs=0.01)
 
 
@@ -58,7 +58,7 @@ def run(text, **modules):
 def test_hugging_face_draws_the_tokens(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    pytest.importorskip("datasets", exc_type=ImportError)
+    pytest.importorskip("datasets")
     for name in MEANS:
         (tmp_path / name).mkdir()
         lines = "".join(json.dumps({"text": text}) + "\n" for text in texts(name, 1100))
@@ -101,7 +101,7 @@ def test_maxtext_draws_the_tokens():
 
 @pytest.mark.filterwarnings("ignore")
 def test_mosaicml_draws_the_tokens(tmp_path):
-    streaming = pytest.importorskip("streaming", exc_type=ImportError)
+    streaming = pytest.importorskip("streaming")
     yaml = pytest.importorskip("yaml")
     for name in MEANS:
         with streaming.MDSWriter(out=str(tmp_path / name), columns={"text": "str"}) as writer:
@@ -120,7 +120,7 @@ def _as_it_is(text):
 
 @pytest.mark.filterwarnings("ignore")
 def test_litdata_draws_the_tokens(tmp_path):
-    litdata = pytest.importorskip("litdata", exc_type=ImportError)
+    litdata = pytest.importorskip("litdata")
     for name, count in {"web": 30_000, "code": 3000, "math": 6000}.items():
         options = {"inputs": texts(name, count), "output_dir": str(tmp_path / name), "chunk_bytes": 10**8}
         litdata.optimize(fn=_as_it_is, num_workers=1, **options)

@@ -68,7 +68,7 @@ def test_a_run_says_where_its_weights_come_from_and_how_long_its_documents_are(c
     text, remarks = exported(capsys, DEMO)
     metrics = read_json(DEMO.with_name("metrics.json"))
     assert text.startswith(f"# recommended (mixmin) of {DEMO}, by mixmin_jax\n# found by: python -m experiments.text_")
-    assert metrics["made_by"]["git_commit"] in text and "were changed" not in text
+    assert metrics["made_by"]["git_commit"] in text and "not those that" not in text
     assert "rows are counted in bytes" in remarks
     per_row = {name: found["bytes"] / found["documents"] for name, found in metrics["data"]["sources"].items()}
     weights = read_json(DEMO)["mixmin"]
@@ -127,7 +127,8 @@ def tokenizer(tmp_path):
 def test_a_tokenizer_counts_the_text_of_the_run_again(capsys, run_beside, tokenizer):
     text, remarks = exported(capsys, run_beside, tokenizer=tokenizer, tokens=84)
     assert probabilities(text) == {"code": pytest.approx(13 / 17, abs=1e-6), "jax": pytest.approx(4 / 17, abs=1e-6)}
-    assert f"tokens per row: tokens of {tokenizer}" in text and "the weights were changed" in text
+    assert f"tokens per row: tokens of {tokenizer}" in text and "not those that the run wrote" in text
+    assert "not those that the run beside them" in remarks
     assert "epochs of code: 2.625" in remarks  # 42 of 4 documents of 4 tokens
     mixed, _ = exported(capsys, run_beside, tokenizer=tokenizer, tokens_per_row=("jax=4",))
     assert probabilities(mixed) == {"code": 0.5, "jax": 0.5}
