@@ -4,6 +4,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 from mixmin_jax.errors import InputError as InputError
+from mixmin_jax.export.formats import export_mixture as export_mixture
+from mixmin_jax.export.token_mixture import TokenMixture as TokenMixture
+from mixmin_jax.export.token_mixture import token_mixture as token_mixture
 from mixmin_jax.mixture.inference.bootstrap import Bootstrap as Bootstrap
 from mixmin_jax.mixture.inference.bootstrap import Comparison as Comparison
 from mixmin_jax.mixture.inference.bootstrap import bootstrap as bootstrap

@@ -11,6 +11,7 @@ MAY_USE = {  # a part, and the other parts of the project that it may import
     "mixmin_jax/errors.py": set(),
     "mixmin_jax/mixture": {"mixmin_jax.errors"},
     "mixmin_jax/stats": {"mixmin_jax.errors"},
+    "mixmin_jax/export": {"mixmin_jax.errors"},
     "mixmin_jax/models": FOR_ALL,
     "mixmin_jax/data": FOR_ALL,
     "mixmin_jax/training": FOR_ALL | {"mixmin_jax.models", "mixmin_jax.data"},

@@ -85,11 +85,8 @@ def read_again(record: DataSet, loaded: Loaded) -> DataSet:
     Raises InputError or OSError for a data set that is not there or cannot be read, ValueError for an unknown reader.
     """
     place, reader, options = record.place, record.reader, record.options
-    if reader == "text":
-        return text_record(record.role, read_any(place, record.name, options["field"]), options["field"])
-    if reader == "installed text":
-        corpora = _once(loaded, (reader,), lambda: (*installed_sources(), installed_target()))
-        return text_record(record.role, {corpus.name: corpus for corpus in corpora}[record.name], None)
+    if reader in ("text", "installed text"):
+        return text_record(record.role, corpus_again(record, loaded), options.get("field"))
     if reader == "images":
         size = options["size"]
         images = _once(loaded, (reader, place, str(size)), lambda: image_records(read_images(place, size), place, size))
@@ -101,6 +98,14 @@ def read_again(record: DataSet, loaded: Loaded) -> DataSet:
     if reader == "file":
         return dataclasses.replace(record, **file_fingerprint(Path(place)))
     raise ValueError(f"no reader is called {reader!r}")
+
+
+def corpus_again(record: DataSet, loaded: Loaded) -> Corpus:
+    """The documents of a text. Arguments and errors are those of `read_again`."""
+    if record.reader == "text":
+        return read_any(record.place, record.name, record.options["field"])
+    corpora = _once(loaded, (record.reader,), lambda: (*installed_sources(), installed_target()))
+    return {corpus.name: corpus for corpus in corpora}[record.name]
 
 
 def _once(loaded: Loaded, key: tuple[str, ...], load: Callable[[], Any]) -> Any:

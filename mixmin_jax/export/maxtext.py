@@ -1,0 +1,18 @@
+"""MaxText with Grain and ArrayRecord files, which draws rows."""
+
+import json
+
+from mixmin_jax.export.request import Request, comment_lines
+
+
+def maxtext(request: Request) -> str:
+    """The JSON of `grain_train_mixture_config_path`; the weights in `grain_train_files` are cut to four decimals.
+
+    Every entry is a source for MaxText, so the comment stands in the first one.
+    """
+    drawn = request.probabilities()
+    sources: dict[str, dict[str, object]] = {
+        name: {"path": request.place_of(name), "weight": share} for name, share in drawn.items()
+    }
+    next(iter(sources.values()))["comment"] = comment_lines(request, drawn)
+    return json.dumps(sources, indent=1, ensure_ascii=False) + "\n"
