@@ -44,12 +44,7 @@ from experiments.text_mixture.results import (
     compute_multiplier,
 )
 from experiments.text_mixture.search import CALIBRATION, CALIBRATION_LEVEL, LEAST_GAIN
-from experiments.text_mixture.stages import (
-    SeedResult,
-    divergence_records,
-    rung_stage,
-    score_stage,
-)
+from experiments.text_mixture.stages import SeedResult, divergence_records, proxy_stages, rung_stage
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.stats.comparison import (
     RANDOM_MIXTURE,
@@ -123,14 +118,9 @@ def _search(plan: Plan, target: Target, result: SeedResult, seconds: Mapping[str
     """The search of the first seed; the time of what all targets share counts in full."""
 
     def taken(index: int) -> float:
-        proxies = plan.rungs[index].name
-        names = (
-            rung_stage(target.name, index, result.seed),
-            *(["score-ngrams"] if plan.rungs[index].run is None else []),
-            f"train-{proxies}-seed{result.seed}",
-            score_stage(proxies, target.name, result.seed),
-        )
-        return sum(seconds.get(name, 0.0) for name in names)
+        found = proxy_stages(plan.rungs[index], target.name, result.seed)
+        names = (name for name in seconds if name.rpartition("/")[0] in found)
+        return sum(seconds[name] for name in names) + seconds.get(rung_stage(target.name, index, result.seed), 0.0)
 
     rungs = tuple(
         RungResult(
