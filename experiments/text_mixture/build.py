@@ -26,6 +26,7 @@ from experiments.text_mixture.plan import Plan
 from experiments.text_mixture.results import (
     Arm,
     Data,
+    Extension,
     Flops,
     Gain,
     Monitors,
@@ -68,6 +69,7 @@ def build_metrics(
     stages: Stages,
     made_by: MadeBy,
     data_sets: Sequence[DataSet],
+    extension: Extension | None = None,
 ) -> TextMetrics:
     """The numbers of one target from the seeds that are done; `complete` says whether those are all."""
     config = plan.config
@@ -91,6 +93,7 @@ def build_metrics(
         comparisons=comparisons_of(arms, [result.test_nats for result in results], _bytes(target)),
         **solved,
         search=_search(plan, target, results[0], {name: record.seconds for name, record in records.items()}),
+        extension=extension,
         multiples=multiples,
         compute_multiplier=compute_multiplier(arms, multiples),
         fidelity=fidelity(_points(arms, results)),
@@ -185,7 +188,7 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
     data = ("sources", "sources_info", "drop_duplicates", "target", "field")  # by the hashes of what is trained on
-    elsewhere = (*data, "tokens_on", "compare", "price_per_hour")
+    elsewhere = (*data, "tokens_on", "compare", "price_per_hour", "extend")
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
         "data": plan.inputs["sources"],
         "sizes": plan.sizes_K.tolist(),

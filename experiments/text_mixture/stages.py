@@ -27,6 +27,7 @@ from experiments.text_mixture.search import (
     RESAMPLES,
     Scores,
     chosen_rows,
+    gain_over,
     objective_of,
     rung_result,
     searched,
@@ -65,6 +66,7 @@ class Divergence:
         )
 
 
+SAME_WEIGHT = 1e-9  # a weight that differs by less has not moved: rounding
 NGRAMS = "count-ngrams"  # the stages with the n-grams of each source
 
 
@@ -111,6 +113,7 @@ class SeedResult:
     random_predicted: list[dict[str, float]]
     monitors: dict[str, SourceMonitor]  # arm -> that of its one model
     multiples: dict[float, float]  # test loss of `natural` on so many times the tokens
+    moved: Product | None = None  # `search.gain_over`, in a first seed that extends a run and found other weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,6 +313,21 @@ class SeedStages:
         )
         return found | {"kind": rung.kind, "tokens": rung.run and rung.run.tokens, "flops": flops}
 
+    def moved(self, target: Target, climb: Climbed, before_K: np.ndarray) -> Product:
+        """What the weights found gain over earlier ones."""
+        plan, length = self._plan, str(climb.kept["rows"])
+        inputs = solver_settings(plan) | {
+            "scores": _fingerprint(climb.fit),
+            "rows": length,
+            "before": before_K.tolist(),
+            "bootstrap": [RESAMPLES, LEVEL],
+        }
+
+        def compute(_stage: Running) -> Product:
+            return gain_over(plan, climb.fit, length, before_K)
+
+        return self._stages.run(f"moved-{target.name}-seed{self._seed}", inputs, compute, target=target.name)
+
     def weights(
         self, target: Target, proxies: Scores | None, losses_R: np.ndarray | None
     ) -> tuple[dict[str, list[float]], dict[str, Any]]:
@@ -377,8 +395,10 @@ class SeedStages:
         return losses
 
 
-def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
-    """All stages of one seed; returns {target name: result}."""
+def run_seed(
+    plan: Plan, seed: int, stages: Stages, before: Mapping[str, np.ndarray] | None = None
+) -> dict[str, SeedResult]:
+    """All stages of one seed; returns {target name: result}. `before`: weights_K of `mixmin` so far, by target."""
     stage = SeedStages(plan, seed, stages)
     climbed = stage.climb()
     proxies = stage.rung_scores(Rung(plan.run("proxy"), matched=False)) if plan.trains_proxies else {}
@@ -409,6 +429,10 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
             if models.monitor is not None:
                 monitors |= {arm: models.monitor.of_model(m) for m, arm in enumerate(arms)}
         weights |= common.weights
+        before_K = (before or {}).get(target.name) if seed == 0 else None
+        moved = None
+        if before_K is not None and not np.allclose(before_K, weights["mixmin"], rtol=0, atol=SAME_WEIGHT):
+            moved = stage.moved(target, climb, before_K)
         results[target.name] = SeedResult(
             seed,
             list(climb.rungs),
@@ -422,6 +446,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
             random_predicted=_predicted(climb, list(random_RxK)),
             monitors=monitors,
             multiples=multiples.get(target.name, {}),
+            moved=moved,
         )
     return results
 

@@ -117,7 +117,7 @@ def _count(tokens_T: jax.Array, size: jax.Array, order: int) -> tuple[jax.Array,
 def _score(counts: NgramCounts, tokens_Q: jax.Array, order: int) -> jax.Array:
     key_Q = _keys(tokens_Q, order)
     p_Q = jnp.full(len(tokens_Q), 1 / 256)
-    count_Q, types_Q = counts.total, counts.num_types  # of the context: the empty one first
+    count_Q, types_Q = jnp.asarray(counts.total), jnp.asarray(counts.num_types)  # of the context: the empty one first
     from_Q = _sorted_places(key_Q, order)  # sorted queries are found in caches
     sorted_Q = key_Q[from_Q]
     p_OxQ = []

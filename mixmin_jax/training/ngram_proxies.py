@@ -16,7 +16,8 @@ from mixmin_jax.models.ngram import NgramCounts, count_ngrams, log_likelihoods
 
 SOURCES_AT_ONCE = 2  # XLA sorts on one core; more would take more memory
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def for_sources(function: Callable[[A], B], sources: Iterable[A]) -> Iterator[B]:
@@ -80,4 +81,4 @@ def ngram_operations(source_bytes_K: Sequence[int], target_bytes: int, order: in
     """
     logs_K = [math.log2(max(size, 2)) for size in source_bytes_K]
     counting = sum(size * (log + 12 * order) for size, log in zip(source_bytes_K, logs_K, strict=True))
-    return counting + sum(target_bytes * order * (2 * log + 10) for log in logs_K)
+    return float(counting + sum(target_bytes * order * (2 * log + 10) for log in logs_K))
