@@ -19,7 +19,6 @@ from experiments.text_mixture.plan import Plan, Rung
 from experiments.text_mixture.results import Extension, TextMetrics
 from experiments.text_mixture.stages import SeedResult
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.checks import list_names
 from mixmin_jax.training.ngram_proxies import ngram_operations
 
 # Entries of a run's identity that --extend may change; all others decide what a proxy is and what its weights are.
@@ -126,12 +125,12 @@ def describe_change(plan: Plan, change: Change) -> str:
     """What is used again and what is made, in words."""
 
     def said(what: str, names: tuple[str, ...]) -> list[str]:
-        return [f"  {what}: {list_names(names)}"] * bool(names)
+        return [f"  {what}: {', '.join(names)}"] * bool(names)
 
     new_targets = tuple(target.name for target in plan.targets if target.name not in change.known_targets)
     lines = [
         f"Extends the run in {plan.config.out}:",
-        *said(f"proxies of {plural(len(change.kept), 'source')} are used again", change.kept),
+        f"  proxies of {plural(len(change.kept), 'source')} are used again",
         *said("proxies are made for new sources", change.added),
         *said("proxies are made again for sources whose text changed", change.changed),
         *said("sources that are no longer there", change.removed),

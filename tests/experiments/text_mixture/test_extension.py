@@ -94,7 +94,7 @@ def test_only_what_is_new_is_trained_and_scored(folder, work, proxy, capsys):
     three = ("digits", "lower", "upper")  # the new one takes the place that another had
     assert work(extended(three, ("numbers",))) == (names("lower"), 1, 1)
     text = capsys.readouterr().out
-    assert "proxies of 2 sources are used again: digits, upper" in text and "for new sources: lower" in text
+    assert "proxies of 2 sources are used again" in text and "for new sources: lower" in text
     numbers = load(folder / "out")
     assert work(extended(three)) == ([], 3, 3)  # another target
     assert load(folder / "out")["search"]["rungs"][0]["weights"] == numbers["search"]["rungs"][0]["weights"]
@@ -209,7 +209,7 @@ def test_the_report_says_how_the_weights_moved_and_whether_that_is_noise(changes
     metrics = changed(metrics, extension=EXTENSION | changes)
     assert said in verdict(metrics)
     text = text_mixture_report(metrics).markdown
-    assert said in text and "| what was still to be made | 1 G" in text
+    assert said in text and "| what was still to be made | 1 G | 25.0% |" in text
     assert "| `old` | no longer there | " in text or "before" in changes
 
 
