@@ -41,6 +41,9 @@ from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.ngram_proxies import for_sources, ngram_score
 from mixmin_jax.training.source_monitor import SourceMonitor, divergences
 
+SAME_WEIGHT = 1e-9  # a weight that differs by less has not moved: rounding
+NGRAMS = "count-ngrams"  # the stages with the n-grams of each source
+
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
@@ -66,10 +69,6 @@ class Divergence:
         )
 
 
-SAME_WEIGHT = 1e-9  # a weight that differs by less has not moved: rounding
-NGRAMS = "count-ngrams"  # the stages with the n-grams of each source
-
-
 def ngram_stage(target: str) -> str:
     """The stages with the log-likelihoods of the target's documents under the n-grams of each source."""
     return f"score-ngrams-{target}"
@@ -85,6 +84,11 @@ def proxy_stages(rung: Rung, target: str, seed: int) -> tuple[str, str]:
 def score_stage(models: str, target: str, seed: int) -> str:
     """The stage with the log-likelihoods of the target's documents under some models."""
     return f"score-{models}-{target}-seed{seed}"
+
+
+def moved_stage(target: str, seed: int) -> str:
+    """The stage with what the weights of `mixmin` gain over those before --extend."""
+    return f"moved-{target}-seed{seed}"
 
 
 def weights_stage(target: str, seed: int) -> str:
@@ -241,8 +245,10 @@ class SeedStages:
         inputs = {name: {"source": corpus.fingerprint, "order": order} for name, corpus in corpora.items()}
 
         def count(stage: Running, missing: list[str]) -> Iterator[Product]:
-            texts = (join_documents(corpora[name].documents) for name in missing)
-            for done, counts in enumerate(for_sources(lambda tokens_T: count_ngrams(tokens_T, order), texts)):
+            def one(source: str) -> NgramCounts:
+                return count_ngrams(join_documents(corpora[source].documents), order)
+
+            for done, counts in enumerate(for_sources(one, missing)):
                 stage.advance(done + 1, len(missing))
                 yield counts._asdict()
 
@@ -326,7 +332,7 @@ class SeedStages:
         def compute(_stage: Running) -> Product:
             return gain_over(plan, climb.fit, length, before_K)
 
-        return self._stages.run(f"moved-{target.name}-seed{self._seed}", inputs, compute, target=target.name)
+        return self._stages.run(moved_stage(target.name, self._seed), inputs, compute, target=target.name)
 
     def weights(
         self, target: Target, proxies: Scores | None, losses_R: np.ndarray | None

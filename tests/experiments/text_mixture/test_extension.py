@@ -1,6 +1,7 @@
 """Another source or target later, in the same folder: what is trained, counted and scored, and what is said of it."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,15 @@ from experiments.harness import language_model_stages
 from experiments.text_mixture import __main__ as text_mixture
 from experiments.text_mixture import stages as text_mixture_stages
 from experiments.text_mixture.__main__ import main
+from experiments.text_mixture.build import identity
 from experiments.text_mixture.config import TextMixture
-from experiments.text_mixture.extension import carry_over
+from experiments.text_mixture.extension import EXTENDS, carry_over
 from experiments.text_mixture.report import text_mixture_report, verdict
 from mixmin_jax.errors import InputError
 from tests.experiments.made_up_text import WORDS, sentences, write_lines
 from tests.experiments.text_mixture.made_up import changed, made_up
-from tests.experiments.text_mixture.tiny_run import MODEL, PROXY, UNTRIED, load
-from tests.experiments.verify.verified import assert_verified
+from tests.experiments.text_mixture.tiny_run import MODEL, PROXY, UNTRIED, load, plan_of
+from tests.experiments.verify.verified import assert_verified, failures
 
 
 @pytest.fixture
@@ -138,6 +140,9 @@ def test_results_so_far_are_kept_as_they_were_and_all_are_verified(folder):
     main(more)  # nothing is moved again, and the report is the same
     assert (folder / "out" / "numbers" / "report.md").read_text() == report
     assert [path.name for path in (folder / "out" / "previous").iterdir()] == ["1"]
+    path = folder / "out" / "numbers" / "metrics.json"
+    path.write_text(json.dumps(load(folder / "out") | {"extension": load(folder / "out")["extension"] | {"gain": 1.0}}))
+    assert "extension.gain is 1.0" in failures(folder / "out")["numbers: the record follows from its stages"]
 
 
 def test_a_plan_says_what_is_used_again_and_changes_nothing(folder, work, capsys):
@@ -169,6 +174,13 @@ def test_what_cannot_be_extended_is_refused_before_anything_is_touched(folder, w
     with pytest.raises(InputError, match=message):
         work(config_of(folder, "ngram", ("digits", "lower", "upper"), **{"extend": True} | options))
     assert {path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()} == files
+
+
+def test_arms_of_the_run_so_far_may_be_left_out(config):
+    tried = identity(plan_of(dataclasses.replace(config, combine="weighted")))
+    untried = identity(plan_of(dataclasses.replace(config, **UNTRIED)))
+    assert {key for key in tried if tried[key] != untried[key]} == {"arms", "combine", "compared", "multiples", "seeds"}
+    assert {*EXTENDS} == {"arms", "combine", "compared", "multiples", "seeds", "data", "sizes", "targets"}
 
 
 def test_weights_are_carried_over_to_other_sources():
@@ -217,4 +229,4 @@ def test_a_new_target_has_no_weights_before():
     metrics = changed(
         made_up(), extension=EXTENSION | {"is_new_target": True, "before": None, "carried": None, "removed": []}
     )
-    assert "The target is new" in text_mixture_report(metrics).markdown and "previous/2" not in verdict(metrics)
+    assert "The target is new, or has" in text_mixture_report(metrics).markdown and "previous/2" not in verdict(metrics)
