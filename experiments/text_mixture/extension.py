@@ -152,6 +152,9 @@ def extension_record(plan: Plan, target: Target, result: SeedResult, before: Bef
     held, change = before.metrics.get(target.name), before.change
     carried_K = before.weights(plan).get(target.name)
     rungs = plan.rungs[: len(result.rungs)]
+    reached = max((len(one.search.rungs) for one in before.metrics.values() if one.search), default=len(rungs))
+    again = [costs.rung_flops(plan, rung, target.documents("fit")) for rung in rungs]
+    made = [remixing_flops(plan, rung, target, change) for rung in rungs[:reached]] + again[reached:]
     moved = result.moved or {}
     return Extension(
         previous=str(before.place.relative_to(plan.config.out)),
@@ -165,6 +168,6 @@ def extension_record(plan: Plan, target: Target, result: SeedResult, before: Bef
         gain=moved.get("gain"),
         standard_error=moved.get("standard_error"),
         distinguishable=moved.get("distinguishable"),
-        flops=sum(remixing_flops(plan, rung, target, change) for rung in rungs),
-        flops_again=sum(costs.rung_flops(plan, rung, target.documents("fit")) for rung in rungs),
+        flops=sum(made),
+        flops_again=sum(again),
     )
