@@ -5,7 +5,7 @@ Axes: M models, K sources, D documents, N bytes of all documents.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +33,15 @@ class Models:
     params: Any
     draws_MxK: np.ndarray
     monitor: SourceMonitor | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Proxies:
+    """One trained model per source, and all that determines each."""
+
+    run: LanguageModelRun
+    inputs: Mapping[str, Any]  # by source
+    products: Mapping[str, Product]  # by source, with its parameters
 
 
 training_flops = functools.lru_cache(language_model.training_flops)  # counting lowers a program
@@ -87,18 +96,104 @@ def train_models(
                 on_nonfinite=on_nonfinite,
                 monitor_sources=monitor_sources,
             )
-            params = flatten_dict(gathered(trained.params), sep="/")
+            product = _stored(trained.params)
         stage.skipped({label: int(n) for label, n in zip(labels, trained.skipped_M, strict=True) if n})
-        product: Product = {f"params/{path}": leaf for path, leaf in params.items()}
         if trained.monitor is not None:
             product |= {f"monitor/{name}": sums for name, sums in trained.monitor._asdict().items()}
         return product | {"draws_MxK": trained.draws_MxK}
 
     product = stages.run(name, inputs, compute, cost=len(weights_MxK) * training_flops(run), target=target)
-    leaves = {key.removeprefix("params/"): leaf for key, leaf in product.items() if key.startswith("params/")}
     seen = [product[f"monitor/{name}"] for name in SourceMonitor._fields] if monitor_sources else []
     monitor = SourceMonitor(*seen) if seen else None
-    return Models(run, inputs, unflatten_dict(leaves, sep="/"), product["draws_MxK"], monitor)
+    return Models(run, inputs, _params(product), product["draws_MxK"], monitor)
+
+
+def train_proxies(
+    stages: Stages,
+    name: str,
+    run: LanguageModelRun,
+    store: TokenStore,
+    key: jax.Array,
+    inputs: Mapping[str, Any],
+    *,
+    mesh: Callable[[int], Mesh],
+    tokens_on: str = "device",
+    on_nonfinite: OnNonfinite = "stop",
+) -> Proxies:
+    """Train one model on each source of the store, a stage each; those that are missing are trained in one program.
+
+    How many train together changes a model by rounding at most. The order of its windows follows from the place of its
+    source in the store. A model that is found keeps the place that its source had when it was trained.
+
+    Args:
+        inputs: for each source as JSON, what its data and the key are; the rest is added to it.
+        mesh: for a number of models.
+    """
+    inputs = {
+        source: {**own, "run": dataclasses.asdict(run), "on_nonfinite": on_nonfinite} for source, own in inputs.items()
+    }
+
+    def compute(stage: Running, missing: list[str]) -> list[Product]:
+        weights_MxK = np.eye(len(store.names))[[store.names.index(source) for source in missing]]
+        with stage.checkpoints() as checkpoints:
+            trained = train_on_mixtures(
+                run,
+                store,
+                weights_MxK,
+                key,
+                mesh=mesh(len(missing)),
+                tokens_on=tokens_on,
+                on_block=lambda done, of, losses: stage.advance(done, of),
+                names=tuple(missing),
+                checkpoints=checkpoints,
+                on_nonfinite=on_nonfinite,
+            )
+            stored = _stored(trained.params)
+        stage.skipped({source: int(n) for source, n in zip(missing, trained.skipped_M, strict=True) if n})
+        return [{path: leaf[m] for path, leaf in stored.items()} for m in range(len(missing))]
+
+    return Proxies(run, inputs, stages.run_each(name, inputs, compute, cost=training_flops(run)))
+
+
+def score_proxies(
+    stages: Stages,
+    name: str,
+    proxies: Proxies,
+    documents: Sequence[bytes],
+    inputs: Mapping[str, Any],
+    *,
+    mesh: Callable[[int], Mesh],
+    target: str | None = None,
+) -> Mapping[str, Product]:
+    """`token_N` of each source's proxy: log-likelihoods of the documents' bytes in nats, a stage each.
+
+    `inputs` says as JSON what the documents are. Those that are missing are computed together.
+    """
+
+    def compute(stage: Running, missing: list[str]) -> list[Product]:
+        each = [_params(proxies.products[source]) for source in missing]
+        params = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+        length, on = proxies.run.sequence_length, mesh(len(missing))
+        scores = score_documents(proxies.run.model, params, documents, length, mesh=on, on_block=stage.advance)
+        return [{"token_N": logp_N} for logp_N in scores.logp_NxM.T]
+
+    return stages.run_each(
+        name,
+        {source: {"model": own, **inputs} for source, own in proxies.inputs.items()},
+        compute,
+        cost=scoring_flops(proxies.run, documents),
+        target=target,
+    )
+
+
+def _stored(params: Any) -> Product:
+    """Parameters as they stand in a product."""
+    return {f"params/{path}": leaf for path, leaf in flatten_dict(gathered(params), sep="/").items()}
+
+
+def _params(product: Product) -> Any:
+    leaves = {key.removeprefix("params/"): leaf for key, leaf in product.items() if key.startswith("params/")}
+    return unflatten_dict(leaves, sep="/")
 
 
 def score_models(

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.nonfinite import Diverged
 
 STAGES, CONFIG, STATUS = "stages", "config.json", "status.json"
+PREVIOUS = "previous"  # folder of the results that --extend set aside: 1, 2, ..., each like a run's folder
 
 
 class RunFolder(NamedTuple):
@@ -33,12 +35,21 @@ class RunFolder(NamedTuple):
 
 
 @contextlib.contextmanager
-def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence[str]) -> Iterator[RunFolder]:
+def run_folder(
+    options: RunOptions,
+    config: Mapping[str, Any],
+    results: Sequence[str],
+    *,
+    extends: Collection[str] = (),
+    extend: bool = False,
+) -> Iterator[RunFolder]:
     """Claim `options.out` for the run that `config` describes, and hold it while the run goes on.
 
     A new or empty folder starts a run. A folder with the same run is accepted if that is complete, or with --resume.
     `config.json` there identifies the run; `status.json` says whether it is complete, and if not, how to resume it.
     With --overwrite another run's `results` (patterns of files in the folder) are removed; its stages stay.
+    With `extend` a run that differs only in the entries `extends` of `config` is taken over: its results are moved to
+    `previous/1`, `previous/2`, ..., with the `config.json` and `status.json` that they belong to; its stages stay.
 
     Of several processes the first claims the folder for all. A signal then waits for the end of a stage, or of a block
     of a training, so that all stop at the same place.
@@ -54,7 +65,7 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
         interruption = held.enter_context(Interruption())
         with together():
             if is_first():
-                held.enter_context(_claimed(options, new, results))
+                held.enter_context(_claimed(options, new, results, extends, extend))
         if several():
             held.enter_context(interruption.deferred())
         try:
@@ -77,11 +88,18 @@ def run_folder(options: RunOptions, config: Mapping[str, Any], results: Sequence
 
 
 @contextlib.contextmanager
-def _claimed(options: RunOptions, new: Mapping[str, Any], results: Sequence[str]) -> Iterator[None]:
+def _claimed(
+    options: RunOptions, new: Mapping[str, Any], results: Sequence[str], extends: Collection[str], extend: bool
+) -> Iterator[None]:
     """The folder, locked, with the run's configuration and status in it."""
     out = options.out
     with locked(out):
-        if _holds_another_run(options, new):
+        if extend:
+            if extended(out, new, extends) != new:
+                _set_aside(out, results)
+            elif not (options.resume or _is_complete(out)):
+                raise _unfinished(out)
+        elif _holds_another_run(options, new, extends):
             _remove(out, results)
         for left in [*out.rglob(f".*{PARTIAL}")]:  # by a process that was killed while it wrote a file
             left.unlink(missing_ok=True)
@@ -110,7 +128,7 @@ def how_to_go_on() -> str:
     return shlex.join([*words, "--resume"])
 
 
-def _holds_another_run(options: RunOptions, new: Mapping[str, Any]) -> bool:
+def _holds_another_run(options: RunOptions, new: Mapping[str, Any], extends: Collection[str]) -> bool:
     """Whether the folder holds another run, to be replaced. Raises InputError if this run may not use the folder."""
     out = options.out
     if not (out / CONFIG).exists():
@@ -122,19 +140,71 @@ def _holds_another_run(options: RunOptions, new: Mapping[str, Any]) -> bool:
             )
         return False
     try:
-        differences = _differences(identity_of(out), new)
+        held = identity_of(out)
     except InputError as error:
         if options.overwrite:
             return True
         raise InputError(f"{error}: name another --out, or add --overwrite") from error
+    differences = _differences(held, new)
     if differences and not options.overwrite:
+        also = "" if _differences(*_fixed(held, new, extends)) else ", or --extend to go on with that run"
         raise InputError(
             f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
-            " Name another --out, or add --overwrite to replace them"
+            f" Name another --out, or add --overwrite to replace them{also}"
         )
     if not (options.resume or options.overwrite or _is_complete(out)):
-        raise InputError(f"--out {out} holds this run, unfinished: add --resume to go on with it, or name another")
+        raise _unfinished(out)
     return bool(differences)
+
+
+def _unfinished(out: Path) -> InputError:
+    return InputError(f"--out {out} holds this run, unfinished: add --resume to go on with it, or name another")
+
+
+def extended(out: Path, new: Mapping[str, Any], extends: Collection[str]) -> dict[str, Any]:
+    """What identifies the run in the folder that is to be extended to the run `new`.
+
+    Raises InputError if there is none, or if it differs in more than the entries `extends`.
+    """
+    if not (out / CONFIG).exists():
+        raise InputError(f"--extend: --out {out} holds no run yet; leave out --extend to begin one there")
+    held = identity_of(out)
+    if differences := _differences(*_fixed(held, new, extends)):
+        raise InputError(
+            f"--extend goes on with the settings of the run in --out {out}, which differs in: {'; '.join(differences)}."
+            " Give the settings of that run, or name another --out"
+        )
+    return held
+
+
+def _fixed(
+    held: Mapping[str, Any], new: Mapping[str, Any], extends: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What two runs must have in common, if one is to extend the other."""
+    before, now = ({key: value for key, value in one.items() if key not in extends} for one in (held, new))
+    return before, now
+
+
+def last_previous(out: Path) -> Path | None:
+    """The folder of the results that were set aside last."""
+    numbers = [int(path.parent.name) for path in (out / PREVIOUS).glob(f"*/{CONFIG}") if path.parent.name.isdecimal()]
+    return out / PREVIOUS / str(max(numbers)) if numbers else None
+
+
+def _set_aside(out: Path, results: Sequence[str]) -> None:
+    """Move the results of the run to a folder in `previous`; it has a `config.json` when it is whole."""
+    last = last_previous(out)
+    place = out / PREVIOUS / str(int(last.name) + 1 if last else 1)
+    files = [path for pattern in results for path in out.glob(pattern)]
+    for path in files:
+        to = place / path.relative_to(out)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(to)
+        if path.parent != out and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    if place.exists():  # also where an earlier attempt was killed
+        for name in (STATUS, CONFIG):
+            shutil.copy(out / name, place)
 
 
 def _remove(out: Path, results: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -19,7 +19,7 @@ from experiments.harness.options import RunOptions
 from experiments.harness.processes import any_process, is_first
 from experiments.harness.progress import OnFraction, RunProgress
 from experiments.harness.provenance import how_to_be_deterministic, is_deterministic
-from experiments.harness.result_files import replacing
+from experiments.harness.result_files import file_name, replacing
 from experiments.reporting.json_files import to_builtins, typed
 from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
@@ -49,6 +49,30 @@ class Running(NamedTuple):
     advance: OnFraction  # to call with (done, of how many)
     checkpoints: Callable[[], contextlib.AbstractContextManager[Checkpoints]]  # of its training
     skipped: Callable[[Mapping[str, int]], None]  # to call with {model: steps that were skipped}, of those with any
+
+
+class _Attempt(NamedTuple):
+    """A computation that goes on."""
+
+    running: Running
+    seconds: Callable[[], float]  # so far, with those of interrupted attempts
+    skipped: dict[str, int]
+
+
+class KeptProducts(Mapping[str, Product]):
+    """Products by label, each read from its file when it is asked for."""
+
+    def __init__(self, files: Mapping[str, tuple[Path, str]]) -> None:
+        self._files = files  # path and stamp
+
+    def __getitem__(self, label: str) -> Product:
+        return _read_written(*self._files[label])[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 class Stages:
@@ -99,35 +123,108 @@ class Stages:
             InputError: the file system does not give the product, which may be whole.
         """
         stamp, path = fingerprint([FORMAT, inputs]), self._folder / f"{name}.npz"
-        found = _read(path, stamp, self._progress.tell) if is_first() else None
-        saved, opened = self._folder / f"{name}.checkpoints", list[Checkpoints]()
-        if any_process(found is not None):
+        found = self._find(path, stamp)
+        if found is not None:
             self._progress.skip(name, cost)
-            product, record = found or _read_from_first(path, stamp)
+            product, record = found
         else:
-            if not self._computes and not is_deterministic():
-                self._progress.tell(how_to_be_deterministic())
-            self._computes = True
-            self._warn_of_other_places()
-            started, skipped = time.perf_counter(), dict[str, int]()
-
-            def earlier() -> float:
-                return sum(checkpoints.earlier_seconds for checkpoints in opened)
-
-            with self._progress.stage(name, cost, earlier) as advance:
-                product = compute(Running(advance, lambda: self._checkpoints(saved, stamp, opened), skipped.update))
-            record = StageRecord(time.perf_counter() - started + earlier(), self._made_by, skipped)
-            if is_first():
-                _write(path, stamp, record, product)
-            if any_process(False) or not is_first():  # all wait for the first to have written
-                product, record = _read_from_first(path, stamp)
-        if is_first():
-            shutil.rmtree(saved, ignore_errors=True)
-        if any_process(self._interruption.requested()):
-            self._stop()
+            with self._computing(name, stamp, cost) as attempt:
+                product = compute(attempt.running)
+            record = StageRecord(attempt.seconds(), self._made_by, attempt.skipped)
+            product, record = self._keep(path, stamp, product, record)
+        self._end(name)
         self.records[name] = dataclasses.replace(record, target=target)
         self._warn_of_other_places()
         return product
+
+    def run_each(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[Running, list[str]], Iterable[Product]],
+        *,
+        cost: float = 0.0,
+        target: str | None = None,
+    ) -> Mapping[str, Product]:
+        """A stage `name/label` for each label; those whose products are missing are computed together.
+
+        Args:
+            name: of the stages, and of the folder of their files.
+            inputs: by label, everything that determines its product, as JSON.
+            compute: makes the products of the labels that it is given, in their order. Each is written as it comes, so
+                that a generator need not hold all. `skipped` takes the labels as the names of models.
+            cost, target: of each, as for `run`.
+
+        Returns:
+            The products by label, read when they are asked for.
+        """
+        stages = {label: f"{name}/{file_name(label)}" for label in inputs}
+        files = {
+            label: (self._folder / f"{stages[label]}.npz", fingerprint([FORMAT, own])) for label, own in inputs.items()
+        }
+        # products are not held here, but read again where they are needed
+        records = {label: found[1] for label in inputs if (found := self._find(*files[label]))}
+        missing = [label for label in inputs if label not in records]
+        if records:
+            counted = f" ({len(records)} of {len(inputs)})" if missing else ""
+            self._progress.skip(name + counted, cost * len(records))
+        if missing:
+            title = f"{name} for {', '.join(missing)}" if records else name
+            stamp = fingerprint([files[label][1] for label in missing])
+            with self._computing(name, stamp, cost * len(missing), title) as attempt:
+                products = iter(compute(attempt.running, missing))
+                together = attempt.seconds()  # of all, if they are computed at once
+                last = together
+                for label, product in zip(missing, products, strict=True):
+                    seconds = together / len(missing) + attempt.seconds() - last
+                    skipped = {model: steps for model, steps in attempt.skipped.items() if model == label}
+                    record = StageRecord(seconds, self._made_by, skipped)
+                    _, records[label] = self._keep(*files[label], product, record)
+                    self._stop_if_told()
+                    last = attempt.seconds()
+        self._end(name)
+        self.records |= {stages[label]: dataclasses.replace(records[label], target=target) for label in inputs}
+        self._warn_of_other_places()
+        return KeptProducts(files)
+
+    def _find(self, path: Path, stamp: str) -> Found | None:
+        """The product that all processes are to use, if there is one."""
+        found = _read(path, stamp, self._progress.tell) if is_first() else None
+        return found or _read_written(path, stamp) if any_process(found is not None) else None
+
+    @contextlib.contextmanager
+    def _computing(self, name: str, stamp: str, cost: float, title: str = "") -> Iterator[_Attempt]:
+        if not self._computes and not is_deterministic():
+            self._progress.tell(how_to_be_deterministic())
+        self._computes = True
+        self._warn_of_other_places()
+        started, skipped, opened = time.perf_counter(), dict[str, int](), list[Checkpoints]()
+        saved = self._folder / f"{name}.checkpoints"
+
+        def earlier() -> float:
+            return sum(checkpoints.earlier_seconds for checkpoints in opened)
+
+        with self._progress.stage(title or name, cost, earlier) as advance:
+            running = Running(advance, lambda: self._checkpoints(saved, stamp, opened), skipped.update)
+            yield _Attempt(running, lambda: time.perf_counter() - started + earlier(), skipped)
+
+    def _keep(self, path: Path, stamp: str, product: Product, record: StageRecord) -> Found:
+        """Write a product; all processes go on with what the first has written."""
+        if is_first():
+            _write(path, stamp, record, product)
+        if any_process(False) or not is_first():  # all wait for the first to have written
+            return _read_written(path, stamp)
+        return product, record
+
+    def _end(self, name: str) -> None:
+        """Remove the checkpoints of a stage that is there, and stop if that was asked for."""
+        if is_first():
+            shutil.rmtree(self._folder / f"{name}.checkpoints", ignore_errors=True)
+        self._stop_if_told()
+
+    def _stop_if_told(self) -> None:
+        if any_process(self._interruption.requested()):
+            self._stop()
 
     @contextlib.contextmanager
     def _checkpoints(self, folder: Path, stamp: str, opened: list[Checkpoints]) -> Iterator[Checkpoints]:
@@ -222,11 +319,13 @@ def _found(file: Any) -> Found:
     return json.loads(str(file["values"])) | arrays, typed(record, StageRecord, "the stage's file")
 
 
-def _read_from_first(path: Path, stamp: str) -> Found:
-    """What the first process has written."""
+def _read_written(path: Path, stamp: str) -> Found:
+    """What was written or found before, by the first process."""
     found = _read(path, stamp)
     if found is None:
-        raise InputError(f"{path}: another process wrote it, but it cannot be read here; name an --out that all see")
+        raise InputError(
+            f"{path}: it was written, but it cannot be read here and now; several processes need an --out that all see"
+        )
     return found
 
 

@@ -26,6 +26,7 @@ from experiments.text_mixture.plan import Plan
 from experiments.text_mixture.results import (
     Arm,
     Data,
+    Extension,
     Flops,
     Gain,
     Monitors,
@@ -44,12 +45,7 @@ from experiments.text_mixture.results import (
     compute_multiplier,
 )
 from experiments.text_mixture.search import CALIBRATION, CALIBRATION_LEVEL, LEAST_GAIN
-from experiments.text_mixture.stages import (
-    SeedResult,
-    divergence_records,
-    rung_stage,
-    score_stage,
-)
+from experiments.text_mixture.stages import SeedResult, divergence_records, proxy_stages, rung_stage
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.stats.comparison import (
     RANDOM_MIXTURE,
@@ -73,6 +69,7 @@ def build_metrics(
     stages: Stages,
     made_by: MadeBy,
     data_sets: Sequence[DataSet],
+    extension: Extension | None = None,
 ) -> TextMetrics:
     """The numbers of one target from the seeds that are done; `complete` says whether those are all."""
     config = plan.config
@@ -96,6 +93,7 @@ def build_metrics(
         comparisons=comparisons_of(arms, [result.test_nats for result in results], _bytes(target)),
         **solved,
         search=_search(plan, target, results[0], {name: record.seconds for name, record in records.items()}),
+        extension=extension,
         multiples=multiples,
         compute_multiplier=compute_multiplier(arms, multiples),
         fidelity=fidelity(_points(arms, results)),
@@ -123,14 +121,9 @@ def _search(plan: Plan, target: Target, result: SeedResult, seconds: Mapping[str
     """The search of the first seed; the time of what all targets share counts in full."""
 
     def taken(index: int) -> float:
-        proxies = plan.rungs[index].name
-        names = (
-            rung_stage(target.name, index, result.seed),
-            *(["score-ngrams"] if plan.rungs[index].run is None else []),
-            f"train-{proxies}-seed{result.seed}",
-            score_stage(proxies, target.name, result.seed),
-        )
-        return sum(seconds.get(name, 0.0) for name in names)
+        found = proxy_stages(plan.rungs[index], target.name, result.seed)
+        names = (name for name in seconds if name.rpartition("/")[0] in found)
+        return sum(seconds[name] for name in names) + seconds.get(rung_stage(target.name, index, result.seed), 0.0)
 
     rungs = tuple(
         RungResult(
@@ -195,7 +188,7 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
     data = ("sources", "sources_info", "drop_duplicates", "target", "field")  # by the hashes of what is trained on
-    elsewhere = (*data, "tokens_on", "compare", "price_per_hour")
+    elsewhere = (*data, "tokens_on", "compare", "price_per_hour", "extend")
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
         "data": plan.inputs["sources"],
         "sizes": plan.sizes_K.tolist(),

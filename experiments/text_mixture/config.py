@@ -47,6 +47,9 @@ class TextMixture(ManyModelsOptions):
     """Folder for the results."""
     seeds: int = 1
     """Repeat proxies, weights and arms with seeds 0, 1, ..., and report the spread."""
+    extend: bool = False
+    """Go on with the run in --out with other sources, targets or arms. Proxies and scores that are there are used
+    again, the results so far move to `previous`, and the report says how the weights moved."""
     proxy: Literal["ngram", "transformer", "auto"] = "ngram"
     """The cheap model of each source that `mixmin` is found with: counted n-grams, or a small transformer. auto begins
     with n-grams and climbs to transformers of more and more tokens, up to --search-budget, until a dearer one would not
@@ -111,6 +114,8 @@ class TextMixture(ManyModelsOptions):
         if self.regmix_runs < 2:
             raise InputError(f"--regmix-runs must be at least 2, not {self.regmix_runs}")
         self._check_search()
+        if self.extend and self.overwrite:
+            raise InputError("--extend keeps the results in --out, --overwrite replaces them: give one of them")
         if self.combine and len(self.target) < 2:
             raise InputError(f"--combine {self.combine} needs several targets; give --target more than one")
         if self.combine == "worst_case" and self.method not in ("auto", "interior_point"):

@@ -90,8 +90,8 @@ def read_text(
     names = [target.name for target in read[1]]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise InputError(f"two targets are named {sorted(repeated)[0]!r}; rename one")
-    if "stages" in names:
-        raise InputError("a target cannot be named 'stages', which is a folder of every run; rename it")
+    if taken := {"stages", "previous"} & set(names):
+        raise InputError(f"a target cannot be named {sorted(taken)[0]!r}, which is a folder of runs; rename it")
     if both := {source.name for source in read[0]} & set(names):
         raise InputError(f"{sorted(both)[0]!r} is the name of a source and of a target: rename one, or leave one out")
     refuse_identical((*read[0], *read[1]))

@@ -26,6 +26,7 @@ TEMPLATE = "text_mixture"
 CHEAP_EPOCHS = 4  # up to about here a repeated token is worth almost a new one (Muennighoff et al., arXiv:2305.16264)
 WEAK_CORRELATION = 0.5  # Spearman: below, predictions hardly rank
 LEAKING_SHARE = 0.01  # of the target's documents with near-duplicates in a source, from which a win may be leakage
+LEAST_MOVE = 0.0005  # share of the tokens: less looks like 0 in the tables
 FEW_DOCUMENTS = 100  # target documents: fewer than these to fit weights on are called few
 VERDICTS = {"wins": "MixMin wins", "ties": "tie", "loses": "**MixMin loses**"}
 
@@ -70,7 +71,25 @@ def _context(metrics: TextMetrics) -> dict[str, Any]:
         if metrics.monitors
         else [],
         "spent": _spent(metrics, best),
+        "moved": _moved(metrics),
     }
+
+
+def _moved(metrics: TextMetrics) -> str:
+    """How the weights moved since the results that this run extends, and whether that is more than noise."""
+    extension = metrics.extension
+    if extension is None or extension.before is None:
+        return ""
+    share, since = extension.moved(metrics.found), f"Since {md.code(extension.previous)}"
+    if share < LEAST_MOVE:
+        return f"{since}, the weights did not move."
+    moved = f"{since}, {md.percent(round(share, 3))} of the tokens moved to other sources"
+    if extension.gain is None or extension.standard_error is None:
+        return f"{moved}."
+    gain = f"{extension.gain:.4f} ± {extension.standard_error:.4f} bits per byte"
+    if extension.distinguishable:
+        return f"{moved}: more than noise, as the new weights gain {gain} on documents left out."
+    return f"{moved}: **no more than noise** (a gain of {gain} on documents left out), so the old weights would do."
 
 
 def _spent(metrics: TextMetrics, arm: str) -> float:

@@ -82,6 +82,30 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True)
+class Extension:
+    """What --extend used again and made, and how the weights of `mixmin` moved; of the first seed."""
+
+    previous: str  # folder of the results before, in that of the run
+    kept: tuple[str, ...]  # sources whose proxies were used again
+    added: tuple[str, ...]
+    changed: tuple[str, ...]  # sources of the same name with other text
+    removed: tuple[str, ...]
+    is_new_target: bool
+    before: Weights | None  # None for a new target
+    carried: Weights | None  # `before` on the sources of now: what removed ones had goes to the rest in proportion
+    gain: float | None  # over `carried`, bits per byte on documents left out of resamples; None if nothing moved
+    standard_error: float | None
+    distinguishable: bool | None  # whether the gain is more than noise, at 95 %
+    flops: float  # of the proxies and scores of the fit part that were made
+    flops_again: float  # of all of them
+
+    def moved(self, weights: Weights) -> float:
+        """The share of the tokens that goes to other sources than before: half the sum of differences."""
+        before = self.before or {}
+        return sum(abs(weights.get(name, 0.0) - before.get(name, 0.0)) for name in {*weights, *before}) / 2
+
+
+@dataclasses.dataclass(frozen=True)
 class Multiple:
     """A run of `natural` on more tokens, in the first seed."""
 
@@ -234,6 +258,7 @@ class TextMetrics(RunRecord):
     mixmin_token: Certificate | None = None
     combined: Certificate | None = None  # of --combine
     search: Search | None = None  # None: of a version that solved from trained proxies alone
+    extension: Extension | None = None  # of --extend
     multiples: tuple[Multiple, ...] = ()
     compute_multiplier: float | None = None  # tokens that `natural` needs for the loss of `mixmin`, over its own
     fidelity: Fidelity

@@ -17,7 +17,7 @@ from experiments.text_mixture.plan import Plan
 from mixmin_jax.mixture.baselines.olmix import fit_log_linear, propose_near
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures
 from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
-from mixmin_jax.mixture.inference.bootstrap import bootstrap
+from mixmin_jax.mixture.inference.bootstrap import Bootstrap, Comparison, bootstrap
 from mixmin_jax.mixture.objective import CrossEntropy, cross_entropy
 from mixmin_jax.mixture.rows import Rows, mixture_losses, row_length, rows
 
@@ -87,21 +87,9 @@ def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | N
     record, solution = solved(plan, objective_of(plan, scores, length))
     found = scores.rows(length)
     natural_K = plan.rule_K("natural")
-    whole = cross_entropy(found.logp_RxK, example_weights=np.full(len(found.logp_RxK), 1 / scores.bytes_D.sum()))
-    resampled = bootstrap(
-        whole,
-        RESAMPLES,
-        jax.random.key(0),
-        groups=found.document_R,
-        reference=natural_K if earlier_K is None else earlier_K,
-        level=LEVEL,
-        upper_bounds=plan.upper_bounds_K,
-        throw=False,
-    )
-    assert resampled.comparison is not None
+    resampled, comparison = _resampled(plan, scores, found, natural_K if earlier_K is None else earlier_K)
     ours, natural = mixture_losses(found, np.stack([solution.weights, natural_K])) * BITS
-    comparison, clusters = resampled.comparison, resampled.num_clusters
-    noise = comparison.standard_error * scipy.stats.t.ppf(LEVEL, clusters - 1)
+    noise = comparison.standard_error * scipy.stats.t.ppf(LEVEL, resampled.num_clusters - 1)
     return record | {
         "rows": length,
         "lower": resampled.lower.tolist(),
@@ -112,6 +100,32 @@ def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | N
         "noise": None if earlier_K is None else float(noise * BITS),
         "changed": earlier_K is None or bool(comparison.gain > noise),
     }
+
+
+def gain_over(plan: Plan, scores: Scores, length: str, before_K: np.ndarray) -> dict[str, Any]:
+    """The gain of the weights found over earlier ones on documents left out, in bits per byte, and if it is noise."""
+    _, comparison = _resampled(plan, scores, scores.rows(length), before_K)
+    return {
+        "gain": comparison.gain * BITS,
+        "standard_error": comparison.standard_error * BITS,
+        "distinguishable": comparison.distinguishable,
+    }
+
+
+def _resampled(plan: Plan, scores: Scores, found: Rows, reference_K: np.ndarray) -> tuple[Bootstrap, Comparison]:
+    weights_R = np.full(len(found.logp_RxK), 1 / scores.bytes_D.sum())
+    resampled = bootstrap(
+        cross_entropy(found.logp_RxK, example_weights=weights_R),
+        RESAMPLES,
+        jax.random.key(0),
+        groups=found.document_R,
+        reference=reference_K,
+        level=LEVEL,
+        upper_bounds=plan.upper_bounds_K,
+        throw=False,
+    )
+    assert resampled.comparison is not None
+    return resampled, resampled.comparison
 
 
 def searched(plan: Plan, losses_R: np.ndarray, proxies: Scores | None, seed: int) -> dict[str, list[float]]:

@@ -7,14 +7,14 @@ import dataclasses
 import hashlib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from experiments.harness.certified_weights import TOLERANCE
-from experiments.harness.language_model_stages import Models, score_models, train_models
+from experiments.harness.language_model_stages import Models, score_models, score_proxies, train_models, train_proxies
 from experiments.harness.stages import Product, Running, Stages
 from experiments.text_mixture import costs
 from experiments.text_mixture.data import NGRAM_SHARE, NGRAM_WORDS, Target
@@ -27,17 +27,22 @@ from experiments.text_mixture.search import (
     RESAMPLES,
     Scores,
     chosen_rows,
+    gain_over,
     objective_of,
     rung_result,
     searched,
     solved,
 )
 from mixmin_jax.data.text.overlap import Match, find_overlap
-from mixmin_jax.data.text.tokens import TokenStore
+from mixmin_jax.data.text.tokens import join_documents
 from mixmin_jax.mixture.targets import weighted_sum, worst_case
+from mixmin_jax.models.ngram import NgramCounts, count_ngrams
 from mixmin_jax.training.language_model import LanguageModelRun
-from mixmin_jax.training.ngram_proxies import ngram_scores
+from mixmin_jax.training.ngram_proxies import for_sources, ngram_score
 from mixmin_jax.training.source_monitor import SourceMonitor, divergences
+
+SAME_WEIGHT = 1e-9  # a weight that differs by less has not moved: rounding
+NGRAMS = "count-ngrams"  # the stages with the n-grams of each source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +69,26 @@ class Divergence:
         )
 
 
+def ngram_stage(target: str) -> str:
+    """The stages with the log-likelihoods of the target's documents under the n-grams of each source."""
+    return f"score-ngrams-{target}"
+
+
+def proxy_stages(rung: Rung, target: str, seed: int) -> tuple[str, str]:
+    """The stages, one for each source, of a rung's proxies and of their scores of a target."""
+    if rung.run is None:
+        return NGRAMS, ngram_stage(target)
+    return f"train-{rung.name}-seed{seed}", score_stage(rung.name, target, seed)
+
+
 def score_stage(models: str, target: str, seed: int) -> str:
     """The stage with the log-likelihoods of the target's documents under some models."""
     return f"score-{models}-{target}-seed{seed}"
+
+
+def moved_stage(target: str, seed: int) -> str:
+    """The stage with what the weights of `mixmin` gain over those before --extend."""
+    return f"moved-{target}-seed{seed}"
 
 
 def weights_stage(target: str, seed: int) -> str:
@@ -95,6 +117,7 @@ class SeedResult:
     random_predicted: list[dict[str, float]]
     monitors: dict[str, SourceMonitor]  # arm -> that of its one model
     multiples: dict[float, float]  # test loss of `natural` on so many times the tokens
+    moved: Product | None = None  # `search.gain_over`, in a first seed that extends a run and found other weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +136,9 @@ class SeedStages:
     def __init__(self, plan: Plan, seed: int, stages: Stages) -> None:
         self._plan, self._seed, self._stages = plan, seed, stages
 
+    def _key(self, role: Role) -> jax.Array:
+        return jax.random.fold_in(jax.random.key(self._seed), 1 if role == "target" else 0)
+
     def train(
         self,
         name: str,
@@ -121,18 +147,17 @@ class SeedStages:
         labels: tuple[str, ...],
         target: str | None = None,
         run: LanguageModelRun | None = None,
-        store: TokenStore | None = None,
         monitor: bool = True,
     ) -> Models:
         """Train one model per row of weights; caps hold in target runs, and monitors warn on stderr."""
-        plan, store = self._plan, store or self._plan.store
+        plan, store = self._plan, self._plan.store
         models = train_models(
             self._stages,
             f"train-{name}-seed{self._seed}",
             run or plan.run(role),
             store,
             weights_MxK,
-            jax.random.fold_in(jax.random.key(self._seed), 1 if role == "target" else 0),
+            self._key(role),
             plan.inputs | {"role": role, "seed": self._seed, "windows": store.windows_K.tolist()},
             labels=labels,
             max_epochs=plan.config.max_epochs if role == "target" and plan.is_real_run else None,
@@ -148,50 +173,103 @@ class SeedStages:
                     print(f"warning: {record}", file=sys.stderr)
         return models
 
-    def score(self, name: str, models: Models, target: Target, parts: tuple[str, ...], tokens: bool = False) -> Product:
-        """Log-likelihoods of the target's documents: `document_DxM`, and with `tokens` also `token_NxM`, in nats."""
+    def score(self, name: str, models: Models, target: Target, parts: tuple[str, ...]) -> Product:
+        """Log-likelihoods of the target's documents, `document_DxM`, in nats."""
         return score_models(
             self._stages,
             score_stage(name, target.name, self._seed),
             models,
             [document for part in parts for document in target.documents(part)],
-            {
-                "target": target.corpus.fingerprint,
-                "documents": [getattr(target, part).tolist() for part in parts],
-            },
-            tokens=tokens,
+            _described(target, parts),
             mesh=self._plan.mesh(len(models.draws_MxK)),
             target=target.name,
         )
 
     def rung_scores(self, rung: Rung) -> dict[str, Scores]:
-        """Of the fit and then the test documents of every target."""
-        if rung.run is None:
-            return self._ngram_scores()
-        plan, name, one_each = self._plan, rung.name, np.eye(len(self._plan.names))
-        store = plan.proxy_store(rung.run) if rung.matched else plan.store
-        models = self.train(name, "proxy", one_each, plan.names, run=rung.run, store=store)
+        """Of the fit and then the test documents of every target.
+
+        Proxies, and their scores of a target, are stages of each source alone: what is there of a source or a target
+        is used whatever the others are.
+        """
+        plan = self._plan
+        found = self._ngram_scores() if rung.run is None else self._trained_scores(rung, rung.run)
         scores = {}
-        for target in self._plan.targets:
-            found = self.score(name, models, target, ("fit", "test"), tokens=True)
-            scores[target.name] = Scores(found["token_NxM"], found["bytes_D"])
+        for target in plan.targets:
+            token_NxK = np.stack([found[target.name][source]["token_N"] for source in plan.names], axis=1)
+            sizes = [len(document) for part in ("fit", "test") for document in target.documents(part)]
+            scores[target.name] = Scores(token_NxK, np.array(sizes))
         return scores
 
-    def _ngram_scores(self) -> dict[str, Scores]:
-        """The same in every seed."""
+    def _trained_scores(self, rung: Rung, run: LanguageModelRun) -> dict[str, Mapping[str, Product]]:
+        """{target: {source: product with token_N}}."""
         plan = self._plan
-        documents = {target.name: target.documents("fit") + target.documents("test") for target in plan.targets}
-
-        def compute(stage: Running) -> Product:
-            texts, order = [corpus.documents for corpus in plan.sources], plan.config.ngram_order
-            return {name: x[0] for name, x in ngram_scores(texts, documents, (order,), stage.advance).items()}
-
-        inputs = plan.inputs | {
-            "order": plan.config.ngram_order,
-            "targets": {t.name: [t.corpus.fingerprint, t.fit.tolist(), t.test.tolist()] for t in plan.targets},
+        store = plan.proxy_store(run) if rung.matched else plan.store
+        inputs = {
+            corpus.name: {
+                "source": corpus.fingerprint,
+                "windows": int(windows),
+                "length": store.length,
+                "role": "proxy",
+                "seed": self._seed,
+            }
+            for corpus, windows in zip(plan.sources, store.windows_K, strict=True)
         }
-        found = self._stages.run("score-ngrams", inputs, compute)
-        return {name: Scores(found[name], np.array([len(d) for d in some])) for name, some in documents.items()}
+        proxies = train_proxies(
+            self._stages,
+            f"train-{rung.name}-seed{self._seed}",
+            run,
+            store,
+            self._key("proxy"),
+            inputs,
+            mesh=plan.mesh,
+            tokens_on=plan.tokens_on,
+            on_nonfinite=plan.config.on_nonfinite,
+        )
+        return {
+            target.name: score_proxies(
+                self._stages,
+                score_stage(rung.name, target.name, self._seed),
+                proxies,
+                target.documents("fit") + target.documents("test"),
+                _described(target, ("fit", "test")),
+                mesh=plan.mesh,
+                target=target.name,
+            )
+            for target in plan.targets
+        }
+
+    def _ngram_scores(self) -> dict[str, Mapping[str, Product]]:
+        """{target: {source: product with token_N}}; the same in every seed."""
+        plan, order = self._plan, self._plan.config.ngram_order
+        corpora = {corpus.name: corpus for corpus in plan.sources}
+        inputs = {name: {"source": corpus.fingerprint, "order": order} for name, corpus in corpora.items()}
+
+        def count(stage: Running, missing: list[str]) -> Iterator[Product]:
+            def one(source: str) -> NgramCounts:
+                return count_ngrams(join_documents(corpora[source].documents), order)
+
+            for done, counts in enumerate(for_sources(one, missing)):
+                stage.advance(done + 1, len(missing))
+                yield counts._asdict()
+
+        counted = self._stages.run_each(NGRAMS, inputs, count)
+
+        def scored(target: Target) -> Mapping[str, Product]:
+            documents = target.documents("fit") + target.documents("test")
+
+            def score(stage: Running, missing: list[str]) -> Iterator[Product]:
+                def one(source: str) -> np.ndarray:
+                    return ngram_score(NgramCounts(**counted[source]), documents, (order,))[0]
+
+                for done, token_N in enumerate(for_sources(one, missing)):
+                    stage.advance(done + 1, len(missing))
+                    yield {"token_N": token_N}
+
+            described = _described(target, ("fit", "test"))
+            each = {source: own | described for source, own in inputs.items()}
+            return self._stages.run_each(ngram_stage(target.name), each, score, target=target.name)
+
+        return {target.name: scored(target) for target in plan.targets}
 
     def climb(self) -> dict[str, Climbed]:
         """For every target the rungs that were reached, and the weights found with each.
@@ -240,6 +318,21 @@ class SeedStages:
             name, inputs, lambda _: rung_result(plan, scores, rung.kind, earlier_K), target=target.name
         )
         return found | {"kind": rung.kind, "tokens": rung.run and rung.run.tokens, "flops": flops}
+
+    def moved(self, target: Target, climb: Climbed, before_K: np.ndarray) -> Product:
+        """What the weights found gain over earlier ones."""
+        plan, length = self._plan, str(climb.kept["rows"])
+        inputs = solver_settings(plan) | {
+            "scores": _fingerprint(climb.fit),
+            "rows": length,
+            "before": before_K.tolist(),
+            "bootstrap": [RESAMPLES, LEVEL],
+        }
+
+        def compute(_stage: Running) -> Product:
+            return gain_over(plan, climb.fit, length, before_K)
+
+        return self._stages.run(moved_stage(target.name, self._seed), inputs, compute, target=target.name)
 
     def weights(
         self, target: Target, proxies: Scores | None, losses_R: np.ndarray | None
@@ -308,8 +401,10 @@ class SeedStages:
         return losses
 
 
-def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
-    """All stages of one seed; returns {target name: result}."""
+def run_seed(
+    plan: Plan, seed: int, stages: Stages, before: Mapping[str, np.ndarray] | None = None
+) -> dict[str, SeedResult]:
+    """All stages of one seed; returns {target name: result}. `before`: weights_K of `mixmin` so far, by target."""
     stage = SeedStages(plan, seed, stages)
     climbed = stage.climb()
     proxies = stage.rung_scores(Rung(plan.run("proxy"), matched=False)) if plan.trains_proxies else {}
@@ -340,6 +435,10 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
             if models.monitor is not None:
                 monitors |= {arm: models.monitor.of_model(m) for m, arm in enumerate(arms)}
         weights |= common.weights
+        before_K = (before or {}).get(target.name) if seed == 0 else None
+        moved = None
+        if before_K is not None and not np.allclose(before_K, weights["mixmin"], rtol=0, atol=SAME_WEIGHT):
+            moved = stage.moved(target, climb, before_K)
         results[target.name] = SeedResult(
             seed,
             list(climb.rungs),
@@ -353,6 +452,7 @@ def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, SeedResult]:
             random_predicted=_predicted(climb, list(random_RxK)),
             monitors=monitors,
             multiples=multiples.get(target.name, {}),
+            moved=moved,
         )
     return results
 
@@ -374,18 +474,35 @@ def overlap_stage(plan: Plan, target: Target, stages: Stages) -> Product:
     With --drop-duplicates nothing is left to find, and `dropped` has what was found before: the documents that each
     source lost, and this target's part in that (`matches`); all counted as they were read.
     """
-    inputs = plan.inputs | {"target": target.corpus.fingerprint, "words": NGRAM_WORDS, "share": NGRAM_SHARE}
-
-    def compute(_stage: Running) -> Product:
-        overlap = find_overlap(target.corpus, plan.sources, words=NGRAM_WORDS, threshold=NGRAM_SHARE)
-        return {
-            "ngram": overlap.words,
-            "threshold": overlap.threshold,
-            "sources": overlap.num_matched,
-            "matches": [_match_record(match) for match in overlap.matches],
+    inputs = {
+        corpus.name: {
+            "source": corpus.fingerprint,
+            "target": target.corpus.fingerprint,
+            "words": NGRAM_WORDS,
+            "share": NGRAM_SHARE,
         }
+        for corpus in plan.sources
+    }
 
-    product = stages.run(f"overlap-{target.name}", inputs, compute, target=target.name)
+    def compute(_stage: Running, missing: list[str]) -> list[Product]:
+        corpora = [corpus for corpus in plan.sources if corpus.name in missing]
+        overlap = find_overlap(target.corpus, corpora, words=NGRAM_WORDS, threshold=NGRAM_SHARE)
+        return [
+            {
+                "repeated": overlap.num_matched[source],
+                "matches": [_match_record(match) for match in overlap.matches if match.source == source],
+            }
+            for source in missing
+        ]
+
+    each = dict(stages.run_each(f"overlap-{target.name}", inputs, compute, target=target.name))
+    matches = [match for source in plan.names for match in each[source]["matches"]]
+    product = {
+        "ngram": NGRAM_WORDS,
+        "threshold": NGRAM_SHARE,
+        "sources": {source: each[source]["repeated"] for source in plan.names},
+        "matches": sorted(matches, key=lambda match: (-match["share"], match["document"], match["source"])),
+    }
     found = plan.care.deduplicated
     if found is None:
         return product
@@ -468,6 +585,14 @@ def _predicted(climb: Climbed, weights: list[np.ndarray]) -> list[dict[str, floa
 def _bits(scored: Mapping[str, np.ndarray]) -> np.ndarray:
     """Loss of each model in bits per byte."""
     return -scored["document_DxM"].sum(0) / (math.log(2) * scored["bytes_D"].sum())
+
+
+def _described(target: Target, parts: tuple[str, ...]) -> dict[str, Any]:
+    """What the documents of some parts are, for the stages that rest on them."""
+    return {
+        "target": target.corpus.fingerprint,
+        "documents": [getattr(target, part).tolist() for part in parts],
+    }
 
 
 def _fingerprint(scores: Scores) -> list[Any]:

@@ -14,8 +14,9 @@ from experiments.reporting.schema import (
 )
 from experiments.text_mixture.build import comparisons_of, levels, named, near_duplicates
 from experiments.text_mixture.plan import COMBINED, SEARCHERS, SOLVED_ARMS
-from experiments.text_mixture.results import Overlap, Search, TextMetrics
+from experiments.text_mixture.results import Extension, Overlap, Search, TextMetrics
 from experiments.text_mixture.stages import (
+    moved_stage,
     rung_stage,
     score_stage,
     weights_stage,
@@ -45,10 +46,15 @@ def from_stages(metrics: TextMetrics, stages: Path) -> TextMetrics | None:
             rungs.append(_read_rungs(metrics, stages, seed))
             held["mixmin"] = [rung for rung in rungs[-1] if rung["changed"]][-1]["weights"]
             weights.append({arm: named(w_K, metrics.sources) for arm, w_K in held.items()})
+        extension = metrics.extension and _moved(metrics.extension, metrics, stages)
     except FileNotFoundError:
         return None
     assert metrics.search is not None  # older records have none, and no such stages
-    metrics = dataclasses.replace(metrics, search=_searched(metrics.search, rungs[0], metrics.sources))
+    metrics = dataclasses.replace(
+        metrics,
+        search=_searched(metrics.search, rungs[0], metrics.sources),
+        extension=extension,
+    )
     if not metrics.arms:
         return metrics
     arms = {
@@ -75,6 +81,14 @@ def _searched(search: Search, rungs: Sequence[Mapping[str, Any]], sources: Seque
     kept = rungs[search.kept]
     bounds = zip(kept["lower"], kept["upper"], strict=True)
     return dataclasses.replace(search, rungs=found, interval=dict(zip(sources, bounds, strict=True)))
+
+
+def _moved(extension: Extension, metrics: TextMetrics, stages: Path) -> Extension:
+    """With what its stage says of the weights before, if they moved."""
+    if extension.gain is None:
+        return extension
+    found, _ = read_stage(stages / f"{moved_stage(metrics.target, metrics.seeds[0])}.npz")
+    return dataclasses.replace(extension, **found)
 
 
 def _read_rungs(metrics: TextMetrics, stages: Path, seed: int) -> list[dict[str, Any]]:

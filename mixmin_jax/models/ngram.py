@@ -10,9 +10,10 @@ down to p(c) = [count(c) + T / 256] / [N + T]. Contexts begin with their documen
 p(. | h) sums to less than one: the rest is the probability that the document ends.
 
 Counts are exact. The windows of `order` bytes that end at each byte are sorted, newest byte first; an n-gram is then a
-range of them, and its count the length of that range. Two binary searches for each length find it.
+range of them, and its count the length of that range. Two binary searches for each length find it. Of equal windows
+only the first and its place are kept.
 
-Axes: T tokens of a source, Q tokens of a query, O context lengths.
+Axes: T tokens of a source, U different windows, Q tokens of a query, O context lengths.
 """
 
 import functools
@@ -34,10 +35,11 @@ QUERY = 1 << 20  # tokens looked up in one call; bounds memory, and one compiled
 class NgramCounts(NamedTuple):
     """The counts of one source; arrays are padded to one of few sizes, so that few programs are compiled."""
 
-    keys_T: UInt[jax.Array, " T"]  # windows of `order` bytes, newest in the highest bits, sorted
-    types_OxT: Int[jax.Array, "O T"]  # T(h) of each context of 1, 2, ... bytes, where its range begins
-    total: Int[jax.Array, ""]  # bytes counted
-    num_types: Int[jax.Array, ""]  # different ones among them
+    keys_U: UInt[np.ndarray, " U"]  # windows of `order` bytes, newest in the highest bits, sorted
+    first_U: Int[np.ndarray, " U"]  # place of the first window of each among all T
+    types_OxU: Int[np.ndarray, "O U"]  # T(h) of each context of 1, 2, ... bytes, where its range begins
+    total: Int[np.ndarray, ""]  # bytes counted
+    num_types: Int[np.ndarray, ""]  # different ones among them
 
 
 def count_ngrams(tokens_T: UInt[np.ndarray, " T"], order: int) -> NgramCounts:
@@ -57,7 +59,10 @@ def count_ngrams(tokens_T: UInt[np.ndarray, " T"], order: int) -> NgramCounts:
     padded = np.full(_padded_size(len(tokens_T)), SEPARATOR, np.uint8)
     padded[: len(tokens_T)] = tokens_T
     with jax.enable_x64(True):
-        return _count(padded, jnp.int32(len(tokens_T)), order)
+        keys_T, types_OxT, total, num_types = map(np.asarray, _count(padded, jnp.int32(len(tokens_T)), order))
+    first_U = np.flatnonzero(np.concatenate([[True], keys_T[1:] != keys_T[:-1]])).astype(np.int32)
+    first_U = np.pad(first_U, (0, _padded_size(len(first_U)) - len(first_U)), mode="edge")
+    return NgramCounts(keys_T[first_U], first_U, types_OxT[:, first_U], total, num_types)
 
 
 def log_likelihoods(counts: NgramCounts, tokens_Q: UInt[np.ndarray, " Q"]) -> Float[np.ndarray, "order Q"]:
@@ -69,7 +74,7 @@ def log_likelihoods(counts: NgramCounts, tokens_Q: UInt[np.ndarray, " Q"]) -> Fl
         counts: of `count_ngrams`.
         tokens_Q: documents with separators, as `count_ngrams` takes them.
     """
-    order = len(counts.types_OxT) + 1
+    order = len(counts.types_OxU) + 1
     found = [np.zeros((order, 0), np.float32)]
     with jax.enable_x64(True):
         for first in range(0, len(tokens_Q), QUERY):
@@ -82,7 +87,8 @@ def log_likelihoods(counts: NgramCounts, tokens_Q: UInt[np.ndarray, " Q"]) -> Fl
 
 
 @functools.partial(jax.jit, static_argnames="order")
-def _count(tokens_T: jax.Array, size: jax.Array, order: int) -> NgramCounts:
+def _count(tokens_T: jax.Array, size: jax.Array, order: int) -> tuple[jax.Array, ...]:
+    """keys_T of all windows, types_OxT, total and num_types."""
     place_T = jnp.arange(len(tokens_T), dtype=jnp.int32)
     # padding comes last, and so does the last separator, which no document follows
     key_T = jnp.where(place_T < size - 1, _keys(tokens_T, order), np.uint64(2**64 - 1))
@@ -99,7 +105,7 @@ def _count(tokens_T: jax.Array, size: jax.Array, order: int) -> NgramCounts:
         types_OxT.append(types_T)
         first_T = jax.lax.cummax(jnp.where(new_T, place_T, 0))
     # the empty context is at place 0 for all
-    return NgramCounts(
+    return (
         keys_T,
         jnp.stack(types_OxT[1:]) if order > 1 else jnp.zeros((0, len(place_T)), jnp.int16),
         predicted_T.sum(dtype=jnp.int32),
@@ -111,20 +117,20 @@ def _count(tokens_T: jax.Array, size: jax.Array, order: int) -> NgramCounts:
 def _score(counts: NgramCounts, tokens_Q: jax.Array, order: int) -> jax.Array:
     key_Q = _keys(tokens_Q, order)
     p_Q = jnp.full(len(tokens_Q), 1 / 256)
-    count_Q, types_Q = counts.total, counts.num_types  # of the context: the empty one first
+    count_Q, types_Q = jnp.asarray(counts.total), jnp.asarray(counts.num_types)  # of the context: the empty one first
     from_Q = _sorted_places(key_Q, order)  # sorted queries are found in caches
     sorted_Q = key_Q[from_Q]
     p_OxQ = []
     for n in range(1, order + 1):
         shift = 8 * (order - n)
         prefix_Q = sorted_Q >> shift
-        ends = (jnp.searchsorted(counts.keys_T, (prefix_Q + up) << shift).astype(jnp.int32) for up in (0, 1))
+        ends = (jnp.searchsorted(counts.keys_U, (prefix_Q + up) << shift).astype(jnp.int32) for up in (0, 1))
         first_Q, last_Q = (jnp.zeros_like(from_Q).at[from_Q].set(end_Q, unique_indices=True) for end_Q in ends)
-        seen_Q = last_Q - first_Q
+        seen_Q = counts.first_U[last_Q] - counts.first_U[first_Q]
         p_Q = jnp.where(types_Q > 0, (seen_Q + types_Q * p_Q) / jnp.maximum(count_Q + types_Q, 1), p_Q)
         p_OxQ.append(p_Q)
         if n < order:
-            types_Q = jnp.where(seen_Q > 0, counts.types_OxT[n - 1][first_Q], 0).astype(jnp.int32)
+            types_Q = jnp.where(seen_Q > 0, counts.types_OxU[n - 1][first_Q], 0).astype(jnp.int32)
             count_Q, types_Q = (jnp.concatenate([x_Q[:1] * 0, x_Q[:-1]]) for x_Q in (seen_Q, types_Q))
     return jnp.where(tokens_Q == SEPARATOR, 0.0, jnp.log(jnp.stack(p_OxQ))).astype(jnp.float32)
 

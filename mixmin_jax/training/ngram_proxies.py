@@ -4,16 +4,38 @@ Axes: O orders, N bytes of a target's documents, K sources.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from mixmin_jax.data.text.tokens import SEPARATOR, join_documents
-from mixmin_jax.models.ngram import count_ngrams, log_likelihoods
+from mixmin_jax.models.ngram import NgramCounts, count_ngrams, log_likelihoods
 
 SOURCES_AT_ONCE = 2  # XLA sorts on one core; more would take more memory
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def for_sources(function: Callable[[A], B], sources: Iterable[A]) -> Iterator[B]:
+    """What `function` returns for each, in order; `SOURCES_AT_ONCE` are worked on at once."""
+    with ThreadPoolExecutor(SOURCES_AT_ONCE) as pool:
+        yield from pool.map(function, sources)
+
+
+def ngram_score(counts: NgramCounts, documents: Sequence[bytes], orders: Sequence[int]) -> Float[np.ndarray, "O N"]:
+    """log p of every byte of the documents, in order, under the model of one source, in nats (float32).
+
+    Args:
+        counts: of `count_ngrams`.
+        documents: of a target.
+        orders: bytes of the longest n-grams, at most those that were counted.
+    """
+    tokens_Q = join_documents(documents)
+    return log_likelihoods(counts, tokens_Q)[[order - 1 for order in orders]][:, tokens_Q != SEPARATOR]
 
 
 def ngram_scores(
@@ -35,21 +57,17 @@ def ngram_scores(
     Raises:
         InputError: an order out of range, or a source without text.
     """
-    tokens = {name: join_documents(documents) for name, documents in targets.items()}
-    scores = {
-        name: np.empty((len(orders), int((x != SEPARATOR).sum()), len(sources)), np.float32)
-        for name, x in tokens.items()
-    }
+    sizes = {name: sum(map(len, documents)) for name, documents in targets.items()}
+    scores = {name: np.empty((len(orders), size, len(sources)), np.float32) for name, size in sizes.items()}
 
-    def score(k: int) -> None:
-        counts = count_ngrams(join_documents(sources[k]), max(orders))
-        for name, tokens_Q in tokens.items():
-            logp_OxQ = log_likelihoods(counts, tokens_Q)[[order - 1 for order in orders]]
-            scores[name][..., k] = logp_OxQ[:, tokens_Q != SEPARATOR]
+    def score(documents: Sequence[bytes]) -> dict[str, np.ndarray]:
+        counts = count_ngrams(join_documents(documents), max(orders))
+        return {name: ngram_score(counts, some, orders) for name, some in targets.items()}
 
-    with ThreadPoolExecutor(SOURCES_AT_ONCE) as pool:
-        for k, _ in enumerate(pool.map(score, range(len(sources)))):
-            on_source(k + 1, len(sources))
+    for k, found in enumerate(for_sources(score, sources)):
+        for name, logp_OxN in found.items():
+            scores[name][..., k] = logp_OxN
+        on_source(k + 1, len(sources))
     return scores
 
 
@@ -63,4 +81,4 @@ def ngram_operations(source_bytes_K: Sequence[int], target_bytes: int, order: in
     """
     logs_K = [math.log2(max(size, 2)) for size in source_bytes_K]
     counting = sum(size * (log + 12 * order) for size, log in zip(source_bytes_K, logs_K, strict=True))
-    return counting + sum(target_bytes * order * (2 * log + 10) for log in logs_K)
+    return float(counting + sum(target_bytes * order * (2 * log + 10) for log in logs_K))

@@ -221,9 +221,9 @@ class Timeline:
     """The stages of an uninterrupted run in their order, and how long each took, the report last."""
 
     def __init__(self, whole, kinds):
-        files = sorted((whole / "stages").glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+        files = sorted((whole / "stages").rglob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
         self.whole, self._kinds = whole, kinds
-        self.seconds = {path.stem: read_stage(path)[1].seconds for path in files}
+        self.seconds = {stage_name(whole, path): read_stage(path)[1].seconds for path in files}
         self.seconds["report"] = (whole / "status.json").stat().st_mtime - files[-1].stat().st_mtime
         self.names = list(self.seconds)
 
@@ -263,8 +263,12 @@ def told(out):
     return log.read_text().splitlines() if log.exists() else []
 
 
+def stage_name(out, path):
+    return str(path.relative_to(out / "stages")).removesuffix(".npz")
+
+
 def finished(out):
-    return {path.stem for path in (out / "stages").glob("*.npz")}
+    return {stage_name(out, path) for path in (out / "stages").rglob("*.npz")}
 
 
 def checkpoint_of(out, stage):

@@ -76,7 +76,7 @@ def test_kills_at_random_moments_change_no_number(name, times, optimised, tmp_pa
 def test_ctrl_c_ends_a_run_with_130_wherever_it_is(text, tmp_path):
     (runs, whole), out = text, tmp_path / "out"
     line = Timeline(whole, runs.experiment.kinds)
-    for stage in ("train-proxies-9600-matched-seed0", "weights-numbers-seed0", "report"):
+    for stage in ("train-proxies-9600-matched-seed0/lower", "weights-numbers-seed0", "report"):
         lines = runs.end_in(out, line, stage, 0.3, signal.SIGINT)
         assert lines[-1].startswith("stopped by SIGINT: incomplete") and "--resume" in lines[-1]
         assert "Traceback" not in "\n".join(lines)

@@ -13,7 +13,7 @@ from experiments.harness import run_folder as run_folder_module
 from experiments.harness.interruption import Interrupted
 from experiments.harness.options import ManyModelsOptions, RunOptions
 from experiments.harness.result_files import write_json
-from experiments.harness.run_folder import identity_of, run_folder
+from experiments.harness.run_folder import identity_of, last_previous, run_folder
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.nonfinite import Diverged
@@ -92,6 +92,75 @@ def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_pat
     run(tmp_path, CONFIG | {"seeds": 2}, overwrite=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {"config.json", "status.json", "stages/a.npz", "notes/mine.txt"}
+
+
+EXTEND = {"extends": ("seeds",), "extend": True}
+
+
+def extend(out, config=CONFIG, fail=None, **options):
+    with run_folder(RunOptions(out, **options), config, RESULTS, **EXTEND):
+        if fail:
+            raise fail
+        (out / "news").mkdir(exist_ok=True)
+        (out / "news" / "metrics.json").write_text(str(config["seeds"]))
+        (out / "summary.md").touch()
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_extending_sets_results_aside_and_keeps_stages(tmp_path):
+    run(tmp_path)
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "a.npz").touch()
+    for seeds in (1, 2, 2, 3):
+        extend(tmp_path, CONFIG | {"seeds": seeds})
+    whole = {"config.json", "status.json", "news/metrics.json", "summary.md"}
+    assert files_in(tmp_path) == whole | {"stages/a.npz"} | {f"previous/{n}/{name}" for n in (1, 2) for name in whole}
+    for n in (1, 2):
+        place = last_previous(tmp_path) if n == 2 else tmp_path / "previous" / "1"
+        assert identity_of(place)["seeds"] == n == held(place, "news/metrics.json")
+    assert identity_of(tmp_path)["seeds"] == 3 and held(place, "status.json") == {"complete": True}
+
+
+def test_an_extension_that_did_not_end_goes_on_and_sets_nothing_aside_twice(tmp_path):
+    run(tmp_path)
+    extend(tmp_path)
+    two = CONFIG | {"seeds": 2}
+    with pytest.raises(ZeroDivisionError):
+        extend(tmp_path, two, fail=ZeroDivisionError())
+    with pytest.raises(InputError, match="unfinished: add --resume"):
+        extend(tmp_path, two)
+    extend(tmp_path, two, resume=True)
+    assert files_in(tmp_path / "previous") == {
+        f"1/{name}" for name in ("config.json", "status.json", "news/metrics.json", "summary.md")
+    }
+
+
+def test_results_that_were_half_set_aside_stay_together(tmp_path):
+    run(tmp_path)
+    extend(tmp_path)
+    (tmp_path / "previous" / "1").mkdir(parents=True)
+    (tmp_path / "summary.md").rename(tmp_path / "previous" / "1" / "summary.md")  # and then it was killed
+    extend(tmp_path, CONFIG | {"seeds": 2})
+    assert files_in(tmp_path / "previous") == {
+        f"1/{name}" for name in ("config.json", "status.json", "news/metrics.json", "summary.md")
+    }
+
+
+def test_what_cannot_be_extended_is_refused_untouched(tmp_path):
+    with pytest.raises(InputError, match=r"--extend: --out .* holds no run yet; leave out --extend"):
+        extend(tmp_path)
+    run(tmp_path)
+    with pytest.raises(InputError, match=r"goes on with the settings .*differs in: model\.width \(8 there, 16 now\)"):
+        extend(tmp_path, {"seeds": 2, "model": {"width": 16}})
+    assert identity_of(tmp_path) == CONFIG
+    with (
+        pytest.raises(InputError, match=r"--overwrite to replace them, or --extend to go on with that run$"),
+        run_folder(RunOptions(tmp_path), CONFIG | {"seeds": 2}, RESULTS, extends=("seeds",)),
+    ):
+        pass
 
 
 def test_folders_of_others_and_files_are_refused_untouched(tmp_path):

@@ -191,7 +191,7 @@ def test_when_a_process_ends_the_others_end_soon_and_all_go_on(text, alone, tmp_
     running = start("experiments.text_mixture", options, places=places())
     try:
         deadline = time.monotonic() + 600
-        while not (tmp_path / "out" / "stages" / "train-proxies-3200-seed0.npz").exists():
+        while not (tmp_path / "out" / "stages" / "train-proxies-3200-seed0").exists():
             assert time.monotonic() < deadline and all(process.poll() is None for process in running)
             time.sleep(0.2)
         os.kill(running[who].pid, number)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,84 @@ def test_a_product_that_cannot_be_written_names_its_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device: '.*train\.npz'"):
         Stages(tmp_path).run("train", {}, lambda stage: {})
     assert list(tmp_path.iterdir()) == []
+
+
+def squares(labels, done):
+    def compute(stage, missing):
+        done.append(missing)
+        stage.skipped({label: 3 for label in missing if label == "b"})
+        for label in missing:
+            yield {"x": np.array([ord(label) ** 2])}
+
+    return {label: {"of": label} for label in labels}, compute
+
+
+def test_each_label_is_a_stage_and_the_missing_ones_are_computed_together(tmp_path):
+    done, told = [], io.StringIO()
+    Stages(tmp_path).run_each("square", *squares("ac", done))
+    run = Stages(tmp_path, told=told)
+    products = run.run_each("square", *squares("cba", done), target="news")
+    assert done == [["a", "c"], ["b"]] and list(products) == ["c", "b", "a"]
+    assert {label: product["x"].tolist() for label, product in products.items()} == {
+        label: [ord(label) ** 2] for label in "abc"
+    }
+    assert "square (2 of 3): found" in told.getvalue() and "square for b: " in told.getvalue()
+    assert list(run.records_of("news")) == ["square/c", "square/b", "square/a"] and not run.records_of("other")
+    assert run.records["square/b"].skipped == {"b": 3} and not run.records["square/a"].skipped
+    changed, compute = squares("abc", done)
+    run.run_each("square", changed | {"c": {"of": "another"}}, compute)
+    assert done[2:] == [["c"]]
+
+
+def test_products_that_came_before_a_failure_are_kept_and_a_damaged_one_is_made_again(tmp_path):
+    def failing(stage, missing):
+        yield {"x": 1}
+        raise RuntimeError("mid-way")
+
+    done = []
+    inputs, compute = squares("abc", done)
+    with pytest.raises(RuntimeError, match="mid-way"):
+        Stages(tmp_path).run_each("square", inputs, failing)
+    (tmp_path / "square" / "a.npz").write_bytes(b"")
+    Stages(tmp_path).run_each("square", inputs, compute)
+    Stages(tmp_path).run_each("square", inputs, compute)
+    assert done == [["a", "b", "c"]]
+
+
+def test_the_seconds_of_stages_that_were_computed_together_are_shared(tmp_path):
+    def slow(stage, missing):
+        time.sleep(0.2)
+        return [{}, {}]
+
+    run = Stages(tmp_path)
+    run.run_each("square", {"a": 0, "b": 0}, slow)
+    seconds = [record.seconds for record in run.records.values()]
+    assert min(seconds) >= 0.1 and sum(seconds) < 0.4
+
+
+def test_labels_are_file_names_and_a_product_that_went_is_an_error(tmp_path):
+    labels = ("web/train", "web_train", "..")
+    products = Stages(tmp_path).run_each("square", {label: {} for label in labels}, lambda stage, missing: [{}, {}, {}])
+    assert len([*tmp_path.rglob("*.npz")]) == 3 == len([*(tmp_path / "square").iterdir()])
+    shutil.rmtree(tmp_path / "square")
+    with pytest.raises(InputError, match=r"web_train\.npz: it was written, but it cannot be read here and now"):
+        products["web_train"]
+
+
+def test_a_stop_between_products_keeps_those_that_are_there(tmp_path):
+    done = []
+    inputs, compute = squares("abc", done)
+
+    def stopping(stage, missing):
+        for product in compute(stage, missing):
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield product
+
+    with Interruption() as interruption, pytest.raises(Interrupted), interruption.deferred():
+        Stages(tmp_path, interruption=interruption).run_each("square", inputs, stopping)
+    assert [path.name for path in (tmp_path / "square").iterdir()] == ["a.npz"]
+    Stages(tmp_path).run_each("square", inputs, compute)
+    assert done == [["a", "b", "c"], ["b", "c"]]
 
 
 def test_fingerprints_do_not_depend_on_the_order_of_keys_and_refuse_what_json_cannot_hold():

@@ -30,7 +30,7 @@ def test_only_weights_are_found_without_arms_and_a_ladder_ends_at_its_budget(con
     weights = load(out, "both", "weights.json")
     assert list(weights) == ["mixmin", "recommended", "sources"] and sum(weights["mixmin"].values()) == pytest.approx(1)
     assert {path.name for path in (out / "stages").iterdir() if path.name.startswith("train")} == {
-        f"train-proxies-{PROXY.tokens // 16}-matched-seed0.npz"
+        f"train-proxies-{PROXY.tokens // 16}-matched-seed0"
     }
     assert "found, and not tried" in capsys.readouterr().out
     assert_verified(out)

@@ -127,8 +127,8 @@ def test_a_source_that_is_not_allowed_gets_nothing_and_is_named(finished):
     assert metrics["sources"] == three == list(metrics["data"]["sources"])
     for mixture in (*metrics["arms"].values(), *metrics["random_mixtures"]):
         assert list(mixture["weights"]) == three
-    with np.load(finished / "stages" / f"train-proxies-{PROXY.tokens}-seed0.npz") as file:
-        assert file["array/draws_MxK"].shape == (3, 3)  # no proxy of it either
+    proxies = (finished / "stages" / f"train-proxies-{PROXY.tokens}-seed0").iterdir()
+    assert {path.stem for path in proxies} == {*three}  # no proxy of it either
     notes = load(finished, name="weights.json")["sources"]
     assert notes == metrics["source_notes"] and list(notes) == [*three, "web"]
     assert notes["digits"] == {"licence": "CC0-1.0", "note": "counted | by hand", "allowed": True, "tokens": None}
@@ -206,7 +206,8 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
         (language_model_stages, "score_documents"),
         (certified_weights, "solve"),
         (text_mixture_stages, "find_overlap"),
-        (text_mixture_stages, "ngram_scores"),
+        (text_mixture_stages, "count_ngrams"),
+        (text_mixture_stages, "ngram_score"),
         (search, "bootstrap"),
         (search, "fit_regmix"),
     ):
@@ -375,7 +376,7 @@ def test_whatever_was_tampered_with_is_named(finished, data, tmp_path):
     Image.fromarray(picture).save(out / "both" / "loss.png")
     summary = (out / "summary.md").read_text()
     (out / "summary.md").write_text(summary.replace("| `uniform` | ", "| `uniform` | 1"))
-    stage = out / "stages" / f"train-proxies-{PROXY.tokens}-seed0.npz"
+    stage = out / "stages" / f"train-proxies-{PROXY.tokens}-seed0" / "lower.npz"
     stage.write_bytes(stage.read_bytes()[:-200])
     found = failures(out)
     expected = {
@@ -384,7 +385,7 @@ def test_whatever_was_tampered_with_is_named(finished, data, tmp_path):
         "numbers: its experiment finds nothing wrong": "the point of uniform, seed 0, is not at its test loss",
         "numbers: the record follows from its stages": "arms.uniform.test_bits_per_byte.per_seed[0] is",
         r"numbers: \d+ records with numbers": "comparisons.uniform.",
-        "numbers: stages are those of the record": f"train-proxies-{PROXY.tokens}-seed0.npz cannot be read",
+        "numbers: stages are those of the record": f"train-proxies-{PROXY.tokens}-seed0/lower.npz cannot be read",
         "both: weights.json holds what the record says": "mixmin.digits is 0.5",
         r"both: \d+ records with numbers": "fidelity.rows.token.arms.spearman is 0.999",
         "reports and tables": "summary.md has",
