@@ -194,7 +194,8 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
-    data = ("sources", "sources_info", "drop_duplicates", "target", "field")  # by the hashes of what is trained on
+    # known by the hashes of what is trained on
+    data = ("sources", "sources_info", "drop_duplicates", "target", "field", "max_unreadable", "source_bytes")
     elsewhere = (*data, "tokens_on", "compare", "price_per_hour")
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
         "data": plan.inputs["sources"],
