@@ -328,7 +328,9 @@ def _source(plan: Plan, corpus: Corpus) -> SourceText:
     dropped = read_as = None
     if plan.care.deduplicated is not None:
         dropped, read_as = len(plan.care.deduplicated.dropped[corpus.name]), plan.care.read_as[corpus.name]
-    return SourceText(corpus.num_documents, corpus.num_bytes, corpus.fingerprint, corpus.num_skipped, dropped, read_as)
+    whole = (corpus.whole.documents, corpus.whole.bytes) if corpus.whole else (None, None)
+    kept = corpus.num_documents, corpus.num_bytes, corpus.fingerprint
+    return SourceText(*kept, corpus.num_skipped, dropped, read_as, *whole)
 
 
 def _target(target: Target, config: TextMixture) -> TargetText:
