@@ -6,9 +6,11 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import zstandard
+
+T = TypeVar("T")
 
 _READ_BYTES = 1 << 16  # of the file at a time: what they unfold to has to fit into memory
 _CHUNK_BYTES = 1 << 20  # of the content
@@ -44,7 +46,7 @@ def chunks(raw: BinaryFile, compression: str) -> Iterator[bytes]:
         Damaged: the file is cut off, or not of this compression.
     """
     parts = _decompressed(raw, compression) if compression else iter(lambda: raw.read(_CHUNK_BYTES), b"")
-    return _ahead(_joined(parts))
+    return ahead(_joined(parts))
 
 
 def _decompressed(raw: BinaryFile, compression: str) -> Iterator[bytes]:
@@ -87,7 +89,7 @@ def _joined(parts: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _ahead(values: Iterator[bytes]) -> Iterator[bytes]:
+def ahead(values: Iterator[T]) -> Iterator[T]:
     """The same, with the next value made in a thread meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(next, values, None)

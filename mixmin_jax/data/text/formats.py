@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from mixmin_jax.data.decompression import BinaryFile, Damaged, chunks, lines
+from mixmin_jax.data.decompression import BinaryFile, Damaged, ahead, chunks, lines
 from mixmin_jax.data.files import BYTE_ORDER_MARK
 from mixmin_jax.data.text.shards import Shard
 from mixmin_jax.errors import InputError
@@ -249,7 +249,7 @@ def _parquet(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
             columns = map(found.column, range(found.num_columns))
             size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == field)
             at_once = int(min(max(_BATCH_BYTES * rows // max(size, 1), 1), 1 << 16))
-            for batch in table.iter_batches(at_once, [group], [field]):
+            for batch in ahead(table.iter_batches(at_once, [group], [field])):
                 yield from _texts(batch.column(0), field, row + done)
                 done += len(batch)
         except _DAMAGE as error:
@@ -314,7 +314,8 @@ def _texts(column: Any, field: str, first_row: int) -> Iterator[Item]:
             yield Unusable(f", row {row}", f"column {field!r} is null")
             continue
         try:
-            yield _item(document.decode(), f", row {row}")
+            text = document.decode()
+            yield document if text and not text.isspace() else Unusable(f", row {row}", _EMPTY)
         except UnicodeDecodeError as error:
             yield Unusable(f", row {row}", f"column {field!r} is not valid UTF-8 ({error.reason})")
 

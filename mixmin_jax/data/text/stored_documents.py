@@ -23,6 +23,7 @@ from mixmin_jax.data.text.shards import Shards
 from mixmin_jax.errors import InputError
 
 IN_MEMORY = 1 << 24  # bytes of a source up to which it is not worth a file
+_SPOOL = 1 << 27  # bytes that are held in memory while a source is read, before they go to a file
 _FORMAT = 1  # of the files
 _BLOCK = 4096  # priorities that are made at a time
 
@@ -91,7 +92,7 @@ class Sample:
         with suppress(OSError):  # small sources need no file
             self.folder.mkdir(parents=True, exist_ok=True)
         # has no name, so that nothing is left
-        self._file: Any = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(self.folder))  # noqa: SIM115
+        self._file: Any = tempfile.SpooledTemporaryFile(_SPOOL, dir=str(self.folder))  # noqa: SIM115
 
     def priorities(self, name: str) -> Iterator[int]:
         """Those of the documents of a file."""

@@ -21,8 +21,8 @@ NUM_BYTES = sum(map(len, TEXTS))
 def large(tmp_path, monkeypatch):
     """Three shards that count as large, and an own folder for what is kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for module in (documents, stored_documents):
-        monkeypatch.setattr(module, "IN_MEMORY", 10_000)
+    monkeypatch.setattr(documents, "IN_MEMORY", 10_000)
+    monkeypatch.setattr(stored_documents, "_SPOOL", 10_000)
     for n in range(3):
         write_lines(tmp_path / "web" / f"{n}.jsonl", TEXTS[n::3])
     return tmp_path / "web"
