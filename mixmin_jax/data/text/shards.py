@@ -29,7 +29,7 @@ _NO_DATA = (  # patterns of names in lower case; they lie beside shards
     *(".*", "readme", "readme.*", "license", "license.*", "licence", "licence.*", "*.md", "*.crc", "thumbs.db"),
     *("desktop.ini", "_success", "_metadata", "_common_metadata", "_temporary", "_delta_log", "_committed_*"),
     *("_started_*", "index.json", "*.index.json", "dataset_info.json", "dataset_infos.json", "state.json"),
-    *("dataset_dict.json",),
+    *("dataset_dict.json", "cache-*.arrow"),  # what `map` of Hugging Face's data sets keeps
 )
 _SPLITS = "dataset_dict.json"  # of a Hugging Face data set with a folder for each split
 

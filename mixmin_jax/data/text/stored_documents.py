@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,7 @@ from mixmin_jax.errors import InputError
 IN_MEMORY = 1 << 24  # bytes of a source up to which it is not worth a file
 _SPOOL = 1 << 27  # bytes that are held in memory while a source is read, before they go to a file
 _FORMAT = 1  # of the files
+_WRITING = 600  # seconds after which a file is no longer being written
 _BLOCK = 4096  # priorities that are made at a time
 
 
@@ -155,6 +157,10 @@ def write_store(folder: Path, key: str, documents: Iterable[bytes], counts: Coun
 
     Raises OSError if they cannot be written; nothing is left then.
     """
+    for left in folder.glob("*.partial"):  # by a process that was killed
+        with suppress(OSError):  # another one may be first
+            if time.time() - left.stat().st_mtime > _WRITING:
+                left.unlink()
     lengths: list[int] = []
     partial: Path | None = None
     try:

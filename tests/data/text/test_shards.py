@@ -12,7 +12,7 @@ from mixmin_jax.errors import InputError
 
 BESIDE = [
     *("README.md", "README", "_SUCCESS", "notes.MD", ".part-0.crc", "part-1.jsonl.crc", "Thumbs.db", ".hidden.txt"),
-    *("a.index.json", "index.json", "dataset_info.json", "state.json", "LICENSE.txt", ".git/config"),
+    *("a.index.json", "index.json", "dataset_info.json", "state.json", "LICENSE.txt", ".git/config", "cache-1.arrow"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import tempfile
 
 import numpy as np
@@ -105,8 +106,12 @@ def test_what_is_half_written_is_not_taken_for_whole(large, damage):
     path.unlink()
     if "cut" in damage:
         path.write_bytes(content[:-10])
+    left, writing = store_folder() / "old.partial", store_folder() / "new.partial"
+    left.touch()
+    os.utime(left, (0, 0))  # by a process that was killed
+    writing.touch()
     assert limited(large, 40_000).fingerprint == first.fingerprint
-    assert path.read_bytes() == content
+    assert path.read_bytes() == content and writing.exists() and not left.exists()
 
 
 @pytest.mark.parametrize("at", ["while it is read", "at the end", "index"])
