@@ -49,8 +49,8 @@ class TextMixture(ManyModelsOptions):
     """The share of the documents of a source that may be unusable (empty, null, cut off, no valid text). They are
     skipped; with more of them the run stops."""
     source_bytes: int | None = None
-    """Of a larger source a random sample of so many bytes is kept, and its sizes are those of the whole. Default: what
-    the longest training can read, and at least 16 MB."""
+    """Of a larger source or target a random sample of so many bytes is kept. The sizes of sources are still those of
+    the whole. Default: what the longest training can read, and at least 16 MB."""
     target: tuple[str, ...] = ()
     """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
     out: Path = Path("runs/text_mixture")

@@ -152,18 +152,18 @@ def _remote(url: str) -> Shards:
         raise InputError(f"{url}: no such file or folder")
     files: list[Shard] = []
     left_out: list[str] = []
-    scheme, names = url.split("://", 1)[0], {path: path.removeprefix(root).lstrip("/") for path in found}
+    names = {path: "" if alone else path.removeprefix(root).lstrip("/") for path in found}
     _refuse_splits(url, names.values(), {name.split("/")[0] for name in names.values() if "/" in name})
     for path, info in sorted(found.items()):
         name = names[path]
         if not alone and any(map(is_no_data, name.split("/"))):
             left_out.append(name)
             continue
-        place = f"{scheme}://{path.lstrip('/')}"
+        place = system.unstrip_protocol(path)
         if (known := suffix(path)) is None:
             raise InputError(f"{place}: unsupported kind of file; known are {KNOWN}, and folders of them")
-        stamp, size = str(system.ukey(path)), int(info.get("size") or 0)
-        files.append(Shard(place, name, *SUFFIXES[known], size, stamp, functools.partial(system.open, path, "rb")))
+        size = int(info.get("size") or 0)
+        files.append(Shard(place, name, *SUFFIXES[known], size, str(info), functools.partial(system.open, path, "rb")))
     return Shards(tuple(files), tuple(left_out))
 
 

@@ -113,6 +113,13 @@ def test_a_long_text_is_cut_at_line_ends(tmp_path, monkeypatch):
     assert read.num_skipped == 1 and "long.txt, line 1501: not valid UTF-8" in read.notices[0]
 
 
+def test_a_file_of_another_schema_is_no_document_that_cannot_be_used(tmp_path):
+    write_parquet(tmp_path / "a.parquet")
+    write_parquet(tmp_path / "b.parquet", pa.table({"body": ["x"]}))
+    with pytest.raises(InputError, match=r"b\.parquet: no column 'text'; columns of text are \['body'\]"):
+        read_corpus(tmp_path, limits=Limits(0.5))
+
+
 def damaged_parquet(path):
     texts = [random.Random(n).randbytes(2000).hex() for n in range(60)]
     table = pa.table({"text": texts})

@@ -63,8 +63,11 @@ def test_urls_are_read_as_paths_are(tmp_path):
     assert read_corpus("memory://corpus/web/b.jsonl").documents == (b"b",) and stem("memory://x/b.jsonl.zst") == "b"
     (tmp_path / "d.txt").write_text("d")
     assert read_corpus(f"file://{tmp_path}/d.txt").documents == (b"d",)
+    (tmp_path / "d.txt").write_bytes(b"\xff")
+    with pytest.raises(InputError, match=f"file://{tmp_path}/d.txt, line 1: not valid UTF-8"):
+        read_corpus(f"file://{tmp_path}/d.txt")
     memory.pipe({"/corpus/web/b.jsonl": b'{"text": 1}'})
-    with pytest.raises(InputError, match=r"memory://corpus/web/b\.jsonl, line 1: field 'text' is not a string"):
+    with pytest.raises(InputError, match=r"memory:///corpus/web/b\.jsonl, line 1: field 'text' is not a string"):
         read_corpus("memory://corpus/web")
 
 
