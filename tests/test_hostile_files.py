@@ -25,6 +25,7 @@ from typing import NamedTuple
 import hypothesis
 import numpy as np
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ from experiments.weights_from_file.data import LENGTH, read_table
 from experiments.weights_from_file.harness_logs import read_logs
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.molecules.assay_tables import read_assays
-from mixmin_jax.data.text.documents import read_corpus
+from mixmin_jax.data.text.documents import Limits, read_corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.scale import blocks
 from tests.data.images.pictures import encode, tar_of
@@ -172,6 +173,14 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+def arrow(texts):
+    content = io.BytesIO()
+    table = pyarrow.table({"text": texts})
+    with pyarrow.ipc.new_stream(content, table.schema) as stream:
+        stream.write_table(table, max_chunksize=2)
+    return content.getvalue()
+
+
 def parquet(columns):
     content = io.BytesIO()
     names, arrays = [name for name, _ in columns], [array for _, array in columns]
@@ -179,8 +188,8 @@ def parquet(columns):
     return content.getvalue()
 
 
-def parquets(valid):
-    names = st.sampled_from(["a", "b", "smiles", LENGTH, " a", "", "__index_level_0__", "Length"])
+def parquets(valid, *more_names):
+    names = st.sampled_from(["a", "b", "smiles", LENGTH, " a", "", "__index_level_0__", "Length", *more_names])
     columns = st.lists(st.tuples(names, st.sampled_from(COLUMNS)), max_size=4)
     return columns.map(parquet) | damaged([parquet(valid)])
 
@@ -203,15 +212,33 @@ def slow_json_lines(data):
         texts = [record["text"].encode() for record in records]
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
-    return tuple(text for text in texts if text.decode().strip()) or None
+    return tuple(texts) if texts and all(text.decode().strip() for text in texts) else None
+
+
+def slow_json(data):
+    """As `slow_json_lines`, or one array."""
+    if not data.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\x0b\x0c").startswith(b"["):
+        return slow_json_lines(data)
+    try:
+        texts = [record["text"].encode() for record in json.loads(data.decode().removeprefix("\ufeff"))]
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return None
+    return tuple(texts) if texts and all(text.decode().strip() for text in texts) else None
 
 
 def slow_zipped_json_lines(data):
     """None too where the file cannot be unpacked."""
+    content = b""
     try:
-        return slow_json_lines(gzip.decompress(data))
-    except (OSError, EOFError, zlib.error):
+        while data := data.lstrip(b"\0"):
+            member = zlib.decompressobj(31)
+            content += member.decompress(data)
+            if not member.eof:
+                return None
+            data = member.unused_data
+    except zlib.error:
         return None
+    return slow_json_lines(content)
 
 
 def slow_text_folder(data):
@@ -221,6 +248,17 @@ def slow_text_folder(data):
         return (text, b"good") if text.decode().strip() else None
     except UnicodeDecodeError:
         return None
+
+
+def check_texts(data, corpus):
+    column = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read().column("text")
+    texts = column.cast(column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type).to_pylist()
+    assert corpus.documents == tuple(text if isinstance(text, bytes) else text.encode() for text in texts)
+
+
+def check_no_more(data, corpus):
+    """What a stream without checksums still holds."""
+    assert corpus.num_documents > 0 and all(document.decode().strip() for document in corpus.documents)
 
 
 def slow_csv(data):
@@ -334,7 +372,12 @@ def check_stage(data, product):
 def read_text_folder(path):
     """A folder with the hostile file beside a good one."""
     (path.parent / "good.txt").write_bytes(b"good")
-    return read_corpus(path.parent)
+    return read_strictly(path.parent)
+
+
+def read_strictly(path):
+    """Nothing unusable is skipped."""
+    return read_corpus(path, limits=Limits(max_unreadable=0.0))
 
 
 def read_regmix(path):
@@ -362,8 +405,14 @@ class Case(NamedTuple):
 
 JSON_LINES = [
     b'{"text": "one"}\n{"text": "two \\u00e9", "n": [1, {"a": null}]}\n\n{"n": 1e3, "text": "three"}\n',
-    b'\xef\xbb\xbf{"text": "\xc3\xa9"}\r\n{"text": "  "}\n{"text": "a", "text": "b"}',
+    b'\xef\xbb\xbf{"text": "\xc3\xa9"}\r\n{"text": " c"}\n{"text": "a", "text": "b"}',
 ]
+JSON_ARRAYS = [
+    *JSON_LINES,
+    b'[{"text": "one"}, {"text": "two \\u00e9", "n": [1, {"a": null}]},\n\n{"n": 1e3, "text": "three"}]\n',
+    b'\xef\xbb\xbf [\r\n{"text": "\xc3\xa9"}\r\n]',
+]
+ARROW = arrow(["one", "é", "three"])
 ASSAYS = [
     b"smiles,a,b,note\nC,1,0,x\nCC,,1.0,\n,,,\nCCO,0,true,z\n",
     b'note,a,mol\r\n"x, ""y""\nz",1,C\r\n,0,"CC"\r\n',
@@ -380,8 +429,11 @@ LOGS = [
     )
 ]
 CASES = [
-    Case("a.jsonl", read_corpus, damaged(JSON_LINES), documents=slow_json_lines),
-    Case("b.jsonl.gz", read_corpus, zipped(JSON_LINES), documents=slow_zipped_json_lines),
+    Case("a.jsonl", read_strictly, damaged(JSON_LINES), documents=slow_json_lines),
+    Case("b.jsonl.gz", read_strictly, zipped(JSON_LINES), documents=slow_zipped_json_lines),
+    Case("b.json", read_strictly, damaged(JSON_ARRAYS), documents=slow_json),
+    Case("b.parquet", read_strictly, parquets([("text", COLUMNS[3])], "text"), check_texts),
+    Case("b.arrow", read_strictly, damaged([ARROW]), check_no_more),
     Case("c.txt", read_text_folder, damaged(["é\none\n".encode(), b"two"]), documents=slow_text_folder),
     Case("d.csv", read_table, damaged(SCORES), has_columns(csv_columns)),
     Case("e.npz", read_table, npz, has_columns(npz_columns)),
@@ -516,6 +568,8 @@ def test_deep_and_huge_json(tmp_path):
     deep = b"[" * 100_000, b'{"a":' * 100_000
     for line in (*deep, b'{"text": ' + b"9" * 100_000 + b"}", b'{"text": "\\ud800"}', "\ufeff".encode() * 9):
         refuses(read_corpus, tmp_path / "a.jsonl", b'{"text": "one"}\n' + line, "line 2")
+    for item in deep:
+        refuses(read_corpus, tmp_path / "a.json", b'[{"text": "one"},' + item, "after item 1")
     refuses(read_corpus, tmp_path / "a.jsonl.gz", gzip.compress(b'{"text": "' + b"a" * 50_000_000, 1), "line 1")
     (tmp_path / "run").mkdir()
     for text in (deep[0], b"[1]", b'{"a": ', b"9" * 100_000):

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from experiments.export_weights.config import ExportWeights
 from experiments.export_weights.data import Found, count_tokens, read_mixture
+from experiments.harness.assignments import parse_assignments
 from experiments.harness.command_line import run
 from experiments.harness.result_files import write_text
-from experiments.weights_from_file.config import parse_assignments
 from mixmin_jax import TokenMixture, export_mixture, token_mixture
 from mixmin_jax.errors import InputError
 from mixmin_jax.export.formats import FORMATS

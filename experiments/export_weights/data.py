@@ -105,9 +105,11 @@ def _counts(metrics: Any) -> Counts | None:
         return Counts(molecules, molecules, "molecules")
     if metrics.experiment not in ("text_mixture", "mixed_mixtraining"):
         return None
-    texts = metrics.data.sources if metrics.experiment == "text_mixture" else metrics.data
-    documents = {name: text.documents for name, text in texts.items()}
-    return Counts(documents, {name: text.bytes for name, text in texts.items()}, "bytes")
+    texts = {record.name: record for record in metrics.data_sets if record.role == "source"}
+    documents = {name: text.counts.get("documents_in_all", text.counts["documents"]) for name, text in texts.items()}
+    return Counts(
+        documents, {name: text.counts.get("bytes_in_all", text.bytes) for name, text in texts.items()}, "bytes"
+    )
 
 
 def count_tokens(file: Path, names: list[str], run: Run | None) -> dict[str, float]:

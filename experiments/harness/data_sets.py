@@ -4,7 +4,7 @@ In a `DataSet`, `place` is the path or name as given, and paths are relative to 
 `reader` and `options` say how to read it again:
 
     reader              place                           bytes and sha256 are of
-    text                a file, a folder or tfds:...    the documents, in order (`Corpus.fingerprint`)
+    text                a file, a folder, a URL, tfds:  the documents, in order (`Corpus.fingerprint`)
     installed text      where it came from              the same
     images              as `read_images` takes it       pixels, and pixels with labels (`ImageSet.fingerprint`)
     file                a path                          the file
@@ -22,8 +22,9 @@ from mixmin_jax.data.images.folders import FOLDER_PREFIX
 from mixmin_jax.data.images.image_sets import Images
 from mixmin_jax.data.images.sources import read_images
 from mixmin_jax.data.molecules.assay_tables import AssayTable
-from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.documents import MAX_UNREADABLE, Corpus, Limits
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
+from mixmin_jax.data.text.shards import is_url
 from mixmin_jax.data.text.sources import read_any
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 
@@ -31,9 +32,16 @@ Loaded = dict[tuple[str, ...], Any]  # what `read_again` has read
 
 
 def text_record(role: str, corpus: Corpus, field: str | None) -> DataSet:
-    """Of documents; `field` is the one that JSON lines were read from, None for text of the Python installation."""
-    reader, options = ("installed text", {}) if field is None else ("text", {"field": field})
+    """Of documents; `field` is the one that text was read from, None for text of the Python installation."""
+    reader, options = "text", dict[str, Any](field=corpus.field or field)
+    if field is None:
+        reader, options = "installed text", {}
+    if corpus.limits.max_unreadable != MAX_UNREADABLE:
+        options["max_unreadable"] = corpus.limits.max_unreadable
     counts = {"documents": corpus.num_documents, "empty_documents_skipped": corpus.num_skipped}
+    if corpus.whole:
+        options |= {"source_bytes": corpus.limits.max_bytes, "seed": corpus.limits.seed}
+        counts |= {"documents_in_all": corpus.whole.documents, "bytes_in_all": corpus.whole.bytes}
     return DataSet(role, corpus.name, corpus.origin, reader, options, counts, corpus.num_bytes, corpus.fingerprint)
 
 
@@ -73,7 +81,8 @@ def path_of(record: DataSet) -> Path | None:
     if record.reader == "images":
         in_folder = record.place.startswith(FOLDER_PREFIX)
         return Path(record.place.removeprefix(FOLDER_PREFIX)) if in_folder else None
-    on_disk = record.reader in ("text", "file") and not record.place.startswith(TFDS_PREFIX)
+    elsewhere = record.place.startswith(TFDS_PREFIX) or is_url(record.place)
+    on_disk = record.reader in ("text", "file") and not elsewhere
     return Path(record.place) if on_disk else None
 
 
@@ -102,8 +111,11 @@ def read_again(record: DataSet, loaded: Loaded) -> DataSet:
 
 def corpus_again(record: DataSet, loaded: Loaded) -> Corpus:
     """The documents of a text. Arguments and errors are those of `read_again`."""
+    options = record.options
     if record.reader == "text":
-        return read_any(record.place, record.name, record.options["field"])
+        unreadable = options.get("max_unreadable", MAX_UNREADABLE)
+        limits = Limits(unreadable, options.get("source_bytes"), options.get("seed", 0))
+        return read_any(record.place, record.name, options["field"], limits)
     corpora = _once(loaded, (record.reader,), lambda: (*installed_sources(), installed_target()))
     return {corpus.name: corpus for corpus in corpora}[record.name]
 

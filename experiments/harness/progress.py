@@ -62,7 +62,7 @@ class RunProgress:
                 self._bar.update(task, left="")
                 self._bar.stop()
             self._bar.remove_task(task)
-        self._print(f"{name}: {_duration(seconds)}", self._left(self._spent, self._done))
+        self._print(f"{name}: {duration(seconds)}", self._left(self._spent, self._done))
 
     def tell(self, line: str) -> None:
         """Print a line above the bar."""
@@ -80,10 +80,11 @@ class RunProgress:
     def _left(self, spent: float, done: float) -> str:
         """The time left, in words; empty until something that costs was done."""
         rest = max(self._total - self._skipped - done, 0.0)
-        return f"{_duration(spent / done * rest)} left" if done > 0 else ""
+        return f"{duration(spent / done * rest)} left" if done > 0 else ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds <= 7200 else f"{seconds / 3600:.1f} h"

@@ -37,7 +37,7 @@ class MixedMixTraining(ScheduleOptions, ManyModelsOptions):
     out: Path = Path("runs/mixed_mixtraining")
     """Folder for the results."""
     sources: tuple[str, ...] = ()
-    """Text without labels: a folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt),
+    """Text without labels: a folder with one file or folder per source (docs/own-data.md lists the formats),
     or several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
     sources_info: Path | None = None
     """A TOML file with a table per source: licence, note, and allowed = false for a source that may not be used, which

@@ -66,7 +66,7 @@ def read_text(config: MixedMixTraining) -> tuple[tuple[Corpus, ...], tuple[Task,
                     f"--task {one or '(nothing)'} is no task: labels are the files that windows are from, so give two"
                     " or more, one per class, or a folder of them"
                 )
-        sources = read_sources(*config.sources, field=config.field)
+        sources = read_sources(*config.sources, field=config.field, info=config.sources_info)
         tasks = [read_sources(*given, field=config.field) for given in config.task]
     for corpora in tasks:
         refuse_identical((*sources, *corpora))

@@ -49,7 +49,7 @@ RESULTS = (  # patterns of the files that a run writes
 def main(config: TextMixture) -> None:
     see_devices(config)
     with together():
-        sources, targets = read_text(config.sources, config.target, config.field)
+        sources, targets = read_text(config.sources, config.target, config.field, config.limits, config.sources_info)
         records = data_sets(sources, targets, None if config.demonstration else config.field)  # of all that was read
         sources, care = take_care(sources, targets, config.sources, config.sources_info, config.drop_duplicates)
         splits = tuple(

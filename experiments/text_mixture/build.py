@@ -187,7 +187,8 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
-    data = ("sources", "sources_info", "drop_duplicates", "target", "field")  # by the hashes of what is trained on
+    # known by the hashes of what is trained on
+    data = ("sources", "sources_info", "drop_duplicates", "target", "field", "max_unreadable", "source_bytes")
     elsewhere = (*data, "tokens_on", "compare", "price_per_hour", "extend")
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
         "data": plan.inputs["sources"],
@@ -320,7 +321,9 @@ def _source(plan: Plan, corpus: Corpus) -> SourceText:
     dropped = read_as = None
     if plan.care.deduplicated is not None:
         dropped, read_as = len(plan.care.deduplicated.dropped[corpus.name]), plan.care.read_as[corpus.name]
-    return SourceText(corpus.num_documents, corpus.num_bytes, corpus.fingerprint, corpus.num_skipped, dropped, read_as)
+    whole = (corpus.whole.documents, corpus.whole.bytes) if corpus.whole else (None, None)
+    kept = corpus.num_documents, corpus.num_bytes, corpus.fingerprint
+    return SourceText(*kept, corpus.num_skipped, dropped, read_as, *whole)
 
 
 def _target(target: Target, config: TextMixture) -> TargetText:

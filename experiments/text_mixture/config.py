@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from experiments.harness.options import ManyModelsOptions
+from mixmin_jax.data.text.documents import MAX_UNREADABLE, Limits
+from mixmin_jax.data.text.stored_documents import IN_MEMORY
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.rows import row_length
 from mixmin_jax.models.ngram import MAX_ORDER
@@ -32,15 +34,23 @@ class TextMixture(ManyModelsOptions):
     """
 
     sources: tuple[str, ...] = ()
-    """A folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt), or several paths and
-    TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
+    """A folder with one file or folder per source, or several paths, URLs and TFDS data sets
+    (tfds:NAME:FIELD[@SPLIT]), one per source; or a sources.toml that says where they lie. Files are .jsonl, .ndjson,
+    .json or .txt (also with .gz, .zst, .xz, .bz2), .parquet, or .arrow as Hugging Face saves data sets."""
     sources_info: Path | None = None
-    """A TOML file with a table per source: licence, note, and allowed = false for a source that may not be used, which
-    is left out. Default: sources.toml in the folder of sources, or beside the paths, if it is there."""
+    """A TOML file with a table per source: path, field, tokens, licence, note, and allowed = false for a source that
+    may not be used, which is left out. Default: sources.toml in the folder of sources, or beside the paths, if it is
+    there."""
     drop_duplicates: bool = False
     """Leave out the documents of the sources that are near-duplicates of target documents."""
     field: str = "text"
-    """The field of JSON lines that holds the text."""
+    """The field or column that holds the text; `field` in sources.toml for a source of its own."""
+    max_unreadable: float = MAX_UNREADABLE
+    """The share of the documents of a source that may be unusable (empty, null, cut off, no valid text). They are
+    skipped; with more of them the run stops."""
+    source_bytes: int | None = None
+    """Of a larger source or target a random sample of so many bytes is kept. The sizes of sources are still those of
+    the whole. Default: what the longest training can read, and at least 16 MB."""
     target: tuple[str, ...] = ()
     """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
     out: Path = Path("runs/text_mixture")
@@ -95,7 +105,7 @@ class TextMixture(ManyModelsOptions):
     fit_fraction: float = 0.5
     """Share of the target's documents that weights are fitted on; losses are reported on the others."""
     split_seed: int = 0
-    """Seed of that split."""
+    """Seed of that split, and of the samples of large sources."""
     fit_bytes: int = 100_000
     """At most this much text of the fit part is scored (a random subset of its documents)."""
     test_bytes: int = 100_000
@@ -107,6 +117,7 @@ class TextMixture(ManyModelsOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _ = self.limits  # for its errors
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1, not {self.seeds}")
         if self.max_epochs is not None and not self.max_epochs > 0:
@@ -156,6 +167,13 @@ class TextMixture(ManyModelsOptions):
             raise InputError(f"--multiples must be above 1 and rise, not {' '.join(map(str, self.multiples))}")
         if self.price_per_hour is not None and not self.price_per_hour > 0:
             raise InputError(f"--price-per-hour must be positive, not {self.price_per_hour}")
+
+    @property
+    def limits(self) -> Limits:
+        """How much is read of sources and targets, and what is kept."""
+        longest = max(self.model.tokens * max((1.0, *self.multiples)), self.proxy_model.tokens)
+        kept = max(int(longest), IN_MEMORY) if self.source_bytes is None else self.source_bytes
+        return Limits(self.max_unreadable, kept, self.split_seed)
 
     @property
     def demonstration(self) -> bool:

@@ -1,11 +1,16 @@
 """What a run of the text experiment costs, in FLOPs (of n-grams: operations), and the plan in words.
 
-Everything here follows from the plan; nothing is computed.
+All but `describe_plan` follows from the plan alone, which also times this machine.
 """
 
+from collections.abc import Sequence
+
 import jax
+import numpy as np
 
 from experiments.harness.language_model_stages import scoring_flops, training_flops
+from experiments.harness.machine_rate import product_rate
+from experiments.harness.progress import duration
 from experiments.reporting.markdown import plural, share_of, si_count
 from experiments.text_mixture.data import Target
 from experiments.text_mixture.plan import COMBINED, PUBLISHED, SEARCHERS, Plan, Role, Rung
@@ -16,6 +21,9 @@ from mixmin_jax.mixture.scale.memory import memory_of
 from mixmin_jax.models.ngram import BYTES_PER_TOKEN
 from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.ngram_proxies import SOURCES_AT_ONCE, ngram_operations
+
+TRAINING_SHARE = 0.7  # of the FLOP/s of products of matrices that training reaches, measured on two cores
+COUNTING_SHARE = 0.001  # the same for operations of n-grams, which are few and slow
 
 
 def training(plan: Plan, role: Role) -> float:
@@ -100,22 +108,24 @@ def check_search(plan: Plan, memory: int | None = None) -> None:
 
 
 def describe_plan(plan: Plan) -> str:
-    """The plan in words: data, models, stages with their tokens and FLOPs."""
+    """The plan in words: data, models, stages with their tokens and FLOPs; and as tables, with seconds here."""
     config = plan.config
     lines = ["This is a demonstration: built-in text, small models."] if config.demonstration else []
     lines.append(f"Sources ({len(plan.sources)}):")
-    epochs_K = plan.rule_K("uniform") * config.model.num_windows / plan.store.windows_K
-    for corpus, epochs in zip(plan.sources, epochs_K, strict=True):
+    for corpus in plan.sources:
         dropped = len(plan.care.deduplicated.dropped[corpus.name]) if plan.care.deduplicated else 0
         without = f" without {plural(dropped, 'near-duplicate')} of the target" if dropped else ""
-        lines.append(f"  {_describe_corpus(corpus)}{without}; `uniform` asks for {epochs:.2f} epochs")
+        lines += [f"  {_describe_corpus(corpus)}{without}", *(f"    {notice}" for notice in corpus.notices)]
     lines += [f"  {name:<20} left out: allowed = false" for name in plan.care.left_out]
+    if any(corpus.whole for corpus in plan.sources):
+        lines.append("  Duplicates and overlap are looked for in what is kept.")
     lines.append("Targets:")
     for target in plan.targets:
         lines.append(
             f"  {_describe_corpus(target.corpus)}; weights fitted on {len(target.fit)},"
             f" losses reported on {len(target.test)} others"
         )
+        lines += [f"    {notice}" for notice in target.corpus.notices]
     arms = len(plan.arms) + len(plan.own_arms) * (len(plan.targets) - 1)
     longest = max(len(document) for target in plan.targets for document in target.documents("fit"))
     if config.rows.isdecimal() and int(config.rows) >= longest:
@@ -143,7 +153,53 @@ def describe_plan(plan: Plan) -> str:
             f"Finding weights for {target.name} costs {least}{share_of(share, 'the FLOPs of one target run')}."
         )
     lines.append(f"In all {si_count(in_all(plan))}FLOPs, scoring included.")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_sources_table(plan), "", *_costs_table(plan, product_rate())])
+
+
+def _sources_table(plan: Plan) -> list[str]:
+    """Each source in the run that the weights are for."""
+    natural_K, bounds_K = plan.rule_K("natural"), plan.upper_bounds_K
+    most_K = np.ones(len(plan.names)) if bounds_K is None else bounds_K
+    runs_K = plan.target_tokens / plan.sizes_K  # epochs at weight 1
+    cap = f"under --max-epochs {plan.config.max_epochs:g}" if bounds_K is not None else "at weight 1"
+    header = ["source", "documents", "bytes", "natural", "tokens", "epochs", f"epochs {cap}", "licence"]
+    rows = []
+    for k, corpus in enumerate(plan.sources):
+        note = plan.care.notes.get(corpus.name)
+        epochs = [f"{natural_K[k] * runs_K[k]:.3g}", f"{most_K[k] * runs_K[k]:.3g}"]
+        size = [f"{corpus.size.documents:,}", si_count(corpus.size.bytes)]
+        drawn = [f"{natural_K[k]:.3f}", si_count(natural_K[k] * plan.target_tokens)]
+        rows.append([corpus.name, *size, *drawn, *epochs, (note and note.licence) or "-"])
+    title = f"Sources under natural weights, in a run of {si_count(plan.target_tokens)} tokens:"
+    return [title, *_aligned(header, rows)]
+
+
+def _costs_table(plan: Plan, rate: float) -> list[str]:
+    """What one seed of the first target costs."""
+    target, model = plan.targets[0], training(plan, "target")
+    search = rung_flops(plan, plan.rungs[0], target.documents("fit"))
+    counted = plan.rungs[0].run is None
+
+    def seconds(flops: float, counted: bool = False) -> str:
+        return duration(flops / (rate * (COUNTING_SHARE if counted else TRAINING_SHARE)))
+
+    rows = [["finding mixmin", si_count(search), "", seconds(search, counted)]]
+    for arm, found in finding(plan, target, 0.0).items():
+        rows.append([arm, si_count(found) if found else "", si_count(model), seconds(found + model)])
+    least = "at least; " if len(plan.rungs) > 1 else ""
+    how = "times as a product of matrices suggests them here, without compiling"
+    header = ["arm", "FLOPs to find", "FLOPs to train", "about"]
+    return [f"Costs of one seed for {target.name} ({least}{how}):", *_aligned(header, rows)]
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table for a screen: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in (header, *rows):
+        first, *others = zip(row, widths, strict=True)
+        lines.append("  " + "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]))
+    return lines
 
 
 def _describe_rung(rung: Rung) -> str:
@@ -151,5 +207,6 @@ def _describe_rung(rung: Rung) -> str:
 
 
 def _describe_corpus(corpus: Corpus) -> str:
-    skipped = f" ({corpus.num_skipped} empty ones skipped)" if corpus.num_skipped else ""
-    return f"{corpus.name:<20} {corpus.num_documents:>7} documents {corpus.num_bytes:>12} bytes{skipped}"
+    skipped = f" ({corpus.num_skipped} unusable ones skipped)" if corpus.num_skipped else ""
+    whole = f", a sample of {corpus.whole.documents} with {corpus.whole.bytes}" if corpus.whole else ""
+    return f"{corpus.name:<20} {corpus.num_documents:>7} documents {corpus.num_bytes:>12} bytes{whole}{skipped}"

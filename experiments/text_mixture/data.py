@@ -10,7 +10,7 @@ from experiments.harness.data_sets import text_record
 from experiments.reporting.json_files import read_json
 from experiments.reporting.schema import DataSet
 from mixmin_jax.data.text.deduplication import Deduplicated, drop_overlap
-from mixmin_jax.data.text.documents import Corpus, split_documents, take_bytes
+from mixmin_jax.data.text.documents import WHOLE, Corpus, Limits, split_documents, take_bytes
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
 from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
 from mixmin_jax.data.text.sources import read_any, read_sources, refuse_identical
@@ -77,14 +77,21 @@ def take_care(
 
 
 def read_text(
-    sources: Sequence[str], targets: Sequence[str], field: str = "text"
+    sources: Sequence[str],
+    targets: Sequence[str],
+    field: str = "text",
+    limits: Limits = WHOLE,
+    sources_info: Path | None = None,
 ) -> tuple[tuple[Corpus, ...], tuple[Corpus, ...]]:
     """Sources and targets; with neither given, the text that this Python installation carries."""
     if bool(sources) != bool(targets):
         given, missing = ("--sources", "--target") if sources else ("--target", "--sources")
         raise InputError(f"{given} is given without {missing}; give both, or neither for the built-in demonstration")
     if sources:
-        read = read_sources(*sources, field=field), tuple(read_any(target, field=field) for target in targets)
+        read = (
+            read_sources(*sources, field=field, limits=limits, info=sources_info),
+            tuple(read_any(target, field=field, limits=limits) for target in targets),
+        )
     else:
         read = installed_sources(), (installed_target(),)
     names = [target.name for target in read[1]]

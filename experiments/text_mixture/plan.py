@@ -145,10 +145,12 @@ class Plan:
 
     @property
     def sizes_K(self) -> np.ndarray:
-        """Tokens of each source: `tokens` in sources.toml, or what was read."""
+        """Tokens of each source: `tokens` in sources.toml, or what was counted; not only what is kept."""
         stated = self._stated_tokens
         if not any(stated):
-            return self.store.windows_K * float(self.store.length)
+            sizes = [corpus.size for corpus in self.sources]
+            tokens_K = np.array([size.bytes + size.documents for size in sizes])
+            return tokens_K // self.store.length * float(self.store.length)
         if None in stated:
             missing = self.names[stated.index(None)]
             raise InputError(f"sources.toml has tokens for some sources only: add those of {missing!r}")
@@ -162,7 +164,8 @@ class Plan:
     @property
     def is_real_run(self) -> bool:
         """Whether the target model is the run that the weights are for, so that caps hold in its draws as well."""
-        return self.config.target_tokens is None and not any(self._stated_tokens)
+        sampled = any(corpus.whole for corpus in self.sources)
+        return self.config.target_tokens is None and not any(self._stated_tokens) and not sampled
 
     @property
     def upper_bounds_K(self) -> np.ndarray | None:

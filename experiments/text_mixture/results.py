@@ -216,6 +216,13 @@ class SourceText:
     empty_documents_skipped: int = 0
     near_duplicates_dropped: int | None = None  # by --drop-duplicates
     sha256_as_read: str | None = None  # before that
+    documents_in_all: int | None = None  # of a source of which a sample is kept
+    bytes_in_all: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole source."""
+        return self.bytes if self.bytes_in_all is None else self.bytes_in_all
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from jaxtyping import Float, Shaped
 
+from experiments.harness.assignments import is_number
 from mixmin_jax.data.files import refuse_odd_name
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.rows import rows
@@ -314,12 +315,3 @@ def _refuse_empty(name: str, column: pyarrow.ChunkedArray) -> None:
 def _refuse_twice(names: Sequence[str]) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"the name {twice[0]!r} is there {names.count(twice[0])} times")
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell, or a value on a command line, is a number as people write it."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.weights_from_file.data import Table, is_number
+from experiments.harness.assignments import is_number
+from experiments.weights_from_file.data import Table
 from mixmin_jax.data.files import BYTE_ORDER_MARK, decode_utf8, refuse_odd_name
 from mixmin_jax.errors import InputError
 

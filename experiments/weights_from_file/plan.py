@@ -1,15 +1,14 @@
 """What a run will solve: targets, constraints and a mixture to compare with, checked before anything is computed."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from experiments.harness.assignments import parse_assignments
 from experiments.reporting.schema import Weights
 from experiments.weights_from_file.config import Config
-from experiments.weights_from_file.data import is_number
 from experiments.weights_from_file.reference import read_reference
 from experiments.weights_from_file.targets import Target, read_targets
 from mixmin_jax import cross_entropy, solve, weighted_sum, worst_case
@@ -139,28 +138,3 @@ def pooled(targets: Sequence[Target], prices: Sequence[float]) -> Any:
         ),
         targets[0].table.sources,
     )
-
-
-def parse_assignments(
-    pairs: tuple[str, ...], option: str, sources: tuple[str, ...], left_out: tuple[str, ...] = ()
-) -> dict[str, float]:
-    """`NAME=VALUE` pairs of a command-line option as a dictionary.
-
-    Raises:
-        InputError: a pair without =, a value that is no number, a source that is not in the file (with the closest name
-            that is), is `left_out` or is there twice.
-    """
-    values: dict[str, float] = {}
-    for pair in pairs:
-        name, equals, value = pair.rpartition("=")
-        if not equals or not is_number(value):
-            raise InputError(f"{option} {pair}: expected NAME=VALUE with a number, such as {sources[0]}=0.25")
-        if name in left_out:
-            raise InputError(f"{option} {pair}: {name!r} is left out (allowed = false in --sources-info)")
-        if name not in sources:
-            closest = difflib.get_close_matches(name, sources, n=1, cutoff=0.0)[0]
-            raise InputError(f"{option} {pair}: no source is called {name!r}; the closest name is {closest!r}")
-        if name in values:
-            raise InputError(f"{option}: {name!r} is there twice")
-        values[name] = float(value)
-    return values

@@ -15,10 +15,10 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def list_folder(folder: Path) -> list[Path]:
-    """The visible entries of a folder, sorted. Raises InputError if it cannot be read."""
+def list_folder(folder: Path, hidden: bool = False) -> list[Path]:
+    """The entries of a folder, sorted; hidden ones if asked for. Raises InputError if it cannot be read."""
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(entry for entry in folder.iterdir() if hidden or not entry.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
 

@@ -22,7 +22,7 @@ class TextMixTraining(MixTrainingOptions):
     out: Path = Path("runs/text_mixtraining")
     """Folder for the results."""
     sources: tuple[str, ...] = ()
-    """The classes: a folder with one file or folder per source (.jsonl, .jsonl.gz with a "text" field; .txt), or
+    """The classes: a folder with one file or folder per source (docs/own-data.md lists the formats), or
     several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
     field: str = "text"
     """The field of JSON lines that holds the text."""

@@ -65,7 +65,8 @@ def read_domain(config: TextMixTraining) -> Domain:
             "name": f"source of {config.length} bytes",
             "origin": f"{origins}; windows of {config.length} bytes, as many of each class, split by document"
             f" (seed {seed}): {_documents(parts)}"
-            + (f"; {num_shared} documents of more than one class left out" if num_shared else ""),
+            + (f"; {num_shared} documents of more than one class left out" if num_shared else "")
+            + "".join(f"; {corpus.name}: {notice}" for corpus in sources for notice in corpus.notices),
             "classes": [corpus.name for corpus in corpora],
             **{part: len(found.labels_N) for part, found in parts.items()},
             "skipped": sum(corpus.num_skipped for corpus in sources),

@@ -1,14 +1,11 @@
 """Text as documents: read files and folders, split a target, keep to a byte budget.
 
-Formats: `.jsonl` and `.jsonl.gz` (one object per line, the text in one field), `.txt` (one document per file)
-and folders of these, read recursively in sorted order. A folder of sources holds one such file or folder per source.
+`formats` says which files are read. Folders are read recursively in sorted order. A folder of sources holds one such
+file or folder per source.
 """
 
-import gzip
 import hashlib
-import json
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +13,55 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from mixmin_jax.data.files import BYTE_ORDER_MARK, decode_utf8, list_folder, read_bytes, refuse_odd_name
 from mixmin_jax.data.hash_order import hash_order
-from mixmin_jax.errors import InputError
+from mixmin_jax.data.text.formats import Unusable, read_shard
+from mixmin_jax.data.text.shards import Shards, expand, find_shards, stem
+from mixmin_jax.data.text.stored_documents import (
+    IN_MEMORY,
+    Counts,
+    Sample,
+    StoredDocuments,
+    cannot_be_stored,
+    read_store,
+    store_folder,
+    store_key,
+    write_store,
+)
+from mixmin_jax.errors import InputError, list_some
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".txt")
+MAX_UNREADABLE = 0.01  # of the documents of a source
+_ENOUGH = 1000  # documents that cannot be used, with none that can, after which a source is given up
+_MAX_NAMED = 5  # files with such documents that are named
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is read of a source, and what is kept of it.
+
+    max_unreadable: the share of its documents that may be unusable.      max_bytes: a larger source is sampled, with
+    `seed`; None keeps it whole, and in memory.
+    """
+
+    max_unreadable: float = MAX_UNREADABLE
+    max_bytes: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_unreadable < 1:
+            raise InputError(f"--max-unreadable must be at least 0 and less than 1, not {self.max_unreadable}")
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise InputError(f"--source-bytes must be positive, not {self.max_bytes}")
+
+
+WHOLE = Limits()
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a text."""
+
+    documents: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -28,13 +69,19 @@ class Corpus:
     """Documents of one source or target, in order.
 
     documents: valid UTF-8, so byte 0xFF never occurs and can serve as the separator. None is empty.
-    origin: where they come from.      num_skipped: the number of empty documents that were left out.
+    origin: where they come from.      num_skipped: the number of unusable documents that were left out.
+    whole: the size of all that was read, where `documents` is a sample of it.      notices: what a user should know.
+    field, limits: how files were read.
     """
 
     name: str
-    documents: tuple[bytes, ...]
+    documents: Sequence[bytes]
     origin: str
     num_skipped: int = 0
+    whole: Size | None = None
+    notices: tuple[str, ...] = ()
+    field: str | None = None
+    limits: Limits = WHOLE
 
     @property
     def num_documents(self) -> int:
@@ -42,7 +89,14 @@ class Corpus:
 
     @cached_property
     def num_bytes(self) -> int:
+        if isinstance(self.documents, StoredDocuments):
+            return self.documents.num_bytes
         return sum(map(len, self.documents))
+
+    @property
+    def size(self) -> Size:
+        """Of all that was read."""
+        return self.whole or Size(self.num_documents, self.num_bytes)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -54,37 +108,106 @@ class Corpus:
         return digest.hexdigest()
 
     def take(self, indices: Iterable[int] | Int[np.ndarray, " n"]) -> "Corpus":
-        """A corpus of these documents. `num_skipped` stays as it is: it belongs to the whole."""
-        return replace(self, documents=tuple(self.documents[index] for index in indices))
+        """A corpus of these documents. `num_skipped` stays as it is; the size of the whole shrinks in proportion."""
+        if isinstance(self.documents, StoredDocuments):
+            taken = replace(self, documents=self.documents.take(indices))
+        else:
+            taken = replace(self, documents=tuple(self.documents[index] for index in indices))
+        if self.whole is None:
+            return taken
+        documents = round(self.whole.documents * taken.num_documents / self.num_documents)
+        num_bytes = round(self.whole.bytes * taken.num_bytes / self.num_bytes)
+        return replace(taken, whole=Size(documents, num_bytes))
 
 
-def read_corpus(path: str | Path, name: str | None = None, field: str = "text") -> Corpus:
-    """The documents of one file or folder.
+def read_corpus(
+    path: str | Path,
+    name: str | None = None,
+    field: str = "text",
+    limits: Limits = WHOLE,
+) -> Corpus:
+    """The documents of one file or folder, or of a URL.
 
-    Documents without any visible character are skipped and counted. Blank lines and hidden files are ignored.
+    Documents that cannot be used are skipped and counted: null, without any visible character, without the field, not
+    valid Unicode, cut off. So is what cannot be read of a damaged file. Blank lines are ignored, and files that are no
+    data (`shards`) left out.
+
+    With `limits.max_bytes`, a source is read as a stream. What is kept of a source of more than 16 MB lies in a file in
+    `store_folder`, where the next run finds it as long as the source has not changed.
 
     Args:
-        path: a file or folder in one of the formats above.
+        path: a file or folder in one of the formats of `formats`, or a URL of one.
         name: the default is the stem (`code.jsonl.gz` -> `code`).
-        field: the field that holds the text in JSON lines.
+        field: the field or column that holds the text.
+        limits: what is kept.
 
     Raises:
-        InputError: with file and line: a path that is missing, unreadable, of another format or no file (a pipe); a
-            link to a folder that contains it; a name that is not valid Unicode; a truncated or corrupt gzip; invalid
-            UTF-8; a line that is not a JSON object with a string in `field`; a file without a document (an empty file
-            is usually a failed copy).
+        InputError: with file and place: too many unusable documents, or none that can be used; a file without the
+            column, or where it is no text; a full disk; errors of `shards.find_shards`.
     """
-    path = Path(path)
-    documents: list[bytes] = []
-    num_skipped = 0
-    for file in _files(path):
-        texts = [_whole_file(file)] if _suffix(file) == ".txt" else list(_json_lines(file, field))
-        kept = [text for text in texts if text.decode().strip()]  # str.strip knows more kinds of space than bytes.strip
-        if not kept:
-            raise InputError(f"{file}: empty, no document with text in it")
-        documents += kept
-        num_skipped += len(texts) - len(kept)
-    return Corpus(stem(path) if name is None else name, tuple(documents), str(path), num_skipped)
+    path = expand(path)
+    name = stem(path) if name is None else name
+    documents, counts = _documents(name, find_shards(path), field, limits)
+    whole = Size(counts.documents, counts.bytes) if len(documents) < counts.documents else None
+    return Corpus(name, documents, str(path), counts.unusable, whole, counts.notices, field, limits)
+
+
+def _documents(name: str, shards: Shards, field: str, limits: Limits) -> tuple[Sequence[bytes], Counts]:
+    folder = store_folder()
+    key = store_key(shards, field, limits.max_unreadable, limits.max_bytes, limits.seed)
+    if limits.max_bytes is not None and (found := read_store(folder, key)):
+        return found
+    sample = Sample(folder, limits.max_bytes, limits.seed)
+    try:
+        counts = _read(name, shards, field, limits.max_unreadable, sample)
+        if limits.max_bytes is None or counts.bytes <= IN_MEMORY:
+            return tuple(sample.documents()), counts
+        write_store(folder, key, sample.documents(), counts)
+    except OSError as error:
+        raise cannot_be_stored(folder, name, error) from error
+    finally:
+        sample.close()
+    if found := read_store(folder, key):
+        return found
+    raise InputError(f"{name}: its documents in {folder} were changed or removed by another program; start again")
+
+
+def _read(name: str, shards: Shards, field: str, max_unreadable: float, sample: Sample) -> Counts:
+    """Give all documents to the sample. Raises InputError if too many cannot be used."""
+    num_unusable, rest_bytes, first = 0, 0, ""
+    notices = [f"left out, as no data: {list_some(shards.left_out)}"] if shards.left_out else []
+    files: list[str] = []  # what was skipped of each
+
+    def refuse_too_many() -> None:
+        """An unreadable rest of a file counts with its share of all files' bytes."""
+        total = sample.num_documents + num_unusable
+        rest = rest_bytes / max(sum(shard.size for shard in shards.files), 1)
+        if not first or (sample.num_documents and num_unusable / total + rest <= max_unreadable):
+            return
+        if total == 1:
+            raise InputError(first)
+        found = f"{num_unusable} of {total} documents" + (f" and {rest:.0%} of the bytes" if rest else "")
+        raise InputError(f"{first} ({found} of {name!r} cannot be used; --max-unreadable allows {max_unreadable:g})")
+
+    for shard in shards.files:
+        skipped, where = 0, ""
+        for priority, item in zip(sample.priorities(shard.name), read_shard(shard, field), strict=False):
+            if not isinstance(item, Unusable):
+                sample.add(priority, item)
+                continue
+            where = where or f"{shard.place}{item.where}: {item.reason}"
+            first = first or where
+            skipped += item.documents
+            num_unusable += item.documents
+            rest_bytes += item.rest_bytes
+            if num_unusable >= _ENOUGH and not sample.num_documents:
+                refuse_too_many()
+        if skipped:
+            files.append(f"{skipped} skipped, the first: {where}")
+    refuse_too_many()
+    if len(files) > _MAX_NAMED:
+        files = [*files[:_MAX_NAMED], f"... and in {len(files) - _MAX_NAMED} more files"]
+    return Counts(sample.num_documents, sample.num_bytes, num_unusable, (*notices, *files))
 
 
 def split_documents(
@@ -131,80 +254,3 @@ def take_bytes(corpus: Corpus, indices: Int[np.ndarray, "n"], max_bytes: int, se
     order = np.array(hash_order(indices.tolist(), f"{corpus.fingerprint}/{seed}"), dtype=np.int64)
     total = np.cumsum([len(corpus.documents[index]) for index in order])
     return np.sort(order[: max(int(np.searchsorted(total, max_bytes, side="right")), 1)])
-
-
-def _suffix(path: Path) -> str | None:
-    return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(suffix)), None)
-
-
-def stem(path: Path) -> str:
-    """The name of a folder, or of a file without its suffix."""
-    name = path.name or path.resolve().name  # "." has no name of its own
-    return name if path.is_dir() else name.removesuffix(_suffix(path) or path.suffix)
-
-
-def _files(path: Path) -> Iterator[Path]:
-    waiting = [path]
-    while waiting:  # no recursion: folders may be nested deeper than Python's stack
-        path = waiting.pop()
-        refuse_odd_name(path)
-        if path.is_dir():
-            if path.is_symlink() and path.resolve() in [parent.resolve() for parent in path.absolute().parents]:
-                raise InputError(f"{path}: a link to a folder that it lies in; remove it")
-            entries = list_folder(path)
-            if not entries:
-                raise InputError(f"{path}: empty folder, no {', '.join(SUFFIXES)} file in it")
-            waiting += reversed(entries)
-        elif not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        elif _suffix(path) is None:
-            raise InputError(f"{path}: unsupported kind of file; known are {', '.join(SUFFIXES)} and folders of them")
-        elif not path.is_file():
-            raise InputError(f"{path}: not a file but a pipe or device; write its content to a file")
-        else:
-            yield path
-
-
-def _whole_file(file: Path) -> bytes:
-    text = read_bytes(file).removeprefix(BYTE_ORDER_MARK)
-    decode_utf8(text, file, "line")
-    return text
-
-
-def _json_lines(file: Path, field: str) -> Iterator[bytes]:
-    for number, line in enumerate(_lines(file), start=1):
-        if number == 1:
-            line = line.removeprefix(BYTE_ORDER_MARK)
-        if not line.strip():
-            continue
-        place = f"{file}, line {number}"
-        text = decode_utf8(line, place)  # json.loads would guess the encoding
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError, MemoryError) as error:
-            raise InputError(f"{place}: not JSON ({str(error) or type(error).__name__})") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{place}: not a JSON object but {type(record).__name__}; expected {{{field!r}: ...}}")
-        if field not in record:
-            raise InputError(f"{place}: no field {field!r}; the fields are {sorted(record)[:20]}")
-        if not isinstance(record[field], str):
-            raise InputError(f"{place}: field {field!r} is not a string but {type(record[field]).__name__}")
-        try:
-            yield record[field].encode()
-        except UnicodeEncodeError as error:  # JSON can hold half a surrogate pair, UTF-8 cannot
-            raise InputError(f"{place}: field {field!r} is not valid Unicode ({error.reason})") from error
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    """Lines as bytes. Only a newline ends one: JSON strings may hold other characters at which str.splitlines cuts."""
-    try:
-        with gzip.open(file) if file.name.endswith(".gz") else file.open("rb") as stream:
-            yield from stream
-    except EOFError as error:
-        raise InputError(f"{file}: truncated gzip, the end is missing; copy it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{file}: not a valid gzip ({error})") from error
-    except MemoryError as error:
-        raise InputError(f"{file}: a line does not fit into memory") from error
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error

@@ -10,6 +10,13 @@
 
 Each table has the name of a source. A source without a table has no license and no note, and is allowed. `tokens` is
 the size of the whole source, of which a part may be read.
+
+    [books]
+    path = "dumps/books/train.jsonl.zst"
+    field = "content"
+
+`path` says where a source lies, from the folder of this file on. Once a table has one, the tables list all sources.
+`field` is the field or column that holds the text of a source.
 (The key `licence` keeps its spelling: it is part of the file format.)
 """
 
@@ -21,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from mixmin_jax.data.files import BYTE_ORDER_MARK, decode_utf8, list_folder, read_bytes
-from mixmin_jax.data.text.documents import stem
-from mixmin_jax.data.text.sources import SOURCE_NOTES
+from mixmin_jax.data.text.shards import expand, is_url, stem
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 from mixmin_jax.errors import InputError
+
+SOURCE_NOTES = "sources.toml"  # in a folder of sources; it is no source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +45,21 @@ class SourceNote:
     tokens: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class SourcePlace:
+    """Where a source lies, and in which field its text is; None as for all others."""
+
+    path: str | Path | None = None
+    field: str | None = None
+
+
 _KEYS: dict[str, tuple[type, str]] = {
     "licence": (str, "a string"),
     "note": (str, "a string"),
     "allowed": (bool, "true or false"),
     "tokens": (int, "a whole number above 0"),
+    "path": (str, "a string"),
+    "field": (str, "a string"),
 }
 
 
@@ -62,17 +80,48 @@ def find_source_notes(
     Raises:
         InputError: more than one such file; errors of `read_source_notes`.
     """
+    found = find_source_file(specs, file)
+    if found is None:
+        return {}
+    others = [] if file is not None else [stem(path) for path in list_folder(found.parent)]
+    return read_source_notes(found, names, others)
+
+
+def find_source_file(specs: Sequence[str | Path], file: Path | None = None) -> Path | None:
+    """`file`; or a `.toml` that is given as the sources; or the `sources.toml` of their folder, if there is one.
+
+    Raises:
+        InputError: more than one such file.
+    """
     if file is not None:
-        return read_source_notes(file, names)
-    paths = [Path(spec) for spec in specs if not str(spec).startswith(TFDS_PREFIX)]
-    folders = paths if len(specs) == 1 else [path.absolute().parent for path in paths]
+        return file.expanduser()
+    paths = [expand(spec) for spec in specs if not str(spec).startswith(TFDS_PREFIX)]
+    local = [path for path in paths if isinstance(path, Path)]
+    if len(specs) == 1 and local and local[0].suffix.lower() == ".toml":
+        return local[0]
+    folders = local if len(specs) == 1 else [path.absolute().parent for path in local]
     held = {folder.resolve(): folder for folder in folders if (folder / SOURCE_NOTES).exists()}
     if len(held) > 1:
         found = ", ".join(str(folder / SOURCE_NOTES) for folder in held.values())
         raise InputError(f"the sources lie beside several {SOURCE_NOTES} ({found}): give one with --sources-info")
-    for folder in held.values():
-        return read_source_notes(folder / SOURCE_NOTES, names, [stem(path) for path in list_folder(folder)])
-    return {}
+    return next((folder / SOURCE_NOTES for folder in held.values()), None)
+
+
+def read_source_places(path: Path) -> dict[str, SourcePlace]:
+    """Where each table of a `sources.toml` says that its source lies.
+
+    Raises:
+        InputError: errors of `read_source_notes`.
+    """
+    tables = _read_toml(path)
+    read_source_notes(path, tuple(tables))  # for its errors
+
+    def place(spec: str | None) -> str | Path | None:
+        if spec is None or spec.startswith(TFDS_PREFIX) or is_url(spec):
+            return spec
+        return path.parent / expand(spec)
+
+    return {name: SourcePlace(place(table.get("path")), table.get("field")) for name, table in tables.items()}
 
 
 def read_source_notes(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, SourceNote]:
@@ -100,7 +149,8 @@ def read_source_notes(path: Path, names: Sequence[str], others: Sequence[str] = 
             kind, words = _KEYS[key]
             if type(value) is not kind or (isinstance(value, int) and key == "tokens" and value < 1):
                 raise InputError(f"{path}, [{name}]: {key} must be {words}, not {value!r:.60}")
-    return {name: SourceNote(**tables.get(name, {})) for name in names}
+    keys = [field.name for field in dataclasses.fields(SourceNote)]
+    return {name: SourceNote(**{k: v for k, v in tables.get(name, {}).items() if k in keys}) for name in names}
 
 
 def allowed_names(names: Sequence[str], notes: Mapping[str, SourceNote]) -> tuple[str, ...]:

@@ -1,59 +1,107 @@
-"""The sources of a mixture, from files, folders and TFDS."""
+"""The sources of a mixture, from files, folders, URLs and TFDS."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixmin_jax.data.files import list_folder
-from mixmin_jax.data.text.documents import SUFFIXES, Corpus, read_corpus, stem
+from mixmin_jax.data.text.documents import WHOLE, Corpus, Limits, read_corpus
+from mixmin_jax.data.text.shards import KNOWN, expand, is_no_data, is_url, stem
+from mixmin_jax.data.text.source_notes import SOURCE_NOTES, SourcePlace, find_source_file, read_source_places
 from mixmin_jax.data.text.tfds_text import read_tfds
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name
-from mixmin_jax.errors import InputError
-
-SOURCE_NOTES = "sources.toml"  # the file of `source_notes` in a folder of sources; it is no source
+from mixmin_jax.errors import InputError, list_some
 
 
-def read_any(spec: str | Path, name: str | None = None, field: str = "text") -> Corpus:
-    """A corpus from a path (`read_corpus`) or from a TFDS data set `tfds:NAME:FIELD` (`tfds_text.read_tfds`)."""
+def read_any(
+    spec: str | Path,
+    name: str | None = None,
+    field: str = "text",
+    limits: Limits = WHOLE,
+) -> Corpus:
+    """A corpus from a path or URL (`read_corpus`) or a TFDS data set `tfds:NAME:FIELD` (`tfds_text.read_tfds`)."""
     if str(spec).startswith(TFDS_PREFIX):
         return read_tfds(str(spec), name)
-    return read_corpus(spec, name, field)
+    return read_corpus(spec, name, field, limits)
 
 
-def read_sources(*specs: str | Path, field: str = "text") -> tuple[Corpus, ...]:
+def read_sources(
+    *specs: str | Path,
+    field: str = "text",
+    limits: Limits = WHOLE,
+    info: Path | None = None,
+) -> tuple[Corpus, ...]:
     """All sources of a mixture, sorted by name.
 
+    A `sources.toml` (see `source_notes`) may say where the sources lie, and which field holds the text of each.
+
     Args:
-        specs: one folder, each visible entry of which is a source with its stem as name (except `sources.toml`); or
-            several paths and tfds: specs, one per source.
-        field: the field that holds the text in JSON lines.
+        specs: one folder, each visible entry of which is a source with its stem as name (except `sources.toml` and what
+            is no data); or several paths, URLs and tfds: specs, one per source; or a `.toml` that lists the sources.
+        field: the field or column that holds the text.
+        limits: how much is read of each, and what is kept.
+        info: a file in place of `sources.toml`.
 
     Raises:
         InputError: a missing folder, fewer than two sources, two sources with the same name or the same documents;
-            errors of `read_any`.
+            errors of `read_any` and `read_source_places`.
     """
-    entries: list[str | Path] = list(specs)
-    if len(specs) == 1 and not str(specs[0]).startswith(TFDS_PREFIX):
-        folder = Path(specs[0])
-        if not folder.exists():
-            raise InputError(f"{folder}: no such folder of sources")
-        if folder.is_dir():
-            entries = [entry for entry in list_folder(folder) if entry.name != SOURCE_NOTES]
-            if not entries:
-                raise InputError(
-                    f"{folder}: holds no sources; put a file ({', '.join(SUFFIXES)}) or folder there for each"
-                )
+    file = find_source_file(specs, info)
+    places = read_source_places(file) if file else {}
+    entries, left_out = _entries(specs, file, places)
     if len(entries) < 2:
-        found = f"only {entries[0]} was given" if entries else "none was given"
+        found = f"only {entries[0][1]} was given" if entries else "none was given"
         raise InputError(f"mixing needs at least two sources, {found}")
     seen: dict[str, str | Path] = {}
-    for entry in entries:  # before anything large is read
-        name = default_name(str(entry)) if str(entry).startswith(TFDS_PREFIX) else stem(Path(entry))
+    for name, entry in entries:  # before anything large is read
         if name in seen:
-            raise InputError(f"two sources are named {name!r}: {seen[name]} and {entry}; rename one")
+            raise InputError(
+                f"two sources are named {name!r}: {seen[name]} and {entry}; rename one, or give both names in a"
+                f" {SOURCE_NOTES}: [NAME] and below it path = ..."
+            )
         seen[name] = entry
-    corpora = sorted((read_any(entry, field=field) for entry in entries), key=lambda corpus: corpus.name)
+    corpora = [
+        read_any(entry, name, places.get(name, SourcePlace()).field or field, limits)
+        for name, entry in sorted(seen.items())
+    ]
+    if left_out:
+        notice = f"left out, as no data: {list_some([str(path) for path in left_out])}"
+        corpora[0] = dataclasses.replace(corpora[0], notices=(notice, *corpora[0].notices))
     refuse_identical(corpora)
     return tuple(corpora)
+
+
+def _entries(
+    specs: Sequence[str | Path], file: Path | None, places: Mapping[str, SourcePlace]
+) -> tuple[list[tuple[str, str | Path]], list[Path]]:
+    """The sources by name, and what lies beside them."""
+    if len(specs) != 1 or str(specs[0]).startswith(TFDS_PREFIX) or is_url(specs[0]):
+        return [(_name(entry), entry) for entry in specs], []
+    folder = Path(expand(specs[0]))
+    is_list = folder.suffix.lower() == ".toml"
+    folder = folder.parent if is_list else folder
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder of sources")
+    if not folder.is_dir():
+        return [(stem(folder), folder)], []
+    entries = [entry for entry in list_folder(folder) if entry.name != SOURCE_NOTES]
+    left_out = [entry for entry in entries if is_no_data(entry.name)]
+    found: list[tuple[str, str | Path]] = [(stem(entry), entry) for entry in entries if entry not in left_out]
+    if is_list or any(place.path for place in places.values()):
+        lying = dict(found)
+        for name, place in places.items():
+            if place.path is None and name not in lying:
+                raise InputError(f"{file}, [{name}]: no path, and nothing of this name lies in {folder}")
+        return [(name, place.path or lying[name]) for name, place in places.items()], []
+    if not found:
+        raise InputError(f"{folder}: holds no sources; put a file ({KNOWN}) or folder there for each")
+    return found, left_out
+
+
+def _name(spec: str | Path) -> str:
+    if str(spec).startswith(TFDS_PREFIX):
+        return default_name(str(spec))
+    return stem(str(spec) if is_url(spec) else expand(spec))
 
 
 def refuse_identical(corpora: Sequence[Corpus]) -> None:

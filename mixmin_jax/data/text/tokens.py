@@ -12,8 +12,16 @@ SEPARATOR = 0xFF  # never occurs in UTF-8
 
 def join_documents(documents: Iterable[bytes]) -> np.ndarray:
     """uint8 tokens: SEPARATOR, first document, SEPARATOR, second document, ..., SEPARATOR."""
-    separator = bytes([SEPARATOR])
-    return np.frombuffer(separator + b"".join(d + separator for d in documents), np.uint8)
+    return np.frombuffer(_append(bytearray(), documents), np.uint8)
+
+
+def _append(tokens: bytearray, documents: Iterable[bytes]) -> bytearray:
+    """One document at a time, as all of them may lie in a file that is larger than memory allows to copy."""
+    tokens.append(SEPARATOR)
+    for document in documents:
+        tokens += document
+        tokens.append(SEPARATOR)
+    return tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +45,10 @@ def build_store(names: Sequence[str], documents: Sequence[Iterable[bytes]], leng
     Raises:
         InputError: a source is shorter than one window of `length` + 1 tokens.
     """
-    parts = [join_documents(d) for d in documents]
-    sizes_K = np.array([len(p) for p in parts], np.int64)
+    tokens, ends = bytearray(), [0]
+    for of_source in documents:
+        ends.append(len(_append(tokens, of_source)))
+    sizes_K = np.diff(np.array(ends, np.int64))
     windows_K = (sizes_K - 1) // length
     for name, size, windows in zip(names, sizes_K, windows_K, strict=True):
         if windows < 1:
@@ -46,5 +56,4 @@ def build_store(names: Sequence[str], documents: Sequence[Iterable[bytes]], leng
                 f"source {name!r} holds {size} tokens, fewer than one training window of {length + 1}:"
                 " add text to it, leave it out, or train with a shorter sequence length"
             )
-    starts_K = np.concatenate([[0], np.cumsum(sizes_K)[:-1]])
-    return TokenStore(tuple(names), np.concatenate(parts), starts_K, windows_K, length)
+    return TokenStore(tuple(names), np.frombuffer(tokens, np.uint8), np.array(ends[:-1], np.int64), windows_K, length)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixmin_jax.data.text.documents import read_corpus, split_documents, take_bytes
+from mixmin_jax.data.text.documents import Limits, read_corpus, split_documents, take_bytes
 from mixmin_jax.errors import InputError
 from tests.data.text.corpora import corpus
 
@@ -30,7 +30,7 @@ def test_json_lines_give_back_what_was_written(tmp_path_factory, texts, zipped):
         with pytest.raises(InputError, match="empty"):
             read_corpus(path)
         return
-    read = read_corpus(path)
+    read = read_corpus(path, limits=Limits(max_unreadable=0.99))
     assert read.documents == kept
     assert (read.name, read.num_documents, read.num_skipped) == ("a.b", len(kept), len(texts) - len(kept))
     assert read.num_bytes == sum(map(len, kept))
@@ -62,8 +62,8 @@ ZIPPED = gzip.compress(b'{"text": "%s"}\n' % random.Random(0).randbytes(10_000).
         ("bad.jsonl", b"[" * 200_000, ", line 1: not JSON"),
         ("bad.jsonl", b"\n \n", ": empty"),
         ("bad.jsonl", b"", ": empty"),
-        ("cut.jsonl.gz", ZIPPED[: len(ZIPPED) // 2], ": truncated gzip"),
-        ("bad.jsonl.gz", b"plain text", ": not a valid gzip"),
+        ("cut.jsonl.gz", ZIPPED[: len(ZIPPED) // 2], ": truncated gzip, the end is missing after byte 5[0-9]{3}"),
+        ("bad.jsonl.gz", b"plain text", ": not a valid gzip near byte 0"),
         ("bad.jsonl.gz", ZIPPED[:100] + bytes(b ^ 0x55 for b in ZIPPED[100:200]) + ZIPPED[200:], ""),
         ("latin.txt", "eins\nzwölf".encode("latin-1"), ", line 2: not valid UTF-8"),
         ("blank.txt", b"\x1c", ": empty"),  # a space in text, not in bytes
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_named_with_its_line(tmp_path, name, content, mes
         read_corpus(tmp_path / name)
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".txt"])
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".txt", ".parquet", ".arrow"])
 def test_unreadable_file_is_named(tmp_path, monkeypatch, ending):
     path = tmp_path / f"locked{ending}"
     path.write_text("x")
@@ -86,11 +86,52 @@ def test_unreadable_file_is_named(tmp_path, monkeypatch, ending):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    # tests may run as root, whom no file mode keeps out
-    for owner, name in (("pathlib.Path", "open"), ("pathlib.Path", "read_bytes"), ("gzip", "open")):
-        monkeypatch.setattr(f"{owner}.{name}", refuse)
+    monkeypatch.setattr("pathlib.Path.open", refuse)  # tests may run as root, whom no file mode keeps out
     with pytest.raises(InputError, match=rf"locked{ending}: cannot be read \(Permission denied\)"):
         read_corpus(path)
+
+
+UNUSABLE = [
+    ('{"text": null}', "line 2: field 'text' is not a string but NoneType"),
+    ('{"text": ""}', "line 2: an empty document"),
+    ('{"body": "x"}', r"line 2: no field 'text'; the fields are \['body'\]"),
+    ('{"text": "\\ud800"}', "line 2: field 'text' is not valid Unicode"),
+    ('{"text": "cut', "line 2: not JSON"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), UNUSABLE)
+def test_what_cannot_be_used_is_skipped_counted_and_named_up_to_a_share(tmp_path, line, message):
+    good = [f'{{"text": "{n}"}}\n' for n in range(199)]
+    for name in ("1.jsonl", "2.jsonl"):
+        (tmp_path / name).write_text("".join([good[0], line + "\n", *good[1:]]))
+    read = read_corpus(tmp_path)
+    assert (read.num_documents, read.num_skipped, read.whole) == (398, 2, None)
+    assert [notice.split(", the first: ")[0] for notice in read.notices] == ["1 skipped"] * 2
+    for name, notice in zip(("1.jsonl", "2.jsonl"), read.notices, strict=True):
+        assert re.search(f"{name}, {message}", notice)
+    many = r" \(2 of 400 documents of '.*' cannot be used; --max-unreadable allows 0\.004\)$"
+    with pytest.raises(InputError, match=rf"1\.jsonl, {message}.*{many}"):
+        read_corpus(tmp_path, limits=Limits(max_unreadable=0.004))
+
+
+def test_a_source_without_any_usable_document_is_given_up_early(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"txt": "x"}\n' * 5000)
+    with pytest.raises(InputError, match=r"line 1: no field 'text'; .*\(1000 of 1000 documents"):
+        read_corpus(tmp_path / "a.jsonl", limits=Limits(0.9))
+
+
+def test_many_files_with_unusable_documents_are_named_in_part(tmp_path):
+    for n in range(8):
+        (tmp_path / f"{n}.jsonl").write_text('{"text": "x"}\n{"text": ""}\n')
+    notices = read_corpus(tmp_path, limits=Limits(0.5)).notices
+    assert len(notices) == 6 and notices[-1] == "... and in 3 more files"
+
+
+@pytest.mark.parametrize(("limits", "message"), [({"max_unreadable": 1.0}, "--max"), ({"max_bytes": 0}, "--source")])
+def test_limits_that_mean_nothing_are_refused(limits, message):
+    with pytest.raises(InputError, match=message):
+        Limits(**limits)
 
 
 few_words = st.lists(st.text(min_size=1, alphabet="ab"), min_size=1)

@@ -2,6 +2,7 @@ import gzip
 
 import pytest
 
+from mixmin_jax.data.text.source_notes import find_source_notes
 from mixmin_jax.data.text.sources import read_sources, refuse_identical
 from mixmin_jax.errors import InputError
 from tests.data.text.corpora import corpus
@@ -39,6 +40,48 @@ def test_source_folder_errors(tmp_path):
     refused("two: empty folder", tmp_path)
     (tmp_path / "two" / "copy.txt").write_text("one")
     refused(r"one .* and two .* hold the same documents", tmp_path)
+
+
+def test_sources_are_listed_by_name_in_a_file(tmp_path, monkeypatch):
+    for folder, text in (("web", "web"), ("code", "code"), ("prose", "prose")):
+        (tmp_path / "dumps" / folder).mkdir(parents=True)
+        (tmp_path / "dumps" / folder / "train.jsonl").write_text(f'{{"text": "no", "body": "{text}"}}')
+    (tmp_path / "books.txt").write_text("books")
+    (tmp_path / "other.txt").write_text("in no table")
+    (tmp_path / "elsewhere.txt").write_text("elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "sources.toml"
+    file.write_text(
+        '[web]\npath = "dumps/web/train.jsonl"\nfield = "body"\n[code]\npath = "dumps/code"\n[books]\n'
+        '["home.v1"]\npath = "~/elsewhere.txt"\nlicence = "MIT"\n'
+    )
+    for spec in (tmp_path, file):
+        read = {source.name: source for source in read_sources(spec)}
+        assert list(read) == ["books", "code", "home.v1", "web"]
+        assert [source.documents for source in read.values()] == [(b"books",), (b"no",), (b"elsewhere",), (b"web",)]
+        assert read["web"].field == "body" and find_source_notes([*read], [spec])["home.v1"].licence == "MIT"
+    file.rename(tmp_path / "list.toml")
+    by_option = read_sources(tmp_path, info=tmp_path / "list.toml")
+    assert [source.name for source in by_option] == list(read)
+    with pytest.raises(InputError, match=r"two sources are named 'train'.*give both names in a sources\.toml"):
+        read_sources(*(tmp_path / "dumps" / name / "train.jsonl" for name in ("web", "code")))
+    (tmp_path / "list.toml").write_text('[web]\npath = "dumps/web"\n[papers]\n')
+    with pytest.raises(InputError, match=r"list\.toml, \[papers\]: no path, and nothing of this name lies in"):
+        read_sources(tmp_path / "list.toml")
+    (tmp_path / "list.toml").write_text("[web]\npath = 3")
+    with pytest.raises(InputError, match=r"list\.toml, \[web\]: path must be a string, not 3"):
+        read_sources(tmp_path / "list.toml")
+
+
+def test_a_field_of_one_source_is_given_without_paths(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}')
+    (tmp_path / "b.jsonl").write_text('{"raw_content": "b"}')
+    (tmp_path / "sources.toml").write_text('[b]\nfield = "raw_content"')
+    (tmp_path / "README.md").write_text("about the sources")
+    sources = read_sources(tmp_path)
+    assert [source.documents for source in sources] == [(b"a",), (b"b",)]
+    assert sources[0].notices == (f"left out, as no data: {tmp_path / 'README.md'}",) and not sources[1].notices
+    assert [source.documents for source in read_sources(tmp_path / "a.jsonl", tmp_path / "b.jsonl")][1] == (b"b",)
 
 
 def test_a_source_that_is_also_the_target_is_refused():

@@ -7,6 +7,7 @@ from PIL import Image
 
 from experiments.harness.data_sets import file_record, image_records, path_of, read_again, text_record
 from mixmin_jax.data.images.sources import read_images
+from mixmin_jax.data.text.documents import Limits
 from mixmin_jax.data.text.sources import read_any
 from mixmin_jax.errors import InputError
 
@@ -14,9 +15,10 @@ from mixmin_jax.errors import InputError
 def test_text_is_read_again_as_it_was_given(tmp_path):
     path = tmp_path / "code.jsonl"
     path.write_text('{"body": "one"}\n{"body": " "}\n{"body": "three"}\n')
-    record = text_record("source", read_any(path, field="body"), "body")
+    record = text_record("source", read_any(path, field="body", limits=Limits(0.5)), "body")
     assert record.counts == {"documents": 2, "empty_documents_skipped": 1} and record.bytes == 8
     assert path_of(record) == path and read_again(record, {}) == record
+    assert record.options == {"field": "body", "max_unreadable": 0.5}
     path.write_text('{"body": "one"}\n{"body": "three!"}\n')
     assert read_again(record, {}).sha256 != record.sha256
     path.unlink()

@@ -39,5 +39,5 @@ def test_what_an_earlier_run_did_counts_with_the_time_that_it_took(monkeypatch):
 
 
 def test_durations_are_readable():
-    shown = [progress._duration(s) for s in (0.4, 119, 121, 7199, 7201)]
+    shown = [progress.duration(s) for s in (0.4, 119, 121, 7199, 7201)]
     assert shown == ["0 s", "119 s", "2 min", "120 min", "2.0 h"]

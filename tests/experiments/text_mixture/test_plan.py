@@ -43,6 +43,54 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(config, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_plan_ends_with_tables_for_the_run_that_the_weights_are_for(config, tmp_path):
+    notes = NOTES.replace("[digits]", "[digits]\ntokens = 2_000_000") + "".join(
+        f"[{name}]\ntokens = 1_000_000\n" for name in ("lower", "upper")
+    )
+    (tmp_path / "notes.toml").write_text(notes)
+    changes = {"sources_info": tmp_path / "notes.toml", "target_tokens": 8_000_000, "max_epochs": 4.0}
+    text = costs.describe_plan(plan_of(dataclasses.replace(config, **CAPPED | changes)))
+    _, sources, arms = text.split("\n\n")
+    rows = {row.split()[0]: row.split()[1:] for row in sources.splitlines()[2:]}
+    assert sources.startswith("Sources under natural weights, in a run of 8 M tokens:") and list(rows) == [
+        "digits", "lower", "upper",
+    ]  # fmt: skip
+    assert " ".join(rows["digits"]).endswith("0.500 4 M 2 4 CC0-1.0")
+    assert " ".join(rows["lower"]).endswith("0.250 2 M 2 4 -")
+    assert "epochs under --max-epochs 4" in sources
+    assert [row.split("  ")[1] for row in arms.splitlines()[2:]][:3] == ["finding mixmin", "mixmin", "mixmin_document"]
+    assert all(row.endswith((" s", " min", " h")) for row in arms.splitlines()[2:])
+
+
+def test_sizes_are_those_of_whole_sources_of_which_a_sample_is_kept(config, data, tmp_path):
+    whole = plan_of(config)
+    sampled = plan_of(dataclasses.replace(config, source_bytes=2000, drop_duplicates=False))
+    assert [corpus.num_bytes <= 2000 for corpus in sampled.sources] == [True] * 3
+    np.testing.assert_allclose(sampled.sizes_K, whole.sizes_K, rtol=0.05)  # which lost some duplicates
+    text = costs.describe_plan(sampled)
+    assert ", a sample of 120 with " in text and "Duplicates and overlap are looked for in what is kept." in text
+    assert not sampled.is_real_run and whole.is_real_run  # text repeats as it would in the whole source
+    assert "max_unreadable" not in identity(sampled) and identity(sampled) != identity(whole)
+
+
+def test_what_is_skipped_is_in_the_plan(config, data, tmp_path):
+    shutil.copytree(data / "sources", tmp_path / "sources")
+    with (tmp_path / "sources" / "digits.jsonl").open("a") as file:
+        file.write('{"text": null}\n')
+    (tmp_path / "sources" / "README.md").write_text("about")
+    lines = costs.describe_plan(plan_of(dataclasses.replace(config, sources=(str(tmp_path / "sources"),)))).splitlines()
+    assert lines[2].startswith("    left out, as no data: ") and lines[2].endswith("README.md")
+    assert "(1 unusable ones skipped)" in lines[1] and "digits.jsonl, line 121: field 'text' is not a str" in lines[3]
+    with pytest.raises(InputError, match=r"line 121: .*--max-unreadable allows 0\.001"):
+        plan_of(dataclasses.replace(config, sources=(str(tmp_path / "sources"),), max_unreadable=0.001))
+
+
+def test_what_is_kept_of_a_source_suffices_for_the_longest_training(config):
+    long = dataclasses.replace(config.model, tokens=20_000_000)
+    assert dataclasses.replace(config, model=long).limits.max_bytes == 30_000_000  # --multiples 1.5
+    assert config.limits.max_bytes == 2**24 and PRESETS["small"].limits.max_bytes == 2**24
+
+
 def test_boosted_trees_are_chosen_from_64_runs_on(config):
     more = dataclasses.replace(PROXY, tokens=64_000)  # so that mixtures of 64 runs are distinct
     models = [plan_of(dataclasses.replace(config, proxy_model=more, regmix_runs=n)).regmix_model for n in (63, 64)]
@@ -188,7 +236,8 @@ def test_a_source_shorter_than_a_window_is_named(config, data, tmp_path):
         {"proxy_model": dataclasses.replace(PROXY, sequence_length=8)}, {"ngram_order": 8}, {"rows": "chunk"},
         {"search_budget": 0.0}, {"arms": ("none", "mixmin")}, {"arms": ("mixmin", "uniform")}, {"target_tokens": 31},
         {"multiples": (1.5,), "max_epochs": 2.0}, UNTRIED | {"combine": "weighted"},
-        {"multiples": (0.5,)}, {"multiples": (3.0, 2.0)}, {"price_per_hour": 0.0},
+        {"multiples": (0.5,)}, {"multiples": (3.0, 2.0)}, {"price_per_hour": 0.0}, {"source_bytes": 0},
+        {"max_unreadable": 1.0},
     ],
 )  # fmt: skip
 def test_bad_combinations_of_options_are_refused(config, change):

@@ -1,5 +1,7 @@
 """The report of the text experiment: each rule of its verdict, its marks and tables, on made-up records."""
 
+import dataclasses
+
 import pytest
 
 from experiments.reporting.json_files import to_builtins
@@ -229,3 +231,15 @@ def test_the_summary_has_a_column_for_each_target_and_says_what_loses():
     (natural,) = [line for line in lines if "`natural`" in line]
     assert "(MixMin wins)" in natural and "(**MixMin loses**)" in natural
     assert lines[-1].startswith("| rank correlation, token rows | 0.")
+
+
+def test_a_source_of_which_a_sample_is_kept_is_said_with_its_size():
+    metrics = made_up()
+    assert "A random sample" not in text_mixture_report(metrics).markdown
+    name, found = next(iter(metrics.data.sources.items()))
+    sampled = dataclasses.replace(found, documents_in_all=10**6, bytes_in_all=18_000_000)
+    data = dataclasses.replace(metrics.data, sources=metrics.data.sources | {name: sampled})
+    text = text_mixture_report(dataclasses.replace(metrics, data=data)).markdown
+    assert f"A random sample is kept of `{name}` (18,000,000 bytes), and near-duplicates" in text
+    share = 100 * 18 / (18 + 2 * (len(metrics.sources) - 1))
+    assert f"| `{name}` | 1,000 | 2,000,000 | {share:.1f}% |" in text

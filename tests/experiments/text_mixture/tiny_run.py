@@ -28,6 +28,6 @@ def load(out, target="numbers", name="metrics.json"):
 
 
 def plan_of(config):
-    sources, targets = read_text(config.sources, config.target)
+    sources, targets = read_text(config.sources, config.target, config.field, config.limits, config.sources_info)
     sources, care = take_care(sources, targets, config.sources, config.sources_info, config.drop_duplicates)
     return make_plan(config, sources, tuple(split_target(target, 0.5, 0, 10_000, 10_000) for target in targets), care)

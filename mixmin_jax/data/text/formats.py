@@ -1,0 +1,326 @@
+"""Documents out of one file, as a stream in bounded memory: one reader for each format.
+
+    .jsonl, .ndjson    a JSON object per line, the text in one field
+    .json              the same, or one array of such objects
+    .txt               one document; a file of more than 16 MB is cut at line ends into documents of about 1 MB
+    .parquet           a row per document, the text in one column
+    .arrow             the same, as Hugging Face's `save_to_disk` writes it
+
+A document is valid UTF-8, so that byte 0xFF never occurs and can serve as the separator, and has a visible character.
+"""
+
+import codecs
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet
+
+from mixmin_jax.data.decompression import BinaryFile, Damaged, ahead, chunks, lines
+from mixmin_jax.data.files import BYTE_ORDER_MARK
+from mixmin_jax.data.text.shards import Shard
+from mixmin_jax.errors import InputError
+
+LONG_TEXT = 1 << 24  # bytes of a text, from which on it is read as many documents
+PIECE = 1 << 20  # bytes of these
+_BATCH_BYTES = 1 << 23  # of a column at a time
+_EMPTY = "an empty document"
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A part of a file that gives no document.
+
+    where: in the file, such as ", line 3"; empty for all of it.
+    documents: how many they are, as far as is known.      rest_bytes: of the file, that cannot be read any more.
+    """
+
+    where: str
+    reason: str
+    documents: int = 1
+    rest_bytes: int = 0
+
+
+Item = bytes | Unusable
+
+
+def read_shard(shard: Shard, field: str) -> Iterator[Item]:
+    """The documents of a file in order, and what is no document.
+
+    Raises:
+        InputError: the file cannot be opened, or its `field` is missing from all rows or is no text.
+    """
+    found = False
+    try:
+        with shard.open() as raw:
+            for item in _READERS[shard.form](raw, shard, field):
+                found = True
+                yield item
+    except Damaged as error:
+        lost = shard.size - (error.position or 0)  # nobody knows how much a truncated file had
+        yield Unusable("", str(error), rest_bytes=max(lost, 0))
+        return
+    except MemoryError as error:
+        raise InputError(f"{shard.place}: a line does not fit into memory") from error
+    except OSError as error:
+        raise InputError(f"{shard.place}: cannot be read ({error.strerror or error})") from error
+    if not found:
+        yield Unusable("", "empty, no document with text in it")
+
+
+def _item(text: str, where: str) -> Item:
+    return text.encode() if text and not text.isspace() else Unusable(where, _EMPTY)
+
+
+# JSON ---------------------------------------------------------------------------------------------------------------
+
+
+def _json_lines(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+    return _objects(chunks(raw, shard.compression), field)
+
+
+def _json(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+    parts = chunks(raw, shard.compression)
+    first = next((part for part in parts if part.removeprefix(BYTE_ORDER_MARK).strip()), b"")
+    parts = itertools.chain([first], parts)
+    if first.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"["):
+        return _array(parts, field, shard.size)
+    return _objects(parts, field)
+
+
+def _objects(parts: Iterator[bytes], field: str) -> Iterator[Item]:
+    # decodes one field and skips the others, which is twice as fast as json.loads; what it refuses is looked at again
+    decode: Any = msgspec.json.Decoder(msgspec.defstruct("Record", [("text", str)], rename={"text": field})).decode
+    for number, line in enumerate(lines(parts), start=1):
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        try:
+            yield _item(decode(line.decode()).text, f", line {number}")
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            if line.strip():
+                yield _item_of_line(line, field, f", line {number}")
+
+
+def _item_of_line(line: bytes, field: str, where: str) -> Item:
+    try:
+        return _item_of_record(json.loads(line.decode()), field, where)  # json.loads of bytes guesses the encoding
+    except UnicodeDecodeError as error:
+        return Unusable(where, f"not valid UTF-8 ({error.reason})")
+    except (ValueError, RecursionError, MemoryError) as error:
+        return Unusable(where, f"not JSON ({str(error) or type(error).__name__})")
+
+
+def _item_of_record(record: Any, field: str, where: str) -> Item:
+    if not isinstance(record, dict):
+        return Unusable(where, f"not a JSON object but {type(record).__name__}; expected {{{field!r}: ...}}")
+    if field not in record:
+        return Unusable(where, f"no field {field!r}; the fields are {sorted(record)[:20]}")
+    if not isinstance(record[field], str):
+        return Unusable(where, f"field {field!r} is not a string but {type(record[field]).__name__}")
+    try:
+        return _item(record[field], where)
+    except UnicodeEncodeError as error:  # JSON can hold half a surrogate pair, UTF-8 cannot
+        return Unusable(where, f"field {field!r} is not valid Unicode ({error.reason})")
+
+
+def _array(parts: Iterator[bytes], field: str, size: int) -> Iterator[Item]:
+    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+    scan = json.JSONDecoder().raw_decode
+    text, at, number, ended = "", 0, 0, False
+
+    def more() -> None:
+        """Read on, at least as much as is held, so that an object which is longer than that is not scanned often."""
+        nonlocal text, at, ended
+        held = [text[at:]]
+        more_wanted = max(len(held[0]), 1)
+        while more_wanted > 0 and not ended:
+            part = next(parts, b"")
+            ended = not part
+            held.append(decode(part, final=ended))
+            more_wanted -= len(held[-1])
+        text, at = "".join(held), 0
+
+    def skip() -> str:
+        """The next visible character, or nothing at the end."""
+        nonlocal at
+        while True:
+            while at < len(text) and text[at] in " \t\r\n":
+                at += 1
+            if at < len(text) or ended:
+                return text[at : at + 1]
+            more()
+
+    def value() -> Any:
+        nonlocal at
+        while True:
+            try:
+                found, end = scan(text, at)
+                if end < len(text) or ended:  # else a number may go on
+                    at = end
+                    return found
+            except json.JSONDecodeError as error:
+                begun = error.pos >= len(text) - 16 or error.msg.startswith("Unterminated")
+                if ended or not begun:
+                    raise
+            more()
+
+    try:
+        skip()
+        at += 1  # the bracket
+        while (sign := skip()) != "]":
+            if number:
+                if sign != ",":
+                    raise ValueError("a comma is missing" if sign else "the end of the array is missing")
+                at += 1
+                skip()
+            record = value()
+            number += 1
+            yield _item_of_record(record, field, f", item {number}")
+        at += 1
+        if skip():
+            raise ValueError("something follows the array")
+    except UnicodeDecodeError as error:
+        yield Unusable(f", after item {number}", f"not valid UTF-8 ({error.reason})", rest_bytes=size)
+    except (ValueError, RecursionError, MemoryError) as error:
+        reason = f"not JSON ({str(error) or type(error).__name__})"
+        yield Unusable(f", after item {number}", reason, rest_bytes=size)
+
+
+# Plain text ---------------------------------------------------------------------------------------------------------
+
+
+def _plain_text(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+    parts = chunks(raw, shard.compression)
+    begin: list[bytes] = []
+    while sum(map(len, begin)) <= LONG_TEXT:
+        if not (part := next(parts, b"")):
+            text = _text(b"".join(begin).removeprefix(BYTE_ORDER_MARK), 1)
+            yield from [] if isinstance(text, Unusable) and text.reason == _EMPTY else [text]
+            return
+        begin.append(part)
+    held, size, first = list[bytes](), 0, 1
+    for number, line in enumerate(lines(itertools.chain(begin, parts)), start=1):
+        held.append(line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line)
+        size += len(line) + 1
+        if size >= PIECE:
+            yield _text(b"\n".join([*held, b""]), first)
+            held, size, first = [], 0, number + 1
+    if held:
+        yield _text(b"\n".join(held), first)
+
+
+def _text(text: bytes, first_line: int) -> Item:
+    try:
+        return _item(text.decode(), f", line {first_line}")
+    except UnicodeDecodeError as error:
+        number = first_line + text[: error.start].count(b"\n")
+        return Unusable(f", line {number}", f"not valid UTF-8 ({error.reason})")
+
+
+# Tables -------------------------------------------------------------------------------------------------------------
+
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, KeyError)  # what pyarrow raises
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _parquet(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+    try:
+        # with a buffer, so as not to read a row group at once
+        table = pyarrow.parquet.ParquetFile(raw, buffer_size=1 << 20, page_checksum_verification=True)
+        schema, groups = table.schema_arrow, table.num_row_groups
+    except _DAMAGE as error:
+        yield Unusable("", f"cut off, or no parquet ({_line(error)})", rest_bytes=shard.size)
+        return
+    _check_column(schema, field, shard)
+    row = 0
+    for group in range(groups):
+        rows, done = 0, 0
+        try:
+            found = table.metadata.row_group(group)
+            rows = found.num_rows
+            columns = map(found.column, range(found.num_columns))
+            size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == field)
+            at_once = int(min(max(_BATCH_BYTES * rows // max(size, 1), 1), 1 << 16))
+            for batch in ahead(table.iter_batches(at_once, [group], [field])):
+                yield from _texts(batch.column(0), field, row + done)
+                done += len(batch)
+        except _DAMAGE as error:
+            reason = f"cannot be read ({_line(error)})"
+            yield Unusable(f", row group {group}", reason, documents=max(rows - done, 1))
+        row += rows
+
+
+def _arrow(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+    row = 0
+    try:
+        is_file = raw.read(6) == b"ARROW1"
+        raw.seek(0)
+        reader: Any = pa.ipc.open_file(raw) if is_file else pa.ipc.open_stream(raw)
+        schema = reader.schema
+    except _DAMAGE as error:
+        yield Unusable("", f"cut off, or no arrow file ({_line(error)})", rest_bytes=shard.size)
+        return
+    _check_column(schema, field, shard)
+    try:
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
+        for batch in batches:
+            yield from _texts(batch.column(schema.get_field_index(field)), field, row)
+            row += len(batch)
+    except _DAMAGE as error:
+        rest = max(shard.size - raw.tell(), 0)
+        yield Unusable(f", after row {row}", f"cannot be read ({_line(error)})", rest_bytes=rest)
+
+
+def _check_column(schema: Any, field: str, shard: Shard) -> None:
+    """A whole file of another kind is a mistake, and not a document that cannot be used."""
+    texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_text(kind)]
+    count = schema.names.count(field)
+    if count == 1 and _is_text(schema.field(field).type):
+        return
+    problem = f"no column {field!r}" if not count else f"{count} columns {field!r}"
+    if count == 1:
+        problem = f"column {field!r} is not text but {schema.field(field).type}"
+    found = f"columns of text are {texts[:20]}" if texts else f"no column is text; there are {schema.names[:20]}"
+    raise InputError(f"{shard.place}: {problem}; {found}")
+
+
+def _is_text(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests: list[Callable[[Any], bool]] = [
+        *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        *(pa.types.is_binary, pa.types.is_large_binary),  # as older programs write strings
+    ]
+    return any(test(kind) for test in tests)
+
+
+def _texts(column: Any, field: str, first_row: int) -> Iterator[Item]:
+    column.validate()  # pyarrow follows offsets of a damaged file out of its memory
+    if pa.types.is_dictionary(column.type):
+        column.validate(full=True)
+        column = column.dictionary_decode()
+    binary = column.cast(pa.large_binary())  # so that invalid UTF-8 is a matter of its document alone
+    binary.validate(full=True)
+    documents = binary.to_pylist()
+    for row, document in enumerate(documents, start=first_row):
+        if document is None:
+            yield Unusable(f", row {row}", f"column {field!r} is null")
+            continue
+        try:
+            text = document.decode()
+            yield document if text and not text.isspace() else Unusable(f", row {row}", _EMPTY)
+        except UnicodeDecodeError as error:
+            yield Unusable(f", row {row}", f"column {field!r} is not valid UTF-8 ({error.reason})")
+
+
+_READERS: dict[str, Callable[[BinaryFile, Shard, str], Iterator[Item]]] = {
+    **dict.fromkeys((".jsonl", ".ndjson"), _json_lines),
+    **{".json": _json, ".txt": _plain_text, ".parquet": _parquet, ".arrow": _arrow},
+}
