@@ -105,11 +105,12 @@ def _counts(metrics: Any) -> Counts | None:
         return Counts(molecules, molecules, "molecules")
     if metrics.experiment not in ("text_mixture", "mixed_mixtraining"):
         return None
-    texts = {record.name: record for record in metrics.data_sets if record.role == "source"}
-    documents = {name: text.counts.get("documents_in_all", text.counts["documents"]) for name, text in texts.items()}
-    return Counts(
-        documents, {name: text.counts.get("bytes_in_all", text.bytes) for name, text in texts.items()}, "bytes"
-    )
+    if metrics.experiment == "mixed_mixtraining":
+        documents = {name: text.documents for name, text in metrics.data.items()}
+        return Counts(documents, {name: text.bytes for name, text in metrics.data.items()}, "bytes")
+    texts = metrics.data.sources
+    documents = {name: text.documents_in_all or text.documents for name, text in texts.items()}
+    return Counts(documents, {name: text.size for name, text in texts.items()}, "bytes")
 
 
 def count_tokens(file: Path, names: list[str], run: Run | None) -> dict[str, float]:

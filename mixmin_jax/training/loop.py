@@ -24,7 +24,7 @@ class TrainState(NamedTuple):
     params: PyTree
     opt_state: PyTree
     key: jax.Array  # constant: a step uses fold_in(key, step), so a resumed run repeats it
-    failed_at: Any = ()  # MixTraining: the step that ended it with a loss or gradient that is not finite; else -1
+    failed_at: Any = ()  # MixTraining: the step whose loss or gradient was not finite and ended it; else -1
     skipped: Skipped | tuple[()] = ()  # counts, if the training skips steps
 
 
