@@ -69,11 +69,15 @@ def read_mixture(path: Path, arm: str | None) -> Found:
         if not (isinstance(recommended, dict) and {"arm", "weights"} <= recommended.keys()):
             raise InputError(f"{path}: {RECOMMENDED} must hold arm and weights")
         arms[RECOMMENDED] = recommended["weights"]
-    wanted = arm or (RECOMMENDED if recommended is not None else "mixmin")
+    wanted = arm if arm is not None else (RECOMMENDED if recommended is not None else "mixmin")
     if wanted not in arms:
         if not arms:
             raise InputError(f"{path} holds no weights: expected {{arm: {{source: weight}}}}")
-        asked = f"no arm is called {arm!r}" if arm else "no arm is recommended or called mixmin: choose one with --arm"
+        asked = (
+            f"no arm is called {arm!r}"
+            if arm is not None
+            else "no arm is recommended or called mixmin: choose one with --arm"
+        )
         raise InputError(f"{path}: {asked}; {closest_names(wanted, arms)}")
     weights = typed(arms[wanted], dict[str, float], f"{path}, {wanted}")
     notes = typed(held.get(NOTES, {}), dict[str, Note], f"{path}, {NOTES}")

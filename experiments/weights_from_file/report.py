@@ -82,18 +82,11 @@ def comparison_sentence(metrics: WeightsFromFile) -> str:
         return ""
     if found.gain is None or found.lower is None:
         return f"Better than {reference}? {found.status[0].upper()}{found.status[1:]}."
-    what = {
-        "wins": f"The weights found are better than {reference}",
-        "ties": f"These data cannot tell the weights found from {reference}",
-        "loses": f"The weights found are worse than {reference}",
-    }[found.verdict]
+    wins = found.verdict == "wins"
+    what = f"The weights found are {'better than' if wins else 'not shown to be better than'} {reference}"
     where = "lower" if found.gain >= 0 else "higher"
     # the interval alone would say yes: the other test of `bootstrap` is not passed
-    few = (
-        "; with so few groups, a rare source may be missing by chance"
-        if found.verdict == "ties" and found.lower > 0
-        else ""
-    )
+    few = "; with so few groups, a rare source may be missing by chance" if not wins and found.lower > 0 else ""
     return (
         f"{what}: on groups of rows left out of the fit, their loss is {abs(found.gain):.3g} {metrics.unit} {where}"
         f" ({md.percent(found.level)} interval of the gain: {found.lower:.3g} to {found.upper:.3g}){few}."

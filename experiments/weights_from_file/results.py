@@ -58,9 +58,10 @@ class Intervals:
 class AgainstReference:
     """Loss of the reference less that of the weights found, on groups of rows that were left out of the fit.
 
-    The interval is paired: over the differences of the groups, with Student's distribution. The verdict is that for the
-    weights found. They win if the interval lies above 0, and the gain is too large for rare sources that are missing by
-    chance (`mixmin_jax.bootstrap`).
+    The interval is paired: over the differences of the groups, with Student's distribution. The weights found
+    win if the interval lies above 0, and the gain is too large for rare sources that are missing by
+    chance (`mixmin_jax.bootstrap`). They never lose: fits to resamples are worse than the one to all rows, so a gain
+    below 0 shows nothing about the weights found.
     """
 
     gain: float | None  # None: infinite, or no two groups were ever left out
@@ -78,7 +79,7 @@ class AgainstReference:
             return dataclasses.replace(self, verdict="wins" if self.distinguishable else "ties")
         half = float(stdtrit(self.groups - 1, (1 + self.level) / 2)) * self.standard_error
         lower, upper = self.gain - half, self.gain + half
-        verdict: Verdict = "wins" if lower > 0 and self.distinguishable else "loses" if upper < 0 else "ties"
+        verdict: Verdict = "wins" if lower > 0 and self.distinguishable else "ties"
         return dataclasses.replace(self, lower=lower, upper=upper, verdict=verdict)
 
 

@@ -5,20 +5,21 @@ from mixmin_jax.export.request import Request, comment, decimal, quoted, yaml_na
 from mixmin_jax.export.token_mixture import rounded
 
 BLOCK = 2048  # sequences, Levanter's default
-LARGEST_BLOCK = 2**16 - 1  # a place in a block has 16 bits
+LARGEST_BLOCK = 2**15  # a place in a block has 16 bits
 
 
 def levanter(request: Request) -> str:
     """The entry `data` of a configuration, but for the tokenizer and the caches.
 
-    Levanter cuts `weight * block_size` to a whole number. So weights are written as multiples of `1 / block_size`.
+    Levanter cuts `weight * block_size` to a whole number. So weights are written as multiples of `1 / block_size`,
+    which are exact for powers of two.
 
     Raises:
         InputError: a share below `1 / block_size`, of which no sequence would be drawn; a block size out of range.
     """
     size = BLOCK if request.block_size is None else request.block_size
-    if not 1 <= size <= LARGEST_BLOCK:
-        raise InputError(f"Levanter's blocks have 1 to {LARGEST_BLOCK} sequences; got {size}")
+    if size not in (1 << power for power in range(LARGEST_BLOCK.bit_length())):
+        raise InputError(f"Levanter's blocks must have a power of two of sequences, up to {LARGEST_BLOCK}; got {size}")
     if small := [name for name, share in request.mixture.shares.items() if share * size < 1]:
         share = request.mixture.shares[small[-1]]
         larger = 1 << (int(1 / share)).bit_length()

@@ -261,7 +261,8 @@ def test_any_name_of_a_source_survives(to, name):
         ("huggingface", {}, {"block_size": 64}, "block_size is an option of levanter"),
         ("levanter", {}, {"max_repetition_ratio": 2}, "max_repetition_ratio is an option of olmo_core"),
         ("levanter", {}, {"block_size": 4}, "blocks of 4, and 'math' with a share of 0.2 .* blocks of 8 sequences"),
-        ("levanter", {}, {"block_size": 2**16}, "1 to 65535 sequences"),
+        ("levanter", {}, {"block_size": 2**16}, "a power of two of sequences, up to 32768"),
+        ("levanter", {}, {"block_size": 49}, "a power of two of sequences"),  # int(1 / 49 * 49) is 0
         (
             "levanter",
             {"shares": {"web": 1 - 4e-4, "code": 4e-4}},

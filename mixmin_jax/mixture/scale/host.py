@@ -23,6 +23,7 @@ MOST = 4e9  # largest N K^2 that NumPy solves by default: about a second of work
 MOST_AMONG_FEW = 1e8  # largest N K that it solves by default with an active set: also about a second
 MOST_AGAIN = 1e8  # largest N K times the number of solves, where there are several: some seconds of work
 LEAST_SOURCES = 32  # fewest sources for the active set: with fewer, the interior point is about as fast
+_MANY = 3  # with more than K // 3 sources, all are taken: the interior point over all costs no more than its parts
 _SHARE = 16  # K // 16 sources at first, then twice as many more each time: without sparsity all are soon there
 _ROWS_PER_SOURCE = 32  # rows per source that the first sources are chosen from
 _CLOSER = 0.1  # tolerance among few sources, as a share of that for all
@@ -110,7 +111,8 @@ def _iterate_among_few(problem: Problem, limits: Limits) -> Run:
             best = point
         gain_K, few = -point.gradient - f.scale, 2 * few
         new_M = np.argsort(-gain_K)[:few]
-        before_M, columns_M = columns_M, np.union1d(columns_M[w_M > _KEPT], new_M[gain_K[new_M] > 0])
+        before_M, columns_M = columns_M, f.covering(np.union1d(columns_M[w_M > _KEPT], new_M[gain_K[new_M] > 0]))
+        columns_M = np.arange(k) if len(columns_M) > max(k // _MANY, 2) else columns_M
         if best.gap <= limits.tolerance * f.scale or np.array_equal(before_M, columns_M):
             break
     return Run._make([_Found(best), reached(problem, best, limits.tolerance), len(gaps) - 1, np.array(gaps)])

@@ -241,7 +241,9 @@ def _log_terms(
 
     def of_chunk(rows: tuple[Float[Array, "R _"], Float[Array, " R"]]) -> tuple[_LogTerms, Bool[Array, ""]]:
         logp_RxK, v_R = rows
-        valid_R = jnp.isfinite(logp_RxK.max(axis=1)) & (v_R >= 0) & (v_R < jnp.inf)
+        # not by isfinite of the maximum, which loses NaN in this program where a row is long
+        finite_R = (logp_RxK < jnp.inf).all(axis=1) & (logp_RxK > -jnp.inf).any(axis=1)
+        valid_R = finite_R & (v_R >= 0) & (v_R < jnp.inf)
         if columns is not None:
             logp_RxK = logp_RxK[:, columns]
         most_R = logp_RxK.max(axis=1)

@@ -93,6 +93,13 @@ def test_many_sources_are_solved_few_at_a_time_with_a_certificate_over_all(name)
     assert not stopped.converged and stopped.loss - stopped.gap <= found.loss <= stopped.loss
 
 
+def test_a_row_of_tiny_weight_keeps_its_only_source():
+    logp_NxK, v_N = problems.classifiers(500, 40), np.full(500, 1 / 500)
+    logp_NxK[7], v_N[7] = np.where(np.arange(40) == 33, -1.0, -np.inf), 1e-12
+    found = solve(cross_entropy(logp_NxK, v_N), method="active_set", compiled=False)
+    assert found.converged and found.weights[33] > 0
+
+
 def test_memory_that_runs_out_says_what_fits(monkeypatch):
     def full(*_, **__):
         raise MemoryError

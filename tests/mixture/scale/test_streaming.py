@@ -329,3 +329,12 @@ def test_squared_error_of_one_output_and_constant_targets():
 def test_bad_predictions(args, message):
     with pytest.raises(InputError, match=message):
         stream_squared_error(*args, block_rows=20)
+
+
+@pytest.mark.parametrize("k", [6, 8, 40])
+def test_nan_is_found_in_long_rows(k):
+    for column in (0, k // 2, k - 1):  # the maximum of a long row may lose it
+        logp_NxK = np.random.default_rng(0).normal(size=(60, k))
+        logp_NxK[27, column] = np.nan
+        with pytest.raises(InputError, match=rf"NaN in row 27 .*\(source {column}\)"):
+            solve(stream_cross_entropy(logp_NxK))
