@@ -208,12 +208,13 @@ def _set_aside(out: Path, results: Sequence[str]) -> None:
 
 
 def _remove(out: Path, results: Sequence[str]) -> None:
-    """Remove the result files of another run, so that none is mistaken for one of the new run."""
+    """Remove the result files of another run and of those before it, so that none is mistaken for the new run's."""
     for pattern in results:
         for path in list(out.glob(pattern)):
             path.unlink()
             if path.parent != out and not any(path.parent.iterdir()):
                 path.parent.rmdir()
+    shutil.rmtree(out / PREVIOUS, ignore_errors=True)
 
 
 def _is_complete(out: Path) -> bool:

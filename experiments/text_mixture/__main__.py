@@ -65,7 +65,7 @@ def main(config: TextMixture) -> None:
     if config.dry_run:
         return
     with run_folder(config, identity(plan), RESULTS, extends=EXTENDS, extend=config.extend) as folder:
-        runs = run_plan(plan, folder, records, read_before(plan) if config.extend else None)
+        runs = run_plan(plan, folder, records, read_before(plan))
     for name, metrics in runs.items():
         print(f"\n{name}: {config.out / name / 'report.md'}\n{verdict(metrics)}\n")
         print(md.weights(metrics.recommended.arm, metrics.recommended.weights))

@@ -187,10 +187,13 @@ def config_record(config: TextMixture) -> dict[str, Any]:
 
 def identity(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: everything that the results depend on, and nothing else."""
-    # known by the hashes of what is trained on
+    # known by the hashes of what is trained on, except for how much is kept where that is a sample
     data = ("sources", "sources_info", "drop_duplicates", "target", "field", "max_unreadable", "source_bytes")
     elsewhere = (*data, "tokens_on", "compare", "price_per_hour", "extend")
+    sampled = any(corpus.whole for corpus in (*plan.sources, *(target.corpus for target in plan.targets)))
+    kept = {"source_bytes": plan.config.limits.max_bytes} if sampled else {}
     return {key: value for key, value in config_record(plan.config).items() if key not in elsewhere} | {
+        **kept,
         "data": plan.inputs["sources"],
         "sizes": plan.sizes_K.tolist(),
         "compared": {name: weights_K.tolist() for name, weights_K in plan.compared.items()},

@@ -202,7 +202,7 @@ def make_plan(
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.model.sequence_length)
     compared = read_compared(config.compare, store.names, (*ALL_ARMS, COMBINED, "none", "recommended", "sources"))
     plan = Plan(config, sources, targets, store, care or Care(), compared)
-    plan.rule_K("natural")  # for its errors
+    natural_weights(plan.sizes_K)  # for its errors
     if plan.tokens_on == "device" and len(store.tokens) > MAX_DEVICE_TOKENS:
         raise InputError(f"{len(store.tokens)} tokens are too many for --tokens-on device: use host, or auto")
     whole_mesh(config)  # refuses what is not there

@@ -83,13 +83,15 @@ def _moved(metrics: TextMetrics) -> str:
     share, since = extension.moved(metrics.found), f"Since {md.code(extension.previous)}"
     if share < LEAST_MOVE:
         return f"{since}, the weights did not move."
-    moved = f"{since}, {md.percent(round(share, 3))} of the tokens moved to other sources"
+    beside = ", beside those of sources that are gone" if extension.removed else ""
+    moved = f"{since}, {md.percent(round(share, 3))} of the tokens moved to other sources{beside}"
     if extension.gain is None or extension.standard_error is None:
         return f"{moved}."
     gain = f"{extension.gain:.4f} ± {extension.standard_error:.4f} bits per byte"
     if extension.distinguishable:
         return f"{moved}: more than noise, as the new weights gain {gain} on documents left out."
-    return f"{moved}: **no more than noise** (a gain of {gain} on documents left out), so the old weights would do."
+    share_out = ", with what the sources that are gone had shared among the rest" if extension.removed else ""
+    return f"{moved}: **not shown to gain** ({gain} on documents left out), so the old weights would do{share_out}."
 
 
 def _spent(metrics: TextMetrics, arm: str) -> float:

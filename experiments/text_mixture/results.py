@@ -23,8 +23,6 @@ from mixmin_jax.stats.comparison import (
     cost_to_reach,
 )
 
-NUM_WORST = 5  # near-duplicates that the report shows; overlap.json has all
-
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
@@ -100,8 +98,11 @@ class Extension:
     flops_again: float  # of all of them
 
     def moved(self, weights: Weights) -> float:
-        """The share of the tokens that goes to other sources than before: half the sum of differences."""
-        before = self.before or {}
+        """The share of the tokens that goes to other sources than before: half the sum of differences.
+
+        What removed sources had does not count: that must go elsewhere.
+        """
+        before = (self.carried if self.removed else None) or self.before or {}
         return sum(abs(weights.get(name, 0.0) - before.get(name, 0.0)) for name in {*weights, *before}) / 2
 
 

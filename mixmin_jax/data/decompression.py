@@ -56,14 +56,14 @@ def _decompressed(raw: BinaryFile, compression: str) -> Iterator[bytes]:
         left = read
         while left:
             if decompressor is None:
-                left = left.lstrip(b"\0")  # some programs fill files up
+                left = left.lstrip(b"\0\r\n ")  # some programs fill files up, or end them with a line
                 decompressor = new() if left else None
                 continue
             try:
                 yield decompressor.decompress(left)
             except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError, ValueError) as error:
-                place = f"near byte {position}"
-                raise Damaged(f"not a valid {kind} {place} ({error})", position) from error
+                at = position + len(read) - len(left)
+                raise Damaged(f"not a valid {kind} near byte {at} ({error})", at) from error
             left = decompressor.unused_data if decompressor.eof else b""
             decompressor = None if decompressor.eof else decompressor
         position += len(read)

@@ -33,7 +33,10 @@ def test_a_file_that_is_cut_or_of_another_kind_is_damaged(kind):
     with pytest.raises(Damaged, match=r"not a valid .* near byte 0") as other:
         read(b"plain text", kind)
     assert other.value.position == 0
-    assert read(packed + bytes(10), kind) == read(packed, kind)  # some programs fill files up
+    assert read(packed + bytes(10) + b"\n", kind) == read(packed, kind)  # some programs fill files up
+    with pytest.raises(Damaged, match=f"near byte {len(packed)}") as after:
+        read(packed + b"junk", kind)
+    assert after.value.position == len(packed)
 
 
 @given(data=st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"\x85"]), max_size=12).map(b"".join), at=st.integers(0, 9))

@@ -184,7 +184,7 @@ def _read(name: str, shards: Shards, field: str, max_unreadable: float, sample: 
         rest = rest_bytes / max(sum(shard.size for shard in shards.files), 1)
         if not first or (sample.num_documents and num_unusable / total + rest <= max_unreadable):
             return
-        if total == 1:
+        if total <= 1:
             raise InputError(first)
         found = f"{num_unusable} of {total} documents" + (f" and {rest:.0%} of the bytes" if rest else "")
         raise InputError(f"{first} ({found} of {name!r} cannot be used; --max-unreadable allows {max_unreadable:g})")
@@ -202,8 +202,8 @@ def _read(name: str, shards: Shards, field: str, max_unreadable: float, sample: 
             rest_bytes += item.rest_bytes
             if num_unusable >= _ENOUGH and not sample.num_documents:
                 refuse_too_many()
-        if skipped:
-            files.append(f"{skipped} skipped, the first: {where}")
+        if where:
+            files.append(f"{skipped} skipped, the first: {where}" if skipped else where)
     refuse_too_many()
     if len(files) > _MAX_NAMED:
         files = [*files[:_MAX_NAMED], f"... and in {len(files) - _MAX_NAMED} more files"]

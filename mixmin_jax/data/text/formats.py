@@ -70,7 +70,7 @@ def read_shard(shard: Shard, field: str) -> Iterator[Item]:
     except OSError as error:
         raise InputError(f"{shard.place}: cannot be read ({error.strerror or error})") from error
     if not found:
-        yield Unusable("", "empty, no document with text in it")
+        yield Unusable("", "empty, no document with text in it", documents=0)
 
 
 def _item(text: str, where: str) -> Item:
@@ -95,11 +95,16 @@ def _json(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
 
 def _objects(parts: Iterator[bytes], field: str) -> Iterator[Item]:
     # decodes one field and skips the others, which is twice as fast as json.loads; what it refuses is looked at again
-    decode: Any = msgspec.json.Decoder(msgspec.defstruct("Record", [("text", str)], rename={"text": field})).decode
+    try:
+        decode: Any = msgspec.json.Decoder(msgspec.defstruct("Record", [("text", str)], rename={"text": field})).decode
+    except ValueError:  # JSON writes the field's name with escapes
+        decode = None
     for number, line in enumerate(lines(parts), start=1):
         if number == 1:
             line = line.removeprefix(BYTE_ORDER_MARK)
         try:
+            if decode is None:
+                raise msgspec.DecodeError
             yield _item(decode(line.decode()).text, f", line {number}")
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             if line.strip():

@@ -131,7 +131,8 @@ def _local(root: Path) -> Shards:
             raise InputError(f"{path}: not a file but a pipe or device; write its content to a file")
         else:
             name, stat = "" if path == root else str(path.relative_to(root)), os.stat(path)
-            stamp = str(stat.st_mtime_ns)
+            # also where a file was replaced by one of the same size and time, or a relative path is another file's now
+            stamp = f"{path.resolve()} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}"
             files.append(Shard(str(path), name, *SUFFIXES[found], stat.st_size, stamp, functools.partial(_open, path)))
     return Shards(tuple(files), tuple(left_out))
 

@@ -7,7 +7,14 @@ from pathlib import Path
 from mixmin_jax.data.files import list_folder
 from mixmin_jax.data.text.documents import WHOLE, Corpus, Limits, read_corpus
 from mixmin_jax.data.text.shards import KNOWN, expand, is_no_data, is_url, stem
-from mixmin_jax.data.text.source_notes import SOURCE_NOTES, SourcePlace, find_source_file, read_source_places
+from mixmin_jax.data.text.source_notes import (
+    SOURCE_NOTES,
+    SourcePlace,
+    allowed_names,
+    find_source_file,
+    find_source_notes,
+    read_source_places,
+)
 from mixmin_jax.data.text.tfds_text import read_tfds
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name
 from mixmin_jax.errors import InputError, list_some
@@ -44,7 +51,8 @@ def read_sources(
 
     Raises:
         InputError: a missing folder, fewer than two sources, two sources with the same name or the same documents;
-            errors of `read_any` and `read_source_places`.
+            notes that are wrong, or allow fewer than two; a path on the command line and another one in the notes;
+            errors of `read_any`.
     """
     file = find_source_file(specs, info)
     places = read_source_places(file) if file else {}
@@ -60,6 +68,7 @@ def read_sources(
                 f" {SOURCE_NOTES}: [NAME] and below it path = ..."
             )
         seen[name] = entry
+    allowed_names(list(seen), find_source_notes(list(seen), specs, info))  # for their errors
     corpora = [
         read_any(entry, name, places.get(name, SourcePlace()).field or field, limits)
         for name, entry in sorted(seen.items())
@@ -76,7 +85,14 @@ def _entries(
 ) -> tuple[list[tuple[str, str | Path]], list[Path]]:
     """The sources by name, and what lies beside them."""
     if len(specs) != 1 or str(specs[0]).startswith(TFDS_PREFIX) or is_url(specs[0]):
-        return [(_name(entry), entry) for entry in specs], []
+        given = [(_name(entry), entry) for entry in specs]
+        for name, entry in given:
+            if name in places and places[name].path is not None:
+                raise InputError(
+                    f"{file}, [{name}]: its path is {places[name].path}, but {entry} is given too: leave out one of the"
+                    f" two, or give --sources {file}"
+                )
+        return given, []
     folder = Path(expand(specs[0]))
     is_list = folder.suffix.lower() == ".toml"
     folder = folder.parent if is_list else folder

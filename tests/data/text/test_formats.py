@@ -174,6 +174,18 @@ def test_what_cannot_be_read_is_named_with_its_place(tmp_path, name, content, me
         read_corpus(path)
 
 
+def test_a_field_whose_name_json_escapes(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({'a "b"\n': "text", "other": 1}) + "\n")
+    assert list(read_corpus(tmp_path / "a.jsonl", field='a "b"\n').documents) == [b"text"]
+
+
+def test_an_empty_shard_among_others_is_named_and_does_not_count(tmp_path):
+    (tmp_path / "0.jsonl").write_text('{"text": "x"}\n')
+    (tmp_path / "1.jsonl").touch()
+    read = read_corpus(tmp_path)
+    assert (read.num_documents, read.num_skipped) == (1, 0) and "1.jsonl: empty" in read.notices[0]
+
+
 def test_the_readable_part_of_a_damaged_file_is_used_if_it_is_large_enough(tmp_path):
     (tmp_path / "a.parquet").write_bytes(damaged_parquet(tmp_path / "a.parquet"))
     read = read_corpus(tmp_path / "a.parquet", limits=Limits(0.2))

@@ -73,6 +73,20 @@ def test_sources_are_listed_by_name_in_a_file(tmp_path, monkeypatch):
         read_sources(tmp_path / "list.toml")
 
 
+def test_what_is_wrong_in_the_list_is_said_before_anything_is_read(tmp_path):
+    for name in ("web", "code"):
+        (tmp_path / f"{name}.jsonl").write_text("no JSON")
+    specs, file = (tmp_path / "web.jsonl", tmp_path / "code.jsonl"), tmp_path / "sources.toml"
+    for text, message in (
+        ('[wbe]\nlicence = "MIT"', "no source is called 'wbe'; the closest name is 'web'"),
+        ("[web]\nallowed = false", "of 2 only 1 may be used"),
+        ('[web]\npath = "elsewhere.jsonl"', r"\[web\]: its path is .*elsewhere.jsonl, but .*web.jsonl is given too"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_sources(*specs)
+
+
 def test_a_field_of_one_source_is_given_without_paths(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a"}')
     (tmp_path / "b.jsonl").write_text('{"raw_content": "b"}')

@@ -94,6 +94,10 @@ def test_what_is_kept_is_found_again_until_the_source_changes(large, monkeypatch
             limited(large, 40_001)
     write_lines(large / "0.jsonl", TEXTS)
     assert limited(large, 40_000).size.documents == 5000
+    first, stat = limited(large, 40_000), (large / "0.jsonl").stat()
+    write_lines(large / "0.jsonl", [text[::-1] for text in TEXTS])  # of the same size, and soon of the same time
+    os.utime(large / "0.jsonl", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert limited(large, 40_000).fingerprint != first.fingerprint
 
 
 @pytest.mark.parametrize("damage", ["no index", "cut index", "cut documents", "no documents"])

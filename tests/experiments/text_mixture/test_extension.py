@@ -137,12 +137,29 @@ def test_results_so_far_are_kept_as_they_were_and_all_are_verified(folder):
     assert_verified(folder / "out" / "previous" / "1")
     report = (folder / "out" / "numbers" / "report.md").read_text()
     assert "| `lower` | new |  | 0." in report and "Proxies of `lower` were made." in report
-    main(more)  # nothing is moved again, and the report is the same
+    main(dataclasses.replace(more, extend=False))  # nothing is moved again, and the report is the same
+    main(more)
     assert (folder / "out" / "numbers" / "report.md").read_text() == report
     assert [path.name for path in (folder / "out" / "previous").iterdir()] == ["1"]
     path = folder / "out" / "numbers" / "metrics.json"
     path.write_text(json.dumps(load(folder / "out") | {"extension": load(folder / "out")["extension"] | {"gain": 1.0}}))
     assert "extension.gain is 1.0" in failures(folder / "out")["numbers: the record follows from its stages"]
+
+
+def test_an_extension_of_a_run_that_replaced_another_is_compared_with_that_run(folder, work):
+    work(config_of(folder, "ngram", ("digits", "upper")))
+    work(config_of(folder, "ngram", ("digits", "lower", "upper"), extend=True))
+    work(config_of(folder, "ngram", ("lower", "upper"), overwrite=True))
+    assert not (folder / "out" / "previous").exists()
+    work(config_of(folder, "ngram", ("even", "lower", "upper"), extend=True))
+    assert load(folder / "out")["extension"]["added"] == ["even"]
+
+
+def test_a_sample_of_another_size_is_another_run(folder, work):
+    small = config_of(folder, "ngram", ("digits", "upper"), source_bytes=2000)
+    work(small)
+    with pytest.raises(InputError, match=r"differs in.*source_bytes"):
+        work(dataclasses.replace(small, source_bytes=None, extend=True))
 
 
 def test_a_plan_says_what_is_used_again_and_changes_nothing(folder, work, capsys):
@@ -208,9 +225,13 @@ EXTENSION = {
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "moved to other sources: more than noise, as the new weights gain 0.0123 ± 0.0040 bits per byte on"),
-        ({"distinguishable": False}, "**no more than noise** (a gain of 0.0123 ± 0.0040 bits per byte on documents"),
-        ({"gain": None, "standard_error": None, "distinguishable": None}, "of the tokens moved to other sources."),
+        ({}, "sources that are gone: more than noise, as the new weights gain 0.0123 ± 0.0040 bits per byte on"),
+        ({"distinguishable": False}, "**not shown to gain** (0.0123 ± 0.0040 bits per byte on documents"),
+        (
+            {"gain": None, "standard_error": None, "distinguishable": None},
+            "sources, beside those of sources that are gone.",
+        ),
+        ({"removed": [], "before": {"source_1": 1.0}}, "of the tokens moved to other sources: more than noise"),
         ({"before": "same"}, "Since `previous/2`, the weights did not move."),
     ],
 )

@@ -192,6 +192,11 @@ def test_sizes_of_a_real_run_decide_natural_unimax_and_caps(config, tmp_path):
         with_tokens("[digits]\ntokens = true\n")
 
 
+def test_caps_below_one_in_all_are_refused(config):
+    with pytest.raises(InputError, match=r"--max-epochs 0.01 allows at most 0\.10"):
+        plan_of(dataclasses.replace(config, max_epochs=0.01, **CAPPED))
+
+
 def test_a_mixture_to_compare_with_obeys_the_caps(config):
     with pytest.raises(
         InputError, match=r"--compare today: the weight of 'digits' is 0.500, but --max-epochs 0.2 allows"
