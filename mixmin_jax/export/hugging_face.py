@@ -9,7 +9,7 @@ from datasets import interleave_datasets, load_dataset
 probabilities = {probabilities}
 sources = {sources}
 train = interleave_datasets(
-    [load_dataset(sources[name], split="train", streaming=True) for name in probabilities],
+    [load_dataset(sources[name], split="train", streaming=True).shuffle(seed=0) for name in probabilities],
     probabilities=list(probabilities.values()),
     seed=0,
     stopping_strategy="all_exhausted",

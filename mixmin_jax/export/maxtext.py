@@ -1,6 +1,7 @@
 """MaxText with Grain and ArrayRecord files, which draws rows."""
 
 import json
+import math
 
 from mixmin_jax.export.request import Request, comment_lines
 
@@ -14,5 +15,8 @@ def maxtext(request: Request) -> str:
     sources: dict[str, dict[str, object]] = {
         name: {"path": request.place_of(name), "weight": share} for name, share in drawn.items()
     }
-    next(iter(sources.values()))["comment"] = comment_lines(request, drawn)
+    most = max(request.mixture.epochs.values(), default=None)
+    least = "as large as the most epochs of a source" if most is None else f"at least {math.ceil(most)}"
+    ends = f"num_epoch must be {least}: the mix ends with the first source that was read so often"
+    next(iter(sources.values()))["comment"] = [*comment_lines(request, drawn), ends]
     return json.dumps(sources, indent=1, ensure_ascii=False) + "\n"

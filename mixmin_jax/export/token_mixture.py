@@ -5,6 +5,7 @@ Weights are shares of training tokens. A trainer that draws rows of different le
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 
 from mixmin_jax.errors import InputError, closest_names, list_some
@@ -70,16 +71,18 @@ def token_mixture(
         InputError: no weight, a weight that is negative or not finite, a sum other than 1; lengths, sizes or a budget
             that are not positive; a name that is no source.
     """
+    weights = dict(weights)  # also of a Series
     if not weights:
         raise InputError("a mixture needs at least one source")
     for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
-            raise InputError(f"the weight of {name!r} is {weight}; weights must be finite and not negative")
+        if not (_is_number(weight) and weight >= 0):
+            raise InputError(f"the weight of {name!r} is {weight!r}; weights must be finite and not negative")
     total = math.fsum(weights.values())
     if abs(total - 1) > SUM_TOLERANCE:
         raise InputError(f"the weights have a sum of {total:.9g}; it must be 1")
-    for what, numbers in (("tokens per row", tokens_per_row or {}), ("size", source_tokens or {})):
-        for name, number in numbers.items():
+    tokens_per_row, source_tokens = dict(tokens_per_row or {}), dict(source_tokens or {})
+    for what, given in (("tokens per row", tokens_per_row), ("size", source_tokens)):
+        for name, number in given.items():
             if name not in weights:
                 raise InputError(f"{what}: no source is called {name!r}; {closest_names(name, weights)}")
             _check_positive(f"the {what} of {name!r}", number)
@@ -90,8 +93,8 @@ def token_mixture(
     return TokenMixture(
         shares={name: weight / kept_total for name, weight in sorted(kept.items(), key=lambda item: -item[1])},
         dropped=tuple(name for name in weights if name not in kept),
-        tokens_per_row={name: float(number) for name, number in (tokens_per_row or {}).items() if name in kept},
-        source_tokens={name: float(size) for name, size in (source_tokens or {}).items() if name in kept},
+        tokens_per_row={name: float(number) for name, number in tokens_per_row.items() if name in kept},
+        source_tokens={name: float(size) for name, size in source_tokens.items() if name in kept},
         budget=budget,
     )
 
@@ -111,5 +114,9 @@ def rounded(shares: Mapping[str, float], units: int | None = None) -> dict[str, 
 
 
 def _check_positive(what: str, number: float) -> None:
-    if not (math.isfinite(number) and number > 0):
-        raise InputError(f"{what} is {number}; it must be a positive number")
+    if not (_is_number(number) and number > 0):
+        raise InputError(f"{what} is {number!r}; it must be a positive number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)

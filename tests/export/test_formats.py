@@ -96,7 +96,13 @@ def test_maxtext_draws_the_tokens():
         grain.IterDataset.mix(sources, {name: w / sum(weights) for name, w in zip(held, weights, strict=True)})
     )
     assert_asked(next(train) for _ in range(4000))
-    assert ORIGIN[0] in next(iter(held.values()))["comment"]
+    comment = next(iter(held.values()))["comment"]
+    assert ORIGIN[0] in comment and "num_epoch must be as large as the most epochs" in comment[-1]
+    sized = dataclasses.replace(MIXTURE, source_tokens={"web": 100.0}, budget=1000)
+    assert (
+        "num_epoch must be at least 5:"
+        in next(iter(json.loads(export_mixture(sized, "maxtext")).values()))["comment"][-1]
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -139,11 +145,18 @@ def test_llama_factory_hands_the_same_probabilities_to_hugging_face():
     assert dict(zip(names, map(float, shares), strict=True)) == python["probabilities"]
 
 
+class _Called(tuple):
+    """How a function was called; what is then shuffled stays as it is."""
+
+    def shuffle(self, seed):
+        return self
+
+
 def _recorder(*names):
     """A module of functions that return how they were called."""
     module = types.ModuleType("recorder")
     for name in names:
-        setattr(module, name, lambda *words, **options: (words, options))
+        setattr(module, name, lambda *words, **options: _Called((words, options)))
     return module
 
 

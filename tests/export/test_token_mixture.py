@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mixmin_jax import InputError, token_mixture
@@ -62,6 +63,9 @@ def test_what_solvers_leave_in_place_of_zeros_is_left_out():
         ({}, {}, "at least one source"),
         ({"a": 1.2, "b": -0.2}, {}, "weight of 'b' is -0.2"),
         ({"a": math.nan}, {}, "weight of 'a' is nan"),
+        ({"a": None}, {}, "weight of 'a' is None"),
+        ({"a": "x"}, {}, "weight of 'a' is 'x'"),
+        ({"a": 1.0}, {"budget": "3"}, "budget of tokens is '3'"),
         ({"a": 0.5, "b": 0.4}, {}, "sum of 0.9; it must be 1"),
         ({"code": 1.0}, {"tokens_per_row": {"coed": 3}}, "no source is called 'coed'; the closest name is 'code'"),
         ({"a": 1.0}, {"tokens_per_row": {"a": 0}}, "tokens per row of 'a' is 0; it must be a positive"),
@@ -72,6 +76,10 @@ def test_what_solvers_leave_in_place_of_zeros_is_left_out():
 def test_bad_input_is_named(weights, options, message):
     with pytest.raises(InputError, match=message):
         token_mixture(weights, **options)
+
+
+def test_a_series_is_taken_by_its_labels():
+    assert token_mixture(pd.Series({"a": 0.25, "b": 0.75})).shares == {"b": 0.75, "a": 0.25}
 
 
 def test_row_probabilities_need_all_lengths():
