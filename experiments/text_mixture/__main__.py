@@ -32,10 +32,11 @@ from experiments.text_mixture.extension import (
     planned_change,
     read_before,
 )
+from experiments.text_mixture.overlap import overlap_stage
 from experiments.text_mixture.plan import Plan, make_plan
 from experiments.text_mixture.report import QUESTION, verdict
 from experiments.text_mixture.results import TextMetrics
-from experiments.text_mixture.stages import SeedResult, overlap_stage, run_seed
+from experiments.text_mixture.stages import SeedResult, run_seed
 
 DISTRIBUTIONS = (
     *("mixmin_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy", "scipy", "scikit-learn", "matplotlib"),

@@ -22,6 +22,7 @@ from experiments.reporting.schema import (
 from experiments.text_mixture import costs
 from experiments.text_mixture.config import TextMixture
 from experiments.text_mixture.data import Target
+from experiments.text_mixture.divergence import divergence_records
 from experiments.text_mixture.plan import Plan
 from experiments.text_mixture.results import (
     Arm,
@@ -45,7 +46,7 @@ from experiments.text_mixture.results import (
     compute_multiplier,
 )
 from experiments.text_mixture.search import CALIBRATION, CALIBRATION_LEVEL, LEAST_GAIN
-from experiments.text_mixture.stages import SeedResult, divergence_records, proxy_stages, rung_stage
+from experiments.text_mixture.stages import SeedResult, proxy_stages, rung_stage
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.stats.comparison import (
     RANDOM_MIXTURE,

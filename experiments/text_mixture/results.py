@@ -13,10 +13,8 @@ from experiments.reporting.schema import (
     mean_weights,
     paired,
 )
+from experiments.text_mixture.divergence import Divergence
 from experiments.text_mixture.plan import COMBINED, SOLVED_ARMS
-from experiments.text_mixture.stages import (
-    Divergence,
-)
 from mixmin_jax.stats.comparison import (
     Fidelity,
     Summary,

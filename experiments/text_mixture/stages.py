@@ -8,7 +8,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +17,8 @@ from experiments.harness.certified_weights import TOLERANCE
 from experiments.harness.language_model_stages import Models, score_models, score_proxies, train_models, train_proxies
 from experiments.harness.stages import Product, Running, Stages
 from experiments.text_mixture import costs
-from experiments.text_mixture.data import NGRAM_SHARE, NGRAM_WORDS, Target
+from experiments.text_mixture.data import Target
+from experiments.text_mixture.divergence import divergence_records
 from experiments.text_mixture.plan import COMBINED, PUBLISHED, PUBLISHED_ROWS, Plan, Role, Rung
 from experiments.text_mixture.search import (
     CERTIFICATE,
@@ -33,40 +34,15 @@ from experiments.text_mixture.search import (
     searched,
     solved,
 )
-from mixmin_jax.data.text.overlap import Match, find_overlap
 from mixmin_jax.data.text.tokens import join_documents
 from mixmin_jax.mixture.targets import weighted_sum, worst_case
 from mixmin_jax.models.ngram import NgramCounts, count_ngrams
 from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.ngram_proxies import for_sources, ngram_score
-from mixmin_jax.training.source_monitor import SourceMonitor, divergences
+from mixmin_jax.training.source_monitor import SourceMonitor
 
 SAME_WEIGHT = 1e-9  # a weight that differs by less has not moved: rounding
 NGRAMS = "count-ngrams"  # the stages with the n-grams of each source
-
-
-@dataclasses.dataclass(frozen=True)
-class Divergence:
-    """What went wrong with a source in the training of an arm: its loss rose (bits per byte), or its share is off."""
-
-    seed: int
-    arm: str
-    source: str
-    kind: Literal["loss", "share"]
-    before: float  # loss in the third quarter of the run; share that was asked for
-    after: float  # loss in the last quarter; share that was sampled
-
-    def __str__(self) -> str:
-        where = f"`{self.source}` in the training of `{self.arm}`, seed {self.seed}"
-        if self.kind == "share":
-            return (
-                f"{where}: {self.after:.4%} of the windows were sampled, {self.before:.4%} asked for. This is a defect,"
-                " as draws are counted out beforehand: do not use the results"
-            )
-        return (
-            f"{where}: the training loss rises from {self.before:.3f} to {self.after:.3f} bits per byte, from the third"
-            " quarter of the run to the last. Lower the learning rate, or look at its text"
-        )
 
 
 def ngram_stage(target: str) -> str:
@@ -455,73 +431,6 @@ def run_seed(
             moved=moved,
         )
     return results
-
-
-def divergence_records(
-    plan: Plan, seed: int, arm: str, monitor: SourceMonitor, weights_K: np.ndarray
-) -> list[Divergence]:
-    """What `divergences` finds in the training of one arm."""
-    found = [(one, math.log(2) if one.kind == "loss" else 1.0) for one in divergences(monitor, weights_K[None])]
-    return [
-        Divergence(seed, arm, plan.names[one.source], one.kind, one.before / unit, one.after / unit)
-        for one, unit in found
-    ]
-
-
-def overlap_stage(plan: Plan, target: Target, stages: Stages) -> Product:
-    """Near-duplicates of the target's documents in the sources: all of them, the largest share first.
-
-    With --drop-duplicates nothing is left to find, and `dropped` has what was found before: the documents that each
-    source lost, and this target's part in that (`matches`); all counted as they were read.
-    """
-    inputs = {
-        corpus.name: {
-            "source": corpus.fingerprint,
-            "target": target.corpus.fingerprint,
-            "words": NGRAM_WORDS,
-            "share": NGRAM_SHARE,
-        }
-        for corpus in plan.sources
-    }
-
-    def compute(_stage: Running, missing: list[str]) -> list[Product]:
-        corpora = [corpus for corpus in plan.sources if corpus.name in missing]
-        overlap = find_overlap(target.corpus, corpora, words=NGRAM_WORDS, threshold=NGRAM_SHARE)
-        return [
-            {
-                "repeated": overlap.num_matched[source],
-                "matches": [_match_record(match) for match in overlap.matches if match.source == source],
-            }
-            for source in missing
-        ]
-
-    each = dict(stages.run_each(f"overlap-{target.name}", inputs, compute, target=target.name))
-    matches = [match for source in plan.names for match in each[source]["matches"]]
-    product = {
-        "ngram": NGRAM_WORDS,
-        "threshold": NGRAM_SHARE,
-        "sources": {source: each[source]["repeated"] for source in plan.names},
-        "matches": sorted(matches, key=lambda match: (-match["share"], match["document"], match["source"])),
-    }
-    found = plan.care.deduplicated
-    if found is None:
-        return product
-    (own,) = (overlap for overlap in found.overlaps if overlap.target == target.name)
-    dropped = {
-        "sources": {name: list(documents) for name, documents in found.dropped.items()},
-        "matches": [_match_record(match) for match in own.matches],
-    }
-    return product | {"dropped": dropped}
-
-
-def _match_record(match: Match) -> dict[str, Any]:
-    return {
-        "document": match.target_document,
-        "source": match.source,
-        "share": match.share,
-        "source_documents": list(match.source_documents),
-        "excerpt": match.excerpt,
-    }
 
 
 @dataclasses.dataclass(frozen=True)

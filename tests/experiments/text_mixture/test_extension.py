@@ -8,6 +8,7 @@ import pytest
 
 from experiments.harness import language_model_stages
 from experiments.text_mixture import __main__ as text_mixture
+from experiments.text_mixture import overlap as text_mixture_overlap
 from experiments.text_mixture import stages as text_mixture_stages
 from experiments.text_mixture.__main__ import main
 from experiments.text_mixture.build import identity
@@ -57,7 +58,7 @@ def work(monkeypatch):
     )
     watch(text_mixture_stages, "count_ngrams", lambda *_: ["train"])
     watch(text_mixture_stages, "ngram_score", lambda *_: ["score"])
-    watch(text_mixture_stages, "find_overlap", lambda target, sources, **_: ["overlap"] * len(sources))
+    watch(text_mixture_overlap, "find_overlap", lambda target, sources, **_: ["overlap"] * len(sources))
     without_reports = dataclasses.replace(text_mixture.QUESTION, write=lambda folder, results: None)
     monkeypatch.setattr(text_mixture, "QUESTION", without_reports)
 

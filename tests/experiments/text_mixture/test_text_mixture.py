@@ -16,6 +16,8 @@ from experiments.harness.result_files import NotRendered, read_result
 from experiments.reporting.figures import loss_figure
 from experiments.text_mixture import __main__ as text_mixture
 from experiments.text_mixture import costs, search
+from experiments.text_mixture import divergence as text_mixture_divergence
+from experiments.text_mixture import overlap as text_mixture_overlap
 from experiments.text_mixture import report as text_mixture_report
 from experiments.text_mixture import stages as text_mixture_stages
 from experiments.text_mixture.__main__ import main
@@ -182,7 +184,7 @@ def test_what_diverges_is_said_on_stderr_and_first_in_the_report(finished, confi
     def divergences(monitor, weights_MxK):
         return [rising] if weights_MxK[0, 0] == pytest.approx(1 / 3) else []  # uniform, and unimax
 
-    monkeypatch.setattr(text_mixture_stages, "divergences", divergences)
+    monkeypatch.setattr(text_mixture_divergence, "divergences", divergences)
     monkeypatch.setattr(text_mixture_report, "_figures", lambda metrics: {})  # they take seconds
     monkeypatch.setattr(text_mixture_report, "loss_panels_figure", lambda levels: loss_figure({"a": [1.0]}))
     main(dataclasses.replace(config, out=out))
@@ -205,7 +207,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
         (language_model_stages, "train_on_mixtures"),
         (language_model_stages, "score_documents"),
         (certified_weights, "solve"),
-        (text_mixture_stages, "find_overlap"),
+        (text_mixture_overlap, "find_overlap"),
         (text_mixture_stages, "count_ngrams"),
         (text_mixture_stages, "ngram_score"),
         (search, "bootstrap"),
