@@ -7,6 +7,7 @@ the same data. pyplot is not used and matplotlib's settings are the user's again
 import io
 import itertools
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +61,9 @@ def figure_svg(figure: Figure) -> bytes:
 @styled
 def _saved(figure: Figure, format: str, metadata: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=format, metadata=metadata)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script without a font here
+        figure.savefig(buffer, format=format, metadata=metadata)
     figure.set_layout_engine("none")  # settled: the constrained layout would move on a little with every drawing
     return buffer.getvalue()
 
