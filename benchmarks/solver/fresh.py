@@ -3,6 +3,7 @@
 python -m benchmarks.solver.fresh METHOD FOLDER LIMIT        # one such process; `fresh_times` starts it
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -26,6 +27,7 @@ PACKAGES = {  # by method: what it needs to be imported
     "mixsqp (tightest)": "R/mixsqp",
 }
 _REPEATS = 3
+_STARTING = 60.0  # seconds that a process has beside the limits of its two answers
 _OTHER_SHAPE = 50  # one row in 50 is left out
 
 
@@ -47,14 +49,15 @@ def fresh_times(logp_NxK: np.ndarray, v_N: np.ndarray | None, names: Iterable[st
             np.save(Path(folder, "weights.npy"), v_N)
         for name in (name for name in names if name in PACKAGES):
             command = [sys.executable, "-m", __spec__.name, name, folder, str(limit)]
-            times = []
-            for _ in range(_REPEATS):
-                done = subprocess.run(command, capture_output=True, text=True, env=environment)
-                if done.returncode == 0:
-                    times.append(json.loads(done.stdout.splitlines()[-1]))
-            if len(times) == _REPEATS:
+            with contextlib.suppress(subprocess.SubprocessError):
+                times = [_times(command, environment, _STARTING + 2 * limit) for _ in range(_REPEATS)]
                 found[name] = Fresh(*map(statistics.median, zip(*times, strict=True)))
     return found
+
+
+def _times(command: list[str], environment: dict[str, str], limit: float) -> list[float]:
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=limit, check=True)
+    return [float(seconds) for seconds in json.loads(done.stdout.splitlines()[-1])]
 
 
 def _answer(name: str, folder: str, limit: float) -> list[float]:

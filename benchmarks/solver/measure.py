@@ -50,13 +50,14 @@ def measure(case: Case, methods: Sequence[Method], settings: Settings) -> tuple[
             software |= {method.name: timing.last.software} if timing.last.software else {}
         elif timing:
             unmeasured[method.name] = f"stopped: {timing}"
+    able = [method.name for method in methods if case.n * case.k <= method.most_cells]
     record = CaseRecord(
         **problem(case),
         example_weights=data.v_N is not None,
         rates=machine,
         results=results,
         unmeasured=unmeasured,
-        fresh=fresh_times(*data, [method.name for method in methods], settings.limit) if case.fresh else {},
+        fresh=fresh_times(*data, able, settings.limit) if case.fresh else {},
     )
     return record, software
 
