@@ -245,7 +245,7 @@ def slow_text_folder(data):
     """The documents of `read_text_folder`, or None where they must be refused."""
     text = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        return (text, b"good") if text.decode().strip() else None
+        return (text, b"good") if text.decode().strip() else (b"good",)  # a file without text is said, and no error
     except UnicodeDecodeError:
         return None
 
