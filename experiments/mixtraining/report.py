@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_report, write_text
+from experiments.mixtraining.decision import decisions
 from experiments.mixtraining.figures import mixtraining_figures
 from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, MixTrainingMetrics, Run, from_stages, problems
 from experiments.mixtraining.runs import (
@@ -103,6 +104,11 @@ def verdict(metrics: MixTrainingMetrics) -> str:
     return sentences(TEMPLATE, **_context(metrics))
 
 
+def recommendation(metrics: MixTrainingMetrics) -> str:
+    """What to train at each fraction of the data, at which cost, and how sure that is: a line each."""
+    return sentences(TEMPLATE, "decision", **_context(metrics))
+
+
 def _context(metrics: MixTrainingMetrics) -> dict[str, Any]:
     """What the verdict's sentences and the table under them are about."""
     found = {name: list(pairs(metrics, *compared).values()) for name, compared in QUESTIONS.items()}
@@ -111,6 +117,7 @@ def _context(metrics: MixTrainingMetrics) -> dict[str, Any]:
     price = metrics.price_per_hour
     return {
         "metrics": metrics,
+        "decisions": decisions(metrics),
         "paper_speed_up": PAPER_SPEED_UP,
         "compared": found,
         "at": {name: _by_verdict(pairs) for name, pairs in found.items()},

@@ -20,7 +20,7 @@ from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOp
 from experiments.mixtraining.costs import step_costs
 from experiments.mixtraining.domain import Domain
 from experiments.mixtraining.plan import Study, Trial
-from experiments.mixtraining.report import PICTURES, QUESTION, verdict
+from experiments.mixtraining.report import PICTURES, QUESTION, recommendation, verdict
 from experiments.mixtraining.results import (
     Dataset,
     MixTrainingMetrics,
@@ -100,7 +100,7 @@ def run_experiment(
             write_json(options.out / "metrics.json", metrics)
             with rendering(options.out):
                 QUESTION.write(options.out, {"": metrics})
-    print(f"\n{options.out / 'report.md'}\n{verdict(metrics)}")
+    print(f"\n{options.out / 'report.md'}\n{recommendation(metrics)}\n{verdict(metrics)}")
     if failed := [run for run in metrics.runs if run.failure]:
         raise Diverged(
             f"{len(failed)} of {len(metrics.runs)} runs failed; all others are done, and the report leaves the failed"

@@ -44,10 +44,10 @@ def report(template: str, title: str, figures: Mapping[str, Figure], **context: 
     return Report(title, text, figures)
 
 
-def sentences(template: str, **context: Any) -> str:
-    """The block `verdict` of a template alone, on one line: what a run prints at its end."""
+def sentences(template: str, block: str = "verdict", **context: Any) -> str:
+    """A block of a template alone, as `verdict`, which is one line: what a run prints at its end."""
     found = _ENVIRONMENT.get_template(f"{template}.md.jinja")
-    return "".join(found.blocks["verdict"](found.new_context(context))).strip()
+    return "".join(found.blocks[block](found.new_context(context))).strip()
 
 
 def page(report: Report) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.mixtraining import figures, runs
-from experiments.mixtraining.report import QUESTION, mixtraining_report, summary_table, verdict
+from experiments.mixtraining.report import QUESTION, mixtraining_report, recommendation, summary_table, verdict
 from experiments.mixtraining.results import Checkpoints, Failure, Search, SearchTrial, Settings, StepCost
 from mixmin_jax.errors import InputError
 from tests.experiments.mixtraining.made_up import LEVELS, SETTINGS, changed, made_up, made_up_reconstructions
@@ -101,6 +101,30 @@ BETTER = dataclasses.replace(WON.references[1], accuracy=0.6)
 def test_rules_of_the_verdict(metrics, said):
     assert said in verdict(metrics) and said in text_of(metrics)
     assert said not in verdict(WON)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "lines"),
+    [
+        (
+            made_up(fractions=(0.1,)),
+            "- **At 10% of the training data (4,500 examples) train `mixtraining, matched`**: 51.1 ± 0.4% for 8.24"
+            " TFLOP (134 s of steps). Against the next best arm, `ssl_then_sl`: +2.10 ± 0.38 points, more than two"
+            " standard errors (3 seeds).",
+        ),
+        (made_up(levels={MATCHED: 0.5025}), "train `mixtraining`**: 50.2"),  # as good, and cheaper
+        (made_up(levels={SL_MATCHED: 0.5105}), "`sl, matched`: +0.05 ± 0.24 points, which is not told from noise"),
+        (made_up(1), "`ssl_then_sl`: +2.10 points, from one seed, so how sure that is was not measured."),
+        (dataclasses.replace(WON, references=(BETTER,)), "- **At 25% of the training data (11,250 examples) use log"),
+        (dataclasses.replace(WON, references=(BETTER,)), "- **At 10% of the training data (4,500 examples) train"),
+        (without(WON, lambda run: run.arm != "sl"), "train `sl, matched`**"),
+        (dataclasses.replace(WON, runs=()), "- **Nothing can be recommended: no run ended well.**"),
+    ],
+)
+def test_what_to_train_comes_first(metrics, lines):
+    found = recommendation(metrics)
+    assert lines in found
+    assert text_of(metrics).split("\n\n")[1].strip() == found
 
 
 def test_a_tie_has_the_loss_that_is_not_ruled_out():
