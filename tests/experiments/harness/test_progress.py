@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from rich.console import Console
 
 from experiments.harness import progress
@@ -26,16 +27,68 @@ def test_the_time_left_is_what_the_rest_costs_at_the_speed_so_far(monkeypatch):
     assert lines(run)[-1].endswith("about 0 s left")
 
 
-def test_what_an_earlier_run_did_counts_with_the_time_that_it_took(monkeypatch):
-    clock = iter([0.0, 10.0, 20.0])
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "perf_counter", clock)
+    return clock
+
+
+def left(run):
+    (task,) = run._bar.tasks
+    return task.fields["left"]
+
+
+def test_compiling_is_no_speed(clock):
+    """Three trainings of 100 steps, 2 s a step; the first compiles for 300 s, and ten steps are a part."""
+    run = RunProgress(300.0, Console(file=io.StringIO(), width=100))
+    with run.stage("read", 0.0) as advance:
+        for part in (1, 2):
+            clock.now += 50
+            advance(part, 2)
+    with run.stage("first", 100.0) as advance:
+        clock.now += 300 + 20
+        advance(10, 100)
+        assert left(run) == ""  # and not 640 min
+        clock.now += 20
+        advance(20, 100)
+        assert left(run) == "9 min left in all"
+        clock.now += 160
+        advance(100, 100)
+    assert lines(run)[2:] == ["first: 10%", "first: 100%; about 7 min left", "first: 8 min; about 7 min left"]
+    with run.stage("second", 100.0) as advance:
+        clock.now += 20
+        advance(10, 100)
+        assert left(run) == "6 min left in all"  # at the speed of the first
+        clock.now += 180
+    assert lines(run)[-1] == "second: 3 min; about 3 min left"
+
+
+def test_a_training_of_one_part_counts_whole(clock):
+    run = RunProgress(30.0, Console(file=io.StringIO(), width=100))
+    for seconds in (90.0, 30.0):
+        with run.stage("train", 10.0) as advance:
+            clock.now += seconds
+            advance(1, 1)
+    assert lines(run) == ["train: 100%", "train: 90 s; about 3 min left", "train: 30 s; about 60 s left"]
+
+
+def test_what_an_earlier_run_did_counts_with_the_time_that_it_took(clock):
     run = RunProgress(100.0, Console(file=io.StringIO(), width=100))
     with run.stage("train", 50.0, earlier=lambda: 60.0) as advance:
-        monkeypatch.setattr(progress.time, "perf_counter", lambda: 10.0)
+        clock.now = 10.0
         advance(7, 8)
         task = run._bar.tasks[0]
         assert task.completed == 7 / 8 and task.fields["left"] == "90 s left in all"
-    assert lines(run) == ["train: 70 s; about 70 s left"]
+        clock.now = 20.0
+    assert lines(run) == ["train: 80 s; about 80 s left"]
 
 
 def test_durations_are_readable():
