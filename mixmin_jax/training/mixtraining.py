@@ -20,7 +20,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training.batches import (
+    Batch,
+    Fetch,
+    Labeled,
+    check_labels,
+    check_logits,
+    check_rows,
+    check_ssl_loss,
+    check_tasks,
+    step_keys,
+)
 from mixmin_jax.training.checkpoint import Checkpoints
+from mixmin_jax.training.convolutions import with_fast_convolutions
 from mixmin_jax.training.driver import Finished, run_blocks
 from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.loop import BLOCK_STEPS, TrainState, compile_block
@@ -31,20 +43,6 @@ from mixmin_jax.training.schedule import JOINT, PHASES, SL, SSL, Phase, StepPlan
 PyTree = Any
 PARTS = ("encoder", "ssl", "sl")  # of the parameters: "ssl" is the decoder, "sl" the heads of all supervised tasks
 PADDING = len(PHASES)  # phase of steps that fill up a block: they compute and change nothing
-
-
-class Labeled(NamedTuple):
-    """Rows of one supervised task."""
-
-    inputs: PyTree  # every leaf has a leading axis of B rows
-    labels: jax.Array  # B whole numbers, classes of the task
-
-
-class Batch(NamedTuple):
-    """The data of one step."""
-
-    sl: tuple[Labeled, ...]  # one per supervised task; may be empty if all steps are SSL
-    ssl: PyTree | None = None  # inputs of self-supervision; None: those of all tasks in `sl`
 
 
 class Losses(NamedTuple):
@@ -134,7 +132,6 @@ class TrainRun(NamedTuple):
         return int(self.state.skipped.in_all) if self.state.skipped else 0
 
 
-Fetch = Callable[..., Batch]  # (step, key, *data) -> the step's batch; runs inside the compiled loop
 OnBlock = Callable[[int, int, Losses, MixState], None]  # (steps done, steps in all, losses of the block, state)
 
 
@@ -143,7 +140,7 @@ def ssl_loss(learner: Learner, params: PyTree, batch: Batch, key: jax.Array) -> 
     inputs = _ssl_inputs(batch)
     ssl_key, _ = jax.random.split(key)
     view = learner.hide(ssl_key, inputs)
-    return learner.ssl_loss(params, learner.encode(params, inputs, view), inputs, view)
+    return _reconstruction_loss(learner, params, learner.encode(params, inputs, view), inputs, view)
 
 
 def sl_loss(learner: Learner, params: PyTree, batch: Batch, *, label_smoothing: float = 0.0) -> Float[Array, ""]:
@@ -197,7 +194,7 @@ def joint_loss(
             features = learner.encode(params, _concatenate([inputs, sl_inputs]), views)
             rows = _num_rows(inputs)
             ssl_features, sl_features = _rows(features, 0, rows), _rows(features, rows, None)
-        ssl = learner.ssl_loss(params, ssl_features, inputs, view)
+        ssl = _reconstruction_loss(learner, params, ssl_features, inputs, view)
         sl = _heads_loss(learner, params, sl_features, batch, label_smoothing)
     share = jnp.asarray(alpha)
     return share * ssl + (1 - share) * sl, Losses(ssl, sl)
@@ -242,7 +239,8 @@ def make_step(
     3. If loss or gradient is not finite, only `failed_at` changes, and later steps change nothing. If the state counts
        skipped steps, the step is counted instead and the next one continues; a restart still takes place.
 
-    Do not batch the row in a vmap over states: with a batched phase XLA computes all branches.
+    Do not batch the row in a vmap over states: with a batched phase XLA computes all branches. Convolutions are as fast
+    in a scan as outside of it (`with_fast_convolutions`).
 
     Args:
         learner: of SSL and SL steps.
@@ -262,6 +260,7 @@ def make_step(
         if phase == SSL:
             loss = ssl_loss(learner, params, batch, key)
             return loss, Losses(loss, nan)
+        check_tasks(batch)
         if not batch.sl:  # only for runs of SSL steps: NaN makes any other step fail
             return nan, Losses(nan, nan)
         if phase == SL:
@@ -301,8 +300,9 @@ def make_step(
     def select(phase: ArrayLike, branches: Sequence[Callable[..., Any]], *operands: PyTree) -> Any:
         return jax.lax.switch(phase, branches, *operands) if only is None else branches[PHASES.index(only)](*operands)
 
+    @with_fast_convolutions
     def step(state: MixState, row: StepPlan, *data: PyTree) -> tuple[MixState, Losses]:
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step))
+        keys = step_keys(state.key, state.step)
         loss, losses, grads = select(row.phase, gradients, state.params, state.step, keys, row.alpha, data)
 
         going = (state.failed_at < 0) & (row.phase != PADDING)
@@ -369,18 +369,26 @@ def train(
         The trained model, its losses, and the failure if there was one.
 
     Raises:
-        InputError: before any training: an invalid plan, SL or joint steps without labels, or rows that do not fit
-            together or do not divide over the mesh.
+        InputError: before any step is compiled: an invalid plan; SL or joint steps without labels; rows that do not fit
+            together or do not divide over the mesh; a loss or logits of a wrong shape; labels that are no classes (in
+            512 of the steps, evenly over the run; in another, such a label makes the loss NaN).
         Stopped: on a request to `checkpoints`.
     """
     check_plan(plan)
     if block_steps < 1:
         raise InputError(f"block_steps must be at least 1, not {block_steps}")
-    batch = jax.eval_shape(fetch, *_step_and_key(), *data)
-    _check_batch(batch, plan, 1 if mesh is None else mesh.shape["data"])
+    init = _compiled_init(learner, optimizer, on_nonfinite, mesh)
     block = _compiled_block(learner, optimizer, joint, two_passes, fetch, mesh)
+    batch, labeled_steps = jax.eval_shape(fetch, *_step_and_key(), *data), np.flatnonzero(plan.phase != SSL)
+    check_rows(batch, not labeled_steps.size, 1 if mesh is None else mesh.shape["data"])
+    shapes = jax.eval_shape(init, key)
+    # checks what the learner returns; the program is traced once, if shapes say where arrays are
+    jax.eval_shape(block, _on(mesh, shapes), _padded(plan, 0, 1, block_steps), *_on(mesh, data))
+    if labeled_steps.size:
+        logits = jax.eval_shape(_compiled_logits(learner), shapes.params, batch.sl)
+        check_labels(fetch, jax.random.split(key)[1], data, labeled_steps, [values.shape[1] for values in logits])
     data = jax.device_put(data) if mesh is None else put(data, replicated(mesh))
-    state, failure = _compiled_init(learner, optimizer, on_nonfinite, mesh)(key), None
+    state, failure = init(key), None
     num_steps, start = len(plan.phase), 0
     losses = Losses(*(np.full(num_steps, np.nan, np.float32) for _ in Losses._fields))
     if checkpoints and (found := checkpoints.restore((state, losses))):
@@ -449,25 +457,46 @@ def step_flops(
 
 
 def _ssl_inputs(batch: Batch) -> PyTree:
+    check_tasks(batch)
     return _sl_inputs(batch) if batch.ssl is None else batch.ssl
 
 
 def _sl_inputs(batch: Batch) -> PyTree:
+    check_tasks(batch)
     if not batch.sl:
         raise InputError("this loss needs rows with labels, but the batch has none: give `Batch.sl` a task")
     return _concatenate([task.inputs for task in batch.sl])
 
 
+def _reconstruction_loss(
+    learner: Learner, params: PyTree, features: PyTree, inputs: PyTree, view: PyTree
+) -> Float[Array, ""]:
+    loss = learner.ssl_loss(params, features, inputs, view)
+    check_ssl_loss(loss)
+    return loss
+
+
 def _heads_loss(
     learner: Learner, params: PyTree, features: PyTree, batch: Batch, label_smoothing: float
 ) -> Float[Array, ""]:
-    losses, first = [], 0
-    for task, (inputs, labels_B) in enumerate(batch.sl):
-        last = first + _num_rows(inputs)
-        logits_BxA = learner.sl_logits(params, _rows(features, first, last), task)
-        losses.append(_cross_entropy(logits_BxA, jnp.asarray(labels_B), label_smoothing))
-        first = last
+    logits = _logits(learner, params, features, batch)
+    losses = [
+        _cross_entropy(logits_BxA, jnp.asarray(task.labels), label_smoothing)
+        for logits_BxA, task in zip(logits, batch.sl, strict=True)
+    ]
     return jnp.stack(losses).mean()
+
+
+def _logits(learner: Learner, params: PyTree, features: PyTree, batch: Batch) -> list[Float[Array, "B A"]]:
+    """Of each task, whose rows are encoded one after the other."""
+    found, first = [], 0
+    for number, task in enumerate(batch.sl):
+        rows = _num_rows(task.inputs)
+        logits_BxA = learner.sl_logits(params, _rows(features, first, first + rows), number)
+        check_logits(logits_BxA, rows, number)
+        found.append(logits_BxA)
+        first += rows
+    return found
 
 
 def _cross_entropy(
@@ -511,21 +540,10 @@ def _step_and_key() -> tuple[jax.ShapeDtypeStruct, Any]:
     return jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _check_batch(batch: Batch, plan: StepPlan, devices: int) -> None:
-    if not batch.sl and not (plan.phase == SSL).all():
-        raise InputError("the plan has SL or joint steps, but batches have no labels: give `Batch.sl` a task")
-    if not batch.sl and batch.ssl is None:
-        raise InputError("batches are empty: they need rows with labels (`Batch.sl`), others (`Batch.ssl`), or both")
-    for number, (inputs, labels) in enumerate(batch.sl):
-        rows = {len(leaf) for leaf in jax.tree.leaves(inputs)}
-        if not jnp.issubdtype(labels.dtype, jnp.integer) or {labels.shape} != {(n,) for n in rows}:
-            raise InputError(
-                f"task {number} has inputs of {sorted(rows)} rows and labels of shape {labels.shape} and type"
-                f" {labels.dtype}: it needs one whole number per row"
-            )
-    for leaf in jax.tree.leaves(batch):
-        if len(leaf) % devices:
-            raise InputError(f"a batch has {len(leaf)} rows, which do not divide over {devices} devices (data)")
+def _on(mesh: Mesh | None, tree: PyTree) -> PyTree:
+    """The shapes of arrays that are on all devices of a mesh."""
+    sharding, shapes = None if mesh is None else replicated(mesh), jax.eval_shape(lambda tree: tree, tree)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
 
 def _padded(plan: StepPlan, first: int, last: int, length: int) -> StepPlan:
@@ -542,6 +560,17 @@ def _compiled_init(
     placed = None if mesh is None else replicated(mesh)
     init = functools.partial(init_state, learner, optimizer, on_nonfinite=on_nonfinite)
     return jax.jit(init, out_shardings=placed)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_logits(learner: Learner) -> Callable[..., list[jax.Array]]:
+    """(params, tasks) -> the logits of each; only ever asked for their shapes."""
+
+    def logits(params: PyTree, tasks: tuple[Labeled, ...]) -> list[jax.Array]:
+        batch = Batch(tasks)
+        return _logits(learner, params, learner.encode(params, _sl_inputs(batch), None), batch)
+
+    return jax.jit(logits)
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ import optax
 import pytest
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training import mixtraining
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.mixtraining import (
     Batch,
@@ -477,6 +478,19 @@ def test_self_supervision_needs_no_labels():
     assert list(step_flops(TINY, unlabelled, DATA, SETTINGS)) == ["ssl"]
 
 
+def as_batch(tasks, kind=Batch):
+    """A fetch whose batch holds something else in place of one task."""
+    return lambda *arguments: kind(tasks(batch_rows(*arguments).sl[0]))
+
+
+def with_logits(change):
+    return dataclasses.replace(TINY, sl_logits=lambda *arguments: change(TINY.sl_logits(*arguments)))
+
+
+def with_ssl_loss(change):
+    return dataclasses.replace(TINY, ssl_loss=lambda *arguments: change(TINY.ssl_loss(*arguments)))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -491,11 +505,59 @@ def test_self_supervision_needs_no_labels():
         ({"block_steps": 0}, "block_steps"),
         ({"mesh": make_mesh(1, 3)}, "a batch has 4 rows, which do not divide over 3 devices"),
         ({"learner": dataclasses.replace(TINY, init=lambda key: {"encoder": {}})}, "encoder, ssl, sl"),
+        ({"fetch": as_batch(lambda task: (task,), tuple)}, "must be a `Batch`, but `fetch` returns a tuple"),
+        ({"fetch": as_batch(lambda task: task)}, r"put it into a tuple, `Batch\(sl=\(Labeled"),
+        ({"fetch": as_batch(lambda task: task.inputs)}, r"not an array of shape \(4, 6, 3\) and type float32"),
+        ({"fetch": as_batch(lambda task: (tuple(task),))}, r"`Batch.sl\[0\]` must be a `Labeled.*, not a tuple"),
+        ({"fetch": as_batch(lambda task: (task._replace(labels=[0, 1, 0, 1]),))}, "its labels are a list"),
+        ({"fetch": lambda *_: OTHER_ROWS._replace(ssl=0.0)}, "one is a single number"),
+        (
+            {"data": (INPUTS, LABELS + 5)},
+            "labels of task 0 must be 0 to 1, because .* 2 logits .* step 4 has the label 5",
+        ),
+        ({"data": (INPUTS, LABELS - 1)}, "step 4 has the label -1"),
+        ({"data": (INPUTS, LABELS.at[21].set(2))}, "step 5 has the label 2"),  # which first sees that row
+        (
+            {
+                "learner": TinyLearner(3, tasks=2).learner,
+                "fetch": as_batch(lambda t: (t, t._replace(labels=t.labels + 1))),
+            },
+            "labels of task 1",
+        ),
+        (
+            {"learner": with_logits(lambda logits: logits[:, 0])},
+            r"\(4, classes\) .* task 0, not an array of shape \(4,\)",
+        ),
+        ({"learner": with_logits(lambda logits: logits.T)}, r"not an array of shape \(2, 4\)"),
+        ({"learner": with_logits(lambda logits: logits[:3])}, r"not an array of shape \(3, 2\)"),
+        ({"learner": with_logits(lambda logits: logits.argmax(1, keepdims=True))}, "type int32"),
+        ({"learner": with_logits(lambda logits: None)}, "not a NoneType"),
+        ({"joint": with_logits(lambda logits: logits[:3])}, r"not an array of shape \(3, 2\)"),
+        ({"learner": with_ssl_loss(lambda loss: jnp.full(4, loss))}, r"ssl_loss must .* not an array of shape \(4,\)"),
+        (
+            {"joint": with_ssl_loss(lambda loss: None)},
+            "ssl_loss must return one floating-point number.* not a NoneType",
+        ),
     ],
 )
-def test_what_cannot_be_trained_is_refused(options, message):
+def test_what_cannot_be_trained_is_refused_before_a_step_is_compiled(options, message, monkeypatch):
+    monkeypatch.setattr(mixtraining, "run_blocks", lambda *_, **__: pytest.fail("steps were compiled"))
     with pytest.raises(InputError, match=message):
         training(**{"plan": MIXED.plan(STEPS_PER_EPOCH)} | options)
+
+
+def test_labels_that_no_step_uses_may_be_anything():
+    plan = Schedule(2, 0).plan(STEPS_PER_EPOCH)
+    assert_same(training(plan, data=(INPUTS, LABELS - 9)), training(plan))
+
+
+def test_loops_of_others_refuse_what_train_refuses():
+    step = make_step(TINY, SETTINGS, fetch=as_batch(lambda task: task), only="sl")
+    with pytest.raises(InputError, match="put it into a tuple"):
+        jax.eval_shape(step, START, first_row(MIXED.plan(1)), *DATA)
+    for loss in (sl_loss, functools.partial(ssl_loss, key=KEY), functools.partial(joint_loss, key=KEY, alpha=0.5)):
+        with pytest.raises(InputError, match="put it into a tuple"):
+            loss(TINY, PARAMS, Batch(ONE_BATCH.sl[0]))
 
 
 @pytest.mark.parametrize(
