@@ -5,9 +5,10 @@
     python -m benchmarks.mixtraining --model tiny --batch-size 512 --bfloat16
     python -m benchmarks.mixtraining --report benchmarks/results/mixtraining-cpu-2-cores.json
 
-Everything is timed in turns in one process, in compiled blocks of steps, after compilation and a first run. Three
+Everything is timed in turns in one process, in compiled blocks of steps, after compilation and a first run. Four
 tables: kinds of step, each alone in its program; the same steps inside the program that selects the phase by
-`lax.switch`, which shows that a step pays for its own phase only; and pipelines, as blocks that follow their schedules.
+`lax.switch`, which shows that a step pays for its own phase only; pipelines, as blocks that follow their schedules; and
+a convolutional model in a scan and step by step.
 `experiments.image_mixtraining` says what the pipelines learn.
 """
 

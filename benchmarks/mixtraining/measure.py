@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from benchmarks.mixtraining.cases import SSL_MASK, VISIBLE, Kind, Pipeline, Variant, epoch_fetch, kind_of, random_data
+from benchmarks.mixtraining.convolutions import loops
 from benchmarks.mixtraining.records import PhaseRecord, PipelineRecord, Settings, StepRecord
-from benchmarks.records import times
+from benchmarks.records import Times, times
 from benchmarks.timing import Call, Timing, side_by_side
 from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.flops import count_flops
@@ -18,7 +19,7 @@ from mixmin_jax.training.mixtraining import Losses, MixState, OptimizerSettings,
 from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.schedule import PHASES, Phase, StepPlan, phase_steps, plan_steps, total_flops
 
-Place = Literal["alone", "switch", "pipeline"]
+Place = Literal["alone", "switch", "pipeline", "loop"]
 Name = tuple[Place, str]
 RunBlock = Callable[..., tuple[MixState, Losses]]  # (state, rows of the plan, *data); the state's buffers are donated
 
@@ -29,6 +30,7 @@ class Records(NamedTuple):
     steps: dict[str, StepRecord]
     switch: dict[Phase, PhaseRecord]
     pipelines: dict[str, PipelineRecord]
+    convolutions: dict[str, Times]
 
 
 class Program(NamedTuple):
@@ -77,6 +79,10 @@ def measure(
             add(("switch", name), switch[VISIBLE], plan)
     for name, pipeline in pipelines.items():
         add(("pipeline", name), switch[pipeline.variant], pipeline.schedule.plan(settings.steps))
+    ways, new_cnn, batch = loops(model, settings.batch_size)
+    blocks = split_blocks(plan_steps([("joint", 1)], settings.steps), settings.steps)
+    for name, run_block in ways.items():
+        calls["loop", name] = training_call(("loop", name), run_block, new_cnn(), blocks, (batch,))
     timings = side_by_side(calls, settings.repeats, settings.budget)
     timed = {name: timing for name, timing in timings.items() if isinstance(timing, Timing)}
     compile_seconds = {
@@ -147,4 +153,5 @@ def records(
             flops=total_flops(plan, {phase: step[phase].flops for phase in taken}) / epochs,
             seconds_of_steps=sum(number * step[phase].median_seconds for phase, number in taken.items()) / epochs,
         )
-    return Records(alone, switch, whole)
+    convolutions = {name: Times(**times(found, steps)) for (place, name), found in timings.items() if place == "loop"}
+    return Records(alone, switch, whole, convolutions)

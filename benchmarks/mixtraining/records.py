@@ -3,6 +3,7 @@
 import dataclasses
 
 from benchmarks.mixtraining.cases import BASELINE, ModelName
+from benchmarks.mixtraining.convolutions import STEP_BY_STEP
 from benchmarks.options import Rounds
 from benchmarks.records import Ratio, Record, Times
 from mixmin_jax.models.vision_transformer import VisionConfig
@@ -52,6 +53,7 @@ class MixTrainingRecord(Record):
     switch: dict[Phase, PhaseRecord]
     pipelines: dict[str, PipelineRecord]
     compile_seconds: dict[str, dict[str, float]]  # "alone" by kind of step, "switch" by kind of joint step
+    convolutions: dict[str, Times] = dataclasses.field(default_factory=dict)  # a joint step of a small CNN, by loop
 
     @property
     def switch_over_alone(self) -> dict[Phase, Ratio]:
@@ -62,3 +64,8 @@ class MixTrainingRecord(Record):
     def speed_up(self) -> dict[str, Ratio]:
         """By pipeline: the baseline's time over its own."""
         return {name: self.pipelines[BASELINE].over(pipeline) for name, pipeline in self.pipelines.items()}
+
+    @property
+    def loop_over_step_by_step(self) -> dict[str, Ratio]:
+        """What a step of the CNN costs in each loop, against one call a step."""
+        return {name: found.over(self.convolutions[STEP_BY_STEP]) for name, found in self.convolutions.items()}

@@ -1,5 +1,6 @@
 """The benchmark of MixTraining: its cases, its blocks, its arithmetic on made-up times, and what it writes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,6 +11,7 @@ from benchmarks.mixtraining import __main__ as mixtraining
 from benchmarks.mixtraining import cases
 from benchmarks.mixtraining.measure import records, split_blocks, training_call
 from benchmarks.mixtraining.records import MixTrainingRecord, Settings
+from benchmarks.mixtraining.report import report
 from experiments.harness.command_line import parse
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
@@ -119,6 +121,7 @@ def record():
     timings = {("alone", name): timing(2 * value, 2 * value, 3 * value) for name, value in seconds.items()}
     timings |= {("switch", name): timing(2.2 * seconds[name]) for name in ("ssl", "sl", "joint_visible_0.5")}
     timings |= {("pipeline", name): timing(40.0, 44.0, 60.0) for name in cases.PIPELINES}
+    timings |= {("loop", name): timing(2 * value) for name, value in (("scan", 3.0), ("step_by_step", 4.0))}
     timings["pipeline", cases.BASELINE] = timing(32.0, 40.0, 33.0)
     settings, kinds = Settings(7, 1.0, "micro", 6, False, 2), {name: cases.KINDS[name] for name in flops}
     found = records(kinds, cases.PIPELINES, flops, timings, settings)
@@ -135,6 +138,14 @@ def test_records_of_steps(record):
     joint = record.switch["joint"]
     assert joint.kind == "joint_visible_0.5" and joint.median_seconds == pytest.approx(2.2)
     assert all(ratio == pytest.approx((1.1, 4.4 / 6, 1.1)) for ratio in record.switch_over_alone.values())
+
+
+def test_records_of_loops(record):
+    assert record.convolutions["scan"].median_seconds == 3.0
+    assert record.loop_over_step_by_step["scan"].median == 0.75
+    (row,) = [line for line in report(record)[".md"].splitlines() if line.startswith("| `scan` ")]
+    assert "3000.00" in row and " 0.75 " in row
+    assert "`scan`" not in report(dataclasses.replace(record, convolutions={}))[".md"]  # as older results
 
 
 def test_records_of_pipelines(record):
@@ -162,6 +173,7 @@ def test_quick_run_writes_its_record(tmp_path, capsys):
     for step in record.steps.values():
         assert step.rounds == 2 and step.min_seconds > 0
         assert step.flops == pytest.approx(flops[step.phase], rel=1e-2)  # a scan counts its steps too
+    assert list(record.convolutions) == ["scan", "step_by_step", "scan_as_written"]
     assert all(pipeline.min_seconds > 0 and pipeline.flops > 0 for pipeline in record.pipelines.values())
 
 
