@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.mixtraining.config import Arm, ArmSettings, Budget, MixTrainingOptions, Variant
 from experiments.mixtraining.domain import Domain, Labels
-from experiments.mixtraining.unlabeled import LABELED_ALONE, has_pool, pool_fetch, pool_of, pool_size
+from experiments.mixtraining.unlabeled import LABELED_ALONE, has_pool, notices, pool_fetch, pool_of, pool_size
 from mixmin_jax.data.epochs import steps_per_epoch
 from mixmin_jax.data.images.image_sets import stratified
 from mixmin_jax.errors import InputError
@@ -97,6 +97,10 @@ class Study:
     @property
     def fetch(self) -> Fetch:
         return pool_fetch(self.options.batch_size, self.domain.augment) if self.has_pool else self.domain.fetch
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return notices(self.domain, self.options)
 
     def num_pool(self, fraction: float, seed: int) -> int | None:
         """How many examples SSL sees; None: those of SL."""

@@ -38,6 +38,19 @@ def pool_of(domain: Domain, options: MixTrainingOptions, labeled: np.ndarray) ->
     return shared if domain.unlabeled is None else np.concatenate([shared, domain.unlabeled])
 
 
+def notices(domain: Domain, options: MixTrainingOptions) -> tuple[str, ...]:
+    """What the plan says of the pool, and of the data."""
+    if not has_pool(domain, options):
+        return domain.notices
+    seen = f"self-supervision sees {'all training examples' if options.label_fractions else 'those of a run'}"
+    if found := domain.dataset.get("unlabeled"):
+        seen += f", and {found['examples']:,} without labels: {found['origin']}"
+        seen += f" ({found['copies_of_test']:,} left out, which are tested on)" if found["copies_of_test"] else ""
+    epoch = "an epoch is a pass over all that it sees; labeled examples repeat to fill it"
+    labeled = "*labeled*: the FLOPs of ssl_then_sl, and self-supervision on the labeled examples alone"
+    return seen, epoch, labeled, *domain.notices
+
+
 @functools.cache  # the same object, so that programs are compiled once
 def pool_fetch(batch_size: int, augment: Callable[[jax.Array, Any], Any]) -> Fetch:
     """Batches with B labeled rows for SL and B rows of the pool for SSL; without a pool, both see the labeled ones."""

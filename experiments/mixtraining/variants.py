@@ -98,6 +98,8 @@ def run_variants(
     }
     total = sum(studies[name].cost(trial) for (name, _), trial in trials.items())
     print(f"{experiment}: {len(variants)} variants, {options.seeds} seeds; {total:.3g} FLOPs of training", flush=True)
+    for notice in study.notices:
+        print(notice, flush=True)
     if options.dry_run:
         return None
     shared = identity(experiment, study)

@@ -168,7 +168,8 @@ def test_images_without_labels_are_found_and_are_no_class(pictures, capsys):
     run_experiment("image_mixtraining", domain, config(pictures, label_fractions=(0.2,)), demonstration=False)
     said = capsys.readouterr().out
     assert (
-        "all training examples, and 4 without labels: folder:" in said and "(1 left out, which are tested on)" in said
+        "sees all training examples, and 4 without labels: folder:" in said
+        and "(1 left out, which are tested on)" in said
     )
     assert "0.2 of the labels, ssl_then_sl, labeled: 10 examples" in said
 
