@@ -45,20 +45,26 @@ def text_record(role: str, corpus: Corpus, field: str | None) -> DataSet:
     return DataSet(role, corpus.name, corpus.origin, reader, options, counts, corpus.num_bytes, corpus.fingerprint)
 
 
-def image_records(images: Images, spec: str, size: int | None) -> list[DataSet]:
-    """Of a training and a test set; `spec` and `size` are what `read_images` was given."""
+def image_records(
+    images: Images, spec: str, size: int | None, *, unlabeled: str | None = None, follow_links: bool = False
+) -> list[DataSet]:
+    """Of a training and a test set, and of images without labels; all else is what `read_images` was given."""
+    given: dict[str, Any] = {} if unlabeled is None else {"unlabeled": unlabeled}
+    given |= {"follow_links": True} if follow_links else {}
+    sets = {"train": images.train, "test": images.test}
+    sets |= {"unlabeled": images.unlabeled} if images.unlabeled else {}
     return [
         DataSet(
-            role=f"images to {part} on",
+            role="images without labels" if part == "unlabeled" else f"images to {part} on",
             name=found.name,
             place=spec,
             reader="images",
-            options={"size": size, "part": part},
+            options={"size": size, "part": part} | given,
             counts={"images": found.num_images, "skipped": found.num_skipped},
             bytes=found.images_NxHxWxC.nbytes,
             sha256=found.fingerprint,
         )
-        for part, found in (("train", images.train), ("test", images.test))
+        for part, found in sets.items()
     ]
 
 
@@ -98,7 +104,12 @@ def read_again(record: DataSet, loaded: Loaded) -> DataSet:
         return text_record(record.role, corpus_again(record, loaded), options.get("field"))
     if reader == "images":
         size = options["size"]
-        images = _once(loaded, (reader, place, str(size)), lambda: image_records(read_images(place, size), place, size))
+        given = {name: options[name] for name in ("unlabeled", "follow_links") if name in options}
+        images = _once(
+            loaded,
+            (reader, place, str(size), str(given)),
+            lambda: image_records(read_images(place, size, **given), place, size, **given),
+        )
         return next(found for found in images if found.options["part"] == options["part"])
     if reader == "bundled molecules":
         from mixmin_jax.data.molecules.bundled import bundled_assays  # needs RDKit, an extra

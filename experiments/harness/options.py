@@ -96,7 +96,16 @@ _SAME_RESULTS = tuple(field.name for field in dataclasses.fields(ManyModelsOptio
 
 
 # Options that were added after results were published, with the values that leave everything as it was.
-_ADDED = {"on_nonfinite": "stop", "ssl_sees": "visible", "times_cheaper": None, "extend": False}
+_ADDED: dict[str, Any] = {
+    "on_nonfinite": "stop",
+    "ssl_sees": "visible",
+    "times_cheaper": None,
+    "extend": False,
+    "label_fractions": [],
+    "unlabeled": None,
+    "unlabeled_windows": None,
+    "follow_links": False,
+}
 
 
 def numbers_of(config: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from experiments.harness.options import RunOptions
 from mixmin_jax.errors import InputError
@@ -11,9 +13,10 @@ from mixmin_jax.training.schedule import Alpha, Schedule
 
 Arm = Literal["sl", "ssl_then_sl", "mixtraining"]
 ARMS: tuple[Arm, ...] = ("sl", "ssl_then_sl", "mixtraining")
-Budget = Literal["schedule", "matched", "cheaper"]
+Budget = Literal["schedule", "matched", "cheaper", "labeled"]
 Variant = Literal["visible", "all_tokens", "two_passes"]
 SslView = Literal["visible", "all_tokens"]
+_EITHER = tyro.conf.create_mutex_group(required=False)  # of options, one of which may be given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +109,10 @@ class MixTrainingOptions(ScheduleOptions):
 
     out: Path = Path("runs/mixtraining")
     """Folder for the results."""
-    fractions: tuple[float, ...] = (0.25, 1.0)
+    fractions: Annotated[tuple[float, ...], _EITHER] = (0.25, 1.0)
     """Shares of the training examples (the validation part is taken off before) to train on, each with all arms."""
+    label_fractions: Annotated[tuple[float, ...], _EITHER] = ()
+    """In place of --fractions: shares of the training examples whose labels are used. Self-supervision sees all."""
     seeds: int = 2
     """Repeat every run with seeds 0, 1, ...: other examples of a fraction, initial parameters, order and masks."""
     ssl_epochs: int = 20
@@ -127,7 +132,8 @@ class MixTrainingOptions(ScheduleOptions):
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes, in all arms."""
     matched: bool = True
-    """Train `sl` and `mixtraining` once more with the FLOPs of ssl_then_sl, by more epochs."""
+    """Train `sl` and `mixtraining` once more with the FLOPs of ssl_then_sl, by more epochs. Where there are unlabeled
+    examples, also `ssl_then_sl` and `mixtraining` with self-supervision on the labeled ones alone."""
     times_cheaper: float | None = None
     """Train `mixtraining` once more with the FLOPs of ssl_then_sl divided by this, by more epochs or fewer: with 1.29,
     at the paper's speed."""
@@ -148,10 +154,11 @@ class MixTrainingOptions(ScheduleOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
-            raise InputError(f"--fractions must lie in (0, 1], not {' '.join(map(str, self.fractions))}")
-        if len(set(self.fractions)) < len(self.fractions):
-            raise InputError(f"--fractions names one twice: {' '.join(map(str, self.fractions))}")
+        named, given = f"--{self.shares_option}", " ".join(map(str, self.shares))
+        if not self.shares or not all(0 < share <= 1 for share in self.shares):
+            raise InputError(f"{named} must lie in (0, 1], not {given}")
+        if len(set(self.shares)) < len(self.shares):
+            raise InputError(f"{named} names one twice: {given}")
         if min(self.seeds, self.batch_size, self.checkpoint_examples) < 1 or self.checkpoints < 0:
             raise InputError(
                 "--seeds, --batch-size and --checkpoint-examples must be at least 1, --checkpoints at least 0"
@@ -178,6 +185,15 @@ class MixTrainingOptions(ScheduleOptions):
             )
         self.check_batches(batch_size=self.batch_size)
         _ = self.optimizer
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Shares of the training examples whose labels are used, each with all arms."""
+        return self.label_fractions or self.fractions
+
+    @property
+    def shares_option(self) -> str:
+        return "label-fractions" if self.label_fractions else "fractions"
 
     @property
     def optimizer(self) -> OptimizerSettings:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from experiments.harness.stages import Product, Running
 from experiments.mixtraining.config import Arm, ArmSettings, Variant
 from experiments.mixtraining.plan import Study
-from experiments.mixtraining.results import OTHER_SSL
+from experiments.mixtraining.results import JOINT_LABELED, OTHER_SSL
+from experiments.mixtraining.unlabeled import LABELED_ALONE
 from mixmin_jax.training.mixtraining import MixState, init_state, make_step
 from mixmin_jax.training.schedule import Alpha, Phase, plan_steps
 
@@ -35,9 +36,10 @@ def step_kinds(settings: Mapping[Arm, ArmSettings]) -> dict[str, Kind]:
 
 def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], stage: Running) -> Product:
     """{kind: {"flops", "ms", "ms_low", "ms_high"}}; every kind has its turn in each round: noise hits all alike."""
-    examples = study.subset(min(study.options.fractions), 0)
-    data = (jax.random.key(0), jnp.asarray(examples.inputs), jnp.asarray(examples.labels_N))
     kinds = step_kinds(settings)
+    data = jax.random.key(0), *map(jnp.asarray, study.data(min(study.options.shares), 0))
+    if study.has_pool:  # whose joint steps encode other rows for SSL than for SL
+        kinds[JOINT_LABELED] = ("joint", settings["mixtraining"], study.options.joint)
     blocks = {name: _block(study, kind) for name, kind in kinds.items()}
     learner, _ = study.learners(settings["mixtraining"])
     state = jax.jit(functools.partial(init_state, learner, study.options.optimizer))(jax.random.key(1))
@@ -46,13 +48,13 @@ def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], stage: Running
     for turn in range(_ROUNDS + 1):  # the first compiles and warms up
         for place, (name, block) in enumerate(blocks.items()):
             started = time.perf_counter()
-            states[name] = jax.block_until_ready(block(states[name], *data))
+            states[name] = jax.block_until_ready(block(states[name], *(data[:3] if name == JOINT_LABELED else data)))
             if turn:
                 milliseconds[name].append(1e3 * (time.perf_counter() - started) / _STEPS)
             stage.advance(turn * len(kinds) + place + 1, (_ROUNDS + 1) * len(kinds))
     return {
         name: {
-            "flops": study.step_flops(given, joint)[phase],
+            "flops": study.step_flops(given, joint, LABELED_ALONE if name == JOINT_LABELED else "schedule")[phase],
             "ms": statistics.median(milliseconds[name]),
             "ms_low": min(milliseconds[name]),
             "ms_high": max(milliseconds[name]),
@@ -64,7 +66,7 @@ def step_costs(study: Study, settings: Mapping[Arm, ArmSettings], stage: Running
 def _block(study: Study, kind: Kind) -> Callable[..., MixState]:
     phase, settings, variant = kind
     learner, joint = study.learners(settings, variant)
-    step = make_step(learner, study.options.optimizer, fetch=study.domain.fetch, only=phase, **joint)
+    step = make_step(learner, study.options.optimizer, fetch=study.fetch, only=phase, **joint)
     row = plan_steps([(phase, 1)], _STEPS, alpha=Alpha.constant(0.5), learning_rate=1e-5)
 
     @functools.partial(jax.jit, donate_argnums=0)

@@ -42,6 +42,12 @@ class Labels:
         return self.take(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
 
 
+def unchanged(key: jax.Array, inputs: PyTree) -> PyTree:
+    """The augmentation of examples that have none."""
+    del key
+    return inputs
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Domain:
     """A data set and a model family.
@@ -49,6 +55,9 @@ class Domain:
     learner(mask, mask_tokens, joint_only): the learner that hides `mask` of the tokens, as `learners.image_learner` has
         it. The same arguments give the same object, so that programs are compiled once.
     fetch(step, key, data_key, inputs, labels): the batch of a step.
+    augment(key, inputs): what `fetch` does to the inputs of a batch, for batches that SSL shares with no labels.
+    unlabeled: inputs without labels, of the shape of those to train on.
+    notices: what the plan says of the data.
     """
 
     name: Literal["images", "text"]
@@ -62,6 +71,9 @@ class Domain:
     model: Mapping[str, Any]  # for metrics.json
     data_sets: Sequence[DataSet]
     references: Callable[[Labels, Labels], Mapping[str, float]]  # (train, test) -> accuracy of other models
+    augment: Callable[[jax.Array, PyTree], PyTree] = unchanged
+    unlabeled: np.ndarray | None = None
+    notices: tuple[str, ...] = ()
 
 
 def model_record(name: str, model: VisionConfig | TextEncoderConfig, learner: Learner) -> dict[str, Any]:

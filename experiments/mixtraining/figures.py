@@ -22,7 +22,11 @@ ARM_COLORS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F"}
 MARKERS = {MIXED: "o", BASELINE: "s", SUPERVISED: "^"}
 PHASES = ("SSL", "joint", "SL")  # in the order of every run
 PHASE_COLORS = ("#DCE9F5", "#DDF0E4", "#FBE9D3")
-LINES = {"schedule": "-", "cheaper": ":", "matched": "--"}  # by budget
+LINES = {"schedule": "-", "cheaper": ":", "matched": "--", "labeled": "-."}  # by budget
+HALF_FILLED = {
+    budget: {"fillstyle": side, "markerfacecoloralt": "white"}
+    for budget, side in (("cheaper", "left"), ("labeled", "bottom"))
+}
 REFERENCE_LINES: tuple[Any, ...] = (":", "--", "-.", (0, (1, 3)))
 
 
@@ -45,9 +49,10 @@ def mixtraining_figures(
 def accuracy_compute_figure(metrics: MixTrainingMetrics, columns: int = 3) -> ReportFigure:
     """Test accuracy against the FLOPs of training: a panel per fraction.
 
-    A marker stands at the mean over seeds, filled for the arm's own schedule, hollow for matched compute and half
-    filled for less, with one standard deviation each way; thin lines are the checkpoints of single runs, horizontal
-    ones the references. Checkpoints far below every end are cut off, so that the ends can be told apart.
+    A marker stands at the mean over seeds, filled for the arm's own schedule, hollow for matched compute, half filled
+    for less and for SSL on labeled examples alone, with one standard deviation each way; thin lines are the checkpoints
+    of single runs, horizontal ones the references. Checkpoints far below every end are cut off, so that the ends can be
+    told apart.
     """
     across = min(columns, len(metrics.fractions))
     down = -(-len(metrics.fractions) // across)
@@ -188,7 +193,7 @@ def _cell_styles(metrics: MixTrainingMetrics) -> dict[Cell, dict[str, Any]]:
             "color": colors[cell.arm],
             "marker": MARKERS.get(cell.arm, "D"),
             "markerfacecolor": "white" if cell.budget == "matched" else colors[cell.arm],
-            **({"fillstyle": "left", "markerfacecoloralt": "white"} if cell.budget == "cheaper" else {}),
+            **HALF_FILLED.get(cell.budget, {}),
         }
         for cell in cells(metrics)
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.mixtraining.config import Arm, ArmSettings, Budget, MixTrainingOptions, Variant
 from experiments.mixtraining.domain import Domain, Labels
+from experiments.mixtraining.unlabeled import LABELED_ALONE, has_pool, notices, pool_fetch, pool_of, pool_size
 from mixmin_jax.data.epochs import steps_per_epoch
 from mixmin_jax.data.images.image_sets import stratified
 from mixmin_jax.errors import InputError
@@ -23,6 +24,8 @@ CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others 
     ("mixtraining", "cheaper"),
     ("mixtraining", "matched"),
     ("sl", "matched"),
+    ("ssl_then_sl", LABELED_ALONE),
+    ("mixtraining", LABELED_ALONE),
 )
 
 
@@ -42,6 +45,7 @@ class Trial:
     seed: int
     epochs: tuple[Segment, ...]
     plan: StepPlan
+    num_pool: int | None = None  # examples that SSL sees, where they are others than SL's
 
     @property
     def name(self) -> str:
@@ -50,13 +54,15 @@ class Trial:
     @property
     def inputs(self) -> dict[str, Any]:
         """The trial as JSON can hold it; runs that are the same have the same, whatever their budget is called."""
-        return {
+        found = {
             "arm": self.arm,
             "settings": self.settings.of(self.arm),
             "epochs": [list(segment) for segment in self.epochs],
             "fraction": self.fraction,
             "seed": self.seed,
         }
+        ssl_sees = "labeled" if self.budget == LABELED_ALONE else self.num_pool
+        return found if self.num_pool is None else found | {"ssl_examples": ssl_sees}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +77,7 @@ class Study:
     def _times_cheaper(self) -> dict[Budget, float]:
         """What the FLOPs of ssl_then_sl are divided by, for the budgets that are asked for and are a share of them."""
         asked: dict[Budget, float] = {"matched": 1.0} if self.options.matched else {}
+        asked |= {LABELED_ALONE: 1.0} if self.options.matched and self.has_pool else {}
         return asked | ({"cheaper": self.options.times_cheaper} if self.options.times_cheaper else {})
 
     def rows(self, fraction: float, seed: int) -> np.ndarray:
@@ -83,12 +90,38 @@ class Study:
     def subset(self, fraction: float, seed: int) -> Labels:
         return self.domain.train.take(self.rows(fraction, seed))
 
+    @property
+    def has_pool(self) -> bool:
+        return has_pool(self.domain, self.options)
+
+    @property
+    def fetch(self) -> Fetch:
+        return pool_fetch(self.options.batch_size, self.domain.augment) if self.has_pool else self.domain.fetch
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return notices(self.domain, self.options)
+
+    def num_pool(self, fraction: float, seed: int) -> int | None:
+        """How many examples SSL sees; None: those of SL."""
+        return pool_size(self.domain, self.options, self.rows(fraction, seed)) if self.has_pool else None
+
+    def data(self, fraction: float, seed: int, budget: Budget = "schedule") -> tuple[np.ndarray, ...]:
+        """What `fetch` reads beside its keys: inputs, labels, and the pool if SSL sees one."""
+        examples = self.subset(fraction, seed)
+        data = examples.inputs, examples.labels_N
+        if not self.has_pool or budget == LABELED_ALONE:
+            return data
+        return *data, pool_of(self.domain, self.options, self.rows(fraction, seed))
+
     def steps_per_epoch(self, fraction: float, seed: int) -> int:
-        rows = len(self.rows(fraction, seed))
+        """Of a pass over all that SSL sees, for SSL and SL alike."""
+        rows = self.num_pool(fraction, seed) or len(self.rows(fraction, seed))
         try:
             return steps_per_epoch(rows, self.options.batch_size)
         except InputError as error:
-            raise InputError(f"--fractions {fraction:g} of {len(self.domain.train):,} examples: {error}") from error
+            place = f"--{self.options.shares_option} {fraction:g} of {len(self.domain.train):,} examples"
+            raise InputError(f"{place}: {error}") from error
 
     def learners(self, settings: ArmSettings, joint: Variant | None = None) -> tuple[Learner, dict[str, Any]]:
         """The learner of SSL and SL steps, and what tells `train` and `step_flops` how joint steps go."""
@@ -98,16 +131,19 @@ class Study:
             return learner, {"joint": learner, "two_passes": True}
         return learner, {"joint": self.domain.learner(settings.joint_mask, joint == "all_tokens", True)}
 
-    def step_flops(self, settings: ArmSettings, joint: Variant | None = None) -> dict[Phase, float]:
+    def step_flops(
+        self, settings: ArmSettings, joint: Variant | None = None, budget: Budget = "schedule"
+    ) -> dict[Phase, float]:
         """FLOPs of a step of each phase, which do not depend on how many examples there are."""
         learner, jointly = self.learners(settings, joint)
         train = self.domain.train
-        shapes = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (train.inputs, train.labels_N))
-        return dict(_step_flops(learner, self.domain.fetch, self.options.optimizer, shapes, **jointly))
+        pool = [train.inputs] if self.has_pool and budget != LABELED_ALONE else []
+        shapes = tuple(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (train.inputs, train.labels_N, *pool))
+        return dict(_step_flops(learner, self.fetch, self.options.optimizer, shapes, **jointly))
 
     def cost(self, trial: Trial) -> float:
         """FLOPs of its training."""
-        return total_flops(trial.plan, self.step_flops(trial.settings))
+        return total_flops(trial.plan, self.step_flops(trial.settings, budget=trial.budget))
 
     def trial(
         self,
@@ -126,24 +162,27 @@ class Study:
         segments = tuple(Segment(phase, _scaled(epochs, scale)) for phase, epochs in schedule.segments())
         if flops is not None:
             try:
-                segments = matched(segments, steps, self.step_flops(settings), flops)
+                segments = matched(segments, steps, self.step_flops(settings, budget=budget), flops)
             except InputError as error:
-                without = "add --no-matched" if budget == "matched" else "leave out --times-cheaper"
+                without = "leave out --times-cheaper" if budget == "cheaper" else "add --no-matched"
                 raise InputError(
-                    f"{budget} compute, {arm} at --fractions {fraction:g}: {error}; give it more epochs, or {without}"
+                    f"{budget} compute, {arm} at --{self.options.shares_option} {fraction:g}: {error}; give it more"
+                    f" epochs, or {without}"
                 ) from error
-        return Trial(arm, budget, settings, fraction, seed, segments, schedule.plan(steps, segments))
+        plan, num_pool = schedule.plan(steps, segments), self.num_pool(fraction, seed)
+        return Trial(arm, budget, settings, fraction, seed, segments, plan, num_pool)
 
     def trials(self, settings: Mapping[Arm, ArmSettings]) -> list[Trial]:
         """All runs in their order: seed by seed, so that the results of a seed are whole before the next begins."""
         found = []
         for seed in range(self.options.seeds):
-            for fraction in self.options.fractions:
+            for fraction in self.options.shares:
                 baseline = self.trial("ssl_then_sl", settings["ssl_then_sl"], fraction, seed)
                 shares = {budget: self.cost(baseline) / times for budget, times in self._times_cheaper.items()}
                 for arm, budget in CELLS:
                     if budget == "schedule" or budget in shares:
-                        flops = shares.get(budget)
+                        same = (arm, budget) == ("ssl_then_sl", LABELED_ALONE)  # whose steps cost the same
+                        flops = None if same else shares.get(budget)
                         found.append(self.trial(arm, settings[arm], fraction, seed, budget=budget, flops=flops))
         return found
 

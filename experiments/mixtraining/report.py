@@ -23,6 +23,7 @@ from experiments.mixtraining.runs import (
     flops_to_accuracy,
     pairs,
 )
+from experiments.mixtraining.unlabeled import LABELED_ALONE
 from experiments.reporting import markdown as md
 from experiments.reporting.render import Report, report, sentences
 from mixmin_jax.stats.comparison import Summary, chance_of_false_verdict, summary
@@ -34,6 +35,10 @@ PICTURES = "reconstructions.npz"
 
 SCHEDULE, CHEAPER, MATCHED = Cell(MIXED), Cell(MIXED, "cheaper"), Cell(MIXED, "matched")
 LABELS_ONLY = Cell(SUPERVISED, "matched")
+UNLABELED = (  # SSL on all, and at equal FLOPs on the labeled examples alone
+    (CONVENTIONAL, Cell(BASELINE, LABELED_ALONE)),
+    (MATCHED, Cell(MIXED, LABELED_ALONE)),
+)
 QUESTIONS = {  # name in the template -> an arm, and what it is set against
     "own": (SCHEDULE, CONVENTIONAL),
     "cheaper": (CHEAPER, CONVENTIONAL),
@@ -113,7 +118,8 @@ def _context(metrics: MixTrainingMetrics) -> dict[str, Any]:
     """What the verdict's sentences and the table under them are about."""
     found = {name: list(pairs(metrics, *compared).values()) for name, compared in QUESTIONS.items()}
     ended = {run.arm for run in metrics.runs if not run.failure}
-    matched = [pair for cell in cells(metrics) if cell.budget == "matched" for pair in pairs(metrics, cell).values()]
+    equal = [cell for cell in cells(metrics) if cell.budget in ("matched", LABELED_ALONE)]
+    matched = [pair for cell in equal for pair in pairs(metrics, cell).values()]
     price = metrics.price_per_hour
     return {
         "metrics": metrics,
@@ -121,6 +127,7 @@ def _context(metrics: MixTrainingMetrics) -> dict[str, Any]:
         "paper_speed_up": PAPER_SPEED_UP,
         "compared": found,
         "at": {name: _by_verdict(pairs) for name, pairs in found.items()},
+        "unlabeled": [pair for compared in UNLABELED for pair in pairs(metrics, *compared).values()],
         "failed": [
             f"{md.code(Cell(run.arm, run.budget).name)} at {md.percent(run.fraction)}, seed {run.seed} "
             f"({run.failure.phase} phase, step {run.failure.step:,})"

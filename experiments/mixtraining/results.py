@@ -15,13 +15,25 @@ from experiments.reporting.schema import RunRecord
 
 MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
 OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
+JOINT_LABELED = "joint_labeled"  # kind of step: joint as in this run, without a pool for SSL
 
 # Options that say which runs there are, or act on a run through its settings and epochs, which its stage knows.
 _NOT_OF_A_STAGE = (
-    "fractions", "seeds", "matched", "times_cheaper", "tune", "tune_trials", "ssl_epochs", "sl_epochs", "learning_rate",
-    "sl_learning_rate", "scratch_learning_rate", "mix_ratio", "ssl_mask", "joint_mask", "alpha", "alpha_start",
-    "alpha_end",
+    "fractions", "label_fractions", "seeds", "matched", "times_cheaper", "tune", "tune_trials", "ssl_epochs",
+    "sl_epochs", "learning_rate", "sl_learning_rate", "scratch_learning_rate", "mix_ratio", "ssl_mask", "joint_mask",
+    "alpha", "alpha_start", "alpha_end",
 )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlabeled:
+    """Examples without labels; `copies_of_test` were left out."""
+
+    origin: str
+    examples: int
+    copies_of_test: int
+    skipped: int
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Dataset:
     shape: tuple[int, ...] | None  # of images
     fingerprint: str
     skipped_files: tuple[str, ...] = ()
+    unlabeled: Unlabeled | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,18 +192,20 @@ class MixTrainingMetrics(RunRecord):
     tuning: Search | None
     references: tuple[Reference, ...]
     price_per_hour: float | None
+    ssl_examples: tuple[int, ...] | None = None  # that SSL sees, at each fraction; None: those with labels
 
-    def kind_of(self, phase: str, arm: str) -> str:
+    def kind_of(self, phase: str, arm: str, budget: str = "schedule") -> str:
         """Which of the kinds of step in `steps` an arm's steps of a phase are."""
         if phase == "joint":
-            return f"joint_{self.joint}"
+            return JOINT_LABELED if budget == "labeled" else f"joint_{self.joint}"
         return OTHER_SSL if phase == "ssl" and arm == BASELINE and OTHER_SSL in self.steps else phase
 
     def derived(self) -> Self:
         """FLOPs and seconds of each run are its steps times the cost of one."""
 
         def counted(run: Run) -> Run:
-            costs = [(count, self.steps[self.kind_of(phase, run.arm)]) for phase, count in run.steps.items() if count]
+            kinds = {self.kind_of(phase, run.arm, run.budget): count for phase, count in run.steps.items() if count}
+            costs = [(count, self.steps[kind]) for kind, count in kinds.items()]
             flops, ms = (float(sum(n * getattr(cost, unit) for n, cost in costs)) for unit in ("flops", "ms"))
             return dataclasses.replace(run, flops=flops, seconds=ms / 1000)
 

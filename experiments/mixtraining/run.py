@@ -127,15 +127,16 @@ def _record_without_runs(
         domain=domain.name,
         dataset=typed(dict(domain.dataset), Dataset, "the data"),
         model=typed(dict(domain.model), Model, "the model"),
-        fractions=options.fractions,
-        examples=tuple(len(study.rows(fraction, 0)) for fraction in options.fractions),
+        fractions=options.shares,
+        examples=tuple(len(study.rows(fraction, 0)) for fraction in options.shares),
         joint=options.joint,
         times_cheaper=options.times_cheaper,
         arms={arm: settings_of(settings[arm], arm) for arm in ARMS},
         runs=(),
         tuning=None,
         price_per_hour=options.price_per_hour,
-        **shared_results(shared_stages.__getitem__, options.fractions),
+        ssl_examples=tuple(study.num_pool(share, 0) or 0 for share in options.shares) if study.has_pool else None,
+        **shared_results(shared_stages.__getitem__, options.shares),
         **run_fields(options, {}, made_by, domain.data_sets),
     )
 
@@ -153,16 +154,17 @@ def _shared_stages(
         )
 
     masks = {arm: [settings[arm].ssl_mask, settings[arm].joint_mask] for arm in ("ssl_then_sl", "mixtraining")}
-    inputs = shared | {"masks": masks, "fraction": min(study.options.fractions)}
+    inputs = shared | {"masks": masks, "fraction": min(study.options.shares)}
+    inputs |= {"ssl_examples": study.num_pool(min(study.options.shares), 0)} if study.has_pool else {}
     costs = stages.run("costs", inputs, functools.partial(step_costs, study, settings))
-    return {"costs": costs} | {f"references-{fraction:g}": references(fraction) for fraction in study.options.fractions}
+    return {"costs": costs} | {f"references-{fraction:g}": references(fraction) for fraction in study.options.shares}
 
 
 def _run(study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], reconstruct: Reconstruct | None) -> Run:
     """One run, found again if it is there; writes its pictures, and its parameters if it failed."""
     out, show = study.options.out, None
     cell = trial.arm, trial.budget, trial.fraction, trial.seed
-    if reconstruct and cell == ("mixtraining", "schedule", max(study.options.fractions), 0):
+    if reconstruct and cell == ("mixtraining", "schedule", max(study.options.shares), 0):
         show = functools.partial(reconstruct, mask_ratio=trial.settings.ssl_mask)
     product = stages.run(
         trial.name,

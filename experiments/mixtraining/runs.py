@@ -1,8 +1,9 @@
 """The runs of a MixTraining experiment, as its record holds them: which to set against which, and what they say.
 
 A cell is what differs between runs beside the seed: an arm, a budget ("schedule": its own epochs; "matched": the FLOPs
-of `ssl_then_sl`, whose own schedule counts for all, by more epochs; "cheaper": these divided by `times_cheaper`) and a
-fraction of the training data. Runs are paired by seed, whatever their order. Runs that failed are in no cell.
+of `ssl_then_sl`, whose own schedule counts for all, by more epochs; "cheaper": these divided by `times_cheaper`;
+"labeled": matched, with SSL on the labeled examples alone) and a fraction of the training data. Runs are paired by
+seed, whatever their order. Runs that failed are in no cell.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from mixmin_jax.stats.comparison import (
     summary,
 )
 
-BUDGETS: tuple[Budget, ...] = ("schedule", "cheaper", "matched")
+BUDGETS: tuple[Budget, ...] = ("schedule", "cheaper", "matched", "labeled")
 
 
 class Cell(NamedTuple):
@@ -119,7 +120,7 @@ class Pair:
             for run in runs:
                 for phase, count in run.steps.items():
                     if count:
-                        steps.setdefault(self.metrics.kind_of(phase, run.arm), [0, 0])[place] += count
+                        steps.setdefault(self.metrics.kind_of(phase, run.arm, run.budget), [0, 0])[place] += count
         ends = [(self.metrics.steps[kind].ms_low, self.metrics.steps[kind].ms_high) for kind in steps]
         found = []
         for ms in itertools.product(*ends):

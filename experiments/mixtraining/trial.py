@@ -44,7 +44,7 @@ def run_trial(
     the `pictures/...` that it makes of the parameters about where SSL ends: later the decoder falls behind the encoder.
     """
     options, plan = study.options, trial.plan
-    examples, flops = study.subset(trial.fraction, trial.seed), study.step_flops(trial.settings)
+    flops = study.step_flops(trial.settings, budget=trial.budget)
     learner, joint = study.learners(trial.settings)
     mesh = batch_mesh(options)
     some, at = judge_on.spread(options.checkpoint_examples), _evaluation_steps(plan, evaluations)
@@ -63,7 +63,7 @@ def run_trial(
 
     started = time.perf_counter()
     key = jax.random.key(trial.seed)
-    data = (jax.random.fold_in(key, 1), examples.inputs, examples.labels_N)
+    data = (jax.random.fold_in(key, 1), *study.data(trial.fraction, trial.seed, trial.budget))
     train_key = jax.random.fold_in(key, 0)
     with stage.checkpoints() as checkpoints:
         notes = checkpoints.notes  # what is seen on the way is not seen again by a run that goes on
@@ -71,7 +71,7 @@ def run_trial(
         run = train(
             learner,
             plan,
-            study.domain.fetch,
+            study.fetch,
             data,
             options.optimizer,
             train_key,

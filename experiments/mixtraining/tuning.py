@@ -121,7 +121,7 @@ def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm
             left = [left[i] for i in best]
             tried += found
         chosen[arm] = left[0]
-    baseline = study.trial("ssl_then_sl", chosen["ssl_then_sl"], max(study.options.fractions), 0)
+    baseline = study.trial("ssl_then_sl", chosen["ssl_then_sl"], max(study.options.shares), 0)
     spent = sum(trial.flops for trial in tried)
     return chosen, Search(tuple(tried), spent / study.cost(baseline)).derived()
 
@@ -155,7 +155,7 @@ def _rungs(num_settings: int) -> list[_Rung]:
 
 
 def _trial(study: Study, arm: Arm, settings: ArmSettings, scale: float) -> Trial:
-    return study.trial(arm, settings, min(study.options.fractions), SEED, scale=scale)
+    return study.trial(arm, settings, min(study.options.shares), SEED, scale=scale)
 
 
 def _tried(

@@ -92,12 +92,14 @@ def run_variants(
     variants = distinct(options, changes)
     studies = {name: variant.study(study) for name, variant in variants.items()}
     trials = {
-        (name, seed): studies[name].trial(variant.arm, variant.changed(options), options.fractions[0], seed)
+        (name, seed): studies[name].trial(variant.arm, variant.changed(options), options.shares[0], seed)
         for name, variant in variants.items()
         for seed in range(options.seeds)
     }
     total = sum(studies[name].cost(trial) for (name, _), trial in trials.items())
     print(f"{experiment}: {len(variants)} variants, {options.seeds} seeds; {total:.3g} FLOPs of training", flush=True)
+    for notice in study.notices:
+        print(notice, flush=True)
     if options.dry_run:
         return None
     shared = identity(experiment, study)
@@ -122,8 +124,8 @@ def run_variants(
                 config=shared["options"],
                 identity=shared,
                 dataset=typed(dict(domain.dataset), Dataset, "the data"),
-                fraction=options.fractions[0],
-                examples=len(study.rows(options.fractions[0], 0)),
+                fraction=options.shares[0],
+                examples=len(study.rows(options.shares[0], 0)),
                 base=settings_of(options.settings(BASE), BASE),
                 variants={name: tuple(runs) for name, runs in done.items()},
                 **run_fields(options, stages.records, made_by, domain.data_sets),

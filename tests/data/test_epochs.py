@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmin_jax.data.epochs import batch_rows, steps_per_epoch
+from mixmin_jax.data.epochs import batch_rows, repeated_rows, steps_per_epoch
 from mixmin_jax.errors import InputError
 
 
@@ -66,3 +66,17 @@ def test_steps_are_whole_batches_and_the_whole_data_can_be_one():
 def test_a_batch_must_fit_the_data(call, num_examples, batch_size, message):
     with pytest.raises(InputError, match=message):
         call(num_examples, batch_size)
+
+
+@pytest.mark.parametrize("num_examples", [1, 3, 8, 13])
+def test_rows_repeat_evenly_in_epochs_without_a_gap(num_examples):
+    draw = jax.jit(lambda step: repeated_rows(step, 8, num_examples, jax.random.key(0)))
+    rows = np.concatenate([draw(step) for step in range(13)])  # 104 draws
+    epochs = rows[: len(rows) // num_examples * num_examples].reshape(-1, num_examples)
+    assert (np.sort(epochs, axis=1) == np.arange(num_examples)).all()
+    assert len({tuple(epoch) for epoch in epochs}) > 1 or num_examples == 1
+
+
+def test_no_rows_cannot_be_repeated():
+    with pytest.raises(InputError, match="between 1 and"):
+        repeated_rows(0, 8, 0, jax.random.key(0))

@@ -30,6 +30,11 @@ class ImageMixTraining(MixTrainingOptions):
     dataset: str = DIGITS
     """digits, folder:PATH (a folder or a tar archive with train/<class>/ and test/<class>/, TinyImageNet's layout, or a
     folder per class) or tfds:NAME."""
+    unlabeled: str | None = None
+    """Images without labels, for self-supervision alone: a folder, a tar archive or tfds:NAME[@SPLIT]. By default what
+    --dataset has under `unlabeled`, `unlabelled` or `unsup`, beside `train` or in it; none leaves that out."""
+    follow_links: bool = False
+    """Follow links in a folder of images also to files outside of it, and to folders."""
     image_size: int | None = None
     """Resize images to this many pixels square (needed where they differ in size)."""
     model: Literal["nano", "micro", "tiny"] = "nano"

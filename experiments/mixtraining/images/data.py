@@ -20,7 +20,7 @@ from experiments.mixtraining.run import Reconstruct
 from experiments.reporting.markdown import plural
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.images.augmentation import crop_and_flip
-from mixmin_jax.data.images.image_sets import ImageSet, hold_out
+from mixmin_jax.data.images.image_sets import Images, ImageSet, hold_out
 from mixmin_jax.data.images.sources import DIGITS, read_images
 from mixmin_jax.errors import InputError, list_some
 from mixmin_jax.models.masking import random_view
@@ -30,15 +30,25 @@ from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
 
 SHOWN = 8  # reconstructions in the report
 SPLIT_SEED = 0  # of the validation part
+# Bytes that a run needs beside the images, for each byte of those it trains on: pixels as float32 and float64, which
+# the reference standardizes, and a copy for the device.
+RUN_COPIES = 13
 SKIPPED_NAMED = 100  # images that could not be read, in metrics.json; their number is there in any case
 
 
 def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
     """The data and the model that the options name, and what makes pictures of them."""
-    images = read_images(config.dataset, config.image_size)
+    images = read_images(
+        config.dataset,
+        config.image_size,
+        unlabeled=config.unlabeled,
+        follow_links=config.follow_links,
+        train_copies=RUN_COPIES * max(config.shares),
+    )
     skipped = images.train.skipped + images.test.skipped
-    if skipped:
-        print(f"left out, because unreadable: {plural(len(skipped), 'image')}: {list_some(skipped)}", file=sys.stderr)
+    for found in (skipped, images.unlabeled.skipped if images.unlabeled else ()):
+        if found:
+            print(f"left out, because unreadable: {plural(len(found), 'image')}: {list_some(found)}", file=sys.stderr)
     height, width, channels = images.train.images_NxHxWxC.shape[1:]
     if height != width:
         raise InputError(f"images are {height} x {width} and must be square here: give --image-size")
@@ -56,6 +66,7 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
     def learner(mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
         return image_learner(model, mask, mask_tokens, joint_only=joint_only)
 
+    augment = functools.partial(crop_and_flip, padding=padding, flip=natural if config.flip is None else config.flip)
     domain = Domain(
         name="images",
         train=_labels(images.train.take(rest)),
@@ -75,12 +86,34 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
             "skipped_files": list(skipped[:SKIPPED_NAMED]),
             "shape": list(images.train.images_NxHxWxC.shape[1:]),
             "fingerprint": f"{images.train.fingerprint[:16]}+{images.test.fingerprint[:16]}",
+            **unlabeled_entry(images),
         },
         model=model_record(config.model, model, learner(0.0, False, True)),
-        data_sets=image_records(images, config.dataset, config.image_size),
+        data_sets=image_records(
+            images, config.dataset, config.image_size, unlabeled=config.unlabeled, follow_links=config.follow_links
+        ),
         references=linear_on_pixels,
+        augment=augment,
+        unlabeled=images.unlabeled.images_NxHxWxC if images.unlabeled else None,
+        notices=images.notices,
     )
     return domain, reconstructions(model, images.test, "mixtraining", config.ssl_sees == "all_tokens")
+
+
+def unlabeled_entry(images: Images) -> dict[str, Any]:
+    """The entry `unlabeled` of the data set in metrics.json, if there are such images."""
+    if images.unlabeled is None:
+        return {}
+    found = images.unlabeled
+    return {
+        "unlabeled": {
+            "origin": found.origin,
+            "examples": found.num_images,
+            "copies_of_test": images.num_test_copies,
+            "skipped": found.num_skipped,
+            "fingerprint": found.fingerprint[:16],
+        }
+    }
 
 
 def image_fetch(batch_size: int, padding: int, flip: bool) -> Fetch:

@@ -37,8 +37,8 @@ class ImageMixTrainingVariants(ImageMixTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.fractions) != 1:
-            raise InputError(f"--fractions must be one share here, not {' '.join(map(str, self.fractions))}")
+        if len(self.shares) != 1:
+            raise InputError(f"--{self.shares_option} must be one share here, not {' '.join(map(str, self.shares))}")
         if not self.changes or len(set(self.changes)) < len(self.changes):
             raise InputError(f"--changes takes some of {', '.join(CHANGES)}, each once; got {' '.join(self.changes)}")
         if self.tune or self.matched:

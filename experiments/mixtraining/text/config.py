@@ -24,6 +24,11 @@ class TextMixTraining(MixTrainingOptions):
     sources: tuple[str, ...] = ()
     """The classes: a folder with one file or folder per source (docs/own-data.md lists the formats), or
     several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
+    unlabeled: tuple[str, ...] | None = None
+    """Text without labels, for self-supervision alone: files and folders as sources are, or tfds:NAME:FIELD[@SPLIT]. By
+    default the source called `unlabeled`, `unlabelled` or `unsup`; none leaves that out."""
+    unlabeled_windows: int | None = None
+    """Windows of unlabeled text, at most; by default all."""
     field: str = "text"
     """The field of JSON lines that holds the text."""
     ssl_mask: float = 0.5
@@ -49,6 +54,8 @@ class TextMixTraining(MixTrainingOptions):
         super().__post_init__()
         if min(self.length, self.windows, self.test_windows) < 1:
             raise InputError("--length, --windows and --test-windows must be at least 1")
+        if self.unlabeled_windows is not None and self.unlabeled_windows < 1:
+            raise InputError(f"--unlabeled-windows must be at least 1, not {self.unlabeled_windows}")
         if not 0 < self.test_fraction < 1:
             raise InputError(f"--test-fraction must lie between 0 and 1, not {self.test_fraction}")
 

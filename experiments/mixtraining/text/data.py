@@ -13,6 +13,7 @@ from experiments.harness.data_sets import text_record
 from experiments.mixtraining.domain import Domain, Labels, model_record
 from experiments.mixtraining.text.config import TextMixTraining
 from experiments.mixtraining.text.model import cached_learner, text_model
+from experiments.mixtraining.text.unlabeled import split_sources, unlabeled_windows
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.text.installed_text import installed_sources
 from mixmin_jax.data.text.labeled_windows import LabeledWindows, balanced_windows, drop_shared_documents, split_corpus
@@ -32,6 +33,7 @@ def read_domain(config: TextMixTraining) -> Domain:
     Raises InputError for a source with too few documents or windows, and for a batch larger than the training part.
     """
     sources = read_sources(*config.sources, field=config.field) if config.sources else installed_sources()
+    sources, text = split_sources(sources, config)
     model = text_model(config.model, config.length, (len(sources),), config.pool, config.bfloat16)
     seed, validation = config.split_seed, config.validation_fraction
     corpora, num_shared = drop_shared_documents(sources)
@@ -51,6 +53,16 @@ def read_domain(config: TextMixTraining) -> Domain:
             f"--batch-size {config.batch_size} is more than the {len(parts['train'].labels_N)} training windows: lower"
             " it, or raise --windows"
         )
+    pool_PxL, num_tested = unlabeled_windows(text, test, config)
+    unlabeled = {}
+    if pool_PxL is not None:
+        unlabeled["unlabeled"] = {
+            "origin": ", ".join(corpus.origin for corpus in text.corpora),
+            "examples": len(pool_PxL),
+            "copies_of_test": num_tested,
+            "skipped": sum(corpus.num_skipped for corpus in text.corpora),
+            "fingerprint": "+".join(corpus.fingerprint[:8] for corpus in text.corpora),
+        }
     origins = ", ".join(dict.fromkeys(corpus.origin for corpus in sources))
 
     return Domain(
@@ -72,10 +84,16 @@ def read_domain(config: TextMixTraining) -> Domain:
             "skipped": sum(corpus.num_skipped for corpus in sources),
             "shape": None,
             "fingerprint": "+".join(corpus.fingerprint[:8] for corpus in sources),
+            **unlabeled,
         },
         model=model_record(config.model, model, cached_learner(model, config.ssl_mask, False, False)),
-        data_sets=[text_record("class", corpus, config.field if config.sources else None) for corpus in sources],
+        data_sets=[
+            *(text_record("class", corpus, config.field if config.sources else None) for corpus in sources),
+            *(text_record("text without labels", corpus, config.field) for corpus in text.corpora),
+        ],
         references=linear_on_ngrams,
+        unlabeled=pool_PxL,
+        notices=text.notices,
     )
 
 

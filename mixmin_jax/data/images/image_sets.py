@@ -17,6 +17,7 @@ from mixmin_jax.errors import InputError, list_some
 
 TEST_FRACTION = 0.2  # of a data set that comes without a split
 TEST_SEED = 0  # fixed, so that everybody tests on the same images
+NO_LABEL = -1  # of each image in a set without labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,12 +60,19 @@ class ImageSet:
 class Images:
     """A training and a test set of the same classes and image shape.
 
+    unlabeled: images without labels, of the same shape.
+    num_test_copies: how many of these were left out because they are images of the test set (`add_unlabeled`).
+    notices: what a user should know of the layout.
+
     Raises:
         InputError: classes or shapes differ, or a class has no image in one of the sets.
     """
 
     train: ImageSet
     test: ImageSet
+    unlabeled: ImageSet | None = None
+    num_test_copies: int = 0
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         train, test = self.train, self.test
@@ -76,6 +84,26 @@ class Images:
             counts = np.bincount(part.labels_N, minlength=len(part.classes))
             if empty := [name for name, count in zip(part.classes, counts, strict=True) if not count]:
                 raise InputError(f"{part.origin}: no image of class {list_some(empty)}; add images or remove the class")
+
+
+def add_unlabeled(images: Images, unlabeled: ImageSet) -> Images:
+    """The sets with images without labels beside them; exact copies of test images are left out.
+
+    Raises:
+        InputError: none is left.
+    """
+
+    def digests(found: ImageSet) -> list[bytes]:
+        return [hashlib.sha256(image.tobytes()).digest() for image in found.images_NxHxWxC]
+
+    test = set(digests(images.test))
+    kept = np.flatnonzero([digest not in test for digest in digests(unlabeled)])
+    if not len(kept):
+        raise InputError(f"{unlabeled.origin}: every image of it is in the test set too; give others, or leave it out")
+    num_copies = unlabeled.num_images - len(kept)
+    if num_copies:
+        unlabeled = unlabeled.take(kept)
+    return dataclasses.replace(images, unlabeled=unlabeled, num_test_copies=num_copies)
 
 
 def refuse_other_classes(place: str, train: Sequence[str], test: Sequence[str]) -> None:

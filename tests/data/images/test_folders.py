@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mixmin_jax.data.images import decoding, folders
 from mixmin_jax.data.images.decoding import decode
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.images.sources import read_images
@@ -131,6 +132,70 @@ def test_tiny_imagenets_layout(tmp_path, suffix, words, classes):
     assert images.test.origin.endswith(", val")
 
 
+TRAINED = {path: data for path, data in PETS.items() if path.startswith("train/")}
+PARTS = {path.replace("train/", "A/").replace("test/", "B/"): data for path, data in PETS.items()}
+
+
+@pytest.mark.parametrize("suffix", ["", ".tar"])
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training", "Testing"), ("TRAIN", "TEST"), ("seg_train/seg_train", "seg_test/seg_test"), ("train", "dev"),
+        ("train", "EVAL"), ("training_set/training_set", "test_set/test_set"), ("train/train", "test"),
+        ("Train", "evaluation"),
+    ],
+)  # fmt: skip
+def test_splits_have_many_names(tmp_path, suffix, train, test):
+    files = {path.replace("train/", f"{train}/").replace("test/", f"{test}/"): data for path, data in PETS.items()}
+    images = read_image_folder(written(tmp_path / f"pets{suffix}", files))
+    assert_is_pets(images)
+    assert images.notices == () and images.unlabeled is None
+    assert images.test.origin.endswith(f", {test}")
+
+
+def test_folders_that_are_left_out_are_said(tmp_path):
+    extra = {"seg_pred/0.png": image(7), "Validation/cat/0.png": image(8), "docs/read.txt": b""}
+    images = read_image_folder(written(tmp_path / "pets", PETS | extra))
+    assert_is_pets(images)
+    assert [notice.split(": ", 1)[1] for notice in images.notices] == [
+        "Validation, seg_pred is left out: test is tested on, and validated is on a part of train"
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["", ".tar"])
+@pytest.mark.parametrize("place", ["unlabeled", "UNSUP", "train/Unlabelled", "train/unsup/deep"])
+def test_images_without_labels_lie_beside_the_training_set_or_in_it(tmp_path, suffix, place):
+    copies = {f"{place}/copy.png": PETS["test/cat/1.png"], f"{place}/known.png": PETS["train/cat/1.png"]}
+    files = PETS | {f"{place}/{n}.png": image(50 + n) for n in range(3)} | copies
+    images = read_image_folder(written(tmp_path / f"pets{suffix}", files))
+    assert_is_pets(images)
+    assert_holds(images.unlabeled, [50, 51, 52, 1])  # in the order of their names
+    assert images.num_test_copies == 1 and set(images.unlabeled.labels_N) == {-1}
+    without = read_image_folder(tmp_path / f"pets{suffix}", with_unlabeled=False)
+    assert without.unlabeled is None and "left out" in without.notices[0]
+
+
+def test_images_without_labels_beside_class_folders_are_no_class(tmp_path):
+    files = {f"{name}/{n}.png": image(n) for name in ("ant", "bee", "unlabeled") for n in range(3)}
+    images = read_image_folder(written(tmp_path / "made", files | {"unlabeled/9.png": image(9)}))
+    assert images.train.classes == ("ant", "bee") and images.unlabeled.num_images >= 1
+
+
+@pytest.mark.parametrize("files", [TRAINED, PETS])
+def test_images_that_do_not_fit_memory_are_refused_before_they_are_decoded(tmp_path, monkeypatch, files):
+    root = written(tmp_path / "pets", files)
+    bytes_of_all = len(files) * 4 * 4 * 3
+    monkeypatch.setattr(decoding, "available_bytes", lambda: 2 * bytes_of_all)
+    read_image_folder(root)
+    monkeypatch.setattr(decoding, "available_bytes", lambda: 2 * bytes_of_all - 1)
+    monkeypatch.setattr(decoding, "_decode_all", None)
+    with pytest.raises(InputError, match=rf"pets.*: {len(files)} images of 4 x 4 x 3 take about .* --image-size"):
+        read_image_folder(root)
+    monkeypatch.setattr(decoding, "available_bytes", lambda: 2 * bytes_of_all)
+    with pytest.raises(InputError, match="smaller --fractions"):
+        read_image_folder(root, train_copies=1.0)
+
+
 @pytest.mark.parametrize("suffix", ["", ".tar"])
 @pytest.mark.parametrize(
     ("files", "message"),
@@ -138,7 +203,16 @@ def test_tiny_imagenets_layout(tmp_path, suffix, words, classes):
         ({}, "no image in it"),
         ({"0.png": image(0)}, "0.png: lies in no class folder"),
         ({"train/cat/0.png": image(0), "test/cat/0.png": image(1)}, "only one class, cat"),
-        ({f"{part}/cat/0.png": image(0) for part in ("Train", "test")}, "has test but no folder train beside it"),
+        ({f"{part}/cat/0.png": image(0) for part in ("pets", "Test")}, "has Test but no folder train beside it"),
+        (PETS | {"Training/cat/0.png": image(0)}, "Training and train both name a train set"),
+        (PETS | {"dev/cat/0.png": image(0), "val/cat/0.png": image(0)}, "dev and val both name a validation set"),
+        (
+            TRAINED | {"holdout/cat/0.png": image(0)},
+            r"holdout beside train: neither a class nor a known name .*\(test, ",
+        ),
+        (TRAINED | {"car/0.png": image(0)}, "car beside train: .*rename train if it is a class"),
+        (PARTS, "A, B look like splits and not like classes .each holds cat, dog.; name the folders train and test"),
+        ({f"{part}/{n}.png": image(n) for part in ("train2017", "val2017") for n in range(3)}, "look like splits"),
         ({f"{name}/{n}.png": image(n) for name in ("ant", "bee") for n in range(2)}, "class ant has 2 readable"),
         (PETS | {"train/bird/notes.txt": b""}, "train/: no image of class bird; known are .jpg"),
         (PETS | {"test/bird": None}, "test/: no image of class bird"),
@@ -338,3 +412,43 @@ def test_links_in_a_folder_lead_to_files_inside_only(tmp_path):
         else:
             with pytest.raises(InputError, match=f"train/cat/2.png: a link that leads {what}"):
                 read_image_folder(root)
+
+
+def test_links_to_elsewhere_are_followed_where_that_is_asked_for(tmp_path):
+    """A subset of ImageNet is often a folder of links: to class folders, and to images."""
+    store = written(tmp_path / "store", PETS)
+    root = tmp_path / "subset"
+    (root / "train").mkdir(parents=True)
+    (root / "test" / "dog").mkdir(parents=True)
+    (root / "train" / "cat").symlink_to(store / "train" / "cat")
+    (root / "train" / "dog").symlink_to(store / "train" / "dog")
+    (root / "test" / "cat").symlink_to(store / "test" / "cat")
+    for number in range(2):
+        (root / "test" / "dog" / f"{number}.png").symlink_to(store / "test" / "dog" / f"{number}.png")
+    with pytest.raises(InputError, match=r"a link that leads (to a folder|outside); .*or give --follow-links"):
+        read_image_folder(root)
+    assert_is_pets(read_image_folder(root, follow_links=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        ("train/cat/again", "..", "again: leads back to a folder around it"),
+        ("train/cat/all", "../../../disk", "disk: leads back to a folder around it"),  # which links to all in turn
+        ("train/cat/a.png", "a.png", r"a\.png: a link that leads nowhere"),
+        ("train/cat/b.png", "gone.png", r"b\.png: a link that leads nowhere"),
+    ],
+)
+def test_links_in_a_circle_and_to_nothing_are_refused(tmp_path, name, target, message):
+    root = written(tmp_path / "pets", PETS)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "home").symlink_to(tmp_path)
+    (root / name).symlink_to(target)
+    with pytest.raises(InputError, match=f"pets/train/cat/.*{message}"):
+        read_image_folder(root, follow_links=True)
+
+
+def test_an_archive_larger_than_memory_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "available_bytes", lambda: 100)
+    with pytest.raises(InputError, match="unpack it, and give the folder"):
+        read_image_folder(written(tmp_path / "pets.tar", PETS))

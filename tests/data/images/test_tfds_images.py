@@ -32,6 +32,8 @@ def data_dir(tmp_path_factory):
     write(root, "keys", fine, {"train": two, "test": two}, keys=("image", "label"))
     write(root, "two_labels", fine, {"train": two, "test": two})
     write(root, "text", {"body": tfds.features.Text()}, {"train": [{"body": "x"}], "test": [{"body": "x"}]})
+    blind = [{"picture": encode(pixels(start)), "kind": -1} for start in (50, 51, 100)]  # the last is tested on
+    write(root, "more", plain, {"train": examples(6, 0), "test": examples(4, 100), "unlabelled": blind})
     return str(root)
 
 
@@ -75,3 +77,17 @@ def test_the_spec_stands_where_others_do(data_dir, monkeypatch):
 def test_bad_specs_are_explained(data_dir, spec, message):
     with pytest.raises(InputError, match=message):
         read_tfds_images(spec, data_dir=data_dir)
+
+
+def test_a_split_without_labels_is_found_or_given(data_dir, monkeypatch):
+    search_in(monkeypatch, data_dir)
+    found = read_images("tfds:more")
+    assert (found.unlabeled.images_NxHxWxC == np.stack([pixels(50), pixels(51)])).all() and found.num_test_copies == 1
+    assert found.unlabeled.origin == "tfds:more/1.0.0, unlabelled"
+    none = read_images("tfds:more", unlabeled="none")
+    assert none.unlabeled is None and "unlabelled is left out" in none.notices[0]
+    assert read_images("tfds:val", unlabeled="tfds:more").unlabeled.num_images == 2
+    assert read_images("tfds:val", unlabeled="tfds:train_only@train").unlabeled.num_images == 12
+    for spec, message in (("tfds:text", "expected one 8-bit image"), ("tfds:more@", "expected tfds:NAME or")):
+        with pytest.raises(InputError, match=message):
+            read_images("tfds:val", unlabeled=spec)
