@@ -29,6 +29,8 @@ class SeriesMixTraining(MixTrainingOptions):
 
     out: Path = Path("runs/series_mixtraining")
     """Folder for the results."""
+    ssl_mask: float = 0.4
+    """Share of the patches hidden in an SSL step (0.4 as in PatchTST)."""
     dataset: str = MADE
     """made, folder:PATH (NAME_TRAIN and NAME_TEST files), file:PATH (.ts, .tsv, .txt, .npz, .parquet) or aeon:NAME, the
     archive's data sets that the package aeon carries."""
@@ -71,6 +73,13 @@ class SeriesMixTraining(MixTrainingOptions):
 
 
 PRESETS: Mapping[str, SeriesMixTraining] = {
-    "demo": SeriesMixTraining(),
+    "demo": SeriesMixTraining(
+        shift=16,
+        joint_mask=0.25,
+        batch_size=32,
+        learning_rate=2e-3,
+        sl_learning_rate=2e-3,
+        scratch_learning_rate=2e-3,
+    ),
     "micro": SeriesMixTraining(model="micro", fractions=(0.1, 0.25, 1.0), seeds=3),
 }

@@ -12,7 +12,7 @@ PERIODS = {"slow": (14.0, 20.0), "fast": (8.0, 11.0)}  # steps, from and to
 MADE_LENGTH = 128  # steps
 MADE_SEED = 0
 MADE_TRAIN, MADE_TEST = 150, 150  # series of each class
-NOISE = 0.45  # standard deviation of the noise; bursts have amplitudes of 0.7 to 1.4
+NOISE = 0.3  # standard deviation of the noise; bursts have amplitudes of 0.7 to 1.4
 CORRELATION = 0.6  # of the noise of neighboring steps
 
 
@@ -26,7 +26,7 @@ def made_series() -> SeriesSets:
     The class is the wave's shape (sine, square, rising or falling sawtooth, each between -1 and 1) and whether its
     period p is slow (14 to 20 steps) or fast (8 to 11). All else is drawn for each series and says nothing of the
     class: amplitude a from 0.7 to 1.4, center t0 from 32 to 96, phases u and v, background b from 0.3 to 1 with a
-    period q from 50 to 120 steps, and noise e of standard deviation 0.45 and correlation 0.6 from step to step.
+    period q from 50 to 120 steps, and noise e of standard deviation 0.3 and correlation 0.6 from step to step.
 
     Rising and falling waves have the same spectrum and autocorrelation, so features of those cannot tell them apart.
     """
