@@ -14,6 +14,7 @@ _MODULES = {  # name in result files -> the module that has its Question
     "molecule_mixture": "molecule_mixture.report",
     "image_mixtraining": "mixtraining.report",
     "text_mixtraining": "mixtraining.report",
+    "series_mixtraining": "mixtraining.report",
     "image_mixtraining_variants": "mixtraining.variants_report",
     "mixed_mixtraining": "mixed_mixtraining.report",
     "weights_from_file": "weights_from_file.report",

@@ -7,11 +7,13 @@ In a `DataSet`, `place` is the path or name as given, and paths are relative to 
     text                a file, a folder, a URL, tfds:  the documents, in order (`Corpus.fingerprint`)
     installed text      where it came from              the same
     images              as `read_images` takes it       pixels, and pixels with labels (`ImageSet.fingerprint`)
+    series              as `read_series` takes it       values, and values with labels (`SeriesSet.fingerprint`)
     file                a path                          the file
     bundled molecules   where it came from              RDKit's file
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from mixmin_jax.data.images.folders import FOLDER_PREFIX
 from mixmin_jax.data.images.image_sets import Images
 from mixmin_jax.data.images.sources import read_images
 from mixmin_jax.data.molecules.assay_tables import AssayTable
+from mixmin_jax.data.series.series_sets import SeriesSets
+from mixmin_jax.data.series.sources import FILE_PREFIX, SeriesReading, read_series
 from mixmin_jax.data.text.documents import MAX_UNREADABLE, Corpus, Limits
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
 from mixmin_jax.data.text.shards import is_url
@@ -68,6 +72,23 @@ def image_records(
     ]
 
 
+def series_records(series: SeriesSets, spec: str, reading: SeriesReading) -> list[DataSet]:
+    """Of a training and a test set; `spec` and `reading` are what `read_series` was given."""
+    return [
+        DataSet(
+            role=f"series to {part} on",
+            name=found.name,
+            place=spec,
+            reader="series",
+            options={**vars(reading), "part": part},
+            counts={"series": found.num_series},
+            bytes=found.series_NxSxC.nbytes,
+            sha256=found.fingerprint,
+        )
+        for part, found in (("train", series.train), ("test", series.test))
+    ]
+
+
 def table_record(table: AssayTable, path: Path | None) -> DataSet:
     """Of a table of assays; `path` is None for the molecules that RDKit ships."""
     name, place, reader = "molecules that RDKit ships", table.origin, "bundled molecules"
@@ -87,6 +108,9 @@ def path_of(record: DataSet) -> Path | None:
     if record.reader == "images":
         in_folder = record.place.startswith(FOLDER_PREFIX)
         return Path(record.place.removeprefix(FOLDER_PREFIX)) if in_folder else None
+    if record.reader == "series":
+        found = re.match(f"({FOLDER_PREFIX}|{FILE_PREFIX})(.+)", record.place)
+        return Path(found[2]) if found else None
     elsewhere = record.place.startswith(TFDS_PREFIX) or is_url(record.place)
     on_disk = record.reader in ("text", "file") and not elsewhere
     return Path(record.place) if on_disk else None
@@ -111,6 +135,12 @@ def read_again(record: DataSet, loaded: Loaded) -> DataSet:
             lambda: image_records(read_images(place, size, **given), place, size, **given),
         )
         return next(found for found in images if found.options["part"] == options["part"])
+    if reader == "series":
+        given = {name: value for name, value in options.items() if name != "part"}
+        how = SeriesReading(**given)
+        key = (reader, place, str(how))
+        series = _once(loaded, key, lambda: series_records(read_series(place, how), place, how))
+        return next(found for found in series if found.options["part"] == options["part"])
     if reader == "bundled molecules":
         from mixmin_jax.data.molecules.bundled import bundled_assays  # needs RDKit, an extra
 

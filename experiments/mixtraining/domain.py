@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.reporting.schema import DataSet
+from mixmin_jax.models.series_encoder import SeriesEncoderConfig
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.language_model import num_parameters
@@ -60,7 +61,7 @@ class Domain:
     notices: what the plan says of the data.
     """
 
-    name: Literal["images", "text"]
+    name: Literal["images", "text", "series"]
     train: Labels  # without the validation part
     validation: Labels
     test: Labels
@@ -76,7 +77,9 @@ class Domain:
     notices: tuple[str, ...] = ()
 
 
-def model_record(name: str, model: VisionConfig | TextEncoderConfig, learner: Learner) -> dict[str, Any]:
+def model_record(
+    name: str, model: VisionConfig | TextEncoderConfig | SeriesEncoderConfig, learner: Learner
+) -> dict[str, Any]:
     """The entry `model` of metrics.json."""
     parts = {part: num_parameters(tree) for part, tree in jax.eval_shape(learner.init, jax.random.key(0)).items()}
     return {
@@ -86,7 +89,7 @@ def model_record(name: str, model: VisionConfig | TextEncoderConfig, learner: Le
         "width": model.encoder.width,
         "depth": model.encoder.depth,
         "heads": model.encoder.heads,
-        "patch_size": getattr(model, "patch_size", None),
+        "patch_size": getattr(model, "patch_size", getattr(model, "patch_length", None)),
     }
 
 

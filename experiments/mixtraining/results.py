@@ -179,7 +179,7 @@ class Search:
 class MixTrainingMetrics(RunRecord):
     """All numbers of a run."""
 
-    domain: Literal["images", "text"]
+    domain: Literal["images", "text", "series"]
     dataset: Dataset
     model: Model
     fractions: tuple[float, ...]

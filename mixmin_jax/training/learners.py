@@ -1,4 +1,4 @@
-"""The image and the text model as learners for MixTraining: masked autoencoding and classification with one encoder.
+"""The models of images, text and series as MixTraining learners: masked autoencoding and classification, one encoder.
 
 A learner has one mask ratio and one way to encode hidden tokens, because these fix shapes. Learners of one
 configuration share the structure of their parameters. So a training can use one for self-supervised and another for
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import ClassHeads, TokenDecoder
 from mixmin_jax.models.masking import View, num_hidden, random_view
+from mixmin_jax.models.series_encoder import SeriesEncoder, SeriesEncoderConfig, hidden_patch_loss, series_decoder
 from mixmin_jax.models.text_encoder import TextEncoder, TextEncoderConfig, hidden_token_loss, text_decoder
 from mixmin_jax.models.vision_transformer import ImageEncoder, VisionConfig, image_decoder, patch_loss
 from mixmin_jax.training.mixtraining import Learner
@@ -69,8 +70,27 @@ def text_learner(
     )
 
 
+def series_learner(
+    config: SeriesEncoderConfig, mask_ratio: float, mask_tokens: bool = False, *, joint_only: bool = False
+) -> Learner:
+    """Prediction of hidden patches (`hidden_patch_loss`) and classification of series. Inputs: series_BxSxC, float32.
+
+    The arguments are those of `image_learner`.
+    """
+    return _masked_learner(
+        config,
+        SeriesEncoder(config),
+        series_decoder(config),
+        lambda predicted, series, view: hidden_patch_loss(config, predicted, series, view),
+        jnp.zeros((1, config.length, config.channels), jnp.float32),
+        mask_ratio,
+        mask_tokens,
+        joint_only,
+    )
+
+
 def _masked_learner(
-    config: VisionConfig | TextEncoderConfig,
+    config: VisionConfig | TextEncoderConfig | SeriesEncoderConfig,
     encoder: nn.Module,
     decoder: TokenDecoder,
     hidden_loss: Callable[[jax.Array, jax.Array, View], jax.Array],

@@ -7,14 +7,17 @@ from jax.flatten_util import ravel_pytree
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
+from mixmin_jax.models.series_encoder import SeriesEncoderConfig
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
-from mixmin_jax.training.learners import image_learner, text_learner
+from mixmin_jax.training.learners import image_learner, series_learner, text_learner
 from mixmin_jax.training.mixtraining import Batch, Labeled, joint_loss, sl_loss
 
 SMALL = EncoderConfig(16, 1, 2)
 IMAGES = VisionConfig(4, 2, 1, (2, 3), encoder=SMALL, decoder=SMALL)
 TEXT = TextEncoderConfig(length=6, classes=(2, 3), encoder=SMALL, decoder=SMALL)
+SERIES = SeriesEncoderConfig(length=8, patch_length=2, channels=3, classes=(2, 3), encoder=SMALL, decoder=SMALL)
+LEARNERS = {"images": (image_learner, IMAGES), "text": (text_learner, TEXT), "series": (series_learner, SERIES)}
 
 
 def picture_rows(key, rows):
@@ -36,7 +39,7 @@ init_images = jax.jit(image_learner(IMAGES, 0.5).init)
 init_text = jax.jit(text_learner(TEXT, 0.5).init)
 
 
-@pytest.mark.parametrize("make, config", [(image_learner, IMAGES), (text_learner, TEXT)], ids=["images", "text"])
+@pytest.mark.parametrize("make, config", LEARNERS.values(), ids=LEARNERS)
 def test_all_variants_share_one_tree_of_parameters(make, config):
     variants = [make(config, 0.5, False), make(config, 0.25, True), make(config, 0.0, False, joint_only=True)]
     trees = [jax.eval_shape(learner.init, jax.random.key(0)) for learner in variants]
@@ -110,7 +113,7 @@ def test_training_lowers_both_losses(learner, init, rows, mask_token_learns):
     assert bool((before != after).any()) == mask_token_learns
 
 
-@pytest.mark.parametrize("make, config", [(image_learner, IMAGES), (text_learner, TEXT)], ids=["images", "text"])
+@pytest.mark.parametrize("make, config", LEARNERS.values(), ids=LEARNERS)
 def test_a_learner_that_would_predict_nothing_is_refused(make, config):
     with pytest.raises(InputError, match="hides none of the"):
         make(config, 0.0)

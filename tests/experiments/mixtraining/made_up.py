@@ -54,7 +54,7 @@ def made_up(num_seeds=3, fractions=(0.1, 0.25), levels=None, noise=0.004, slower
             runs += [one_run(*cell, fraction, s, float(level + 0.06 * f + noise_S[s])) for s in range(num_seeds)]
     config = {"seeds": num_seeds, "checkpoint_examples": 2000, "ssl_epochs": 16, "sl_epochs": 16}
     config |= {"restart_learning_rate": True, "restart_moments": False}
-    shape, patch = ((32, 32, 3), 4) if domain == "images" else (None, None)
+    shape, patch = {"images": ((32, 32, 3), 4), "text": (None, None), "series": ((96, 3), 8)}[domain]
     found = MixTrainingMetrics(
         experiment=f"{domain}_mixtraining",
         seeds=tuple(range(num_seeds)),

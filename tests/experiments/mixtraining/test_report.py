@@ -229,7 +229,7 @@ def test_the_search_and_its_cost_are_shown():
 # ---------------------------------------------------------------- the whole report
 
 
-@pytest.mark.parametrize("domain", ["images", "text"])
+@pytest.mark.parametrize("domain", ["images", "text", "series"])
 def test_the_report_is_complete_and_the_same_in_any_order_of_runs(domain):
     metrics = made_up(domain=domain)
     pictures = made_up_reconstructions() if domain == "images" else None
