@@ -136,8 +136,7 @@ def read_again(record: DataSet, loaded: Loaded) -> DataSet:
         )
         return next(found for found in images if found.options["part"] == options["part"])
     if reader == "series":
-        given = {name: value for name, value in options.items() if name != "part"}
-        how = SeriesReading(**given)
+        how = SeriesReading(**{name: value for name, value in options.items() if name != "part"})
         key = (reader, place, str(how))
         series = _once(loaded, key, lambda: series_records(read_series(place, how), place, how))
         return next(found for found in series if found.options["part"] == options["part"])
