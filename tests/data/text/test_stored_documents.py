@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from mixmin_jax.data.text import documents, stored_documents
+from mixmin_jax.data.text import reading, stored_documents
 from mixmin_jax.data.text.documents import Limits, Size, read_corpus
 from mixmin_jax.data.text.stored_documents import Sample, StoredDocuments, store_folder
 from mixmin_jax.errors import InputError
@@ -22,7 +22,7 @@ NUM_BYTES = sum(map(len, TEXTS))
 def large(tmp_path, monkeypatch):
     """Three shards that count as large, and an own folder for what is kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(documents, "IN_MEMORY", 10_000)
+    monkeypatch.setattr(reading, "IN_MEMORY", 10_000)
     monkeypatch.setattr(stored_documents, "_SPOOL", 10_000)
     for n in range(3):
         write_lines(tmp_path / "web" / f"{n}.jsonl", TEXTS[n::3])
@@ -37,7 +37,7 @@ def test_a_source_within_the_limit_is_kept_whole_and_in_order(large, monkeypatch
     whole, limited_to_all = read_corpus(large), limited(large, NUM_BYTES)
     assert isinstance(limited_to_all.documents, StoredDocuments) and limited_to_all.whole is None
     assert limited_to_all.fingerprint == whole.fingerprint and limited_to_all.size == Size(3000, NUM_BYTES)
-    monkeypatch.setattr(documents, "IN_MEMORY", NUM_BYTES)
+    monkeypatch.setattr(reading, "IN_MEMORY", NUM_BYTES)
     assert limited(large, NUM_BYTES + 1).documents == whole.documents
 
 
@@ -87,7 +87,7 @@ def test_what_is_kept_is_found_again_until_the_source_changes(large, monkeypatch
         raise AssertionError("read again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(documents, "read_shard", refuse)
+        patched.setattr(reading, "read_shard", refuse)
         again = limited(large, 40_000)
         assert again.fingerprint == first.fingerprint and (again.size, again.notices) == (first.size, first.notices)
         with pytest.raises(AssertionError):
@@ -152,5 +152,5 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
     for priority, _ in zip(sample.priorities(""), range(200_000), strict=False):
         sample.add(priority, b"x" * 100)
     assert len(sample._kept) <= 125 and sample.num_documents == 200_000
-    assert sample._end < 10_000 * 20  # written in all: the limit times some logarithm
+    assert sample.end < 10_000 * 20  # written in all: the limit times some logarithm
     sample.close()
