@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mixmin_jax import export_mixture
-from tests.export.test_formats import MEANS, MIXTURE, assert_asked, run, texts
+from tests.export.test_formats import MEANS, MIXTURE, assert_asked, run, texts, write_array_records
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 yaml = pytest.importorskip("yaml")
@@ -49,6 +49,21 @@ def test_llama_factory(monkeypatch):
     (parsed,) = transformers.HfArgumentParser(arguments.DataArguments).parse_dict(held)
     sources = [datasets.Dataset.from_dict({"text": texts(name, 1100)}) for name in parsed.dataset]
     assert_asked(row["text"] for row in merging.merge_dataset(sources, parsed, seed=0))
+
+
+def test_maxtext(tmp_path):
+    pipeline = imported("maxtext.input_pipeline.grain_data_processing")
+    write_array_records(tmp_path, 100)
+    text = export_mixture(MIXTURE, "maxtext", place=f"{tmp_path}/{{name}}/*.array_record")
+    (tmp_path / "mixture.json").write_text(text)
+    names = [
+        *("data_file_pattern", "data_file_type", "shuffle", "shuffle_seed", "shuffle_buffer_size", "num_epoch"),
+        *("dataloading_host_index", "dataloading_host_count", "grain_worker_count", "grain_num_threads"),
+        *("grain_prefetch_buffer_size", "grain_data_source_max_workers", "mixture_config_path"),
+    ]
+    values = ["", "arrayrecord", True, 0, 100, 100, 0, 1, 0, 2, 8, 2, str(tmp_path / "mixture.json")]
+    drawn = iter(pipeline.get_datasets(**dict(zip(names, values, strict=True))))
+    assert_asked(next(drawn).decode() for _ in range(4000))
 
 
 @pytest.mark.parametrize("to", ["megatron", "megatron_json"])
