@@ -35,7 +35,7 @@ _BLOCK = 4096  # priorities that are made at a time
 class StoredDocuments(Sequence[bytes]):
     """Documents in a file that is mapped: the system reads what is used, and may forget it again."""
 
-    def __init__(self, data: mmap.mmap, starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"]) -> None:
+    def __init__(self, data: mmap.mmap | bytes, starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"]) -> None:
         self._data, self._starts, self.ends = data, starts, ends
 
     def __len__(self) -> int:
@@ -241,16 +241,17 @@ def read_store(folder: Path, key: str) -> Stored | None:
     path = folder / f"{key}.json"
     try:
         index = msgspec.json.decode(path.read_bytes(), type=_Index)
-        ends = np.cumsum(np.array(index.lengths, np.int64))
+        lengths = np.array(index.lengths, np.int64)
+        ends = np.cumsum(lengths)
         with (folder / f"{key}.documents").open("rb") as file:
             _lock(file)  # the map keeps it
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(data) != ends[-1]:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if ends.size and ends[-1] else b""
+        if len(data) != lengths.sum():
             return None
         with suppress(OSError):
             os.utime(path)  # when it was used last
-        return Stored(StoredDocuments(data, ends - index.lengths, ends), index.counts, index.part)
-    except (OSError, ValueError, IndexError):
+        return Stored(StoredDocuments(data, ends - lengths, ends), index.counts, index.part)
+    except (OSError, ValueError):
         return None
 
 
