@@ -111,10 +111,10 @@ def read_corpus(
     """
     path = expand(path)
     name = stem(path) if name is None else name
-    return read(Reading(name, find_shards(path), field, limits), str(path))
+    return corpus_of(Reading(name, find_shards(path), field, limits), str(path))
 
 
-def read(reading: Reading, origin: str) -> Corpus:
+def corpus_of(reading: Reading, origin: str) -> Corpus:
     """The documents of a source as a corpus. Errors are those of `read_documents`."""
     documents, counts = read_documents(reading)
     whole = Size(counts.documents, counts.bytes) if len(documents) < counts.documents else None

@@ -8,6 +8,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mixmin_jax.errors import InputError
 _TEXT = (".jsonl", ".ndjson", ".json", ".txt")
 _TABLES = (".parquet", ".arrow")
 FORMATS = (*_TEXT, *_TABLES)
+TFDS = "tfds"  # the form of a split in TFDS, which is no file
 SUFFIXES = {f"{form}{packed}": (form, packed) for form in _TEXT for packed in ("", *COMPRESSIONS)} | {
     form: (form, "") for form in _TABLES
 }
@@ -41,11 +43,11 @@ class Shard:
 
     place: str  # its path or URL
     name: str  # relative to the folder; empty for a file that was given
-    form: str  # one of FORMATS
+    form: str  # one of FORMATS, or TFDS
     compression: str
     size: int  # bytes
     stamp: str  # another one once the file has changed
-    open: Callable[[], BinaryFile]
+    open: Callable[[], AbstractContextManager[Any]]  # a BinaryFile, or the examples of a split
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def read_any(
 ) -> Corpus:
     """A corpus from a path or URL (`read_corpus`) or a TFDS data set `tfds:NAME:FIELD` (`tfds_text.read_tfds`)."""
     if str(spec).startswith(TFDS_PREFIX):
-        return read_tfds(str(spec), name)
+        return read_tfds(str(spec), name, limits=limits)
     return read_corpus(spec, name, field, limits)
 
 
