@@ -125,16 +125,12 @@ def test_mosaicml_draws_the_tokens(tmp_path):
     assert_asked(sample["text"] for sample in streaming.StreamingDataset(streams=made, batch_size=1))
 
 
-def _as_it_is(text):
-    return text
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_litdata_draws_the_tokens(tmp_path):
     litdata = pytest.importorskip("litdata")
     for name, count in {"web": 30_000, "code": 3000, "math": 6000}.items():
         options = {"inputs": texts(name, count), "output_dir": str(tmp_path / name), "chunk_bytes": 10**8}
-        litdata.optimize(fn=_as_it_is, num_workers=1, **options)
+        litdata.optimize(fn=str, num_workers=1, **options)
     train = run(export_mixture(MIXTURE, "litdata", draws="documents", place=f"{tmp_path}/{{name}}"))["train"]
     assert_asked(iter(train))
 
