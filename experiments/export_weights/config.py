@@ -8,7 +8,7 @@ import tyro
 
 FormatName = Literal[
     "huggingface", "trl", "llama_factory", "megatron", "megatron_json", "levanter", "maxtext", "grain", "olmo_core",
-    "mosaicml", "torchtitan", "litdata", "seqio",
+    "mosaicml", "torchtitan", "torchtitan_grain", "litdata", "seqio",
 ]  # fmt: skip
 
 

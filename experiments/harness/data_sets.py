@@ -26,8 +26,9 @@ from mixmin_jax.data.images.sources import read_images
 from mixmin_jax.data.molecules.assay_tables import AssayTable
 from mixmin_jax.data.series.series_sets import SeriesSets
 from mixmin_jax.data.series.sources import FILE_PREFIX, SeriesReading, read_series
-from mixmin_jax.data.text.documents import MAX_UNREADABLE, Corpus, Limits
+from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
+from mixmin_jax.data.text.reading import MAX_UNREADABLE, Limits
 from mixmin_jax.data.text.shards import is_url
 from mixmin_jax.data.text.sources import read_any
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX

@@ -22,7 +22,7 @@ from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
 from mixmin_jax.data.text.labeled_windows import balanced_windows, drop_shared_documents, split_corpus
 from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
-from mixmin_jax.data.text.sources import read_sources, refuse_identical
+from mixmin_jax.data.text.sources import list_sources, read_sources, refuse_identical
 from mixmin_jax.data.text.tokens import TokenStore
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX
 from mixmin_jax.errors import InputError
@@ -52,7 +52,7 @@ class Task:
 def read_text(config: MixedMixTraining) -> tuple[tuple[Corpus, ...], tuple[Task, ...], dict[str, SourceNote]]:
     """Sources, tasks, and the notes on all sources that were given; by default the text that this Python carries.
 
-    Sources that are not allowed are left out, so that no arm and no proxy reads them.
+    Sources that are not allowed are not read, so that no arm and no proxy sees them.
     """
     if config.demonstration:
         installed = installed_sources()
@@ -70,9 +70,11 @@ def read_text(config: MixedMixTraining) -> tuple[tuple[Corpus, ...], tuple[Task,
         tasks = [read_sources(*given, field=config.field) for given in config.task]
     for corpora in tasks:
         refuse_identical((*sources, *corpora))
-    names = [source.name for source in sources]
-    notes = find_source_notes(names, config.sources, config.sources_info)
-    allowed = allowed_names(names, notes)
+    if config.sources:
+        notes = list_sources(*config.sources, info=config.sources_info).notes
+    else:
+        notes = find_source_notes([source.name for source in sources], (), config.sources_info)
+    allowed = allowed_names([source.name for source in sources], notes)
     kept = tuple(source for source in sources if source.name in allowed)
     return kept, tuple(_task(corpora, config) for corpora in tasks), notes
 

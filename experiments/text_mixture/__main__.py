@@ -18,6 +18,7 @@ from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import provenance
 from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import RunFolder, run_folder
+from experiments.harness.shared_reading import share_reading
 from experiments.reporting import markdown as md
 from experiments.reporting.schema import DataSet
 from experiments.text_mixture.build import build_metrics, identity
@@ -49,6 +50,7 @@ RESULTS = (  # patterns of the files that a run writes
 
 def main(config: TextMixture) -> None:
     see_devices(config)
+    share_reading(config.sources, config.target, config.field, config.limits, config.sources_info)
     with together():
         sources, targets = read_text(config.sources, config.target, config.field, config.limits, config.sources_info)
         records = data_sets(sources, targets, None if config.demonstration else config.field)  # of all that was read

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from experiments.harness.options import ManyModelsOptions
-from mixmin_jax.data.text.documents import MAX_UNREADABLE, Limits
+from mixmin_jax.data.text.reading import MAX_UNREADABLE, Limits
 from mixmin_jax.data.text.stored_documents import IN_MEMORY
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.rows import row_length

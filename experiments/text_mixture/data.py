@@ -13,7 +13,7 @@ from mixmin_jax.data.text.deduplication import Deduplicated, drop_overlap
 from mixmin_jax.data.text.documents import WHOLE, Corpus, Limits, split_documents, take_bytes
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
 from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
-from mixmin_jax.data.text.sources import read_any, read_sources, refuse_identical
+from mixmin_jax.data.text.sources import list_sources, read_any, read_sources, refuse_identical
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.baselines.rules import natural_weights
 
@@ -60,15 +60,17 @@ def take_care(
 ) -> tuple[tuple[Corpus, ...], Care]:
     """The sources to train on: those that are allowed, and with `drop_duplicates` only what does not repeat a target.
 
-    A source that is not allowed is left out before anything is planned, instead of being held at weight 0: so no arm
+    A source that is not allowed is not read at all, instead of being held at weight 0: so no arm
     can give it weight, and no proxy or random mixture is trained on its text either, which may be just what its
     licence forbids. Both change what is trained on, and with it the fingerprints that stages and results go by.
 
     Raises InputError for notes that are wrong, fewer than two allowed sources, or a source of which nothing is left.
     """
-    names = [source.name for source in sources]
-    notes = find_source_notes(names, specs, sources_info)
-    allowed = allowed_names(names, notes)
+    if specs:
+        notes = list_sources(*specs, info=sources_info).notes
+    else:
+        notes = find_source_notes([source.name for source in sources], specs, sources_info)
+    allowed = allowed_names([source.name for source in sources], notes)
     kept = tuple(source for source in sources if source.name in allowed)
     if not drop_duplicates:
         return kept, Care(notes)

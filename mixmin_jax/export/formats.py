@@ -16,7 +16,7 @@ from mixmin_jax.export.olmo_core import olmo_core
 from mixmin_jax.export.request import Draws, Request
 from mixmin_jax.export.seqio import seqio
 from mixmin_jax.export.token_mixture import TokenMixture
-from mixmin_jax.export.torchtitan import torchtitan
+from mixmin_jax.export.torchtitan import torchtitan, torchtitan_grain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ FORMATS = {
     "olmo_core": Format(olmo_core, "data/{name}/*.npy", ("sequences",), "sequences"),
     "mosaicml": Format(mosaicml, "data/{name}"),
     "torchtitan": Format(torchtitan, "data/{name}/*.jsonl", ("sequences",), "sequences"),
+    "torchtitan_grain": Format(torchtitan_grain, "data/{name}/*.jsonl", ("sequences",), "sequences"),
     "litdata": Format(litdata, "data/{name}"),
     "seqio": Format(seqio, "{name}"),
 }
@@ -61,7 +62,7 @@ def export_mixture(
     Args:
         mixture: shares of tokens, and what is known of the sources (see `token_mixture`).
         to: huggingface, trl, llama_factory, megatron, megatron_json, levanter, maxtext, grain, olmo_core, mosaicml,
-            torchtitan, litdata or seqio.
+            torchtitan, torchtitan_grain, litdata or seqio.
         draws: whether the trainer draws documents, or sequences that all have the same number of tokens. Needed for
             grain, mosaicml, litdata and seqio, which draw what their files hold.
         place: where the trainer finds a source, such as `gs://corpus/{name}/*.jsonl.gz`.

@@ -1,6 +1,6 @@
 """Every trainer's own parser or sampler reads what is written, and draws the shares of tokens that were asked for.
 
-Trainers that do not install here are stood in for by the lines of their code that read the file, named in each test.
+Trainers that rarely are installed are stood in for by the lines of their code that read the file, named in each test.
 """
 
 import dataclasses
@@ -72,14 +72,19 @@ def test_trl_trains_on_what_hugging_face_draws():
     assert text.startswith(export_mixture(MIXTURE, "huggingface")) and "packing=True" in text
 
 
-def test_grain_draws_the_tokens(tmp_path):
+def write_array_records(folder, count):
+    """A folder with so many documents for each source."""
     array_record = pytest.importorskip("array_record.python.array_record_module")
     for name in MEANS:
-        (tmp_path / name).mkdir()
-        writer = array_record.ArrayRecordWriter(str(tmp_path / name / "0.array_record"), "group_size:1")
-        for text in texts(name, 100):
+        (folder / name).mkdir()
+        writer = array_record.ArrayRecordWriter(str(folder / name / "0.array_record"), "group_size:1")
+        for text in texts(name, count):
             writer.write(text.encode())
         writer.close()
+
+
+def test_grain_draws_the_tokens(tmp_path):
+    write_array_records(tmp_path, 100)
     text = export_mixture(MIXTURE, "grain", draws="documents", place=f"{tmp_path}/{{name}}/*.array_record")
     train = run(text)["train"]
     assert_asked(train[number].decode() for number in range(4000))
@@ -120,16 +125,12 @@ def test_mosaicml_draws_the_tokens(tmp_path):
     assert_asked(sample["text"] for sample in streaming.StreamingDataset(streams=made, batch_size=1))
 
 
-def _as_it_is(text):
-    return text
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_litdata_draws_the_tokens(tmp_path):
     litdata = pytest.importorskip("litdata")
     for name, count in {"web": 30_000, "code": 3000, "math": 6000}.items():
         options = {"inputs": texts(name, count), "output_dir": str(tmp_path / name), "chunk_bytes": 10**8}
-        litdata.optimize(fn=_as_it_is, num_workers=1, **options)
+        litdata.optimize(fn=str, num_workers=1, **options)
     train = run(export_mixture(MIXTURE, "litdata", draws="documents", place=f"{tmp_path}/{{name}}"))["train"]
     assert_asked(iter(train))
 
@@ -198,8 +199,24 @@ def test_olmo_core_counts_the_tokens():
     assert {source["source_name"]: source["target_ratio"] for source in sources} == pytest.approx(MIXTURE.shares)
 
 
-def test_torchtitan_packs_before_it_mixes():
-    text = export_mixture(MIXTURE, "torchtitan")
+def test_torchtitan_draws_packed_sequences():
+    made = types.SimpleNamespace
+    loader = types.SimpleNamespace(Config=made)
+    module = types.ModuleType("torchtitan")
+    vars(module).update(DATASETS={}, DatasetConfig=made, HFDataSource=made, InterleavedHuggingFaceTextDataLoader=loader)
+    train = run(
+        export_mixture(MIXTURE, "torchtitan"), datasets=_recorder("load_dataset"), torchtitan=module,
+        torchtitan__hf_datasets=module, torchtitan__hf_datasets__text_datasets=module,
+    )["train"]  # fmt: skip
+    # torchtitan/hf_datasets/text_datasets.py: each source is packed, then they are interleaved
+    assert {source.dataset_path: source.weight for source in train.sources} == {
+        f"data/{name}/*.jsonl": pytest.approx(share) for name, share in MIXTURE.shares.items()
+    }
+    assert {source.dataset for source in train.sources} == set(module.DATASETS)
+
+
+def test_torchtitan_with_grain_packs_before_it_mixes():
+    text = export_mixture(MIXTURE, "torchtitan_grain")
 
     class Recorder:
         """Its attributes are classes that record their options, and have a Config."""

@@ -17,7 +17,7 @@ from experiments.mixtraining.text.unlabeled import split_sources, unlabeled_wind
 from mixmin_jax.data.epochs import batch_rows
 from mixmin_jax.data.text.installed_text import installed_sources
 from mixmin_jax.data.text.labeled_windows import LabeledWindows, balanced_windows, drop_shared_documents, split_corpus
-from mixmin_jax.data.text.sources import read_sources
+from mixmin_jax.data.text.sources import list_sources, read_sources
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
 
@@ -64,13 +64,15 @@ def read_domain(config: TextMixTraining) -> Domain:
             "fingerprint": "+".join(corpus.fingerprint[:8] for corpus in text.corpora),
         }
     origins = ", ".join(dict.fromkeys(corpus.origin for corpus in sources))
-
+    classes = tuple(corpus.name for corpus in corpora)
+    given = list_sources(*config.sources).places if config.sources else classes
+    unread = [name for name in given if name not in classes]
     return Domain(
         name="text",
         train=labels(parts["train"]),
         validation=labels(parts["validation"]),
         test=labels(parts["test"]),
-        classes=tuple(corpus.name for corpus in corpora),
+        classes=classes,
         learner=functools.partial(cached_learner, model),
         fetch=text_fetch(config.batch_size),
         dataset={
@@ -78,8 +80,9 @@ def read_domain(config: TextMixTraining) -> Domain:
             "origin": f"{origins}; windows of {config.length} bytes, as many of each class, split by document"
             f" (seed {seed}): {_documents(parts)}"
             + (f"; {num_shared} documents of more than one class left out" if num_shared else "")
+            + (f"; not read, as allowed = false: {', '.join(unread)}" if unread else "")
             + "".join(f"; {corpus.name}: {notice}" for corpus in sources for notice in corpus.notices),
-            "classes": [corpus.name for corpus in corpora],
+            "classes": list(classes),
             **{part: len(found.labels_N) for part, found in parts.items()},
             "skipped": sum(corpus.num_skipped for corpus in sources),
             "shape": None,

@@ -14,46 +14,10 @@ import numpy as np
 from jaxtyping import Int
 
 from mixmin_jax.data.hash_order import hash_order
-from mixmin_jax.data.text.formats import Unusable, read_shard
-from mixmin_jax.data.text.shards import Shards, expand, find_shards, stem
-from mixmin_jax.data.text.stored_documents import (
-    IN_MEMORY,
-    Counts,
-    Sample,
-    StoredDocuments,
-    cannot_be_stored,
-    read_store,
-    store_folder,
-    store_key,
-    write_store,
-)
-from mixmin_jax.errors import InputError, list_some
-
-MAX_UNREADABLE = 0.01  # of the documents of a source
-_ENOUGH = 1000  # documents that cannot be used, with none that can, after which a source is given up
-_MAX_NAMED = 5  # files with such documents that are named
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much is read of a source, and what is kept of it.
-
-    max_unreadable: the share of its documents that may be unusable.      max_bytes: a larger source is sampled, with
-    `seed`; None keeps it whole, and in memory.
-    """
-
-    max_unreadable: float = MAX_UNREADABLE
-    max_bytes: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_unreadable < 1:
-            raise InputError(f"--max-unreadable must be at least 0 and less than 1, not {self.max_unreadable}")
-        if self.max_bytes is not None and self.max_bytes < 1:
-            raise InputError(f"--source-bytes must be positive, not {self.max_bytes}")
-
-
-WHOLE = Limits()
+from mixmin_jax.data.text.reading import WHOLE, Limits, Reading, read_documents
+from mixmin_jax.data.text.shards import expand, find_shards, stem
+from mixmin_jax.data.text.stored_documents import StoredDocuments
+from mixmin_jax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -147,67 +111,16 @@ def read_corpus(
     """
     path = expand(path)
     name = stem(path) if name is None else name
-    documents, counts = _documents(name, find_shards(path), field, limits)
+    return corpus_of(Reading(name, find_shards(path), field, limits), str(path))
+
+
+def corpus_of(reading: Reading, origin: str) -> Corpus:
+    """The documents of a source as a corpus. Errors are those of `read_documents`."""
+    documents, counts = read_documents(reading)
     whole = Size(counts.documents, counts.bytes) if len(documents) < counts.documents else None
-    return Corpus(name, documents, str(path), counts.unusable, whole, counts.notices, field, limits)
-
-
-def _documents(name: str, shards: Shards, field: str, limits: Limits) -> tuple[Sequence[bytes], Counts]:
-    folder = store_folder()
-    key = store_key(shards, field, limits.max_unreadable, limits.max_bytes, limits.seed)
-    if limits.max_bytes is not None and (found := read_store(folder, key)):
-        return found
-    sample = Sample(folder, limits.max_bytes, limits.seed)
-    try:
-        counts = _read(name, shards, field, limits.max_unreadable, sample)
-        if limits.max_bytes is None or counts.bytes <= IN_MEMORY:
-            return tuple(sample.documents()), counts
-        write_store(folder, key, sample.documents(), counts)
-    except OSError as error:
-        raise cannot_be_stored(folder, name, error) from error
-    finally:
-        sample.close()
-    if found := read_store(folder, key):
-        return found
-    raise InputError(f"{name}: its documents in {folder} were changed or removed by another program; start again")
-
-
-def _read(name: str, shards: Shards, field: str, max_unreadable: float, sample: Sample) -> Counts:
-    """Give all documents to the sample. Raises InputError if too many cannot be used."""
-    num_unusable, rest_bytes, first = 0, 0, ""
-    notices = [f"left out, as no data: {list_some(shards.left_out)}"] if shards.left_out else []
-    files: list[str] = []  # what was skipped of each
-
-    def refuse_too_many() -> None:
-        """An unreadable rest of a file counts with its share of all files' bytes."""
-        total = sample.num_documents + num_unusable
-        rest = rest_bytes / max(sum(shard.size for shard in shards.files), 1)
-        if not first or (sample.num_documents and num_unusable / total + rest <= max_unreadable):
-            return
-        if total <= 1:
-            raise InputError(first)
-        found = f"{num_unusable} of {total} documents" + (f" and {rest:.0%} of the bytes" if rest else "")
-        raise InputError(f"{first} ({found} of {name!r} cannot be used; --max-unreadable allows {max_unreadable:g})")
-
-    for shard in shards.files:
-        skipped, where = 0, ""
-        for priority, item in zip(sample.priorities(shard.name), read_shard(shard, field), strict=False):
-            if not isinstance(item, Unusable):
-                sample.add(priority, item)
-                continue
-            where = where or f"{shard.place}{item.where}: {item.reason}"
-            first = first or where
-            skipped += item.documents
-            num_unusable += item.documents
-            rest_bytes += item.rest_bytes
-            if num_unusable >= _ENOUGH and not sample.num_documents:
-                refuse_too_many()
-        if where:
-            files.append(f"{skipped} skipped, the first: {where}" if skipped else where)
-    refuse_too_many()
-    if len(files) > _MAX_NAMED:
-        files = [*files[:_MAX_NAMED], f"... and in {len(files) - _MAX_NAMED} more files"]
-    return Counts(sample.num_documents, sample.num_bytes, num_unusable, (*notices, *files))
+    return Corpus(
+        reading.name, documents, origin, counts.unusable, whole, counts.notices, reading.field, reading.limits
+    )
 
 
 def split_documents(

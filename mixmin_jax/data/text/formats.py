@@ -5,6 +5,7 @@
     .txt               one document; a file of more than 16 MB is cut at line ends into documents of about 1 MB
     .parquet           a row per document, the text in one column
     .arrow             the same, as Hugging Face's `save_to_disk` writes it
+    tfds               an example per document, the text in one feature
 
 A document is valid UTF-8, so that byte 0xFF never occurs and can serve as the separator, and has a visible character.
 """
@@ -12,7 +13,7 @@ A document is valid UTF-8, so that byte 0xFF never occurs and can serve as the s
 import codecs
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ import pyarrow.parquet
 
 from mixmin_jax.data.decompression import BinaryFile, Damaged, ahead, chunks, lines
 from mixmin_jax.data.files import BYTE_ORDER_MARK
-from mixmin_jax.data.text.shards import Shard
+from mixmin_jax.data.text.shards import TFDS, Shard
 from mixmin_jax.errors import InputError
 
 LONG_TEXT = 1 << 24  # bytes of a text, from which on it is read as many documents
@@ -325,7 +326,21 @@ def _texts(column: Any, field: str, first_row: int) -> Iterator[Item]:
             yield Unusable(f", row {row}", f"column {field!r} is not valid UTF-8 ({error.reason})")
 
 
-_READERS: dict[str, Callable[[BinaryFile, Shard, str], Iterator[Item]]] = {
+# TensorFlow Datasets ------------------------------------------------------------------------------------------------
+
+
+def _examples(split: Sequence[Any], shard: Shard, field: str) -> Iterator[Item]:
+    for number in range(len(split)):
+        value = split[number]
+        for part in field.split("/"):
+            value = value[part]
+        try:
+            yield _item(value if isinstance(value, str) else bytes(value).decode(), f", example {number}")
+        except UnicodeError as error:
+            yield Unusable(f", example {number}", f"not valid UTF-8 ({error})")
+
+
+_READERS: dict[str, Callable[[Any, Shard, str], Iterator[Item]]] = {
     **dict.fromkeys((".jsonl", ".ndjson"), _json_lines),
-    **{".json": _json, ".txt": _plain_text, ".parquet": _parquet, ".arrow": _arrow},
+    **{".json": _json, ".txt": _plain_text, ".parquet": _parquet, ".arrow": _arrow, TFDS: _examples},
 }

@@ -8,9 +8,11 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
@@ -21,6 +23,7 @@ from mixmin_jax.errors import InputError
 _TEXT = (".jsonl", ".ndjson", ".json", ".txt")
 _TABLES = (".parquet", ".arrow")
 FORMATS = (*_TEXT, *_TABLES)
+TFDS = "tfds"  # the form of a split in TFDS, which is no file
 SUFFIXES = {f"{form}{packed}": (form, packed) for form in _TEXT for packed in ("", *COMPRESSIONS)} | {
     form: (form, "") for form in _TABLES
 }
@@ -40,11 +43,11 @@ class Shard:
 
     place: str  # its path or URL
     name: str  # relative to the folder; empty for a file that was given
-    form: str  # one of FORMATS
+    form: str  # one of FORMATS, or TFDS
     compression: str
     size: int  # bytes
     stamp: str  # another one once the file has changed
-    open: Callable[[], BinaryFile]
+    open: Callable[[], AbstractContextManager[Any]]  # a BinaryFile, or the examples of a split
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,15 @@ def suffix(name: str) -> str | None:
     return max((known for known in SUFFIXES if name.endswith(known)), key=len, default=None)
 
 
+def _path_part(url: str) -> str:
+    """Without the query of a URL of the web, such as the signature that gives access."""
+    return urlsplit(url).path if url.lower().startswith(("http://", "https://")) else url
+
+
 def stem(path: str | Path) -> str:
     """The name of a folder, or of a file without its suffix."""
     if isinstance(path, str):
-        name = path.rstrip("/").rsplit("/", 1)[-1]
+        name = _path_part(path).rstrip("/").rsplit("/", 1)[-1]
         return name[: len(name) - len(suffix(name) or "")]
     name = path.name or path.resolve().name  # "." has no name of its own
     return name if path.is_dir() else name[: len(name) - len(suffix(name) or path.suffix)]
@@ -161,7 +169,7 @@ def _remote(url: str) -> Shards:
             left_out.append(name)
             continue
         place = system.unstrip_protocol(path)
-        if (known := suffix(path)) is None:
+        if (known := suffix(_path_part(place))) is None:
             raise InputError(f"{place}: unsupported kind of file; known are {KNOWN}, and folders of them")
         size = int(info.get("size") or 0)
         files.append(Shard(place, name, *SUFFIXES[known], size, str(info), functools.partial(system.open, path, "rb")))

@@ -9,6 +9,7 @@ from mixmin_jax.data.text.documents import WHOLE, Corpus, Limits, read_corpus
 from mixmin_jax.data.text.shards import KNOWN, expand, is_no_data, is_url, stem
 from mixmin_jax.data.text.source_notes import (
     SOURCE_NOTES,
+    SourceNote,
     SourcePlace,
     allowed_names,
     find_source_file,
@@ -28,8 +29,45 @@ def read_any(
 ) -> Corpus:
     """A corpus from a path or URL (`read_corpus`) or a TFDS data set `tfds:NAME:FIELD` (`tfds_text.read_tfds`)."""
     if str(spec).startswith(TFDS_PREFIX):
-        return read_tfds(str(spec), name)
+        return read_tfds(str(spec), name, limits=limits)
     return read_corpus(spec, name, field, limits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """The sources that were given, before any of them is read."""
+
+    places: Mapping[str, str | Path]  # of each by name, sorted
+    fields: Mapping[str, str]  # that hold their text, where sources.toml says so
+    notes: dict[str, SourceNote]  # on all of them; empty without a sources.toml
+    left_out: tuple[Path, ...]  # what lies beside them
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Those that may be used."""
+        return allowed_names(list(self.places), self.notes)
+
+
+def list_sources(*specs: str | Path, info: Path | None = None) -> Listed:
+    """The sources of a mixture. Arguments and errors are those of `read_sources`."""
+    file = find_source_file(specs, info)
+    places = read_source_places(file) if file else {}
+    entries, left_out = _entries(specs, file, places)
+    if len(entries) < 2:
+        found = f"only {entries[0][1]} was given" if entries else "none was given"
+        raise InputError(f"mixing needs at least two sources, {found}")
+    seen: dict[str, str | Path] = {}
+    for name, entry in entries:
+        if name in seen:
+            raise InputError(
+                f"two sources are named {name!r}: {seen[name]} and {entry}; rename one, or give both names in a"
+                f" {SOURCE_NOTES}: [NAME] and below it path = ..."
+            )
+        seen[name] = entry
+    notes = find_source_notes(sorted(seen), specs, info)
+    allowed_names(list(seen), notes)  # for its errors
+    fields = {name: place.field for name, place in places.items() if place.field is not None}
+    return Listed(dict(sorted(seen.items())), fields, notes, tuple(left_out))
 
 
 def read_sources(
@@ -38,9 +76,10 @@ def read_sources(
     limits: Limits = WHOLE,
     info: Path | None = None,
 ) -> tuple[Corpus, ...]:
-    """All sources of a mixture, sorted by name.
+    """All sources of a mixture that may be used, sorted by name. The others are not read, and need not be there.
 
-    A `sources.toml` (see `source_notes`) may say where the sources lie, and which field holds the text of each.
+    A `sources.toml` (see `source_notes`) may say where the sources lie, which field holds the text of each, and which
+    may not be used.
 
     Args:
         specs: one folder, each visible entry of which is a source with its stem as name (except `sources.toml` and what
@@ -54,27 +93,10 @@ def read_sources(
             notes that are wrong, or allow fewer than two; a path on the command line and another one in the notes;
             errors of `read_any`.
     """
-    file = find_source_file(specs, info)
-    places = read_source_places(file) if file else {}
-    entries, left_out = _entries(specs, file, places)
-    if len(entries) < 2:
-        found = f"only {entries[0][1]} was given" if entries else "none was given"
-        raise InputError(f"mixing needs at least two sources, {found}")
-    seen: dict[str, str | Path] = {}
-    for name, entry in entries:  # before anything large is read
-        if name in seen:
-            raise InputError(
-                f"two sources are named {name!r}: {seen[name]} and {entry}; rename one, or give both names in a"
-                f" {SOURCE_NOTES}: [NAME] and below it path = ..."
-            )
-        seen[name] = entry
-    allowed_names(list(seen), find_source_notes(list(seen), specs, info))  # for their errors
-    corpora = [
-        read_any(entry, name, places.get(name, SourcePlace()).field or field, limits)
-        for name, entry in sorted(seen.items())
-    ]
-    if left_out:
-        notice = f"left out, as no data: {list_some([str(path) for path in left_out])}"
+    listed = list_sources(*specs, info=info)
+    corpora = [read_any(listed.places[name], name, listed.fields.get(name, field), limits) for name in listed.allowed]
+    if listed.left_out:
+        notice = f"left out, as no data: {list_some([str(path) for path in listed.left_out])}"
         corpora[0] = dataclasses.replace(corpora[0], notices=(notice, *corpora[0].notices))
     refuse_identical(corpora)
     return tuple(corpora)

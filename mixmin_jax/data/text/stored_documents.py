@@ -14,9 +14,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, BinaryIO, overload
 
+import msgspec
 import numpy as np
 from jaxtyping import Int
 
@@ -26,15 +28,15 @@ from mixmin_jax.errors import InputError
 IN_MEMORY = 1 << 24  # bytes of a source up to which it is not worth a file
 _SPOOL = 1 << 27  # bytes that are held in memory while a source is read, before they go to a file
 _FORMAT = 1  # of the files
-_WRITING = 600  # seconds after which a file is no longer being written
+_WRITING = 600  # seconds after which a file is no longer being written, or about to be mapped
 _BLOCK = 4096  # priorities that are made at a time
 
 
 class StoredDocuments(Sequence[bytes]):
     """Documents in a file that is mapped: the system reads what is used, and may forget it again."""
 
-    def __init__(self, data: mmap.mmap, starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"]) -> None:
-        self._data, self._starts, self._ends = data, starts, ends
+    def __init__(self, data: mmap.mmap | bytes, starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"]) -> None:
+        self._data, self._starts, self.ends = data, starts, ends
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -45,20 +47,20 @@ class StoredDocuments(Sequence[bytes]):
     def __getitem__(self, index: slice) -> "StoredDocuments": ...
     def __getitem__(self, index: int | slice) -> "bytes | StoredDocuments":
         if isinstance(index, slice):
-            return StoredDocuments(self._data, self._starts[index], self._ends[index])
-        return self._data[self._starts[index] : self._ends[index]]
+            return StoredDocuments(self._data, self._starts[index], self.ends[index])
+        return self._data[self._starts[index] : self.ends[index]]
 
     def __iter__(self) -> Iterator[bytes]:
-        for start, end in zip(self._starts.tolist(), self._ends.tolist(), strict=True):
+        for start, end in zip(self._starts.tolist(), self.ends.tolist(), strict=True):
             yield self._data[start:end]
 
     @property
     def num_bytes(self) -> int:
-        return int((self._ends - self._starts).sum())
+        return int((self.ends - self._starts).sum())
 
     def take(self, indices: Iterable[int] | Int[np.ndarray, " n"]) -> "StoredDocuments":
         chosen = np.fromiter(indices, np.int64)
-        return StoredDocuments(self._data, self._starts[chosen], self._ends[chosen])
+        return StoredDocuments(self._data, self._starts[chosen], self.ends[chosen])
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,43 @@ class Counts:
     bytes: int  # of these
     unusable: int  # that cannot
     notices: tuple[str, ...]  # what was left out
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What one file holds beside documents."""
+
+    first: str  # place and reason of the first that cannot be used; empty if there is none
+    documents: int
+    rest_bytes: int  # that cannot be read any more
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is known of a sample of some files, beside its documents."""
+
+    priorities: tuple[int, ...]  # of the documents
+    ends: tuple[int, ...]  # of each file: how many documents are of it or of one before
+    skipped: tuple[Skipped, ...]  # of each file
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the store holds of a source, or of a part of it."""
+
+    documents: StoredDocuments
+    counts: Counts
+    part: Part | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.counts.documents, self.counts.bytes
+
+    def files(self) -> Iterator[tuple[Skipped, Iterable[tuple[int, bytes]]]]:
+        """Of a part, file by file: what was skipped, and the documents with their priorities."""
+        if self.part is not None:
+            for (start, end), skipped in zip(pairwise((0, *self.part.ends)), self.part.skipped, strict=True):
+                yield skipped, zip(self.part.priorities[start:end], self.documents[start:end], strict=True)
 
 
 @dataclass
@@ -87,7 +126,7 @@ class Sample:
     _kept: list[tuple[int, int, int]] = field(default_factory=list)  # priority, start and length
     _held: int = 0  # bytes of these
     _threshold: int = 1 << 64  # priorities from here on are not kept
-    _end: int = 0
+    end: int = 0  # bytes written
     _all: list[bytes] = field(default_factory=list)  # without max_bytes
 
     def __post_init__(self) -> None:
@@ -113,8 +152,8 @@ class Sample:
         if priority >= self._threshold:
             return
         self._file.write(document)
-        self._kept.append((priority, self._end, len(document)))
-        self._end += len(document)
+        self._kept.append((priority, self.end, len(document)))
+        self.end += len(document)
         self._held += len(document)
         if self._held > self.max_bytes + self.max_bytes // 4:
             self._prune(self.max_bytes)
@@ -133,12 +172,21 @@ class Sample:
 
     def documents(self) -> Iterator[bytes]:
         """What is kept, in the order of the stream."""
-        yield from self._all
-        if self.max_bytes is not None and self._held > self.max_bytes:
+        if self.max_bytes is None:
+            return iter(self._all)
+        if self._held > self.max_bytes:
             self._prune(self.max_bytes)
-        for _, start, length in self._kept:
-            self._file.seek(start)
-            yield self._file.read(length)
+        return map(self._read, self._kept)
+
+    def _read(self, kept: tuple[int, int, int]) -> bytes:
+        _, start, length = kept
+        self._file.seek(start)
+        return self._file.read(length)
+
+    def part(self, ends: Sequence[int], skipped: Sequence[Skipped]) -> Part:
+        """Of what `documents` gives; `ends` is where `end` was after each file."""
+        priorities, starts, _ = zip(*self._kept, strict=True) if self._kept else ((), (), ())
+        return Part(priorities, tuple(np.searchsorted(starts, ends).tolist()), tuple(skipped))
 
 
 def store_folder() -> Path:
@@ -152,7 +200,7 @@ def store_key(shards: Shards, *options: Any) -> str:
     return hashlib.sha256(json.dumps([_FORMAT, files, shards.left_out, options]).encode()).hexdigest()[:32]
 
 
-def write_store(folder: Path, key: str, documents: Iterable[bytes], counts: Counts) -> None:
+def write_store(folder: Path, key: str, documents: Iterable[bytes], counts: Counts, part: Part | None = None) -> None:
     """Keep documents in a folder. The second of two files makes them whole, so a process may be killed at any time.
 
     Raises OSError if they cannot be written; nothing is left then.
@@ -172,24 +220,80 @@ def write_store(folder: Path, key: str, documents: Iterable[bytes], counts: Coun
         partial.replace(folder / f"{key}.documents")
         with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".partial", delete=False) as index:
             partial = Path(index.name)
-            json.dump({"lengths": lengths, "counts": asdict(counts)}, index)
+            json.dump({"lengths": lengths, "counts": asdict(counts), "part": part and asdict(part)}, index)
         partial.replace(folder / f"{key}.json")
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
 
 
-def read_store(folder: Path, key: str) -> tuple[StoredDocuments, Counts] | None:
+@dataclass(frozen=True)
+class _Index:
+    """The file that makes an entry whole."""
+
+    lengths: list[int]
+    counts: Counts
+    part: Part | None = None
+
+
+def read_store(folder: Path, key: str) -> Stored | None:
     """What `write_store` kept; None if there is nothing, or not all of it."""
+    path = folder / f"{key}.json"
     try:
-        index = json.loads((folder / f"{key}.json").read_bytes())
-        ends = np.cumsum(np.array(index["lengths"], np.int64))
+        index = msgspec.json.decode(path.read_bytes(), type=_Index)
+        lengths = np.array(index.lengths, np.int64)
+        ends = np.cumsum(lengths)
         with (folder / f"{key}.documents").open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        counts = Counts(**index["counts"] | {"notices": tuple(index["counts"]["notices"])})
-        return (StoredDocuments(data, ends - index["lengths"], ends), counts) if len(data) == ends[-1] else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+            _lock(file)  # the map keeps it
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if ends.size and ends[-1] else b""
+        if len(data) != lengths.sum():
+            return None
+        with suppress(OSError):
+            os.utime(path)  # when it was used last
+        return Stored(StoredDocuments(data, ends - lengths, ends), index.counts, index.part)
+    except (OSError, ValueError):
         return None
+
+
+def prune_store(folder: Path, max_bytes: float) -> None:
+    """Remove what was not used for longest, until at most `max_bytes` are left.
+
+    What a process has mapped stays, and so does what was used in the last ten minutes.
+    """
+    entries = []
+    for documents in folder.glob("*.documents"):
+        index = documents.with_suffix(".json")
+        with suppress(OSError):
+            held, entry = documents.stat(), index.stat() if index.exists() else documents.stat()
+            entries.append((entry.st_mtime, held.st_size, documents.stem))
+    total = sum(size for _, size, _ in entries)
+    for used, size, key in sorted(entries):
+        if total <= max_bytes or time.time() - used < _WRITING:
+            return
+        with suppress(OSError), (folder / f"{key}.documents").open("rb") as file:
+            if _lock(file, alone=True):
+                remove_entry(folder, key)
+                total -= size
+
+
+def remove_entry(folder: Path, key: str) -> None:
+    """Remove what `write_store` kept; not what another process holds open, on a system that forbids that."""
+    for ending in ("json", "documents"):
+        with suppress(OSError):
+            (folder / f"{key}.{ending}").unlink()
+
+
+def _lock(file: BinaryIO, alone: bool = False) -> bool:
+    """Mark an open file as in use, or find out whether nobody has (`alone`)."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+    except ImportError:  # Windows, which removes no file that is mapped
+        return True
+    except OSError:  # in use, or a file system without locks
+        return False
+    return True
 
 
 def cannot_be_stored(folder: Path, name: str, error: OSError) -> InputError:

@@ -5,29 +5,33 @@ version (`paws_x_wiki/en`, `ag_news_subset:1.0.0`). FIELD is a text feature; a s
 (`translation/en`). SPLIT is a split in TFDS (`test`, `train[:10%]`), by default `train`.
 """
 
+import contextlib
+import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
 
-from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.documents import WHOLE, Corpus, Limits, Reading, corpus_of
+from mixmin_jax.data.text.shards import TFDS, Shard, Shards
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name, find_builder, open_split
 from mixmin_jax.errors import InputError
 
 
-def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -> Corpus:
-    """The texts of one field, one document per example.
+def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None, limits: Limits = WHOLE) -> Corpus:
+    """The texts of one field, one document per example, read and sampled as files are (`read_corpus`).
 
-    Documents without any visible character are skipped and counted. A data set that is not in `data_dir` is downloaded
-    and prepared.
+    A data set that is not in `data_dir` is downloaded and prepared.
 
     Args:
         spec: data set, field and split.
         name: name of the corpus; None: `default_name(spec)`.
         data_dir: folder of prepared data sets; None: `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        limits: what is kept.
 
     Raises:
-        InputError: a spec of another form; a field that is missing or not text (lists the fields); no text at all;
-            invalid UTF-8; errors of `find_builder` and `open_split`.
+        InputError: a spec of another form; a field that is missing or not text (lists the fields); too many documents
+            that cannot be used, or none that can; errors of `find_builder` and `open_split`.
     """
     dataset, field, split = _parse(spec)
     builder = find_builder(spec, dataset, data_dir)
@@ -37,12 +41,11 @@ def read_tfds(spec: str, name: str | None = None, data_dir: str | None = None) -
             f"{spec}: {field!r} is not a text field of it; those are {', '.join(sorted(fields)) or 'none'}"
         )
     examples = open_split(spec, builder, split)
-    texts = [_text(spec, number, example, field) for number, example in enumerate(examples)]
-    documents = tuple(text for text in texts if text.decode().strip())
-    if not documents:
-        raise InputError(f"{spec}: no document with text in it")
     origin = f"{TFDS_PREFIX}{builder.info.full_name}:{field}@{split}"  # with the version that was read
-    return Corpus(name or default_name(spec), documents, origin, len(texts) - len(documents))
+    stamp = f"{builder.data_dir} {builder.info.dataset_size} {len(examples)}"
+    shard = Shard(spec, origin, TFDS, "", 0, stamp, functools.partial(contextlib.nullcontext, examples))
+    read = corpus_of(Reading(name or default_name(spec), Shards((shard,), ()), field, limits), origin)
+    return dataclasses.replace(read, field=None)  # the origin names it
 
 
 def _parse(spec: str) -> tuple[str, str, str]:
@@ -59,14 +62,3 @@ def _text_fields(features: Any, prefix: str = "") -> list[str]:
         return [path for key, feature in features.items() for path in _text_fields(feature, f"{prefix}/{key}")]
     is_text = features.np_dtype == np.object_ and features.shape == ()
     return [prefix.removeprefix("/")] if is_text else []
-
-
-def _text(spec: str, number: int, example: Any, field: str) -> bytes:
-    for part in field.split("/"):
-        example = example[part]
-    try:
-        text = example.encode() if isinstance(example, str) else bytes(example)
-        text.decode()
-    except UnicodeError as error:
-        raise InputError(f"{spec}, example {number}: not valid UTF-8 ({error})") from error
-    return text

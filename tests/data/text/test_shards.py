@@ -1,11 +1,13 @@
 """Which files of a folder are data, here and behind URLs."""
 
 import gzip
+import io
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from mixmin_jax.data.text import shards
 from mixmin_jax.data.text.documents import read_corpus
 from mixmin_jax.data.text.shards import find_shards, is_no_data, stem
 from mixmin_jax.errors import InputError
@@ -69,6 +71,22 @@ def test_urls_are_read_as_paths_are(tmp_path):
     memory.pipe({"/corpus/web/b.jsonl": b'{"text": 1}'})
     with pytest.raises(InputError, match=r"memory:///corpus/web/b\.jsonl, line 1: field 'text' is not a string"):
         read_corpus("memory://corpus/web")
+
+
+def test_the_suffix_of_a_signed_url_is_that_of_its_path(monkeypatch):
+    packed = gzip.compress(b'{"text": "a"}')
+
+    class Web:
+        isfile = staticmethod(lambda path: True)
+        info = staticmethod(lambda path: {"size": len(packed)})
+        unstrip_protocol = staticmethod(lambda path: path)
+        open = staticmethod(lambda path, mode: io.BytesIO(packed))
+
+    monkeypatch.setattr(shards, "url_to_fs", lambda url: (Web, url))
+    read = read_corpus("https://host/corpus/web.jsonl.gz?X-Amz-Signature=1/2.txt")
+    assert read.name == "web" and read.documents == (b"a",)
+    with pytest.raises(InputError, match="unsupported kind of file"):
+        read_corpus("https://host/corpus/web?file=a.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@ import gzip
 import pytest
 
 from mixmin_jax.data.text.source_notes import find_source_notes
-from mixmin_jax.data.text.sources import read_sources, refuse_identical
+from mixmin_jax.data.text.sources import list_sources, read_sources, refuse_identical
 from mixmin_jax.errors import InputError
 from tests.data.text.corpora import corpus
+from tests.experiments.made_up_text import write_lines
 
 
 def test_sources_are_the_visible_entries_of_a_folder_sorted_by_name(tmp_path):
@@ -102,3 +103,15 @@ def test_a_source_that_is_also_the_target_is_refused():
     with pytest.raises(InputError, match=r"a .* and t .* hold the same documents"):
         refuse_identical((corpus("a", "x"), corpus("b", "y"), corpus("t", "x")))
     refuse_identical((corpus("c", "x", "y"), corpus("c", "y", "x"), corpus("c", "xy")))
+
+
+def test_what_may_not_be_used_is_not_read_and_takes_no_notice_with_it(tmp_path):
+    write_lines(tmp_path / "b.jsonl", ["b"])
+    write_lines(tmp_path / "c.jsonl", ["c"])
+    (tmp_path / "a.jsonl").write_text("no JSON")
+    (tmp_path / "README.md").write_text("no data")
+    (tmp_path / "sources.toml").write_text("[a]\nallowed = false\n")
+    read = read_sources(tmp_path)
+    assert [source.name for source in read] == ["b", "c"] and "README.md" in read[0].notices[0]
+    listed = list_sources(tmp_path)
+    assert [*listed.places] == [*listed.notes] == ["a", "b", "c"] and listed.allowed == ("b", "c")

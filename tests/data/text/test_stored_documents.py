@@ -8,8 +8,9 @@ import tempfile
 import numpy as np
 import pytest
 
-from mixmin_jax.data.text import documents, stored_documents
+from mixmin_jax.data.text import reading, stored_documents
 from mixmin_jax.data.text.documents import Limits, Size, read_corpus
+from mixmin_jax.data.text.shards import find_shards
 from mixmin_jax.data.text.stored_documents import Sample, StoredDocuments, store_folder
 from mixmin_jax.errors import InputError
 from tests.experiments.made_up_text import write_lines
@@ -22,7 +23,7 @@ NUM_BYTES = sum(map(len, TEXTS))
 def large(tmp_path, monkeypatch):
     """Three shards that count as large, and an own folder for what is kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(documents, "IN_MEMORY", 10_000)
+    monkeypatch.setattr(reading, "IN_MEMORY", 10_000)
     monkeypatch.setattr(stored_documents, "_SPOOL", 10_000)
     for n in range(3):
         write_lines(tmp_path / "web" / f"{n}.jsonl", TEXTS[n::3])
@@ -37,7 +38,7 @@ def test_a_source_within_the_limit_is_kept_whole_and_in_order(large, monkeypatch
     whole, limited_to_all = read_corpus(large), limited(large, NUM_BYTES)
     assert isinstance(limited_to_all.documents, StoredDocuments) and limited_to_all.whole is None
     assert limited_to_all.fingerprint == whole.fingerprint and limited_to_all.size == Size(3000, NUM_BYTES)
-    monkeypatch.setattr(documents, "IN_MEMORY", NUM_BYTES)
+    monkeypatch.setattr(reading, "IN_MEMORY", NUM_BYTES)
     assert limited(large, NUM_BYTES + 1).documents == whole.documents
 
 
@@ -87,7 +88,7 @@ def test_what_is_kept_is_found_again_until_the_source_changes(large, monkeypatch
         raise AssertionError("read again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(documents, "read_shard", refuse)
+        patched.setattr(reading, "read_shard", refuse)
         again = limited(large, 40_000)
         assert again.fingerprint == first.fingerprint and (again.size, again.notices) == (first.size, first.notices)
         with pytest.raises(AssertionError):
@@ -152,5 +153,66 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
     for priority, _ in zip(sample.priorities(""), range(200_000), strict=False):
         sample.add(priority, b"x" * 100)
     assert len(sample._kept) <= 125 and sample.num_documents == 200_000
-    assert sample._end < 10_000 * 20  # written in all: the limit times some logarithm
+    assert sample.end < 10_000 * 20  # written in all: the limit times some logarithm
     sample.close()
+
+
+def test_parts_that_several_processes_read_join_to_what_one_reads(large, tmp_path, monkeypatch):
+    (large / "README.md").write_text("no data")
+    with (large / "1.jsonl").open("a") as file:
+        file.write("no JSON\n")
+    write_lines(large / "3.jsonl", TEXTS[:40])
+    alone = [limited(large, size) for size in (40_000, NUM_BYTES * 2)]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "others"))
+    for whole, parts in zip(alone, (3, 5), strict=True):  # the fifth has no file
+        found = reading.Reading("web", find_shards(large), "text", whole.limits)
+        assert reading.is_shared(found) and not reading.join_parts(found, parts)
+        for part in reversed(range(parts)):
+            reading.read_part(found, part, parts)
+        assert reading.join_parts(found, parts) and not reading.is_shared(found)
+        assert len([*store_folder().iterdir()]) == 2  # the parts are gone
+        with monkeypatch.context() as patched:
+            patched.setattr(reading, "read_shard", None)  # nothing is read again
+            joined = limited(large, whole.limits.max_bytes)
+        assert joined.fingerprint == whole.fingerprint and joined.size == whole.size
+        assert (joined.notices, joined.num_skipped) == (whole.notices, whole.num_skipped) and whole.num_skipped == 1
+        for path in store_folder().iterdir():
+            path.unlink()
+
+
+def test_parts_with_too_many_unusable_documents_are_refused_when_joined(large):
+    (large / "2.jsonl").write_text("no JSON\n" * 2000)
+    found = reading.Reading("web", find_shards(large), "text", Limits(max_bytes=40_000))
+    for part in range(2):
+        reading.read_part(found, part, 2)
+    with pytest.raises(InputError, match=r"2\.jsonl, line 1: not JSON .*2000 of 4000 documents of 'web' cannot"):
+        reading.join_parts(found, 2)
+    with pytest.raises(InputError, match="2000 of 4000 documents of 'web' cannot"):
+        limited(large, 40_000)
+
+
+def test_the_folder_keeps_to_its_size_and_to_what_is_in_use(large, monkeypatch):
+    def age(seconds):
+        for path in store_folder().iterdir():
+            os.utime(path, (path.stat().st_mtime - seconds,) * 2)
+
+    def sizes():
+        return sorted(path.stat().st_size for path in store_folder().glob("*.documents"))
+
+    held = limited(large, 40_000)
+    for size in (30_000, 20_000):  # of which nothing is held
+        limited(large, size)
+    age(3600)
+    assert limited(large, 20_000).num_documents  # used last
+    age(3600)
+    monkeypatch.setenv("MIXMIN_DOCUMENTS_GB", "7e-5")
+    limited(large, 10_000)
+    assert [size // 9000 for size in sizes()] == [1, 2, 4]  # without the 30 kB that nobody uses
+    monkeypatch.setenv("MIXMIN_DOCUMENTS_GB", "0")
+    age(3600)
+    limited(large, 5000)
+    assert [size // 4900 for size in sizes()] == [1, 8] and len(held.fingerprint) == 64
+    assert len([*store_folder().glob("*.json")]) == 2
+    monkeypatch.setenv("MIXMIN_DOCUMENTS_GB", "many")
+    with pytest.raises(InputError, match="MIXMIN_DOCUMENTS_GB=many: expected a number of gigabytes"):
+        limited(large, 5000)

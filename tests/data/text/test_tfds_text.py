@@ -6,6 +6,8 @@ import urllib.request
 import numpy as np
 import pytest
 
+from mixmin_jax.data.text import reading
+from mixmin_jax.data.text.documents import Limits
 from mixmin_jax.data.text.sources import read_any, read_sources
 from mixmin_jax.data.text.tfds_text import default_name, read_tfds
 from mixmin_jax.errors import InputError
@@ -36,7 +38,9 @@ def data_dir(tmp_path_factory):
 
 
 def test_texts_come_back_in_order_across_shards(data_dir):
-    read = read_tfds("tfds:tiny_text:body", data_dir=data_dir)
+    read = read_tfds("tfds:tiny_text:body", data_dir=data_dir, limits=Limits(0.2))
+    with pytest.raises(InputError, match=r"example 2: an empty document \(1 of 5 documents"):
+        read_tfds("tfds:tiny_text:body", data_dir=data_dir)
     assert read.documents == ("zwölf".encode(), b"two\nlines", b"four", b"five")
     assert (read.name, read.origin, read.num_skipped) == ("tiny_text_body", "tfds:tiny_text/1.0.0:body@train", 1)
 
@@ -52,6 +56,17 @@ def test_texts_come_back_in_order_across_shards(data_dir):
 )
 def test_split_version_and_nested_field(data_dir, spec, documents):
     assert read_tfds(spec, data_dir=data_dir).documents == documents
+
+
+def test_a_large_data_set_is_sampled_into_the_store(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(reading, "IN_MEMORY", 10)
+    limits = Limits(0.2, max_bytes=14)
+    read = read_tfds("tfds:tiny_text:body", data_dir=data_dir, limits=limits)
+    assert read.num_bytes <= 14 < read.size.bytes and read.size.documents == 4 and read.num_skipped == 1
+    monkeypatch.setattr(reading, "read_shard", None)
+    assert read_tfds("tfds:tiny_text:body", data_dir=data_dir, limits=limits).fingerprint == read.fingerprint
+    assert read_tfds("tfds:tiny_text:body", data_dir=data_dir, limits=limits).origin == read.origin
 
 
 def test_specs_stand_where_paths_do(data_dir, tmp_path, monkeypatch):
@@ -76,7 +91,7 @@ def test_specs_stand_where_paths_do(data_dir, tmp_path, monkeypatch):
         ("tfds:tiny_text:pair", "'pair' is not a text field"),
         ("tfds:tiny_text:vector", "'vector' is not a text field"),
         ("tfds:tiny_text:body@dev", r"Unknown split 'dev'.*'train'.*\)$"),
-        ("tfds:tiny_text:body@blank", "no document with text"),
+        ("tfds:tiny_text:body@blank", "example 0: an empty document"),
         ("tfds:tiny_text:body@broken", "example 1: not valid UTF-8"),
         ("tfds:tiny_text:9.9.9:body", "knows no data set 'tiny_text:9.9.9'"),
         ("tfds:ag_news_subse:title", "knows no data set 'ag_news_subse'.*close names: .*ag_news_subset"),

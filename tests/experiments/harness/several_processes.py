@@ -4,6 +4,7 @@ Each has one device; what it finds goes into FOLDER as RANK.json and RANK.npz.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import numpy as np
 
 from experiments.harness.options import RunOptions
 from experiments.harness.processes import any_process, check_same, is_first, joined, several, together
+from experiments.harness.shared_reading import share_reading
+from mixmin_jax.data.text import reading
+from mixmin_jax.data.text.formats import read_shard
+from mixmin_jax.data.text.sources import read_sources
 from mixmin_jax.data.text.tokens import build_store
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.transformer import TransformerConfig
@@ -21,6 +26,7 @@ from mixmin_jax.training.mesh import gathered, make_mesh
 from mixmin_jax.training.proxies import train_on_mixtures
 
 NUM_PROCESSES = 2
+LIMITS = reading.Limits(max_bytes=3000)
 RUN = LanguageModelRun(TransformerConfig(width=8, depth=1, heads=1), tokens=6 * 2 * 8, sequence_length=8, batch_size=2)
 STORE = build_store(["letters", "cat"], [[b"abcdefgh" * 8] * 3, [b"the cat sat on the mat. " * 5]], length=8)
 WEIGHTS = np.array([[0.5, 0.5], [0.0, 1.0]])
@@ -54,6 +60,18 @@ def open_of_one(rank):
         Path("/nowhere/at/all" if rank == 1 else "/dev/null").open().close()
 
 
+def read_shared(folder):
+    """The shards that this process reads of two sources with three files each, and what it then has of them."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    read = []
+    reading.IN_MEMORY = 1000
+    reading.read_shard = lambda shard, field: (read.append(shard.place[-len("a/0.jsonl") :]), read_shard(shard, field))[
+        1
+    ]
+    share_reading([str(folder / "sources")], [], "text", LIMITS)
+    return {"shards": read, "sources": [one.fingerprint for one in read_sources(folder / "sources", limits=LIMITS)]}
+
+
 def all_of_it(rank, folder):
     global STORE  # as a process of its own reads it
     tokens = STORE.tokens.view(Touched)
@@ -64,6 +82,7 @@ def all_of_it(rank, folder):
     found["same options"] = refused(check_same, {"seed": 0})
     found["missing file"] = refused(open_of_one, rank)
     found["small mesh"] = refused(make_mesh)
+    found["read"] = read_shared(folder)
     mesh = make_mesh(1, NUM_PROCESSES)
     with Checkpoints(folder / "saved", "a", every=100, stop=lambda: rank == 1) as checkpoints:
         try:

@@ -18,8 +18,9 @@ from experiments.harness.options import ManyModelsOptions, RunOptions
 from experiments.harness.processes import HEARTBEAT_SECONDS, lost_process
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.text_mixture.config import ALL_ARMS
+from mixmin_jax.data.text.sources import read_sources
 from mixmin_jax.errors import InputError
-from tests.experiments.harness.several_processes import NUM_PROCESSES, RUN, train
+from tests.experiments.harness.several_processes import LIMITS, NUM_PROCESSES, RUN, train
 from tests.experiments.made_up_text import sentences, write_lines
 
 ROOT = Path(__file__).parents[3]
@@ -55,6 +56,9 @@ def free_address():
 def found(tmp_path_factory):
     """The folder in which the processes put what they found."""
     folder = tmp_path_factory.mktemp("processes")
+    for number, source in enumerate("aaabbb"):
+        texts = [f"{source} {number} {line} " + "x" * (line % 40) for line in range(100)]
+        write_lines(folder / "sources" / source / f"{number % 3}.jsonl", texts)
     places = [(str(rank), str(folder)) for rank in range(NUM_PROCESSES)]
     ended = finish(start("tests.experiments.harness.several_processes", [free_address()], places=places), 300)
     for rank, (status, out, error) in enumerate(ended):
@@ -86,6 +90,17 @@ def test_all_processes_train_the_models_that_one_trains(found):
 def test_each_process_reads_its_own_windows_only(found):
     windows = 2 * RUN.num_windows  # of both models
     assert [one["reads"] for one in said(found)] == [windows // NUM_PROCESSES * (RUN.sequence_length + 1)] * 2
+
+
+def test_each_process_reads_its_shards_and_all_have_what_one_would(found, tmp_path, monkeypatch):
+    first, second = (one["read"] for one in said(found))
+    assert (first["shards"], second["shards"]) == (
+        ["a/0.jsonl", "a/2.jsonl", "b/1.jsonl"],
+        ["a/1.jsonl", "b/0.jsonl", "b/2.jsonl"],
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    alone = [source.fingerprint for source in read_sources(found / "sources", limits=LIMITS)]
+    assert first["sources"] == second["sources"] == alone
 
 
 def test_a_stop_of_one_process_saves_all_and_they_go_on_to_the_bit(found):
