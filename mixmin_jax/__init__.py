@@ -31,6 +31,9 @@ from mixmin_jax.program_cache import cache_programs as cache_programs
 
 if TYPE_CHECKING:
     from mixmin_jax import plot as plot
+    from mixmin_jax.trained.folder import load_model as load_model
+    from mixmin_jax.trained.folder import save_model as save_model
+    from mixmin_jax.trained.model import TrainedModel as TrainedModel
     from mixmin_jax.training import mixtraining as mixtraining
     from mixmin_jax.training import schedule as schedule
 else:
@@ -39,4 +42,7 @@ else:
         """Import on first use what takes long to import: matplotlib, and for MixTraining Orbax and Optax."""
         if name in ("mixtraining", "plot", "schedule"):
             return importlib.import_module(f"mixmin_jax.{'' if name == 'plot' else 'training.'}{name}")
+        if name in ("TrainedModel", "load_model", "save_model"):
+            home = "model" if name == "TrainedModel" else "folder"
+            return getattr(importlib.import_module(f"mixmin_jax.trained.{home}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

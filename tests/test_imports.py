@@ -15,6 +15,7 @@ MAY_USE = {  # a part, and the other parts of the project that it may import
     "mixmin_jax/models": FOR_ALL,
     "mixmin_jax/data": FOR_ALL,
     "mixmin_jax/training": FOR_ALL | {"mixmin_jax.models", "mixmin_jax.data"},
+    "mixmin_jax/trained": FOR_ALL | {"mixmin_jax.models", "mixmin_jax.data", "mixmin_jax.training"},
     "mixmin_jax/plot.py": FOR_ALL,
     "mixmin_jax/program_cache.py": set(),
     "mixmin_jax": {"mixmin_jax"},

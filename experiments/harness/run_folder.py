@@ -102,7 +102,7 @@ def _claimed(
         elif _holds_another_run(options, new, extends):
             _remove(out, results)
         for left in [*out.rglob(f".*{PARTIAL}")]:  # by a process that was killed while it wrote a file
-            left.unlink(missing_ok=True)
+            _delete(left)
         write_json(out / CONFIG, {"format": FORMAT, **new})
         _write_status(out, complete=False)
         yield
@@ -211,10 +211,18 @@ def _remove(out: Path, results: Sequence[str]) -> None:
     """Remove the result files of another run and of those before it, so that none is mistaken for the new run's."""
     for pattern in results:
         for path in list(out.glob(pattern)):
-            path.unlink()
+            _delete(path)
             if path.parent != out and not any(path.parent.iterdir()):
                 path.parent.rmdir()
     shutil.rmtree(out / PREVIOUS, ignore_errors=True)
+
+
+def _delete(path: Path) -> None:
+    """A file or a folder, which may be gone already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_complete(out: Path) -> bool:

@@ -17,6 +17,7 @@ Budget = Literal["schedule", "matched", "cheaper", "labeled"]
 Variant = Literal["visible", "all_tokens", "two_passes"]
 SslView = Literal["visible", "all_tokens"]
 _EITHER = tyro.conf.create_mutex_group(required=False)  # of options, one of which may be given
+Final = Literal["best", "mixtraining", "sl", "ssl_then_sl", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +150,9 @@ class MixTrainingOptions(ScheduleOptions):
     list. Where less than a standard error lies between two, the cheaper is chosen."""
     tune_trials: int = 4
     """Settings that each arm tries (2 to 32); half of them go on each time the epochs double."""
+    final: Final = "best"
+    """Which arm is trained once more, on all labeled data but the test part, to leave a model in --out/model: the
+    arm that the report recommends at the largest fraction, one by its name with its own schedule, or none."""
     price_per_hour: float | None = None
     """Price of an hour of this machine, for the report's last line."""
 

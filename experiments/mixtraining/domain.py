@@ -17,6 +17,7 @@ from experiments.reporting.schema import DataSet
 from mixmin_jax.models.series_encoder import SeriesEncoderConfig
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
+from mixmin_jax.trained.model import TrainedModel
 from mixmin_jax.training.language_model import num_parameters
 from mixmin_jax.training.mesh import gathered, over_batch, put
 from mixmin_jax.training.mixtraining import Fetch, Learner
@@ -75,6 +76,8 @@ class Domain:
     augment: Callable[[jax.Array, PyTree], PyTree] = unchanged
     unlabeled: np.ndarray | None = None
     notices: tuple[str, ...] = ()
+    # (parameters, temperature) -> what the folder `model` holds; None for models that no folder can hold
+    as_model: Callable[[PyTree, float], TrainedModel] | None = None
 
 
 def model_record(

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from experiments.harness.options import numbers_of
 from experiments.harness.stages import Product, read_stage
-from experiments.mixtraining.config import Arm, ArmSettings, Budget, Variant
+from experiments.mixtraining.config import Arm, ArmSettings, Budget, Final, Variant
 from experiments.mixtraining.plan import Study, stage_name
 from experiments.mixtraining.trial import numbers
 from experiments.reporting.json_files import to_builtins, typed
@@ -175,6 +175,34 @@ class Search:
         return dataclasses.replace(self, flops=sum(trial.flops for trial in self.trials))
 
 
+@dataclasses.dataclass(frozen=True)
+class FinalModel:
+    """The model in the folder `model`, trained once on all labeled data but the test part, and judged there.
+
+    `asked` is --final. Calibration errors are expected ones of the predicted class; the second, with the temperature,
+    is cross-fitted on the test part. With a failure there is no model, and the numbers are of its last good parameters.
+    """
+
+    asked: Final
+    arm: Arm
+    budget: Budget
+    examples: int
+    accuracy: float
+    test_loss: float | None  # nats, without the temperature; None: not finite
+    flops: float
+    epochs: dict[str, float]  # by phase
+    failure: Failure | None
+    temperature: float = 1.0
+    calibration_error: float | None = None
+    calibration_error_after: float | None = None
+    class_accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def cell(self) -> str:
+        """The arm, and its budget unless that is its own schedule."""
+        return self.arm if self.budget == "schedule" else f"{self.arm}, {self.budget}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixTrainingMetrics(RunRecord):
     """All numbers of a run."""
@@ -193,6 +221,7 @@ class MixTrainingMetrics(RunRecord):
     references: tuple[Reference, ...]
     price_per_hour: float | None
     ssl_examples: tuple[int, ...] | None = None  # that SSL sees, at each fraction; None: those with labels
+    final: FinalModel | None = None
 
     def kind_of(self, phase: str, arm: str, budget: str = "schedule") -> str:
         """Which of the kinds of step in `steps` an arm's steps of a phase are."""
@@ -214,7 +243,7 @@ class MixTrainingMetrics(RunRecord):
 
 def identity(experiment: str, study: Study) -> dict[str, Any]:
     """What all numbers of a run follow from, as JSON can hold it."""
-    options = numbers_of(to_builtins(study.options), ("price_per_hour",))
+    options = numbers_of(to_builtins(study.options), ("price_per_hour", "final"))
     return {"experiment": experiment, "options": options, "data": dict(study.domain.dataset)}
 
 
@@ -233,6 +262,19 @@ def run_of(product: Product, arm: Arm, budget: Budget, fraction: float, seed: in
     """One of the runs of metrics.json, but for its seconds, from what its stage made."""
     told = {"arm": arm, "budget": budget, "fraction": fraction, "seed": seed, "learning_rate": learning_rate}
     return typed(to_builtins(told | numbers(product)), Run, f"the stage {stage_name(arm, budget, fraction, seed)}")
+
+
+def final_stage(arm: Arm, budget: Budget) -> str:
+    """Of the stage that trains the final model."""
+    return f"final-{arm}-{budget}"
+
+
+def final_of(product: Product, arm: Arm, budget: Budget, asked: Final, examples: int) -> FinalModel:
+    """The entry of metrics.json, from what its stage made."""
+    known = {field.name for field in dataclasses.fields(FinalModel)}
+    told = {name: value for name, value in numbers(product).items() if name in known}
+    told |= {"arm": arm, "budget": budget, "asked": asked, "examples": examples}
+    return typed(to_builtins(told), FinalModel, f"the stage {final_stage(arm, budget)}")
 
 
 def shared_results(product: Callable[[str], Product], fractions: Sequence[float]) -> dict[str, Any]:
@@ -257,9 +299,14 @@ def from_stages(metrics: MixTrainingMetrics, stages: Path) -> MixTrainingMetrics
         cell = run.arm, run.budget, run.fraction, run.seed
         return run_of(product(stage_name(*cell)), *cell, run.learning_rate)
 
+    def final_again(final: FinalModel) -> FinalModel:
+        return final_of(
+            product(final_stage(final.arm, final.budget)), final.arm, final.budget, final.asked, final.examples
+        )
+
     try:
-        runs = tuple(map(again, metrics.runs))
-        return dataclasses.replace(metrics, runs=runs, **shared_results(product, metrics.fractions))
+        runs, final = tuple(map(again, metrics.runs)), metrics.final and final_again(metrics.final)
+        return dataclasses.replace(metrics, runs=runs, final=final, **shared_results(product, metrics.fractions))
     except FileNotFoundError:
         return None
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from experiments.harness.stages import Product, Stages
 from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.costs import step_costs
 from experiments.mixtraining.domain import Domain
+from experiments.mixtraining.final_model import MODEL, final_cost, train_final, write_final
 from experiments.mixtraining.plan import Study, Trial
 from experiments.mixtraining.report import PICTURES, QUESTION, recommendation, verdict
 from experiments.mixtraining.results import (
@@ -42,7 +44,7 @@ from mixmin_jax.training.nonfinite import Diverged
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "matplotlib")
 FAILED = "failed"  # folder of the last good parameters of runs that failed
 # patterns of the files that a run writes
-RESULTS = ("metrics.json", "report.md", "report.html", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz")
+RESULTS = ("metrics.json", "report.md", "report.html", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz", MODEL)
 
 Reconstruct = Callable[..., Mapping[str, np.ndarray]]  # (parameters, mask ratio) -> reconstructions.npz
 
@@ -70,8 +72,9 @@ def run_experiment(
     trials = study.trials(settings)
     if options.tune:
         check_search(study)
-    total = sum(map(study.cost, trials)) + (search_flops(study) if options.tune else 0.0)
-    plan = {"experiment": experiment, "study": study, "trials": trials, "total": total}
+    last = final_cost(study, settings)
+    total = sum(map(study.cost, trials)) + (search_flops(study) if options.tune else 0.0) + last
+    plan = {"experiment": experiment, "study": study, "trials": trials, "total": total, "final_cost": last}
     print(report("mixtraining_plan", "", {}, **plan).markdown.strip(), flush=True)
     if options.dry_run:
         return None
@@ -97,9 +100,12 @@ def run_experiment(
                 complete=seed == options.seeds - 1,
                 **run_fields(options, stages.records, made_by, domain.data_sets),
             ).derived()
-            write_json(options.out / "metrics.json", metrics)
-            with rendering(options.out):
-                QUESTION.write(options.out, {"": metrics})
+            _write(options.out, metrics)
+        if found := train_final(study, settings, stages, shared, metrics):
+            fields = run_fields(options, stages.records, made_by, domain.data_sets)
+            metrics = dataclasses.replace(metrics, final=found[0], **fields)
+            write_final(options.out, metrics, found[1])
+            _write(options.out, metrics)
     print(f"\n{options.out / 'report.md'}\n{recommendation(metrics)}\n{verdict(metrics)}")
     if failed := [run for run in metrics.runs if run.failure]:
         raise Diverged(
@@ -107,7 +113,15 @@ def run_experiment(
             f" ones out. Their last good parameters are in {options.out / FAILED}. Lower the learning rate, or look for"
             " broken inputs or labels"
         )
+    if metrics.final and metrics.final.failure:
+        raise Diverged("the training of the final model failed: lower the learning rate, or name another arm (--final)")
     return metrics
+
+
+def _write(out: Path, metrics: MixTrainingMetrics) -> None:
+    write_json(out / "metrics.json", metrics)
+    with rendering(out):
+        QUESTION.write(out, {"": metrics})
 
 
 def _record_without_runs(

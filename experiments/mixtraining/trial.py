@@ -37,11 +37,13 @@ def run_trial(
     *,
     evaluations: int = 0,
     show: Show | None = None,
+    keep_params: bool = False,
 ) -> Product:
     """Train, and evaluate on `judge_on`: at the end on all of it, `evaluations` times before on a part.
 
-    Beside numbers the product holds arrays: `params/...`, the last good parameters, if training failed, and with `show`
-    the `pictures/...` that it makes of the parameters about where SSL ends: later the decoder falls behind the encoder.
+    Beside numbers the product holds arrays: `params/...`, the last good parameters, if training failed or with
+    `keep_params`, and with `show` the `pictures/...` that it makes of the parameters about where SSL ends: later the
+    decoder falls behind the encoder.
     """
     options, plan = study.options, trial.plan
     flops = study.step_flops(trial.settings, budget=trial.budget)
@@ -90,7 +92,7 @@ def run_trial(
     if failure is None and not math.isfinite(nats):
         failure = {"phase": "evaluation", "step": len(plan.phase)}
     steps, per_epoch = phase_steps(plan), study.steps_per_epoch(trial.fraction, trial.seed)
-    leaves = flatten_dict(jax.device_get(run.state.params), sep="/") if failure else {}
+    leaves = flatten_dict(jax.device_get(run.state.params), sep="/") if failure or keep_params else {}
     return {
         "accuracy": reached,
         "test_loss": nats if math.isfinite(nats) else None,

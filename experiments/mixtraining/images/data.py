@@ -25,6 +25,7 @@ from mixmin_jax.data.images.sources import DIGITS, read_images
 from mixmin_jax.errors import InputError, list_some
 from mixmin_jax.models.masking import random_view
 from mixmin_jax.models.vision_transformer import VisionConfig, gray_out, reconstruct
+from mixmin_jax.trained.model import TrainedModel
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
 
@@ -96,6 +97,7 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
         augment=augment,
         unlabeled=images.unlabeled.images_NxHxWxC if images.unlabeled else None,
         notices=images.notices,
+        as_model=functools.partial(TrainedModel, model, images.train.classes, resize=config.image_size is not None),
     )
     return domain, reconstructions(model, images.test, "mixtraining", config.ssl_sees == "all_tokens")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from experiments.mixtraining.config import Final
 from experiments.mixtraining.images.config import PRESETS, ImageMixTraining
 from experiments.mixtraining.variants import CHANGES, Change
 from mixmin_jax.errors import InputError
@@ -16,8 +17,8 @@ class ImageMixTrainingVariants(ImageMixTraining):
     """MixTraining with one thing changed at a time, at one fraction of the data, judged on the validation part.
 
     Options are those of experiments.image_mixtraining but for those that have no use here (search, matched compute,
-    evaluations along a run, price, and the learning rate of the arm `sl`, which is none of the variants), which are
-    refused.
+    evaluations along a run, price, a final model, and the learning rate of the arm `sl`, which is none of the
+    variants), which are refused.
     """
 
     out: Path = Path("runs/image_mixtraining_variants")
@@ -34,6 +35,7 @@ class ImageMixTrainingVariants(ImageMixTraining):
     checkpoint_examples: tyro.conf.Suppress[int] = ImageMixTraining.checkpoint_examples
     scratch_learning_rate: tyro.conf.Suppress[float] = ImageMixTraining.scratch_learning_rate
     price_per_hour: tyro.conf.Suppress[float | None] = None
+    final: tyro.conf.Suppress[Final] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,8 +43,8 @@ class ImageMixTrainingVariants(ImageMixTraining):
             raise InputError(f"--{self.shares_option} must be one share here, not {' '.join(map(str, self.shares))}")
         if not self.changes or len(set(self.changes)) < len(self.changes):
             raise InputError(f"--changes takes some of {', '.join(CHANGES)}, each once; got {' '.join(self.changes)}")
-        if self.tune or self.matched:
-            raise InputError("--tune and --matched belong to experiments.image_mixtraining; leave them out")
+        if self.tune or self.matched or self.final != "none":
+            raise InputError("--tune, --matched and --final belong to experiments.image_mixtraining; leave them out")
 
 
 VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {  # those of the experiment, at their smallest fraction
@@ -53,6 +55,7 @@ VARIANT_PRESETS: Mapping[str, ImageMixTrainingVariants] = {  # those of the expe
             "fractions": (min(config.fractions),),
             "matched": False,
             "checkpoints": 0,
+            "final": "none",
         }
     )
     for name, config in PRESETS.items()

@@ -19,6 +19,7 @@ from mixmin_jax.data.text.installed_text import installed_sources
 from mixmin_jax.data.text.labeled_windows import LabeledWindows, balanced_windows, drop_shared_documents, split_corpus
 from mixmin_jax.data.text.sources import list_sources, read_sources
 from mixmin_jax.errors import InputError
+from mixmin_jax.trained.model import TrainedModel
 from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
 
 MIN_WINDOWS = 8  # of each class in each part; fewer can neither train nor tell two arms apart
@@ -97,6 +98,7 @@ def read_domain(config: TextMixTraining) -> Domain:
         references=linear_on_ngrams,
         unlabeled=pool_PxL,
         notices=text.notices,
+        as_model=functools.partial(TrainedModel, model, tuple(corpus.name for corpus in corpora)),
     )
 
 

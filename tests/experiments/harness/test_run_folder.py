@@ -20,7 +20,7 @@ from mixmin_jax.training.nonfinite import Diverged
 from tests.experiments.harness.held_folder import held_elsewhere
 
 CONFIG = {"seeds": 1, "model": {"width": 8}}
-RESULTS = ("*/metrics.json", "*/*.png", "summary.md")
+RESULTS = ("*/metrics.json", "*/*.png", "summary.md", "model")
 
 
 def run(out, config=CONFIG, fail=None, **options):
@@ -84,14 +84,23 @@ def test_a_run_that_an_earlier_version_began_is_refused_in_one_line(tmp_path, co
 
 def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_path):
     run(tmp_path)
-    for name in ("news/metrics.json", "news/loss.png", "stages/a.npz", "notes/mine.txt", "summary.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in (
+        "news/metrics.json",
+        "news/loss.png",
+        "stages/a.npz",
+        "notes/mine.txt",
+        "summary.md",
+        "model/params/d",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     run(tmp_path, overwrite=True)
     assert (tmp_path / "news" / "metrics.json").exists()  # the same run: nothing to replace
     run(tmp_path, CONFIG | {"seeds": 2}, overwrite=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"config.json", "status.json", "stages/a.npz", "notes/mine.txt"}
+    assert (
+        left == {"config.json", "status.json", "stages/a.npz", "notes/mine.txt"} and not (tmp_path / "model").exists()
+    )
 
 
 EXTEND = {"extends": ("seeds",), "extend": True}
@@ -215,8 +224,8 @@ def test_what_a_killed_run_was_writing_is_in_nobodys_way(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     run(tmp_path)
-    for name in ("stages/.a.npz.124.partial", "news/.report.md.124.partial"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("stages/.a.npz.124.partial", "news/.report.md.124.partial", ".model.124.partial/params/d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     run(tmp_path)
     assert not list(tmp_path.rglob("*.partial"))

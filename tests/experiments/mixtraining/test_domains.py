@@ -13,8 +13,11 @@ from experiments import report as write_again
 from experiments.harness.command_line import parse
 from experiments.harness.result_files import read_result
 from experiments.mixed_mixtraining.config import PRESETS as MIXED_PRESETS
+from experiments.mixtraining import final_model
+from experiments.mixtraining import report as report_module
 from experiments.mixtraining import run as mixtraining_run
 from experiments.mixtraining.costs import step_kinds
+from experiments.mixtraining.decision import Decision
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.images import config as image_config
 from experiments.mixtraining.images import data as image_data
@@ -30,8 +33,11 @@ from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
+from mixmin_jax.trained.folder import load_model
 from mixmin_jax.training.learners import image_learner
+from mixmin_jax.training.nonfinite import Diverged
 from tests.experiments.made_up_text import WORDS, sentences, write_lines
+from tests.experiments.verify.verified import assert_verified
 
 SMALL = EncoderConfig(width=8, depth=1, heads=1)
 MAIN = {"images": image_mixtraining.main, "text": text_mixtraining.main}
@@ -101,6 +107,47 @@ def test_a_run_leaves_results_pictures_and_the_plan_of_every_arm(finished):
     first = {(r.arm, r.seed): r.curve.ssl[0] for r in metrics.runs if r.budget == "schedule" and r.arm != "sl"}
     assert [first["mixtraining", seed] == first["ssl_then_sl", seed] for seed in (0, 1)] == [True, True]
     assert first["mixtraining", 0] != first["mixtraining", 1]
+
+
+def test_a_run_leaves_the_recommended_arm_trained_on_all_but_the_test_part(finished):
+    metrics = load(finished)
+    final, chosen = metrics.final, Decision.of(metrics, 0.25).cell
+    assert (final.arm, final.budget, final.asked, final.examples) == (*chosen, "best", 1293 + 145)
+    model, test = load_model(finished / "model"), read_images("digits").test
+    assert model.classes == test.classes and model.temperature == final.temperature and not model.resize
+    right_N = model.outputs(test.images_NxHxWxC).probabilities_NxA.argmax(axis=1) == test.labels_N
+    assert right_N.mean() == pytest.approx(final.accuracy)
+    assert final.class_accuracy["7"] == pytest.approx(right_N[test.labels_N == 7].mean())
+    report, card = (finished / "report.md").read_text(), (finished / "model" / "card.md").read_text()
+    assert f"{100 * final.accuracy:.1f}% of its images are right" in report and "on the same test part" in report
+    for said in (f"{100 * final.accuracy:.1f}% of 359 images", "1,438 images", "demonstration", "| `7` |", "--convert"):
+        assert said in card
+    assert assert_verified(finished) >= {"the record follows from its stages"}
+
+
+def test_the_same_run_may_leave_another_arm_and_tells_if_that_fails(configs, finished, tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(
+        configs["images"], out=shutil.copytree(finished, tmp_path / "out"), final="ssl_then_sl"
+    )
+    monkeypatch.setattr(mixtraining_run, "step_costs", counted_costs)
+    monkeypatch.setattr(report_module, "mixtraining_figures", lambda *_: {})
+    assert load(finished).final.arm != "ssl_then_sl"
+    asked = []
+
+    def run_trial(study, trial, judge_on, stage, keep_params):
+        asked.append((trial.arm, len(study.domain.train), len(judge_on), keep_params))
+        run = load(finished).runs[0]
+        kept = {name: getattr(run, name) for name in ("accuracy", "test_loss", "flops", "epochs")}
+        return kept | {"failure": {"phase": "sl", "step": 5}}
+
+    monkeypatch.setattr(final_model, "run_trial", run_trial)
+    with pytest.raises(Diverged, match="the training of the final model failed"):
+        image_mixtraining.main(config)
+    said = capsys.readouterr()
+    assert "but the test part: ssl_then_sl, " in said.out and "no model: the training of `ssl_then_sl`" in said.err
+    assert asked == [("ssl_then_sl", 1438, 359, True)]
+    assert load(config.out).final.failure.step == 5 and "There is none: " in (config.out / "report.md").read_text()
+    assert (config.out / "model" / "card.md").read_text() == (finished / "model" / "card.md").read_text()
 
 
 def test_reconstructions_are_of_test_images(finished):
