@@ -20,7 +20,7 @@ from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOp
 from experiments.mixtraining.costs import step_costs
 from experiments.mixtraining.domain import Domain
 from experiments.mixtraining.plan import Study, Trial
-from experiments.mixtraining.report import PICTURES, QUESTION, recommendation, verdict
+from experiments.mixtraining.report import COMPRESSION, PICTURES, QUESTION, recommendation, verdict
 from experiments.mixtraining.results import (
     Dataset,
     MixTrainingMetrics,
@@ -42,7 +42,7 @@ from mixmin_jax.training.nonfinite import Diverged
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "matplotlib")
 FAILED = "failed"  # folder of the last good parameters of runs that failed
 # patterns of the files that a run writes
-RESULTS = ("metrics.json", "report.md", "report.html", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz")
+RESULTS = ("metrics.json", "report.md", "report.html", "summary.md", COMPRESSION, "*.png", PICTURES, f"{FAILED}/*.npz")
 
 Reconstruct = Callable[..., Mapping[str, np.ndarray]]  # (parameters, mask ratio) -> reconstructions.npz
 
@@ -170,7 +170,13 @@ def _run(study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], rec
         trial.name,
         shared | trial.inputs | {"judged_on": "test", "shown": show is not None},
         lambda stage: run_trial(
-            study, trial, study.domain.test, stage, evaluations=study.options.checkpoints, show=show
+            study,
+            trial,
+            study.domain.test,
+            stage,
+            evaluations=study.options.checkpoints,
+            show=show,
+            compress=study.options.compress,
         ),
         cost=study.cost(trial),
     )

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import Learner, TrainedParts
@@ -55,7 +54,7 @@ def every_kernel(path: Path) -> bool:
     return path[-1].endswith("kernel")
 
 
-def matched(params: PyTree, targets: Targets = attention_and_mlp) -> dict[str, jax.Array]:
+def matched(params: PyTree, targets: Targets = attention_and_mlp) -> dict[str, Any]:
     """The arrays that are meant, by their paths.
 
     Raises:
@@ -113,7 +112,7 @@ def merge(params: PyTree, adapters: Mapping[str, Adapter], scale: float = SCALE)
     if strange := sorted(set(adapters) - names):
         raise InputError(f"these adapters are of another model: {', '.join(strange[:8])}")
 
-    def merged(path: tuple[Any, ...], kernel: Float[Array, "I O"]) -> Float[Array, "I O"]:
+    def merged(path: tuple[Any, ...], kernel: Any) -> Any:
         if (adapter := adapters.get("/".join(path_of(path)))) is None:
             return kernel
         return kernel + (scale / adapter.a_IxR.shape[1]) * adapter.a_IxR @ adapter.b_RxO
