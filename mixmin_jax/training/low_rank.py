@@ -46,12 +46,12 @@ Adapters = dict[str, Adapter]  # by the path of the kernel, joined by "/"
 
 def attention_and_mlp(path: Path) -> bool:
     """The kernels of attention and of feed-forward layers in every transformer here."""
-    return path[-1] == "kernel" and path[-2:-1] in (("qkv",), ("out",), ("up",), ("down",))
+    return path[-1:] == ("kernel",) and path[-2:-1] in (("qkv",), ("out",), ("up",), ("down",))
 
 
 def every_kernel(path: Path) -> bool:
     """All kernels, those of embeddings of patches, of heads and of `models.mlp.BitMLP` too."""
-    return path[-1].endswith("kernel")
+    return "".join(path[-1:]).endswith("kernel")
 
 
 def matched(params: PyTree, targets: Targets = attention_and_mlp) -> dict[str, Any]:
