@@ -154,7 +154,7 @@ class MixTrainingOptions(ScheduleOptions):
     tune_trials: int = 4
     """Settings that each arm tries (2 to 32); half of them go on each time the epochs double."""
     compress: bool = False
-    """Evaluate each trained model once more with 50, 80 and 90 % of its weights pruned, and with weights of 8 bits."""
+    """Evaluate each trained model also with 50, 80 and 90 % of its encoder's weights pruned, and with 8-bit weights."""
     price_per_hour: float | None = None
     """Price of an hour of this machine, for the report's last line."""
 

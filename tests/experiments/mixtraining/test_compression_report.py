@@ -71,7 +71,8 @@ def test_encoder_and_heads_are_compressed():
     assert found["int8"]["accuracy"] == accuracy(learner, rounded, examples)[0]
     entries = 8 * 6 + 6 * 3
     assert found["int8"]["share_of_bytes"] == pytest.approx((entries + 4 * (6 + 3) + 4) / (4 * (entries + 1)))
-    assert found["90% pruned"]["share_of_bytes"] < found["50% pruned"]["share_of_bytes"] < 0.6
+    half = (48 / 8 + 4 * (24 + 18 + 1)) / (4 * (entries + 1))
+    assert found["90% pruned"]["share_of_bytes"] < found["50% pruned"]["share_of_bytes"] == pytest.approx(half)
 
 
 def test_the_table_sets_arms_with_the_same_compression_against_each_other():
