@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from experiments.harness.options import RunOptions
+from experiments.mixtraining.trained_parts import adapter_rank
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import OptimizerSettings
 from mixmin_jax.training.schedule import Alpha, Schedule
@@ -132,6 +133,9 @@ class MixTrainingOptions(ScheduleOptions):
     """Peak in the arm `sl`, which starts from scratch."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes, in all arms."""
+    train: str = "all"
+    """What SL steps train beside the head: all of the encoder, lora:RANK (low-rank adapters of it), or nothing (head).
+    SSL and joint steps train all of it. `sl` has only SL steps: its encoder stays random, but for adapters."""
     matched: bool = True
     """Train `sl` and `mixtraining` once more with the FLOPs of ssl_then_sl, by more epochs. Where there are unlabeled
     examples, also `ssl_then_sl` and `mixtraining` with self-supervision on the labeled ones alone."""
@@ -153,6 +157,8 @@ class MixTrainingOptions(ScheduleOptions):
     final: Final = "best"
     """Which arm is trained once more, on all labeled data but the test part, to leave a model in --out/model: the
     arm that the report recommends at the largest fraction, one by its name with its own schedule, or none."""
+    compress: bool = False
+    """Evaluate each trained model also with 50, 80 and 90 % of its encoder's weights pruned, and with 8-bit weights."""
     price_per_hour: float | None = None
     """Price of an hour of this machine, for the report's last line."""
 
@@ -180,6 +186,7 @@ class MixTrainingOptions(ScheduleOptions):
             raise InputError(f"--tune-trials must lie between 2 and 32, not {self.tune_trials}")
         if self.price_per_hour is not None and not self.price_per_hour > 0:
             raise InputError(f"--price-per-hour must be positive, not {self.price_per_hour}")
+        adapter_rank(self.train)
         for arm in ARMS:  # which check the rest
             self.settings(arm).schedule(arm, self)
         if self.mix_ratio > 0 and self.settings("mixtraining").schedule("mixtraining", self).joint_epochs == 0:

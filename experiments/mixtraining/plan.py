@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.mixtraining.config import Arm, ArmSettings, Budget, MixTrainingOptions, Variant
 from experiments.mixtraining.domain import Domain, Labels
+from experiments.mixtraining.trained_parts import with_trained_parts
 from experiments.mixtraining.unlabeled import LABELED_ALONE, has_pool, notices, pool_fetch, pool_of, pool_size
 from mixmin_jax.data.epochs import steps_per_epoch
 from mixmin_jax.data.images.image_sets import stratified
@@ -126,10 +127,13 @@ class Study:
     def learners(self, settings: ArmSettings, joint: Variant | None = None) -> tuple[Learner, dict[str, Any]]:
         """The learner of SSL and SL steps, and what tells `train` and `step_flops` how joint steps go."""
         joint = joint or self.options.joint
-        learner = self.domain.learner(settings.ssl_mask, self.options.ssl_sees == "all_tokens", False)
+        learner = self._learner(settings.ssl_mask, self.options.ssl_sees == "all_tokens", False)
         if joint == "two_passes":  # the reference: an SSL step and an SL step on one batch
             return learner, {"joint": learner, "two_passes": True}
-        return learner, {"joint": self.domain.learner(settings.joint_mask, joint == "all_tokens", True)}
+        return learner, {"joint": self._learner(settings.joint_mask, joint == "all_tokens", True)}
+
+    def _learner(self, mask: float, mask_tokens: bool, joint_only: bool) -> Learner:
+        return with_trained_parts(self.domain.learner(mask, mask_tokens, joint_only), self.options.train)
 
     def step_flops(
         self, settings: ArmSettings, joint: Variant | None = None, budget: Budget = "schedule"

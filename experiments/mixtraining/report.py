@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_report, write_text
+from experiments.mixtraining.compression_report import compression_table
 from experiments.mixtraining.decision import decisions
 from experiments.mixtraining.figures import mixtraining_figures
 from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, MixTrainingMetrics, Run, from_stages, problems
@@ -31,7 +32,7 @@ from mixmin_jax.stats.comparison import Summary, chance_of_false_verdict, summar
 TEMPLATE = "mixtraining"
 PAPER_SPEED_UP = 1.29  # over SSL then SL, at no less accuracy: the most that the paper reports (arXiv:2502.19513)
 EQUAL_COMPUTE = 0.05  # FLOPs further apart than this share are not called matched
-PICTURES = "reconstructions.npz"
+PICTURES, COMPRESSION = "reconstructions.npz", "compression.md"
 
 SCHEDULE, CHEAPER, MATCHED = Cell(MIXED), Cell(MIXED, "cheaper"), Cell(MIXED, "matched")
 LABELS_ONLY = Cell(SUPERVISED, "matched")
@@ -79,6 +80,7 @@ def mixtraining_report(metrics: MixTrainingMetrics, reconstructions: dict[str, n
         same_accuracy=[found[fraction] for fraction in metrics.fractions for found in against if fraction in found],
         checkpoint_examples=min(metrics.config["checkpoint_examples"], tests),
         chance=chance_of_false_verdict(len(metrics.seeds)),
+        compression=compression_table([metrics]),
         test_error=max((math.sqrt(p * (1 - p) / tests) for p in reached), default=0.0),
     )
 
@@ -254,6 +256,8 @@ def write(folder: Path, results: Results) -> None:
             pictures = {name: file[name] for name in file.files}
     write_report(folder, mixtraining_report(metrics, pictures))
     write_text(folder / "summary.md", summary_table(metrics) + "\n")
+    if table := compression_table([metrics]):
+        write_text(folder / COMPRESSION, table + "\n")
 
 
 QUESTION = Question("mixtraining", MixTrainingMetrics, write, from_stages=from_stages, problems=problems)

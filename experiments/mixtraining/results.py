@@ -121,6 +121,15 @@ class Checkpoints:
 
 
 @dataclasses.dataclass(frozen=True)
+class CompressedModel:
+    """A run's model with fewer or coarser weights; bytes are those of encoder and heads, relative to float32."""
+
+    method: str
+    accuracy: float
+    share_of_bytes: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One training. `seconds`: its steps at their measured times; `wall_seconds`: with compilation and evaluation."""
 
@@ -139,6 +148,7 @@ class Run:
     curve: Curve
     checkpoints: Checkpoints
     seconds: float = 0.0
+    compressed: tuple[CompressedModel, ...] = ()  # with --compress
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from experiments.mixtraining.costs import step_costs
 from experiments.mixtraining.domain import Domain
 from experiments.mixtraining.final_model import MODEL, final_cost, train_final, write_final
 from experiments.mixtraining.plan import Study, Trial
-from experiments.mixtraining.report import PICTURES, QUESTION, recommendation, verdict
+from experiments.mixtraining.report import COMPRESSION, PICTURES, QUESTION, recommendation, verdict
 from experiments.mixtraining.results import (
     Dataset,
     MixTrainingMetrics,
@@ -44,7 +44,17 @@ from mixmin_jax.training.nonfinite import Diverged
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "matplotlib")
 FAILED = "failed"  # folder of the last good parameters of runs that failed
 # patterns of the files that a run writes
-RESULTS = ("metrics.json", "report.md", "report.html", "summary.md", "*.png", PICTURES, f"{FAILED}/*.npz", MODEL)
+RESULTS = (
+    "metrics.json",
+    "report.md",
+    "report.html",
+    "summary.md",
+    COMPRESSION,
+    "*.png",
+    PICTURES,
+    f"{FAILED}/*.npz",
+    MODEL,
+)
 
 Reconstruct = Callable[..., Mapping[str, np.ndarray]]  # (parameters, mask ratio) -> reconstructions.npz
 
@@ -184,7 +194,13 @@ def _run(study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], rec
         trial.name,
         shared | trial.inputs | {"judged_on": "test", "shown": show is not None},
         lambda stage: run_trial(
-            study, trial, study.domain.test, stage, evaluations=study.options.checkpoints, show=show
+            study,
+            trial,
+            study.domain.test,
+            stage,
+            evaluations=study.options.checkpoints,
+            show=show,
+            compress=study.options.compress,
         ),
         cost=study.cost(trial),
     )

@@ -18,9 +18,11 @@ from flax.traverse_util import flatten_dict
 from experiments.harness.devices import batch_mesh
 from experiments.harness.result_files import write_bytes
 from experiments.harness.stages import Product, Running
+from experiments.mixtraining.compressed import compressed_models
 from experiments.mixtraining.domain import Labels, accuracy
 from experiments.mixtraining.plan import Study, Trial
 from mixmin_jax.training.loop import BLOCK_STEPS
+from mixmin_jax.training.low_rank import merged_learner_params
 from mixmin_jax.training.mixtraining import Losses, MixState, train
 from mixmin_jax.training.schedule import SL, StepPlan, phase_steps, total_flops
 
@@ -38,12 +40,14 @@ def run_trial(
     evaluations: int = 0,
     show: Show | None = None,
     keep_params: bool = False,
+    compress: bool = False,
 ) -> Product:
     """Train, and evaluate on `judge_on`: at the end on all of it, `evaluations` times before on a part.
 
     Beside numbers the product holds arrays: `params/...`, the last good parameters, if training failed or with
     `keep_params`, and with `show` the `pictures/...` that it makes of the parameters about where SSL ends: later the
-    decoder falls behind the encoder.
+    decoder falls behind the encoder. Adapters are merged into the parameters first. With `compress`, compressed models
+    are evaluated too.
     """
     options, plan = study.options, trial.plan
     flops = study.step_flops(trial.settings, budget=trial.budget)
@@ -84,7 +88,8 @@ def run_trial(
             **joint,
         )
     stage.skipped({trial.arm: run.skipped} if run.skipped else {})
-    reached, nats = accuracy(learner, run.state.params, judge_on, mesh)
+    params = merged_learner_params(run.state.params)
+    reached, nats = accuracy(learner, params, judge_on, mesh)
     failure = None
     if run.failure is not None:
         too_many = {"too_many": run.failure.too_many} if run.failure.too_many else {}
@@ -92,7 +97,8 @@ def run_trial(
     if failure is None and not math.isfinite(nats):
         failure = {"phase": "evaluation", "step": len(plan.phase)}
     steps, per_epoch = phase_steps(plan), study.steps_per_epoch(trial.fraction, trial.seed)
-    leaves = flatten_dict(jax.device_get(run.state.params), sep="/") if failure or keep_params else {}
+    leaves = flatten_dict(jax.device_get(params), sep="/") if failure or keep_params else {}
+    compressed = compressed_models(learner, params, judge_on, mesh) if compress and not failure else []
     return {
         "accuracy": reached,
         "test_loss": nats if math.isfinite(nats) else None,
@@ -103,6 +109,7 @@ def run_trial(
         "failure": failure,
         "curve": loss_curve(plan, run.losses),
         "checkpoints": notes["seen"],
+        "compressed": compressed,
         **{f"params/{path}": np.asarray(leaf) for path, leaf in leaves.items()},
         **{f"pictures/{name}": np.array(values, dtype) for name, (values, dtype) in notes["pictures"].items()},
     }

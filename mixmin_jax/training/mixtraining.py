@@ -7,6 +7,7 @@ Axes: B rows of a batch, A classes of a task, T steps.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -52,13 +53,26 @@ class Losses(NamedTuple):
     sl: Any
 
 
+class TrainedParts(NamedTuple):
+    """The parts of the parameters that each phase trains. All others keep their values, and cost no gradient."""
+
+    ssl: tuple[str, ...] = ("encoder", "ssl")
+    joint: tuple[str, ...] = PARTS
+    sl: tuple[str, ...] = ("encoder", "sl")
+
+    @property
+    def of_any_phase(self) -> tuple[str, ...]:
+        """Those that some phase trains: the optimizer has moments of them alone."""
+        return tuple(dict.fromkeys(itertools.chain(*self)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Learner:
     """A shared encoder with a self-supervised and supervised heads, as pure functions.
 
-    `params` is a dict of three trees, "encoder", "ssl" and "sl". Rows are the leading axis of every leaf of `inputs`
-    and of the results of `hide` and `encode`, so rows of several origins can be encoded together. Two variants of a
-    model (with views of different size) are two learners with the same params.
+    `params` is a dict of three trees, "encoder", "ssl" and "sl", and of those that `trained` adds. Rows are the leading
+    axis of every leaf of `inputs` and of the results of `hide` and `encode`, so rows of several origins can be encoded
+    together. Two variants of a model (with views of different size) are two learners with the same params.
     """
 
     init: Callable[..., PyTree]  # (key) -> params
@@ -66,6 +80,7 @@ class Learner:
     encode: Callable[..., PyTree]  # (params, inputs, view | None) -> features; None: nothing is hidden
     ssl_loss: Callable[..., jax.Array]  # (params, features, inputs, view) -> mean over rows
     sl_logits: Callable[..., jax.Array]  # (params, features, task) -> logits_BxA of the task of that number
+    trained: TrainedParts = TrainedParts()  # `make_step` reads that of the learner of SSL and SL steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,10 +221,11 @@ def init_state(
     """New parameters with zero moments."""
     init_key, train_key = jax.random.split(key)
     params = learner.init(init_key)
-    if not isinstance(params, dict) or set(params) != set(PARTS):
-        raise InputError(f"a learner's params must be a dict of the three trees {', '.join(PARTS)}")
+    parts = tuple(dict.fromkeys((*PARTS, *learner.trained.of_any_phase)))
+    if not isinstance(params, dict) or set(params) != set(parts):
+        raise InputError(f"this learner's params must be a dict of the trees {', '.join(parts)}")
     params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)  # weak types compile twice
-    opt_state = {part: optimizer.direction().init(params[part]) for part in PARTS}
+    opt_state = {part: optimizer.direction().init(params[part]) for part in learner.trained.of_any_phase}
     begin, none = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
     return MixState(begin, params, opt_state, train_key, none, counters(on_nonfinite))
 
@@ -234,8 +250,8 @@ def make_step(
     1. Gradient: `lax.switch` selects it by phase. The batch, `fetch(step, key, *data)`, is made inside the branch, so a
        phase pays only for what it uses. SSL steps minimize `ssl_loss(learner)`, SL steps `sl_loss(learner)`, joint
        steps `joint_loss(joint or learner)`.
-    2. Update: the gradient is clipped by the norm over all parts that the phase trains; each part takes AdamW's step.
-       An idle head keeps its parameters and moments (a restart resets its moments too).
+    2. Update: the gradient is clipped by the norm over all parts that the phase trains (`learner.trained`); each part
+       takes AdamW's step. An idle part keeps its parameters and moments (a restart resets its moments too).
     3. If loss or gradient is not finite, only `failed_at` changes, and later steps change nothing. If the state counts
        skipped steps, the step is counted instead and the next one continues; a restart still takes place.
 
@@ -250,7 +266,7 @@ def make_step(
         fetch: makes the batch.
         only: makes the step of this phase without a switch, to measure its cost.
     """
-    direction = optimizer.direction()
+    direction, trained = optimizer.direction(), learner.trained
     clip = optax.clip_by_global_norm(optimizer.clip_norm)
 
     def objective(
@@ -274,14 +290,19 @@ def make_step(
     ) -> tuple[jax.Array, Losses, PyTree]:
         fetch_key, hide_key = keys
         batch = fetch(step, fetch_key, *data)
-        value_and_grad = jax.value_and_grad(lambda p: objective(phase, p, batch, hide_key, alpha), has_aux=True)
-        (loss, losses), grads = value_and_grad(params)
+        value_and_grad = jax.value_and_grad(
+            lambda parts: objective(phase, params | parts, batch, hide_key, alpha), has_aux=True
+        )
+        (loss, losses), grads = value_and_grad({part: params[part] for part in trained[phase]})
         loss, losses = jax.tree.map(lambda x: x.astype(jnp.float32), (loss, losses))
-        return loss, losses, grads  # of the same types in all branches
+        return loss, losses, zeros(params) | grads  # of the same types in all branches
+
+    def zeros(params: PyTree) -> PyTree:
+        return jax.tree.map(jnp.zeros_like, {part: params[part] for part in trained.of_any_phase})
 
     def nothing(params: PyTree, *_: Any) -> tuple[jax.Array, Losses, PyTree]:
         nan = jnp.full((), jnp.nan, jnp.float32)
-        return nan, Losses(nan, nan), jax.tree.map(jnp.zeros_like, params)
+        return nan, Losses(nan, nan), zeros(params)
 
     def update(
         parts: tuple[str, ...], params: PyTree, opt_state: PyTree, grads: PyTree, rate: jax.Array
@@ -295,7 +316,7 @@ def make_step(
 
     gradients: list[Callable[..., Any]] = [functools.partial(gradient, phase) for phase in (SSL, JOINT, SL)]
     gradients.append(nothing)
-    updates = [functools.partial(update, parts) for parts in (("encoder", "ssl"), PARTS, ("encoder", "sl"))]
+    updates = [functools.partial(update, parts) for parts in trained]
 
     def select(phase: ArrayLike, branches: Sequence[Callable[..., Any]], *operands: PyTree) -> Any:
         return jax.lax.switch(phase, branches, *operands) if only is None else branches[PHASES.index(only)](*operands)
@@ -309,7 +330,7 @@ def make_step(
         finite = is_finite(loss, grads)
         kept = going & finite
         begun = going if state.skipped else kept
-        fresh = {part: direction.init(state.params[part]) for part in PARTS}
+        fresh = {part: direction.init(state.params[part]) for part in state.opt_state}
         params, opt_state = jax.lax.cond(  # inside a branch, updates are bit-identical to those compiled alone
             kept,
             functools.partial(select, row.phase, updates),

@@ -17,8 +17,8 @@ class ImageMixTrainingVariants(ImageMixTraining):
     """MixTraining with one thing changed at a time, at one fraction of the data, judged on the validation part.
 
     Options are those of experiments.image_mixtraining but for those that have no use here (search, matched compute,
-    evaluations along a run, price, a final model, and the learning rate of the arm `sl`, which is none of the
-    variants), which are refused.
+    evaluations along a run, compression, price, a final model, and the learning rate of the arm `sl`, which is none of
+    the variants), which are refused.
     """
 
     out: Path = Path("runs/image_mixtraining_variants")
@@ -34,6 +34,7 @@ class ImageMixTrainingVariants(ImageMixTraining):
     checkpoints: tyro.conf.Suppress[int] = 0
     checkpoint_examples: tyro.conf.Suppress[int] = ImageMixTraining.checkpoint_examples
     scratch_learning_rate: tyro.conf.Suppress[float] = ImageMixTraining.scratch_learning_rate
+    compress: tyro.conf.Suppress[bool] = False
     price_per_hour: tyro.conf.Suppress[float | None] = None
     final: tyro.conf.Suppress[Final] = "none"
 

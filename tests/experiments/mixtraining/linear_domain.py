@@ -30,9 +30,9 @@ def linear_learner(mask, mask_tokens, joint_only):
         keys = jax.random.split(key, 3)
         scale = 0.3
         return {
-            "encoder": {"w": scale * jax.random.normal(keys[0], (D, F)), "mask": jnp.zeros(())},
-            "ssl": {"w": scale * jax.random.normal(keys[1], (F, D))},
-            "sl": {"w": scale * jax.random.normal(keys[2], (F, A))},
+            "encoder": {"up": {"kernel": scale * jax.random.normal(keys[0], (D, F))}, "mask": jnp.zeros(())},
+            "ssl": {"kernel": scale * jax.random.normal(keys[1], (F, D))},
+            "sl": {"kernel": scale * jax.random.normal(keys[2], (F, A))},
         }
 
     def hide(key, inputs_BxD):
@@ -43,13 +43,13 @@ def linear_learner(mask, mask_tokens, joint_only):
             seen_BxD = jnp.ones_like(inputs_BxD).at[jnp.arange(len(view_BxH))[:, None], view_BxH].set(0)
             token = params["encoder"]["mask"] if mask_tokens else 0.0
             inputs_BxD = seen_BxD * inputs_BxD + (1 - seen_BxD) * token
-        return jnp.tanh(inputs_BxD @ params["encoder"]["w"])
+        return jnp.tanh(inputs_BxD @ params["encoder"]["up"]["kernel"])
 
     def ssl_loss(params, features_BxF, inputs_BxD, view_BxH):
-        error_BxD = features_BxF @ params["ssl"]["w"] - inputs_BxD
+        error_BxD = features_BxF @ params["ssl"]["kernel"] - inputs_BxD
         return jnp.square(jnp.take_along_axis(error_BxD, view_BxH, axis=1)).mean()
 
-    return Learner(init, hide, encode, ssl_loss, lambda params, features, task: features @ params["sl"]["w"])
+    return Learner(init, hide, encode, ssl_loss, lambda params, features, task: features @ params["sl"]["kernel"])
 
 
 def vectors(count, seed):

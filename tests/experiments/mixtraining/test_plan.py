@@ -147,7 +147,8 @@ def test_a_run_that_fails_keeps_its_last_good_parameters():
     record = run(STUDY.trial("ssl_then_sl", broken, 1.0, 0))
     assert record["failure"] == {"phase": "ssl", "step": 1}  # where the square of the first step's parameters overflows
     kept = arrays(record, "params")
-    assert set(kept) == {"encoder/mask", "encoder/w", "sl/w", "ssl/w"} and np.isfinite(kept["encoder/w"]).all()
+    assert set(kept) == {"encoder/mask", "encoder/up/kernel", "sl/kernel", "ssl/kernel"}
+    assert np.isfinite(kept["encoder/up/kernel"]).all()
     assert not [name for name in numbers(record) if "/" in name]
     assert not arrays(run(own("sl")), "params")
 
@@ -162,7 +163,7 @@ def test_an_evaluation_that_is_not_finite_is_a_failure():
 def test_accuracy_counts_the_right_ones():
     learner, examples = linear_learner(0.5, False, False), vectors(1203, 5)  # more than two evaluation steps
     params = learner.init(jax.random.key(0))
-    encoder_DxF, head_FxA = (np.asarray(params[part]["w"]) for part in ("encoder", "sl"))
+    encoder_DxF, head_FxA = np.asarray(params["encoder"]["up"]["kernel"]), np.asarray(params["sl"]["kernel"])
     logits_NxA = np.tanh(examples.inputs @ encoder_DxF) @ head_FxA
     right, nats = accuracy(learner, params, examples)
     assert right == pytest.approx((logits_NxA.argmax(1) == examples.labels_N).mean())

@@ -169,7 +169,7 @@ def test_runs_that_fail_are_kept_and_told_of_and_the_others_go_on(quick, tmp_pat
     name = f"mixtraining-schedule-{run.fraction:g}-seed{run.seed}.npz"
     assert name in capsys.readouterr().err
     with np.load(out / "failed" / name) as kept:
-        assert set(kept.files) == {"encoder/mask", "encoder/w", "sl/w", "ssl/w"}
+        assert set(kept.files) == {"encoder/mask", "encoder/up/kernel", "sl/kernel", "ssl/kernel"}
         assert all(np.isfinite(kept[file]).all() for file in kept.files)
     assert len(list((out / "failed").iterdir())) == 15
     assert "15 of 20 runs failed" in (out / "report.md").read_text() == report_of(metrics)
