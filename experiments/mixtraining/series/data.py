@@ -82,6 +82,7 @@ def read_domain(config: SeriesMixTraining) -> Domain:
         model=model_record(config.model, model, learner(0.0, False, True)),
         data_sets=series_records(series, config.dataset, config.reading),
         references=other_models,
+        augment=functools.partial(shift_and_jitter, shift=config.shift, jitter=config.jitter),
     )
 
 
