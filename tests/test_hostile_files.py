@@ -39,6 +39,7 @@ from experiments.weights_from_file.data import LENGTH, read_table
 from experiments.weights_from_file.harness_logs import read_logs
 from mixmin_jax.data.images.folders import read_image_folder
 from mixmin_jax.data.molecules.assay_tables import read_assays
+from mixmin_jax.data.series.sources import SeriesReading, read_series
 from mixmin_jax.data.text.documents import Limits, read_corpus
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.scale import blocks
@@ -391,6 +392,21 @@ def read_run(path):
     return read_results(path.parents[1])
 
 
+def read_series_file(path):
+    return read_series(f"file:{path}", SeriesReading(label_column="kind" if path.suffix == ".parquet" else None))
+
+
+def series_arrays():
+    stream = io.BytesIO()
+    np.savez(stream, X=np.arange(24.0).reshape(6, 4), y=[0, 1, 0, 1, 0, 1])
+    return stream.getvalue()
+
+
+def check_series(data, found):
+    for part in (found.train, found.test):
+        assert np.isfinite(part.series_NxSxC).all() and set(part.labels_N) == set(range(len(part.classes)))
+
+
 class Case(NamedTuple):
     """A reader, its hostile files, and what it must give."""
 
@@ -417,6 +433,11 @@ ASSAYS = [
 ]
 SCORES = [b"code,news,length\n-1.5,-2,3\n-1e3,-0.25,4\n-inf,-1,1\n", b' a ,"b"\r\n-1,-2\r\n\r\n-3,-4\r\n']
 REGMIX = [b"index,train_the_pile_x,train_the_pile_y\n1,0.5,0.5\n2,0.25,0.75\n"]
+TS = [
+    b"# p\n@timeStamps false\n@classLabel true a b\n@data\n" + 3 * b"1,2.5,-3:4,5e2,6:a\n7,8,9:1,?,3:b\n",
+    b"@univariate true\r\n@classLabel true 1 2\r\n@data\r\n" + 3 * b"1,2:1\r\n\r\n3,4:2\r\n",
+]
+TSV = [3 * b"1\t0.5\t-1\n2\t1e3\t4\n", 3 * b"a\t1\t2\r\nb\t3\tNaN\r\n"]
 METRICS = [dumps(made_up(1, 2)).encode()]
 LOGS = [
     "".join(json.dumps(make(n, values)) + "\n" for n, values in enumerate(logp)).encode()
@@ -446,6 +467,10 @@ CASES = [
     Case("n.tar.gz", read_pictures, zipped([tar_of(PICTURES)])),
     Case("o.csv", read_regmix, damaged(REGMIX)),
     Case("p.jsonl", lambda path: read_logs({"web": path}, "author"), damaged(LOGS), check_log),
+    Case("q.ts", read_series_file, damaged(TS), check_series),
+    Case("r.tsv", read_series_file, damaged(TSV), check_series),
+    Case("s.npz", read_series_file, damaged([series_arrays()]), check_series),
+    Case("t.parquet", read_series_file, parquets([("kind", COLUMNS[3]), ("a", COLUMNS[0])], "kind"), check_series),
     Case("metrics.json", read_run, damaged(METRICS)),
 ]
 

@@ -11,7 +11,6 @@
 Axes: N series, S steps, C channels.
 """
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +57,9 @@ def read_ts(path: Path) -> RawSeries:
         if classes is None:
             if not line.startswith("@"):
                 raise InputError(f"{place}: expected a header line that begins with @, or @data")
-            words = line[1:].split()
-            if words[0].lower() != "data":
-                header[words[0].lower()] = words[1:]
+            word, *values = line[1:].split() or [""]
+            if word.lower() != "data":
+                header[word.lower()] = values
                 continue
             classes = _declared_classes(header, path)
             continue
@@ -70,10 +69,10 @@ def read_ts(path: Path) -> RawSeries:
         label = label.strip()
         if label not in classes:
             raise InputError(f"{place}: the label {label!r} is none of @classLabel ({list_some(sorted(classes))})")
-        values = [_numbers(channel.split(","), place) for channel in channels]
-        if len({len(one) for one in values}) > 1:
-            raise InputError(f"{place}: channels of {', '.join(str(len(one)) for one in values)} steps; all must agree")
-        series.append(np.stack(values, axis=1))
+        parts = [_numbers(channel.split(","), place) for channel in channels]
+        if len({len(one) for one in parts}) > 1:
+            raise InputError(f"{place}: channels of {', '.join(str(len(one)) for one in parts)} steps; all must agree")
+        series.append(np.stack(parts, axis=1))
         labels.append(label)
         places.append(f"line {number}")
     if classes is None:
@@ -89,9 +88,9 @@ def read_npz(path: Path, axes: Axes | None) -> tuple[RawSeries, RawSeries | None
     Raises InputError for other arrays, shapes that do not fit, three axes without `axes`, and pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # a damaged archive fails in as many ways as zlib, zipfile and NumPy know
         raise InputError(f"{path}: no .npz file of plain arrays ({error})") from error
     split = [("X_train", "y_train"), ("X_test", "y_test")]
     wanted = split if "X_train" in arrays else [("X", "y")]
@@ -124,14 +123,21 @@ def read_parquet(path: Path, label_column: str | None) -> RawSeries:
         raise InputError(f"{path}: no column {label_column!r}; {closest_names(label_column, names)}")
     others = [name for name in names if name != label_column]
     types = {name: table.schema.field(name).type for name in others}
-    lists = [name for name in others if pa.types.is_list(types[name]) or pa.types.is_large_list(types[name])]
-    numbers = [name for name in others if pa.types.is_floating(types[name]) or pa.types.is_integer(types[name])]
+
+    def is_number(kind: pa.DataType) -> bool:
+        return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+    def is_list(kind: pa.DataType) -> bool:
+        return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and is_number(kind.value_type)
+
+    lists = [name for name in others if is_list(types[name])]
+    numbers = [name for name in others if is_number(types[name])]
     if not others or others not in (lists, numbers) or len({str(kind) for kind in types.values()}) > 1:
         kinds = list_some([f"{name}: {kind}" for name, kind in types.items()])
         raise InputError(
-            f"{path}: beside the labels, all columns must be steps (numbers of one type) or channels (lists of one"
-            f" type), so that no index or time is taken for a value; there are {kinds or 'none'}. Remove or cast the"
-            " others"
+            f"{path}: beside the labels, all columns must be steps (numbers of one type) or channels (lists of"
+            f" numbers of one type), so that no index or time is taken for a value; there are {kinds or 'none'}."
+            " Remove or cast the others"
         )
     places = [f"row {row + 1}" for row in range(table.num_rows)]
     named = table.column(label_column).to_pylist()
@@ -155,7 +161,9 @@ def label_name(label: Any, place: str) -> str:
 
     Raises InputError for an empty or missing label, and a number that is not whole (a regression target?).
     """
-    text = label.decode() if isinstance(label, bytes) else "" if label is None else str(label).strip()
+    if isinstance(label, bytes):
+        label = decode_utf8(label, place)
+    text = "" if label is None else str(label).strip()
     if not text:
         raise InputError(f"{place}: no label")
     try:

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,6 +57,7 @@ def test_channels_are_scaled_by_the_training_part(config):
     np.testing.assert_allclose([train[..., 0].mean(), train[..., 0].std()], [0, 1], atol=1e-6)
     assert not train[..., 1].any() and not domain.test.inputs[..., 1].any()  # a flat channel
     assert domain.classes == ("down", "up") and domain.dataset["shape"] == [12, 2] and domain.model["patch_size"] == 3
+    assert (domain.augment(jax.random.key(0), jnp.asarray(train)) != train).any()  # with --label-fractions, too
     assert domain.learner(0.4, False, False) is domain.learner(0.4, False, False)
 
 
