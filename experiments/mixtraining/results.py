@@ -12,6 +12,7 @@ from experiments.mixtraining.plan import Study, stage_name
 from experiments.mixtraining.trial import numbers
 from experiments.reporting.json_files import to_builtins, typed
 from experiments.reporting.schema import RunRecord
+from mixmin_jax.models.pretrained import Taken
 
 MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
 OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
@@ -121,6 +122,15 @@ class Checkpoints:
 
 
 @dataclasses.dataclass(frozen=True)
+class Probes:
+    """Test accuracy of a linear probe and of nearest neighbors on frozen features, while a run self-supervises."""
+
+    step: tuple[int, ...]
+    linear: tuple[float, ...]
+    k_nn: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One training. `seconds`: its steps at their measured times; `wall_seconds`: with compilation and evaluation."""
 
@@ -139,6 +149,7 @@ class Run:
     curve: Curve
     checkpoints: Checkpoints
     seconds: float = 0.0
+    probes: Probes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +204,7 @@ class MixTrainingMetrics(RunRecord):
     references: tuple[Reference, ...]
     price_per_hour: float | None
     ssl_examples: tuple[int, ...] | None = None  # that SSL sees, at each fraction; None: those with labels
+    start: Taken | None = None  # of a pretrained encoder: all arms but `sl` start from it
 
     def kind_of(self, phase: str, arm: str, budget: str = "schedule") -> str:
         """Which of the kinds of step in `steps` an arm's steps of a phase are."""
@@ -215,7 +227,11 @@ class MixTrainingMetrics(RunRecord):
 def identity(experiment: str, study: Study) -> dict[str, Any]:
     """What all numbers of a run follow from, as JSON can hold it."""
     options = numbers_of(to_builtins(study.options), ("price_per_hour",))
-    return {"experiment": experiment, "options": options, "data": dict(study.domain.dataset)}
+    start: dict[str, Any] = {}
+    if study.domain.start:  # the files beside the weights say more than these
+        taken = study.domain.start.taken
+        start = {"start": to_builtins([taken.sha256, taken.normalization, taken.encoder])}
+    return {"experiment": experiment, "options": options, "data": dict(study.domain.dataset)} | start
 
 
 def stage_inputs(experiment: str, study: Study) -> dict[str, Any]:
