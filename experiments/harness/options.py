@@ -105,6 +105,9 @@ _ADDED: dict[str, Any] = {
     "unlabeled": None,
     "unlabeled_windows": None,
     "follow_links": False,
+    "probe": False,
+    "init": None,
+    "init_normalization": None,
 }
 
 

@@ -12,8 +12,10 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import OptimizerSettings
 from mixmin_jax.training.schedule import Alpha, Schedule
 
-Arm = Literal["sl", "ssl_then_sl", "mixtraining"]
+Arm = Literal["sl", "ssl_then_sl", "mixtraining", "finetune"]
 ARMS: tuple[Arm, ...] = ("sl", "ssl_then_sl", "mixtraining")
+FINETUNE: Arm = "finetune"  # `sl` from a pretrained encoder: an arm where there is one
+SUPERVISED_ARMS = ("sl", FINETUNE)
 Budget = Literal["schedule", "matched", "cheaper", "labeled"]
 Variant = Literal["visible", "all_tokens", "two_passes"]
 SslView = Literal["visible", "all_tokens"]
@@ -25,7 +27,7 @@ Final = Literal["best", "mixtraining", "sl", "ssl_then_sl", "none"]
 class ArmSettings:
     """What may differ between arms, and what --tune chooses for each."""
 
-    learning_rate: float  # peak in SSL and joint steps, and in all steps of `sl`
+    learning_rate: float  # peak in SSL and joint steps, and in all steps of `sl` and `finetune`
     sl_learning_rate: float  # peak in the SL steps that follow others
     ssl_mask: float
     joint_mask: float
@@ -35,7 +37,7 @@ class ArmSettings:
     def of(self, arm: Arm) -> dict[str, Any]:
         """All that matters to the arm, in words where it is no number."""
         found: dict[str, Any] = {"learning_rate": self.learning_rate}
-        if arm != "sl":
+        if arm not in SUPERVISED_ARMS:
             found |= {"sl_learning_rate": self.sl_learning_rate, "ssl_mask": self.ssl_mask}
         if arm == "mixtraining":
             path = f" to {self.alpha.end}" if self.alpha.kind != "constant" else ""
@@ -48,12 +50,12 @@ class ArmSettings:
 
     def schedule(self, arm: Arm, options: "MixTrainingOptions") -> Schedule:
         return Schedule(
-            0 if arm == "sl" else options.ssl_epochs,
+            0 if arm in SUPERVISED_ARMS else options.ssl_epochs,
             options.sl_epochs,
             self.mix_ratio if arm == "mixtraining" else 0.0,
             self.alpha,
             learning_rate=self.learning_rate,
-            sl_learning_rate=self.learning_rate if arm == "sl" else self.sl_learning_rate,
+            sl_learning_rate=self.learning_rate if arm in SUPERVISED_ARMS else self.sl_learning_rate,
             warmup_fraction=options.warmup_fraction,
             restart_learning_rate=options.restart_learning_rate,
             restart_moments=options.restart_moments,
@@ -85,7 +87,7 @@ class ScheduleOptions(RunOptions):
     learning_rate: float = 1e-3
     """Peak in SSL and joint steps."""
     sl_learning_rate: float = 1e-3
-    """Peak in SL steps."""
+    """Peak in SL steps that follow others, or a pretrained start."""
     warmup_fraction: float = 0.05
     """Share of each cosine's steps in which the learning rate rises."""
     weight_decay: float = 0.05
@@ -146,6 +148,9 @@ class MixTrainingOptions(ScheduleOptions):
     """Evaluations along a run, on --checkpoint-examples of the test set; nothing is chosen by them."""
     checkpoint_examples: int = 2000
     """Test examples in each of those; the end of a run is evaluated on all."""
+    probe: bool = False
+    """While a run self-supervises, fit a linear probe and nearest neighbors to its frozen features, --checkpoints times
+    and on --checkpoint-examples of its training and test examples; nothing is chosen by them."""
     validation_fraction: float = 0.1
     """Share of the training examples that is set aside for --tune (and left aside without it)."""
     tune: bool = False
@@ -187,6 +192,8 @@ class MixTrainingOptions(ScheduleOptions):
         if self.price_per_hour is not None and not self.price_per_hour > 0:
             raise InputError(f"--price-per-hour must be positive, not {self.price_per_hour}")
         adapter_rank(self.train)
+        if self.probe and self.checkpoints == 0:
+            raise InputError("--probe probes --checkpoints times, which is 0: raise it")
         for arm in ARMS:  # which check the rest
             self.settings(arm).schedule(arm, self)
         if self.mix_ratio > 0 and self.settings("mixtraining").schedule("mixtraining", self).joint_epochs == 0:
@@ -212,8 +219,9 @@ class MixTrainingOptions(ScheduleOptions):
 
     def settings(self, arm: Arm) -> ArmSettings:
         """The arm's settings before --tune."""
+        rates = {"sl": self.scratch_learning_rate, FINETUNE: self.sl_learning_rate}
         return ArmSettings(
-            learning_rate=self.scratch_learning_rate if arm == "sl" else self.learning_rate,
+            learning_rate=rates.get(arm, self.learning_rate),
             sl_learning_rate=self.sl_learning_rate,
             ssl_mask=self.ssl_mask,
             joint_mask=self.joint_mask,

@@ -2,7 +2,7 @@
 
 At each fraction of the data the most accurate arm under the most favorable budget is recommended, or a cheaper one that
 lies less than one paired standard error below it (the one-standard-error rule of Breiman et al. 1984, section 3.4.3; as
-in `tuning.ranking`). A plain baseline that is at least as accurate as every arm is recommended in their place.
+in `tuning.ranking`) and loses to none that is as accurate by the same rule. A plain baseline that is at least as accurate as every arm is recommended in their place.
 """
 
 import dataclasses
@@ -51,6 +51,7 @@ class Decision:
             return None
         best = by_accuracy[0]
         as_good = [cell for cell in by_accuracy if cell == best or _within_an_error(metrics, best, cell, fraction)]
+        as_good = [cell for cell in as_good if not any(_loses(metrics, cell, other, fraction) for other in as_good)]
         chosen = min(as_good, key=lambda cell: _mean_flops(runs_of[cell]))
         others = [pairs(metrics, chosen, cell).get(fraction) for cell in by_accuracy if cell.arm != chosen.arm]
         baselines = [found for found in metrics.references if found.fraction == fraction]
@@ -73,3 +74,8 @@ def _within_an_error(metrics: MixTrainingMetrics, best: Cell, other: Cell, fract
     pair = pairs(metrics, best, other).get(fraction)
     error = pair.difference.standard_error if pair else None
     return pair is not None and error is not None and pair.difference.mean < error
+
+
+def _loses(metrics: MixTrainingMetrics, cell: Cell, other: Cell, fraction: float) -> bool:
+    pair = pairs(metrics, cell, other).get(fraction)
+    return pair is not None and pair.verdict == "loses"

@@ -5,7 +5,7 @@ Axes: N training examples, M examples that are evaluated, B batch, A classes.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,6 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.reporting.schema import DataSet
+from mixmin_jax.models.encoder import Pool, pooled
+from mixmin_jax.models.pretrained import Pretrained
 from mixmin_jax.models.series_encoder import SeriesEncoderConfig
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
@@ -23,6 +25,7 @@ from mixmin_jax.training.mesh import gathered, over_batch, put
 from mixmin_jax.training.mixtraining import Fetch, Learner
 
 PyTree = Any
+Features = Callable[[PyTree, Any], jax.Array]  # (params, inputs) -> features_BxD that the classification head reads
 _AT_ONCE = 500  # examples in one evaluation step
 
 
@@ -78,6 +81,17 @@ class Domain:
     notices: tuple[str, ...] = ()
     # (parameters, temperature) -> what the folder `model` holds; None for models that no folder can hold
     as_model: Callable[[PyTree, float], TrainedModel] | None = None
+    features: Features | None = None  # compiled; None: there are no probes
+    start: Pretrained | None = None  # the encoder that all arms but `sl` start from
+
+    def initial(self, arm: str) -> Mapping[str, PyTree] | None:
+        """The parts of the parameters that an arm starts from; None if it starts from scratch."""
+        return None if self.start is None or arm == "sl" else {"encoder": self.start.params}
+
+
+def pooled_features(learner: Learner, pool: Pool) -> Features:
+    """What the classification head of an image, text or series learner reads, with nothing hidden."""
+    return jax.jit(lambda params, inputs: pooled(learner.encode(params, inputs, None), pool))
 
 
 def model_record(
@@ -103,19 +117,27 @@ def accuracy(
 
     With a mesh, that of `params`, the examples are split over its `data` axis.
     """
+    correct, nats = 0.0, 0.0
+    for count, inputs, labels_B in batches(examples, mesh):
+        right_B, nats_B = gathered(_judged(learner, task, params, inputs, labels_B))
+        correct += float(right_B[:count].sum())
+        nats += float(nats_B[:count].sum(dtype=np.float64))
+    return correct / len(examples), nats / len(examples)
+
+
+def batches(examples: Labels, mesh: Mesh | None = None) -> Iterator[tuple[int, Any, Any]]:
+    """Examples in parts of one size: how many, their inputs and labels, the last part filled up.
+
+    With a mesh, they are split over its `data` axis.
+    """
     size = min(_AT_ONCE, len(examples))
     if mesh is not None:
         size = -(-size // mesh.shape["data"]) * mesh.shape["data"]
-    correct, nats = 0.0, 0.0
     for first in range(0, len(examples), size):
         part = examples.take(np.arange(first, min(first + size, len(examples))))
         filled = np.pad(part.inputs, [(0, size - len(part))] + [(0, 0)] * (part.inputs.ndim - 1), mode="edge")
-        labels_B = np.pad(part.labels_N, (0, size - len(part)))
-        rows = (filled, labels_B) if mesh is None else put((filled, labels_B), over_batch(mesh))
-        right_B, nats_B = gathered(_judged(learner, task, params, *rows))
-        correct += float(right_B[: len(part)].sum())
-        nats += float(nats_B[: len(part)].sum(dtype=np.float64))
-    return correct / len(examples), nats / len(examples)
+        rows = filled, np.pad(part.labels_N, (0, size - len(part)))
+        yield len(part), *(rows if mesh is None else put(rows, over_batch(mesh)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -13,13 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from experiments.mixtraining.config import FINETUNE
 from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, Curve, MixTrainingMetrics, Run
 from experiments.mixtraining.runs import Cell, accuracy, accuracy_curve, cell_runs, cells
 from experiments.reporting.figures import ReportFigure, arm_colors, styled
 from mixmin_jax.errors import InputError
 
-ARM_COLORS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F"}
-MARKERS = {MIXED: "o", BASELINE: "s", SUPERVISED: "^"}
+ARM_COLORS = {MIXED: "#0072B2", BASELINE: "#D55E00", SUPERVISED: "#5F5F5F", FINETUNE: "#009E73"}
+MARKERS = {MIXED: "o", BASELINE: "s", SUPERVISED: "^", FINETUNE: "v"}
 PHASES = ("SSL", "joint", "SL")  # in the order of every run
 PHASE_COLORS = ("#DCE9F5", "#DDF0E4", "#FBE9D3")
 LINES = {"schedule": "-", "cheaper": ":", "matched": "--", "labeled": "-."}  # by budget
@@ -27,6 +28,7 @@ HALF_FILLED = {
     budget: {"fillstyle": side, "markerfacecoloralt": "white"}
     for budget, side in (("cheaper", "left"), ("labeled", "bottom"))
 }
+PROBE_LINES: dict[str, Any] = {"linear probe": "-", "k-NN": "--"}
 REFERENCE_LINES: tuple[Any, ...] = (":", "--", "-.", (0, (1, 3)))
 
 
@@ -119,19 +121,21 @@ def accuracy_fraction_figure(metrics: MixTrainingMetrics) -> ReportFigure:
 def learning_curves_figure(metrics: MixTrainingMetrics) -> ReportFigure:
     """Training losses against the step, phases shaded: a column per arm, SSL loss above, SL loss below.
 
-    The arms' own schedules at the largest fraction and the first seed are shown, runs that failed included.
+    The arms' own schedules at the largest fraction and the first seed are shown, runs that failed included. If any of
+    them was probed, a third row has the test accuracies of its probes.
     """
     first = ("schedule", max(metrics.fractions), metrics.seeds[0])
     shown = {run.arm: run for run in metrics.runs if (run.budget, run.fraction, run.seed) == first}
     arms = [arm for arm in metrics.arms if arm in shown] or list(metrics.arms)[:1]
-    figure = ReportFigure(figsize=(1.6 + 2.1 * len(arms), 3.6))
-    panels = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
+    probed = any(run.probes for run in shown.values())
+    figure = ReportFigure(figsize=(1.6 + 2.1 * len(arms), 3.6 + 1.6 * probed))
+    panels = figure.subplots(2 + probed, len(arms), sharex=True, sharey="row", squeeze=False)
     colors = arm_colors(metrics.arms, ARM_COLORS)
     for column, arm in enumerate(arms):
         curve = shown[arm].curve if arm in shown else Curve((), (), (), ())
         step = np.array(curve.step, np.float64)
         panels[0][column].set_title(arm)
-        for axes, name in zip(panels[:, column], ("ssl", "sl"), strict=True):
+        for axes, name in zip(panels[:2, column], ("ssl", "sl"), strict=True):
             loss = np.array([np.nan if value is None else value for value in getattr(curve, name)], np.float64)
             _shade_phases(axes, shown[arm].steps if arm in shown else {})
             axes.plot(step, loss, "o-", color=colors[arm], markersize=1.8, markeredgewidth=0)
@@ -140,12 +144,18 @@ def learning_curves_figure(metrics: MixTrainingMetrics) -> ReportFigure:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             if not np.isfinite(loss).any():
                 axes.text(0.5, 0.5, "not computed", transform=axes.transAxes, ha="center", va="center", color="#707070")
+        if probed:
+            _draw_probes(panels[2][column], shown.get(arm), colors[arm])
     panels[0][0].set_xlim(left=0)
     panels[0][0].set_ylabel("SSL loss")
     panels[1][0].set_ylabel("SL loss, nats")
+    if probed:
+        panels[2][0].set_ylabel("probe, %")
     figure.supxlabel("step")
+    phases: list[Any] = [Patch(facecolor=color, label=name) for name, color in zip(PHASES, PHASE_COLORS, strict=True)]
+    lines = [Line2D([], [], color="#707070", linestyle=line, label=name) for name, line in PROBE_LINES.items()]
     figure.legend(
-        handles=[Patch(facecolor=color, label=name) for name, color in zip(PHASES, PHASE_COLORS, strict=True)],
+        handles=phases + lines * probed,
         title="phase",
         loc="outside right center",
     )
@@ -209,6 +219,17 @@ def _draw_means(axes: Axes, runs: Mapping[float, Sequence[Run]], **style: Any) -
     std = [np.nan if each.std is None else 100 * each.std for each in found]
     means = [100 * each.mean for each in found]
     axes.errorbar(list(runs), means, std, markersize=5.5, elinewidth=1.2, capsize=2, **style)
+
+
+def _draw_probes(axes: Axes, run: Run | None, color: str) -> None:
+    """Test accuracy of the probes of a run, over its phases."""
+    if run is None:
+        return
+    _shade_phases(axes, run.steps)
+    if run.probes:
+        for (name, line), values in zip(PROBE_LINES.items(), (run.probes.linear, run.probes.k_nn), strict=True):
+            axes.plot(run.probes.step, 100 * np.array(values), line, marker=".", color=color, label=name)
+    axes.grid(axis="x", visible=False)
 
 
 def _shade_phases(axes: Axes, steps: Mapping[str, int]) -> None:

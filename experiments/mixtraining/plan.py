@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.mixtraining.config import Arm, ArmSettings, Budget, MixTrainingOptions, Variant
+from experiments.mixtraining.config import ARMS, FINETUNE, Arm, ArmSettings, Budget, MixTrainingOptions, Variant
 from experiments.mixtraining.domain import Domain, Labels
 from experiments.mixtraining.trained_parts import with_trained_parts
 from experiments.mixtraining.unlabeled import LABELED_ALONE, has_pool, notices, pool_fetch, pool_of, pool_size
@@ -28,6 +28,7 @@ CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others 
     ("ssl_then_sl", LABELED_ALONE),
     ("mixtraining", LABELED_ALONE),
 )
+START_CELLS: tuple[tuple[Arm, Budget], ...] = ((FINETUNE, "schedule"), (FINETUNE, "matched"))  # with a start
 
 
 def stage_name(arm: Arm, budget: Budget, fraction: float, seed: int) -> str:
@@ -80,6 +81,10 @@ class Study:
         asked: dict[Budget, float] = {"matched": 1.0} if self.options.matched else {}
         asked |= {LABELED_ALONE: 1.0} if self.options.matched and self.has_pool else {}
         return asked | ({"cheaper": self.options.times_cheaper} if self.options.times_cheaper else {})
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        return ARMS if self.domain.start is None else (*ARMS, FINETUNE)
 
     def rows(self, fraction: float, seed: int) -> np.ndarray:
         """Which training examples a fraction and seed has: as many of each class as the whole, in proportion."""
@@ -183,7 +188,7 @@ class Study:
             for fraction in self.options.shares:
                 baseline = self.trial("ssl_then_sl", settings["ssl_then_sl"], fraction, seed)
                 shares = {budget: self.cost(baseline) / times for budget, times in self._times_cheaper.items()}
-                for arm, budget in CELLS:
+                for arm, budget in CELLS if self.domain.start is None else (*CELLS, *START_CELLS):
                     if budget == "schedule" or budget in shares:
                         same = (arm, budget) == ("ssl_then_sl", LABELED_ALONE)  # whose steps cost the same
                         flops = None if same else shares.get(budget)

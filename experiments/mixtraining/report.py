@@ -10,6 +10,7 @@ import numpy as np
 from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_report, write_text
 from experiments.mixtraining.compression_report import compression_table
+from experiments.mixtraining.config import FINETUNE
 from experiments.mixtraining.decision import decisions
 from experiments.mixtraining.figures import mixtraining_figures
 from experiments.mixtraining.results import BASELINE, MIXED, SUPERVISED, MixTrainingMetrics, Run, from_stages, problems
@@ -35,7 +36,7 @@ EQUAL_COMPUTE = 0.05  # FLOPs further apart than this share are not called match
 PICTURES, COMPRESSION = "reconstructions.npz", "compression.md"
 
 SCHEDULE, CHEAPER, MATCHED = Cell(MIXED), Cell(MIXED, "cheaper"), Cell(MIXED, "matched")
-LABELS_ONLY = Cell(SUPERVISED, "matched")
+LABELS_ONLY, FINETUNED = Cell(SUPERVISED, "matched"), Cell(FINETUNE, "matched")
 UNLABELED = (  # SSL on all, and at equal FLOPs on the labeled examples alone
     (CONVENTIONAL, Cell(BASELINE, LABELED_ALONE)),
     (MATCHED, Cell(MIXED, LABELED_ALONE)),
@@ -46,6 +47,8 @@ QUESTIONS = {  # name in the template -> an arm, and what it is set against
     "matched": (MATCHED, CONVENTIONAL),
     "simple": (MATCHED, LABELS_ONLY),
     "worth": (CONVENTIONAL, LABELS_ONLY),
+    "finetune": (MATCHED, FINETUNED),  # these two with a pretrained start
+    "start": (FINETUNED, LABELS_ONLY),
 }
 
 
@@ -101,7 +104,11 @@ def levels(metrics: MixTrainingMetrics, fraction: float, of: Iterable[Cell]) -> 
 
 def summary_table(metrics: MixTrainingMetrics) -> str:
     """A line per fraction, with accuracies, verdicts against `ssl_then_sl` and costs."""
-    extra = [CHEAPER] * (metrics.times_cheaper is not None) + [MATCHED, LABELS_ONLY]
+    extra = (
+        [CHEAPER] * (metrics.times_cheaper is not None)
+        + [MATCHED, LABELS_ONLY]
+        + [FINETUNED] * (metrics.start is not None)
+    )
     lines = {fraction: levels(metrics, fraction, (CONVENTIONAL, SCHEDULE, *extra)) for fraction in metrics.fractions}
     return report("mixtraining_summary", "", {}, metrics=metrics, extra=extra, lines=lines).markdown.strip()
 

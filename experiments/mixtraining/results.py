@@ -12,6 +12,7 @@ from experiments.mixtraining.plan import Study, stage_name
 from experiments.mixtraining.trial import numbers
 from experiments.reporting.json_files import to_builtins, typed
 from experiments.reporting.schema import RunRecord
+from mixmin_jax.models.pretrained import Taken
 
 MIXED, BASELINE, SUPERVISED = "mixtraining", "ssl_then_sl", "sl"
 OTHER_SSL = "ssl_of_ssl_then_sl"  # kind of step, where the search gave that arm another mask than mixtraining's
@@ -130,6 +131,15 @@ class CompressedModel:
 
 
 @dataclasses.dataclass(frozen=True)
+class Probes:
+    """Test accuracy of a linear probe and of nearest neighbors on frozen features, while a run self-supervises."""
+
+    step: tuple[int, ...]
+    linear: tuple[float, ...]
+    k_nn: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One training. `seconds`: its steps at their measured times; `wall_seconds`: with compilation and evaluation."""
 
@@ -149,6 +159,7 @@ class Run:
     checkpoints: Checkpoints
     seconds: float = 0.0
     compressed: tuple[CompressedModel, ...] = ()  # with --compress
+    probes: Probes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +243,7 @@ class MixTrainingMetrics(RunRecord):
     price_per_hour: float | None
     ssl_examples: tuple[int, ...] | None = None  # that SSL sees, at each fraction; None: those with labels
     final: FinalModel | None = None
+    start: Taken | None = None  # of a pretrained encoder: all arms but `sl` start from it
 
     def kind_of(self, phase: str, arm: str, budget: str = "schedule") -> str:
         """Which of the kinds of step in `steps` an arm's steps of a phase are."""
@@ -254,7 +266,11 @@ class MixTrainingMetrics(RunRecord):
 def identity(experiment: str, study: Study) -> dict[str, Any]:
     """What all numbers of a run follow from, as JSON can hold it."""
     options = numbers_of(to_builtins(study.options), ("price_per_hour", "final"))
-    return {"experiment": experiment, "options": options, "data": dict(study.domain.dataset)}
+    start: dict[str, Any] = {}
+    if study.domain.start:  # the files beside the weights say more than these
+        taken = study.domain.start.taken
+        start = {"start": to_builtins([taken.sha256, taken.normalization, taken.encoder])}
+    return {"experiment": experiment, "options": options, "data": dict(study.domain.dataset)} | start
 
 
 def stage_inputs(experiment: str, study: Study) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from experiments.harness.result_files import rendering, write_json
 from experiments.harness.run_folder import run_folder
 from experiments.harness.run_record import run_fields
 from experiments.harness.stages import Product, Stages
-from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
+from experiments.mixtraining.config import Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.costs import step_costs
 from experiments.mixtraining.domain import Domain
 from experiments.mixtraining.final_model import MODEL, final_cost, train_final, write_final
@@ -78,7 +78,7 @@ def run_experiment(
     """
     study = Study(domain, options)
     batch_mesh(options)  # refuses what is not there
-    settings = {arm: options.settings(arm) for arm in ARMS}
+    settings = {arm: options.settings(arm) for arm in study.arms}
     trials = study.trials(settings)
     if options.tune:
         check_search(study)
@@ -155,7 +155,8 @@ def _record_without_runs(
         examples=tuple(len(study.rows(fraction, 0)) for fraction in options.shares),
         joint=options.joint,
         times_cheaper=options.times_cheaper,
-        arms={arm: settings_of(settings[arm], arm) for arm in ARMS},
+        arms={arm: settings_of(settings[arm], arm) for arm in study.arms},
+        start=domain.start.taken if domain.start else None,
         runs=(),
         tuning=None,
         price_per_hour=options.price_per_hour,

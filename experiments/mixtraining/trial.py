@@ -21,6 +21,7 @@ from experiments.harness.stages import Product, Running
 from experiments.mixtraining.compressed import compressed_models
 from experiments.mixtraining.domain import Labels, accuracy
 from experiments.mixtraining.plan import Study, Trial
+from experiments.mixtraining.probing import probe, probe_steps
 from mixmin_jax.training.loop import BLOCK_STEPS
 from mixmin_jax.training.low_rank import merged_learner_params
 from mixmin_jax.training.mixtraining import Losses, MixState, train
@@ -54,6 +55,8 @@ def run_trial(
     learner, joint = study.learners(trial.settings)
     mesh = batch_mesh(options)
     some, at = judge_on.spread(options.checkpoint_examples), _evaluation_steps(plan, evaluations)
+    features = study.domain.features if options.probe else None
+    probe_at = probe_steps(plan, evaluations) if features else []
 
     def on_block(done: int, of: int, losses: Losses, state: MixState) -> None:
         seen, pictures = notes["seen"], notes["pictures"]
@@ -62,6 +65,12 @@ def run_trial(
             seen["step"].append(done)
             seen["flops"].append(total_flops(StepPlan(*(values[:done] for values in plan)), flops))
             seen["accuracy"].append(accuracy(learner, state.params, some, mesh)[0])
+        probed = notes["probed"]
+        if good and features and any(max(probed["step"], default=0) < step <= done for step in probe_at):
+            fitted = study.subset(trial.fraction, trial.seed).spread(options.checkpoint_examples)
+            accuracies = probe(features, state.params, fitted, some, mesh)
+            for name, value in (accuracies | {"step": done}).items():
+                probed[name].append(value)
         if good and show and not pictures and not (plan.phase[done:] != SL).any():
             shown = show(jax.device_get(state.params))
             pictures.update({name: [array.tolist(), str(array.dtype)] for name, array in shown.items()})
@@ -74,6 +83,7 @@ def run_trial(
     with stage.checkpoints() as checkpoints:
         notes = checkpoints.notes  # what is seen on the way is not seen again by a run that goes on
         notes |= {"seen": {"step": [], "flops": [], "accuracy": []}, "pictures": {}}
+        notes |= {"probed": {"step": [], "linear": [], "k_nn": []}}
         run = train(
             learner,
             plan,
@@ -85,6 +95,7 @@ def run_trial(
             checkpoints=checkpoints,
             on_nonfinite=options.on_nonfinite,
             mesh=mesh,
+            initial=study.domain.initial(trial.arm),
             **joint,
         )
     stage.skipped({trial.arm: run.skipped} if run.skipped else {})
@@ -110,6 +121,7 @@ def run_trial(
         "curve": loss_curve(plan, run.losses),
         "checkpoints": notes["seen"],
         "compressed": compressed,
+        **({"probes": notes["probed"]} if probe_at else {}),
         **{f"params/{path}": np.asarray(leaf) for path, leaf in leaves.items()},
         **{f"pictures/{name}": np.array(values, dtype) for name, (values, dtype) in notes["pictures"].items()},
     }

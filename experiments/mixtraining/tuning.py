@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.harness.stages import Stages, fingerprint
-from experiments.mixtraining.config import ARMS, Arm, ArmSettings, MixTrainingOptions
+from experiments.mixtraining.config import ARMS, FINETUNE, SUPERVISED_ARMS, Arm, ArmSettings, MixTrainingOptions
 from experiments.mixtraining.plan import Study, Trial
 from experiments.mixtraining.results import Failure, Search, SearchTrial, settings_of
 from experiments.mixtraining.trial import run_trial
@@ -36,7 +36,7 @@ def candidates(arm: Arm, options: MixTrainingOptions) -> list[ArmSettings]:
     What arms share comes from the one list of `shared_candidates`, in its order; where two entries are the same to an
     arm, the next takes the second's place. What only mixtraining has is drawn on top of it.
     """
-    rng = np.random.default_rng([SEED, ARMS.index(arm)])
+    rng = np.random.default_rng([SEED, (*ARMS, FINETUNE).index(arm)])
     base = options.settings(arm)
     found: dict[ArmSettings, ArmSettings] = {}  # by what is shared
 
@@ -45,7 +45,7 @@ def candidates(arm: Arm, options: MixTrainingOptions) -> list[ArmSettings]:
 
     for rate, sl_rate, ssl_mask in shared_candidates(options):
         shared = dataclasses.replace(base, learning_rate=base.learning_rate * rate)
-        if arm != "sl":
+        if arm not in SUPERVISED_ARMS:
             shared = dataclasses.replace(shared, sl_learning_rate=base.sl_learning_rate * sl_rate, ssl_mask=ssl_mask)
         if shared in found:
             continue
@@ -93,7 +93,7 @@ def shared_candidates(options: MixTrainingOptions) -> Iterator[tuple[float, floa
 def check_search(study: Study) -> None:
     """Raise InputError if a trial of the search would be too short to make a run."""
     try:
-        for arm in ARMS:
+        for arm in study.arms:
             for settings in candidates(arm, study.options):
                 _trial(study, arm, settings, _rungs(study.options.tune_trials)[0].scale)
     except InputError as error:
@@ -102,7 +102,7 @@ def check_search(study: Study) -> None:
 
 def search_flops(study: Study) -> float:
     """What the search will cost, about: as if every trial were one of the options' own settings."""
-    per_epochs = sum(study.cost(_trial(study, arm, study.options.settings(arm), 1.0)) for arm in ARMS)
+    per_epochs = sum(study.cost(_trial(study, arm, study.options.settings(arm), 1.0)) for arm in study.arms)
     return per_epochs * sum(rung.num_tried * rung.scale for rung in _rungs(study.options.tune_trials))
 
 
@@ -110,7 +110,7 @@ def tune(study: Study, stages: Stages, shared: dict[str, Any]) -> tuple[dict[Arm
     """The settings of every arm, and the record of the search for metrics.json."""
     chosen: dict[Arm, ArmSettings] = {}
     tried: list[SearchTrial] = []
-    for arm in ARMS:
+    for arm in study.arms:
         left = candidates(arm, study.options)
         for number, rung in enumerate(_rungs(len(left))):
             found = [

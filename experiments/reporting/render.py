@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from experiments.reporting import markdown
 from experiments.reporting.figures import figure_svg
+from mixmin_jax.errors import list_some
 
 MOST_SENTENCES = 3  # of a verdict: what a reader takes in before the table
 LEAST_PIXELS = 56  # per inch of a figure on a page (96 is its full size): text of 8.5 points stays readable on a phone
@@ -87,4 +88,7 @@ _ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters |= dict(inspect.getmembers(markdown, inspect.isfunction)) | {"sentences": _sentences}
+_ENVIRONMENT.filters |= dict(inspect.getmembers(markdown, inspect.isfunction)) | {
+    "sentences": _sentences,
+    "list_some": list_some,
+}

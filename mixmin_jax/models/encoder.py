@@ -21,6 +21,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.models.masking import View
 
 Pool = Literal["mean", "cls"]  # features that heads read: the mean over tokens, or those of the class token
+Gelu = Literal["tanh", "exact"]
 
 _small = nn.initializers.normal(0.02)  # for tokens, positions and heads, as in timm
 
@@ -35,6 +36,8 @@ class EncoderConfig:
     mlp_ratio: int = 4  # hidden width of the feed-forward layer, in widths
     bfloat16: bool = False  # compute in bfloat16; parameters, features, logits and losses stay float32
     remat: bool = False  # recompute activations in the backward pass: less memory, about a third more FLOPs
+    gelu: Gelu = "tanh"  # form of the feed-forward layer's GELU: its tanh approximation, or exact as in most pretrained
+    norm_epsilon: float = 1e-6  # added to the variance in each LayerNorm
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.mlp_ratio) < 1:
@@ -47,6 +50,10 @@ class EncoderConfig:
                 f"width {self.width} does not split into {self.heads} heads;"
                 f" choose a width that is a multiple of {self.heads}"
             )
+        if self.gelu not in ("tanh", "exact") or not self.norm_epsilon > 0:
+            raise InputError(
+                f"gelu must be 'tanh' or 'exact' and norm_epsilon positive, not {self.gelu!r} and {self.norm_epsilon}"
+            )
 
     @property
     def dtype(self) -> Any:
@@ -56,7 +63,7 @@ class EncoderConfig:
 class Block(nn.Module):
     """Pre-norm self-attention and a GELU feed-forward layer, each added to the residual stream.
 
-    Dosovitskiy et al., arXiv:2010.11929, equations 2 and 3; GELU in its tanh form.
+    Dosovitskiy et al., arXiv:2010.11929, equations 2 and 3.
     """
 
     config: EncoderConfig
@@ -69,13 +76,16 @@ class Block(nn.Module):
         def dense(features: int, name: str) -> nn.Dense:
             return nn.Dense(features, dtype=cfg.dtype, kernel_init=nn.initializers.xavier_uniform(), name=name)
 
-        h = nn.LayerNorm(dtype=cfg.dtype, name="attention_norm")(x_BxTxD)
+        def norm(name: str) -> nn.LayerNorm:
+            return nn.LayerNorm(epsilon=cfg.norm_epsilon, dtype=cfg.dtype, name=name)
+
+        h = norm("attention_norm")(x_BxTxD)
         qkv = dense(3 * width, "qkv")(h).reshape(batch, length, 3, cfg.heads, width // cfg.heads)
         attended = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         x_BxTxD = x_BxTxD + dense(width, "out")(attended.reshape(batch, length, width))
 
-        h = nn.LayerNorm(dtype=cfg.dtype, name="feed_forward_norm")(x_BxTxD)
-        return x_BxTxD + dense(width, "down")(nn.gelu(dense(cfg.mlp_ratio * width, "up")(h)))
+        h = dense(cfg.mlp_ratio * width, "up")(norm("feed_forward_norm")(x_BxTxD))
+        return x_BxTxD + dense(width, "down")(nn.gelu(h, approximate=cfg.gelu == "tanh"))
 
 
 class Stack(nn.Module):
@@ -93,7 +103,7 @@ class Stack(nn.Module):
         block = nn.remat(Block) if cfg.remat else Block
         for i in range(cfg.depth):
             x = block(cfg, name=f"block_{i}")(x)
-        return nn.LayerNorm(name="final_norm")(x)
+        return nn.LayerNorm(epsilon=cfg.norm_epsilon, name="final_norm")(x)
 
 
 def gather_tokens(x_BxLxC: Array, index_BxN: Integer[Array, "B N"]) -> Array:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from mixmin_jax.errors import InputError
+from mixmin_jax.errors import InputError, list_some
 from mixmin_jax.training.batches import (
     Batch,
     Fetch,
@@ -364,6 +364,7 @@ def train(
     on_block: OnBlock | None = None,
     checkpoints: Checkpoints | None = None,
     on_nonfinite: OnNonfinite = "stop",
+    initial: Mapping[str, PyTree] | None = None,
 ) -> TrainRun:
     """Train by `plan`: step t on `fetch(t, key_t, *data)`.
 
@@ -385,6 +386,8 @@ def train(
             block reuses the buffers.
         checkpoints: training continues from the newest; the result is bit-identical to an uninterrupted one.
         on_nonfinite: "stop" or "skip".
+        initial: parts of the parameters to start from, such as {"encoder": ...} of a pretrained model; `learner.init`
+            makes the others.
 
     Returns:
         The trained model, its losses, and the failure if there was one.
@@ -392,7 +395,8 @@ def train(
     Raises:
         InputError: before any step is compiled: an invalid plan; SL or joint steps without labels; rows that do not fit
             together or do not divide over the mesh; a loss or logits of a wrong shape; labels that are no classes (in
-            512 of the steps, evenly over the run; in another, such a label makes the loss NaN).
+            512 of the steps, evenly over the run; in another, such a label makes the loss NaN); initial parameters of
+            another structure than the learner's.
         Stopped: on a request to `checkpoints`.
     """
     check_plan(plan)
@@ -410,6 +414,8 @@ def train(
         check_labels(fetch, jax.random.split(key)[1], data, labeled_steps, [values.shape[1] for values in logits])
     data = jax.device_put(data) if mesh is None else put(data, replicated(mesh))
     state, failure = init(key), None
+    if initial:
+        state = state._replace(params=_replaced(state.params, initial, mesh))
     num_steps, start = len(plan.phase), 0
     losses = Losses(*(np.full(num_steps, np.nan, np.float32) for _ in Losses._fields))
     if checkpoints and (found := checkpoints.restore((state, losses))):
@@ -440,6 +446,21 @@ def train(
         at_pause=after_block,
     )
     return TrainRun(state, losses, failure)
+
+
+def _replaced(params: PyTree, initial: Mapping[str, PyTree], mesh: Mesh | None) -> PyTree:
+    """The parameters with parts replaced by copies of those given, because training takes over their buffers."""
+    for part, tree in initial.items():
+        ours, theirs = (
+            {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(which)}
+            for which in (params.get(part), tree)
+        )
+        if ours != theirs:
+            differing = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+            raise InputError(f"the initial {part!r} does not fit the learner's parameters: {list_some(differing)}")
+    parts = {part: params[part] for part in initial}
+    copied = jax.tree.map(lambda new, old: jnp.array(new, old.dtype), dict(initial), parts)
+    return params | (copied if mesh is None else put(copied, replicated(mesh)))
 
 
 def _failure(state: MixState, plan: StepPlan, done: int) -> Failure | None:

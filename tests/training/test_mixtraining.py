@@ -472,6 +472,20 @@ def unlabelled(step, key, inputs_NxLxC, labels_N):
     return Batch((), batch_rows(step, key, inputs_NxLxC, labels_N).sl[0].inputs)
 
 
+def test_parts_that_are_given_are_trained_on_and_stay_with_the_caller():
+    given = {"encoder": jax.tree.map(lambda x: np.asarray(x) + 1, START.params["encoder"])}
+    plan = MIXED.plan(STEPS_PER_EPOCH)
+    still = StepPlan(
+        *(np.zeros_like(values) if name == "learning_rate" else values for name, values in plan._asdict().items())
+    )
+    for initial in ({}, given, given):
+        params = train(TINY, still, batch_rows, DATA, SETTINGS, KEY, initial=initial).state.params
+        assert_same(params, START.params | initial)
+    other = {"kernel_CxD": START.params["encoder"]["kernel_CxD"], "other": np.zeros(3)}
+    with pytest.raises(InputError, match=r"initial 'encoder' does not fit .*: \['bias_D'\], \['other'\]"):
+        train(TINY, still, batch_rows, DATA, SETTINGS, KEY, initial={"encoder": other})
+
+
 def test_self_supervision_needs_no_labels():
     plan = Schedule(2, 0).plan(STEPS_PER_EPOCH)
     assert_same(training(plan, fetch=unlabelled), training(plan))

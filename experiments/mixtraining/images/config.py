@@ -7,6 +7,7 @@ from typing import Literal
 
 from experiments.mixtraining.config import MixTrainingOptions
 from mixmin_jax.data.images.sources import DIGITS
+from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.vision_transformer import MICRO, MICRO_DECODER, TINY, TINY_DECODER
 
@@ -37,8 +38,16 @@ class ImageMixTraining(MixTrainingOptions):
     """Follow links in a folder of images also to files outside of it, and to folders."""
     image_size: int | None = None
     """Resize images to this many pixels square (needed where they differ in size)."""
-    model: Literal["nano", "micro", "tiny"] = "nano"
-    """Vision transformers 64 wide and 2 deep, 96 wide and 4 deep, and ViT-Tiny (192 wide, 12 deep)."""
+    model: Literal["nano", "micro", "tiny", "file"] = "nano"
+    """Vision transformers 64 wide and 2 deep, 96 wide and 4 deep, and ViT-Tiny (192 wide, 12 deep); or of the size of
+    that in --init."""
+    init: Path | None = None
+    """A pretrained vision transformer in timm's or Hugging Face's naming (MAE, DINO, DeiT): .safetensors, .npz or .pth.
+    All arms but `sl` start from its encoder. It adds the arm `finetune`, which is `sl` from that start, and the
+    references `frozen` and `k_nn`, which do not train the encoder."""
+    init_normalization: Literal["imagenet", "half"] | None = None
+    """How its model normalizes pixels, where no config.json beside the file says so: by ImageNet's mean and deviation
+    (DeiT, MAE, DINO), or to [-1, 1] (Google's ViT, augreg in timm)."""
     patch_size: int = 2
     """Pixels of a patch's side; divides the image size."""
     pool: Literal["mean", "cls"] = "mean"
@@ -49,6 +58,11 @@ class ImageMixTraining(MixTrainingOptions):
     """Random shifts of up to this many pixels; by default an eighth of the image, and none for digits."""
     flip: bool | None = None
     """Random horizontal flips; by default for all data but digits."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init is None and (self.model == "file" or self.init_normalization):
+            raise InputError("--model file and --init-normalization describe the file of --init: give it")
 
     @property
     def demonstration(self) -> bool:

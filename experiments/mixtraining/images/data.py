@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness.data_sets import image_records
-from experiments.mixtraining.domain import Domain, Labels, model_record
-from experiments.mixtraining.images.config import SIZES, ImageMixTraining
+from experiments.mixtraining.domain import Domain, Labels, model_record, pooled_features
+from experiments.mixtraining.images.config import ImageMixTraining
+from experiments.mixtraining.images.pretrained import frozen_references, read_init, sizes, start_from
 from experiments.mixtraining.run import Reconstruct
 from experiments.reporting.markdown import plural
 from mixmin_jax.data.epochs import batch_rows
@@ -28,6 +29,7 @@ from mixmin_jax.models.vision_transformer import VisionConfig, gray_out, reconst
 from mixmin_jax.trained.model import TrainedModel
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
+from mixmin_jax.training.probes import linear_probe
 
 SHOWN = 8  # reconstructions in the report
 SPLIT_SEED = 0  # of the validation part
@@ -39,6 +41,7 @@ SKIPPED_NAMED = 100  # images that could not be read, in metrics.json; their num
 
 def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
     """The data and the model that the options name, and what makes pictures of them."""
+    init = read_init(config)
     images = read_images(
         config.dataset,
         config.image_size,
@@ -53,9 +56,10 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
     height, width, channels = images.train.images_NxHxWxC.shape[1:]
     if height != width:
         raise InputError(f"images are {height} x {width} and must be square here: give --image-size")
-    encoder, decoder = (dataclasses.replace(size, bfloat16=config.bfloat16) for size in SIZES[config.model])
+    encoder, decoder = (dataclasses.replace(size, bfloat16=config.bfloat16) for size in sizes(config, init))
     classes = (len(images.train.classes),)
     model = VisionConfig(height, config.patch_size, channels, classes, encoder, decoder, config.pool)
+    start = None if init is None else start_from(init, model)
     natural = config.dataset != DIGITS  # digits are centred, eight pixels wide, and no digit when mirrored
     padding = height // 8 * natural if config.padding is None else config.padding
     try:
@@ -68,6 +72,12 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
         return image_learner(model, mask, mask_tokens, joint_only=joint_only)
 
     augment = functools.partial(crop_and_flip, padding=padding, flip=natural if config.flip is None else config.flip)
+
+    features = pooled_features(learner(0.0, False, True), config.pool)
+
+    def references(train: Labels, test: Labels) -> dict[str, float]:
+        return linear_on_pixels(train, test) | (frozen_references(features, start, train, test) if start else {})
+
     domain = Domain(
         name="images",
         train=_labels(images.train.take(rest)),
@@ -93,11 +103,13 @@ def read_domain(config: ImageMixTraining) -> tuple[Domain, Reconstruct]:
         data_sets=image_records(
             images, config.dataset, config.image_size, unlabeled=config.unlabeled, follow_links=config.follow_links
         ),
-        references=linear_on_pixels,
+        references=references,
         augment=augment,
         unlabeled=images.unlabeled.images_NxHxWxC if images.unlabeled else None,
         notices=images.notices,
         as_model=functools.partial(TrainedModel, model, images.train.classes, resize=config.image_size is not None),
+        features=features,
+        start=start,
     )
     return domain, reconstructions(model, images.test, "mixtraining", config.ssl_sees == "all_tokens")
 
@@ -130,17 +142,12 @@ def image_fetch(batch_size: int, padding: int, flip: bool) -> Fetch:
 
 def linear_on_pixels(train: Labels, test: Labels) -> dict[str, float]:
     """Test accuracy of logistic regression on standardised pixels, what a model should at least beat."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     def flat(examples: Labels) -> np.ndarray:
         return examples.inputs.reshape(len(examples), -1).astype(np.float32) / 255
 
-    size = flat(train).shape[1]
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / size, tol=1e-3, max_iter=300))
-    model.fit(flat(train), train.labels_N)
-    return {"logistic regression on pixels": float(model.score(flat(test), test.labels_N))}
+    reached = linear_probe(flat(train), train.labels_N, flat(test), test.labels_N)
+    return {"logistic regression on pixels": reached}
 
 
 def reconstructions(

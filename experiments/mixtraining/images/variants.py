@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -17,8 +18,8 @@ class ImageMixTrainingVariants(ImageMixTraining):
     """MixTraining with one thing changed at a time, at one fraction of the data, judged on the validation part.
 
     Options are those of experiments.image_mixtraining but for those that have no use here (search, matched compute,
-    evaluations along a run, compression, price, a final model, and the learning rate of the arm `sl`, which is none of
-    the variants), which are refused.
+    evaluations along a run, probes, compression, a pretrained start, price, a final model, and the learning rate of the
+    arm `sl`, which is none of the variants), which are refused.
     """
 
     out: Path = Path("runs/image_mixtraining_variants")
@@ -35,6 +36,9 @@ class ImageMixTrainingVariants(ImageMixTraining):
     checkpoint_examples: tyro.conf.Suppress[int] = ImageMixTraining.checkpoint_examples
     scratch_learning_rate: tyro.conf.Suppress[float] = ImageMixTraining.scratch_learning_rate
     compress: tyro.conf.Suppress[bool] = False
+    probe: tyro.conf.Suppress[bool] = False
+    init: tyro.conf.Suppress[Path | None] = None
+    init_normalization: tyro.conf.Suppress[Literal["imagenet", "half"] | None] = None
     price_per_hour: tyro.conf.Suppress[float | None] = None
     final: tyro.conf.Suppress[Final] = "none"
 

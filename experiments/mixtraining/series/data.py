@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.harness.data_sets import series_records
-from experiments.mixtraining.domain import Domain, Labels, model_record
+from experiments.mixtraining.domain import Domain, Labels, model_record, pooled_features
 from experiments.mixtraining.series.config import SIZES, SeriesMixTraining
 from experiments.mixtraining.series.references import other_models
 from mixmin_jax.data.epochs import batch_rows
@@ -83,6 +83,7 @@ def read_domain(config: SeriesMixTraining) -> Domain:
         data_sets=series_records(series, config.dataset, config.reading),
         references=other_models,
         augment=functools.partial(shift_and_jitter, shift=config.shift, jitter=config.jitter),
+        features=pooled_features(learner(0.0, False, True), config.pool),
     )
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.harness.data_sets import text_record
-from experiments.mixtraining.domain import Domain, Labels, model_record
+from experiments.mixtraining.domain import Domain, Labels, model_record, pooled_features
 from experiments.mixtraining.text.config import TextMixTraining
 from experiments.mixtraining.text.model import cached_learner, text_model
 from experiments.mixtraining.text.unlabeled import split_sources, unlabeled_windows
@@ -99,6 +99,7 @@ def read_domain(config: TextMixTraining) -> Domain:
         unlabeled=pool_PxL,
         notices=text.notices,
         as_model=functools.partial(TrainedModel, model, tuple(corpus.name for corpus in corpora)),
+        features=pooled_features(cached_learner(model, config.ssl_mask, False, False), config.pool),
     )
 
 
