@@ -1,8 +1,9 @@
 """What to train, at what cost, and how sure that is: the first lines of a MixTraining report.
 
-At each fraction of the data the most accurate arm under the most favorable budget is recommended, or a cheaper one that
-lies less than one paired standard error below it (the one-standard-error rule of Breiman et al. 1984, section 3.4.3; as
-in `tuning.ranking`) and loses to none that is as accurate by the same rule. A plain baseline that is at least as accurate as every arm is recommended in their place.
+At each fraction of the data the most accurate arm under the most favorable budget is recommended. A cheaper one takes
+its place if it lies less than one paired standard error below (the one-standard-error rule of Breiman et al. 1984,
+section 3.4.3; as in `tuning.ranking`), and loses to none of which that is true. A plain baseline that is at least as
+accurate as every arm is recommended in their place.
 """
 
 import dataclasses
