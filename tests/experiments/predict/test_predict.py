@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_named_and_left_out(models, pictures, tmp_path, c
     assert len(rows(config.out)) == 5
     (pictures / "a" / "0" / "0.png").unlink()
     main(dataclasses.replace(config, convert=True, overwrite=True))
-    assert len(rows(config.out)) == 6 and rows(config.out)[2]["path"].endswith("9.png")
+    assert len(rows(config.out)) == 6 and rows(config.out)[3]["path"].endswith("9.png")
 
 
 def test_documents_are_the_mean_of_their_windows(models, tmp_path, capsys):

@@ -355,8 +355,7 @@ def test_a_finished_run_is_verified_with_stages_and_data(finished):
     held = assert_verified(finished, with_data=True)
     assert {"numbers: the record follows from its stages", "both: the record follows from its stages"} <= held
     assert {line.split(" (")[0] for line in held if line.startswith("data: ")} == {
-        "data: source digits", "data: source lower", "data: source upper", "data: source web", "data: target numbers",
-        "data: target both",
+        "data: source digits", "data: source lower", "data: source upper", "data: target numbers", "data: target both",
     }  # fmt: skip
 
 
