@@ -112,6 +112,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(scoring, "BATCHES", 2)  # rows that are scored at once; documents are few and short
 
 
+@pytest.mark.slow
 def test_the_whole_of_it_tiny(tiny, tmp_path, capsys):
     config = fidelity.Config(("s",), ("t",), ("numbers",), quick=True, out=tmp_path, work=tmp_path / "work")
     fidelity.main(config)

@@ -276,6 +276,7 @@ def test_a_stop_saves_and_a_finished_run_is_not_stopped(tmp_path):
     assert_same(found, state(7))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads outlive their loop
 def test_a_checkpoint_that_cannot_be_written_is_one_error_and_does_not_count(tmp_path, capfd):
     """The cause is met in a thread that writes in the background, and raised by the next call."""
     write(tmp_path, [10])

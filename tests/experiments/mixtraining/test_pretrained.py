@@ -52,7 +52,7 @@ def config(tmp_path_factory):
     file = saved(folder, timm_vit(width=8, depth=1, mlp_ratio=4, patch=4, grid=3))
     return ImageMixTraining(
         out=folder / "out", init=file, init_normalization="imagenet", fractions=(0.25,), seeds=1, ssl_epochs=2,
-        sl_epochs=2, patch_size=4, checkpoints=1, probe=True,
+        sl_epochs=2, patch_size=4, checkpoints=1, probe=True, final="none",
     )  # fmt: skip
 
 
