@@ -112,6 +112,16 @@ def test_a_run_says_what_unlabeled_data_are_worth(finished):
     assert_verified(out)
 
 
+def test_reports_need_unlabeled_data_or_label_fractions_and_not_both(finished):
+    metrics, _ = finished
+    config = {name: value for name, value in metrics.config.items() if name != "label_fractions"}  # as if not given
+    said = mixtraining_report(dataclasses.replace(metrics, config=config)).markdown
+    assert "80 windows without labels" in said and "share of its *labels*" not in said
+    dataset = dataclasses.replace(metrics.dataset, unlabeled=None)
+    said = mixtraining_report(dataclasses.replace(metrics, dataset=dataset)).markdown
+    assert "windows without labels beside" not in said and "share of its *labels*" in said
+
+
 def test_a_run_without_the_comparison_says_so(finished):
     metrics, _ = finished
     runs = tuple(run for run in metrics.runs if run.budget != "labeled")
