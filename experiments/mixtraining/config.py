@@ -20,7 +20,7 @@ Budget = Literal["schedule", "matched", "cheaper", "labeled"]
 Variant = Literal["visible", "all_tokens", "two_passes"]
 SslView = Literal["visible", "all_tokens"]
 _EITHER = tyro.conf.create_mutex_group(required=False)  # of options, one of which may be given
-Final = Literal["best", "mixtraining", "sl", "ssl_then_sl", "none"]
+Final = Literal["best", "mixtraining", "sl", "ssl_then_sl", "finetune", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +126,10 @@ class MixTrainingOptions(ScheduleOptions):
     ssl_mask: float = 0.75
     """Share of the tokens hidden in an SSL step."""
     restart_learning_rate: bool = True
-    """A warm-up and a cosine for each phase; otherwise one over the whole run."""
+    """The learning rate has a warm-up and a cosine in each phase; with --no-restart-learning-rate, one over the whole
+    run."""
     restart_moments: bool = True
-    """Forget the optimiser's moments where a phase begins."""
+    """The optimizer's moments are forgotten where a phase begins; with --no-restart-moments, they carry on."""
     batch_size: int = 64
     """Examples in a step."""
     scratch_learning_rate: float = 1e-3
@@ -139,8 +140,9 @@ class MixTrainingOptions(ScheduleOptions):
     """What SL steps train beside the head: all of the encoder, lora:RANK (low-rank adapters of it), or nothing (head).
     SSL and joint steps train all of it. `sl` has only SL steps: its encoder stays random, but for adapters."""
     matched: bool = True
-    """Train `sl` and `mixtraining` once more with the FLOPs of ssl_then_sl, by more epochs. Where there are unlabeled
-    examples, also `ssl_then_sl` and `mixtraining` with self-supervision on the labeled ones alone."""
+    """`sl` and `mixtraining` are trained once more with the FLOPs of ssl_then_sl, by more epochs. Where there are
+    unlabeled examples, so are `ssl_then_sl` and `mixtraining` with self-supervision on the labeled ones alone.
+    --no-matched leaves all of these out."""
     times_cheaper: float | None = None
     """Train `mixtraining` once more with the FLOPs of ssl_then_sl divided by this, by more epochs or fewer: with 1.29,
     at the paper's speed."""
@@ -161,7 +163,8 @@ class MixTrainingOptions(ScheduleOptions):
     """Settings that each arm tries (2 to 32); half of them go on each time the epochs double."""
     final: Final = "best"
     """Which arm is trained once more, on all labeled data but the test part, to leave a model in --out/model: the
-    arm that the report recommends at the largest fraction, one by its name with its own schedule, or none."""
+    arm that the report recommends at the largest fraction, one by its name with its own schedule (`finetune` needs
+    --init), or none."""
     compress: bool = False
     """Evaluate each trained model also with 50, 80 and 90 % of its encoder's weights pruned, and with 8-bit weights."""
     price_per_hour: float | None = None

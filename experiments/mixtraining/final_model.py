@@ -12,7 +12,7 @@ from flax.traverse_util import unflatten_dict
 
 from experiments.harness.processes import is_first
 from experiments.harness.stages import Product, Running, Stages
-from experiments.mixtraining.config import ARMS, Arm, ArmSettings
+from experiments.mixtraining.config import Arm, ArmSettings
 from experiments.mixtraining.decision import Decision
 from experiments.mixtraining.domain import Domain, Labels
 from experiments.mixtraining.plan import Study, Trial
@@ -38,7 +38,7 @@ def final_cost(study: Study, settings: Settings) -> float:
     if not _is_wanted(study):
         return 0.0
     more = (len(domain.train) + len(domain.validation)) / len(domain.train)
-    arms = ARMS if options.final == "best" else (options.final,)
+    arms = study.arms if options.final == "best" else (options.final,)
     return more * max(study.cost(study.trial(arm, settings[arm], 1.0, SEED)) for arm in arms if arm != "none")
 
 
@@ -88,8 +88,8 @@ def write_final(folder: Path, metrics: MixTrainingMetrics, model: TrainedModel |
     if is_first():
         save_model(model, folder / MODEL, card=card.markdown, overwrite=True)
     print(
-        f"\n{folder / MODEL}: {md.code(final.cell)}, trained on all {final.examples:,} labeled examples but the test"
-        f" part; {100 * final.accuracy:.1f}% right there"
+        f"\n{folder / MODEL}: {md.code(final.cell)}, trained on all {final.examples:,} labeled examples outside the"
+        f" test part; right on {100 * final.accuracy:.1f}% of the test part"
     )
 
 
@@ -118,7 +118,7 @@ def _trial(everything: Study, settings: Settings, cell: Cell) -> Trial:
         baseline = everything.trial("ssl_then_sl", settings["ssl_then_sl"], 1.0, SEED)
         times = everything.options.times_cheaper if cell.budget == "cheaper" else 1.0
         flops = everything.cost(baseline) / (times or 1.0)
-    arm = next(arm for arm in ARMS if arm == cell.arm)
+    arm = next(arm for arm in everything.arms if arm == cell.arm)
     return everything.trial(arm, settings[arm], 1.0, SEED, budget=cell.budget, flops=flops)
 
 

@@ -75,6 +75,10 @@ class Study:
     options: MixTrainingOptions
     _rows: dict[tuple[float, int], np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.options.final == FINETUNE and self.domain.start is None:
+            raise InputError(f"--final {FINETUNE} starts from a pretrained model, and none is given with --init")
+
     @property
     def _times_cheaper(self) -> dict[Budget, float]:
         """What the FLOPs of ssl_then_sl are divided by, for the budgets that are asked for and are a share of them."""

@@ -58,9 +58,11 @@ class MoleculeMixture(ManyModelsOptions):
     folds: int = 2
     """Proxies are trained on all folds but one and judged on the one left out."""
     balance: bool = True
-    """Give positives and negatives half of the weight each, in every source and in the target's loss."""
+    """Positives and negatives get half of the weight each, in every source and in the target's loss; with --no-balance,
+    every label gets the same."""
     calibrate: bool = True
-    """Rescale each proxy's scores so that they predict its own assay's left-out labels best (Platt's scaling)."""
+    """Each proxy's scores are rescaled so that they predict its own assay's left-out labels best (Platt's scaling);
+    --no-calibrate leaves them as they are."""
     learner: Literal["mlp", "trees"] = "mlp"
     """Proxies and target models: perceptrons, all in one compiled program, or gradient-boosted trees (XGBoost)."""
     mlp: MlpRun = MlpRun()

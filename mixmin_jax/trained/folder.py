@@ -126,7 +126,8 @@ def _described(folder: Path) -> _Description:
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise InputError(f"{folder}: no folder of a model, it holds no {MODEL}") from error
+        inside = f"; the model of that run is {folder / 'model'}" if (folder / "model" / MODEL).is_file() else ""
+        raise InputError(f"{folder}: no folder of a model, it holds no {MODEL}{inside}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); copy the folder again") from error
     version = found.get("format") if isinstance(found, dict) else None

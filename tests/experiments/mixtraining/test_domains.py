@@ -144,7 +144,7 @@ def test_the_same_run_may_leave_another_arm_and_tells_if_that_fails(configs, fin
     with pytest.raises(Diverged, match="the training of the final model failed"):
         image_mixtraining.main(config)
     said = capsys.readouterr()
-    assert "but the test part: ssl_then_sl, " in said.out and "no model: the training of `ssl_then_sl`" in said.err
+    assert "outside the test part: ssl_then_sl, " in said.out and "no model: the training of `ssl_then_sl`" in said.err
     assert asked == [("ssl_then_sl", 1438, 359, True)]
     assert load(config.out).final.failure.step == 5 and "There is none: " in (config.out / "report.md").read_text()
     assert (config.out / "model" / "card.md").read_text() == (finished / "model" / "card.md").read_text()

@@ -5,20 +5,23 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.mixtraining.config import ARMS
+from experiments.mixtraining.config import ARMS, FINETUNE
 from experiments.mixtraining.final_model import final_cost, train_final
 from experiments.mixtraining.plan import Study
 from experiments.mixtraining.results import Failure
+from mixmin_jax.errors import InputError
 from tests.experiments.mixtraining import linear_domain as linear
 from tests.experiments.mixtraining.linear_domain import linear_domain
 from tests.experiments.mixtraining.made_up import LEVELS, changed, made_up
+from tests.experiments.mixtraining.test_pretrained import with_start
 
 DOMAIN = dataclasses.replace(linear_domain(8), as_model=lambda params, temperature: (params, temperature))
-SETTINGS = {arm: linear.OPTIONS.settings(arm) for arm in ARMS}
+STARTED = dataclasses.replace(DOMAIN, start=object())  # which nothing reads before a training
+SETTINGS = {arm: linear.OPTIONS.settings(arm) for arm in (*ARMS, FINETUNE)}
 
 
-def study(**options):
-    return Study(DOMAIN, dataclasses.replace(linear.OPTIONS, **options))
+def study(domain=DOMAIN, **options):
+    return Study(domain, dataclasses.replace(linear.OPTIONS, **options))
 
 
 class Asked:
@@ -57,6 +60,15 @@ def test_an_arm_that_is_named_has_its_own_schedule_and_all_examples_but_those_of
     assert stages.inputs["shared"] == 1
     assert len(stages.trial.plan.phase) == {"sl": 4, "ssl_then_sl": 8, "mixtraining": 6}[arm] * (165 // 8)
     assert final_cost(study(final=arm), SETTINGS) == pytest.approx(stages.cost, rel=0.1)
+
+
+@pytest.mark.parametrize("asked_for", ["best", FINETUNE])
+def test_it_may_be_the_arm_that_starts_from_a_pretrained_model(asked_for):
+    budget = "matched" if asked_for == "best" else "schedule"
+    stages = asked(with_start(0.9), domain=STARTED, final=asked_for)
+    assert stages.name == f"final-finetune-{budget}" and stages.found[0].arm == FINETUNE
+    with pytest.raises(InputError, match="--final finetune starts from a pretrained model"):
+        study(final=FINETUNE)
 
 
 def test_none_is_trained_where_none_is_asked_for_or_no_arm_ended_well(capsys):
