@@ -15,8 +15,10 @@ from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.trained.model import TrainedModel
 
 
-def read_image(model: TrainedModel, data: bytes | Path, convert: bool = False) -> UInt8[np.ndarray, "S S C"] | str:
-    """The pixels of an image file, or one line that says why the model cannot take them.
+def read_image(
+    model: TrainedModel, data: bytes | Path | str, convert: bool = False
+) -> UInt8[np.ndarray, "S S C"] | str:
+    """The pixels of an image file (its path or content), or one line that says why the model cannot take them.
 
     Gray images become RGB for a model of color images. Images of another size are cropped to their central square and
     resized, if that was done in training. With `convert` they are in any case, and colors become gray where the model
@@ -24,7 +26,9 @@ def read_image(model: TrainedModel, data: bytes | Path, convert: bool = False) -
     """
     config = model.config
     assert isinstance(config, VisionConfig)
-    pixels = decode(data, config.image_size if model.resize or convert else None)
+    pixels = decode(
+        Path(data) if isinstance(data, str) else data, config.image_size if model.resize or convert else None
+    )
     if isinstance(pixels, str):
         return pixels
     height, width, channels = pixels.shape

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import jax
@@ -126,6 +127,9 @@ def test_files_that_are_missing_or_damaged_are_named(saved, copied, tmp_path):
     for folder, message in ((tmp_path / "none", "no such folder"), (tmp_path, r"holds no model\.json")):
         with pytest.raises(InputError, match=message):
             load_model(folder)
+    shutil.copytree(saved, tmp_path / "run" / "model")
+    with pytest.raises(InputError, match=re.escape(f"the model of that run is {tmp_path / 'run' / 'model'}")):
+        load_model(tmp_path / "run")
 
 
 def test_parameters_that_do_not_fit_are_not_saved(tmp_path):

@@ -22,8 +22,11 @@ def color_model():
     return TrainedModel(dataclasses.replace(IMAGES, channels=3), tuple("abc"), {})
 
 
-def test_images_are_read_as_in_training():
-    model = small_model(IMAGES)
+def test_images_are_read_as_in_training(tmp_path):
+    model, path = small_model(IMAGES), tmp_path / "gray.png"
+    path.write_bytes(GRAY_FILE)
+    np.testing.assert_array_equal(read_image(model, str(path)), read_image(model, path))
+    assert "No such file" in read_image(model, str(tmp_path / "none.png"))
     np.testing.assert_array_equal(read_image(model, GRAY_FILE), GRAY)
     np.testing.assert_array_equal(read_image(color_model(), encode(COLORS)), COLORS)
     resized = read_image(small_model(IMAGES, resize=True), encode(LARGE))

@@ -154,7 +154,10 @@ def _splits(tree: _Tree) -> _Splits:
             f"{tree.place}: {list_some(others)} beside {train}: neither a class nor a known name of a test set"
             f" ({known}); rename or remove what is no class of {train}, or rename {train} if it is a class itself"
         )
-    said = f"{tree.place}: {list_some(others)} is left out: {test} is tested on, and validated is on a part of {train}"
+    said = (
+        f"{tree.place}: {list_some(others)} is left out: {test} is tested on, and the validation part is drawn from"
+        f" {train}"
+    )
     notices = (said,) if others else ()
     return _Splits(_nested(tree, train), test and _nested(tree, test), notices)
 

@@ -158,7 +158,7 @@ def test_folders_that_are_left_out_are_said(tmp_path):
     images = read_image_folder(written(tmp_path / "pets", PETS | extra))
     assert_is_pets(images)
     assert [notice.split(": ", 1)[1] for notice in images.notices] == [
-        "Validation, seg_pred is left out: test is tested on, and validated is on a part of train"
+        "Validation, seg_pred is left out: test is tested on, and the validation part is drawn from train"
     ]
 
 
