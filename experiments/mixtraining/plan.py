@@ -94,7 +94,10 @@ class Study:
         """Which training examples a fraction and seed has: as many of each class as the whole, in proportion."""
         if (fraction, seed) not in self._rows:
             labels_N, classes = self.domain.train.labels_N, self.domain.classes
-            self._rows[fraction, seed] = stratified(labels_N, fraction, seed, classes)
+            try:
+                self._rows[fraction, seed] = stratified(labels_N, fraction, seed, classes)
+            except InputError as error:
+                raise InputError(f"--{self.options.shares_option}: {error}") from error
         return self._rows[fraction, seed]
 
     def subset(self, fraction: float, seed: int) -> Labels:

@@ -181,7 +181,7 @@ def test_a_part_of_sorted_examples_has_every_class():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fractions": (0.005,)}, "leaves class a empty"),
+        ({"fractions": (0.005,)}, "--fractions: .*leaves class a empty"),
         ({"fractions": (0.05, 1.0)}, "--fractions 0.05 of 120 examples: a batch of 8 rows cannot be drawn from 6"),
     ],
 )
