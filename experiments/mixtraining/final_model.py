@@ -128,7 +128,8 @@ def _trained(everything: Study, trial: Trial, stage: Running) -> Product:
     product = run_trial(everything, trial, test, stage, keep_params=True)
     if product["failure"]:
         return product
-    probability_NxA = _model(everything.domain, product, 1.0).outputs(test.inputs).probabilities_NxA
+    model = dataclasses.replace(_model(everything.domain, product, 1.0), series=None)  # the inputs are scaled
+    probability_NxA = model.outputs(test.inputs).probabilities_NxA
     right_N = probability_NxA.argmax(axis=1) == test.labels_N
     count_A = np.bincount(test.labels_N, minlength=len(everything.domain.classes))
     class_accuracy_A = np.bincount(test.labels_N, right_N, len(count_A)) / np.maximum(count_A, 1)

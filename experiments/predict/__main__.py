@@ -1,4 +1,4 @@
-"""Predict the classes of images or text with a model that image_mixtraining or text_mixtraining has left.
+"""Predict the classes of images, text or series with a model that a MixTraining experiment has left.
 
 python -m experiments.predict runs/mine/model FILES|DIR --out predictions.csv
 
@@ -17,8 +17,9 @@ from experiments.harness.command_line import run
 from experiments.harness.progress import RunProgress
 from experiments.harness.result_files import replacing, write_bytes
 from experiments.predict.config import Predict
-from experiments.predict.data import Example, File, batches, find_files, image_examples, text_examples
+from experiments.predict.data import Example, File, batches, find_files, image_examples, series_examples, text_examples
 from experiments.reporting.markdown import plural
+from mixmin_jax.data.series.sources import SeriesReading
 from mixmin_jax.errors import InputError, list_some
 from mixmin_jax.program_cache import cache_programs
 from mixmin_jax.trained.folder import load_model
@@ -40,6 +41,13 @@ def main(config: Predict) -> None:
     model = load_model(config.model)
     if config.convert and model.kind != "images":
         raise InputError(f"--convert is for images, and {config.model} is a model of {model.kind}")
+    if model.kind != "series" and (config.labels_from_files or config.axes or config.label_column):
+        raise InputError(
+            f"--labels-from-files, --axes and --label-column are for series, and {config.model} is a model of"
+            f" {model.kind}"
+        )
+    if model.kind == "series" and config.labels_from_folders:
+        raise InputError("--labels-from-folders is for images and text; the labels of series are --labels-from-files")
     files = find_files(model.kind, config.inputs)
     unknown = sorted({file.label for file in files} - set(model.classes))
     if config.labels_from_folders and unknown:
@@ -57,7 +65,9 @@ def main(config: Predict) -> None:
         for found in predictions(model, files, config, left_out):
             table.writerow(line(model, found, config.all_probabilities))
             count += 1
-            right += model.classes[int(found.probability_A.argmax())] == found.example.file.label
+            right += model.classes[int(found.probability_A.argmax())] == (
+                found.example.label or found.example.file.label
+            )
             if config.embeddings is not None:
                 kept.append((found.example.file.path, found.example.document, found.embedding_D))
         if not count:
@@ -68,7 +78,7 @@ def main(config: Predict) -> None:
         np.savez(content, path=paths, document=documents, embedding_NxD=np.stack(embeddings), allow_pickle=False)
         write_bytes(config.embeddings, content.getvalue())
     print(f"{config.out}: {plural(count, 'prediction')}")
-    if config.labels_from_folders:
+    if config.labels_from_folders or config.labels_from_files:
         print(f"accuracy: {100 * right / count:.1f}% ({right:,} of {count:,})")
     if left_out:
         more = f", the first {NAMED} named above" if len(left_out) > NAMED else ""
@@ -80,6 +90,9 @@ def predictions(model: TrainedModel, files: list[File], config: Predict, left_ou
     """The predictions in the order of the files; what the model cannot take is named and added to `left_out`."""
     if model.kind == "images":
         examples = image_examples(model, files, config.convert, config.batch_size)
+    elif model.kind == "series":
+        reading = SeriesReading(axes=config.axes, label_column=config.label_column)
+        examples = series_examples(model, files, reading, config.labels_from_files)
     else:
         examples = text_examples(model, files, config.field)
     place = {file.path: number for number, file in enumerate(files)}
@@ -106,14 +119,15 @@ def _predicted(model: TrainedModel, batch: list[Example], config: Predict) -> It
 
 
 def header(model: TrainedModel, all_probabilities: bool) -> list[str]:
-    own = ["document", "windows"] if model.kind == "text" else []
+    own = {"text": ["document", "windows"], "series": ["series"]}.get(model.kind, [])
     return ["path", "predicted", "probability", *own, *(f"p_{name}" for name in model.classes if all_probabilities)]
 
 
 def line(model: TrainedModel, found: Prediction, all_probabilities: bool) -> list[str]:
     best = int(found.probability_A.argmax())
     example = found.example
-    own = [str(example.document), str(len(example.inputs))] if model.kind == "text" else []
+    numbers = [str(example.document), str(len(example.inputs))]
+    own = {"text": numbers, "series": numbers[:1]}.get(model.kind, [])
     shares = [f"{p:.6f}" for p in found.probability_A]
     return [example.file.path, model.classes[best], shares[best], *own, *(shares if all_probabilities else [])]
 

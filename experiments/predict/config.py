@@ -5,21 +5,22 @@ from pathlib import Path
 
 import tyro
 
+from mixmin_jax.data.series.series_files import Axes
 from mixmin_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """Predict classes with a model that image_mixtraining or text_mixtraining has left in its folder `model`.
+    """Predict classes with a model that a MixTraining experiment has left in its folder `model`.
 
-    Writes a table with the columns path, predicted and probability, a line per image or per document of text.
+    Writes a table with the columns path, predicted and probability, a line per image, document of text or series.
     Files that cannot be read are named and left out, and the exit status is then 1.
     """
 
     model: tyro.conf.Positional[Path]
     """The folder of the model."""
     inputs: tyro.conf.Positional[tuple[Path, ...]]
-    """Files, and folders of them at any depth: images, or text in the formats of docs/own-data.md."""
+    """Files, and folders of them at any depth: images, or text in the formats of docs/own-data.md. Files of series."""
     out: Path = Path("predictions.csv")
     """The table."""
     all_probabilities: bool = False
@@ -28,6 +29,12 @@ class Predict:
     """Also write an .npz file with `path` and `embedding_NxD`, the features that the model's head reads."""
     labels_from_folders: bool = False
     """The folders in the given folder (of text: its files too) are named like the classes: print the accuracy."""
+    labels_from_files: bool = False
+    """Series: print the accuracy by the labels in the files, which are ignored otherwise."""
+    axes: Axes | None = None
+    """Series: the order of three axes in an .npz file (as in training)."""
+    label_column: str | None = None
+    """Series: the column of labels in a .parquet file."""
     convert: bool = False
     """Images: crop and resize those of another size, and make colors gray, where the training did neither."""
     field: str = "text"

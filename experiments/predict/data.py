@@ -13,10 +13,11 @@ import numpy as np
 
 from mixmin_jax.data.files import refuse_odd_name
 from mixmin_jax.data.images.folders import SUFFIXES
+from mixmin_jax.data.series.sources import SeriesReading, read_one_file
 from mixmin_jax.data.text.formats import Unusable, read_shard
 from mixmin_jax.data.text.shards import Shard, find_shards, stem
-from mixmin_jax.errors import InputError
-from mixmin_jax.trained.inputs import read_image, read_windows
+from mixmin_jax.errors import InputError, list_some
+from mixmin_jax.trained.inputs import prepare_series, read_image, read_windows
 from mixmin_jax.trained.model import TrainedModel
 
 
@@ -32,13 +33,15 @@ class Example(NamedTuple):
     """One thing to predict."""
 
     file: File
-    document: int  # number in its file, from 0 on; 0 for images
-    inputs: np.ndarray | str  # 1xSxSxC, or WxL of a document; or why there is none
+    document: int  # number in its file, also of a series, from 0 on; 0 for images
+    inputs: np.ndarray | str  # 1xSxSxC, WxL of a document, or 1xSxC of a series; or why there is none
+    label: str | None = None  # of a series that is judged
 
 
 def find_files(kind: str, given: Sequence[Path]) -> list[File]:
     """The files to predict, in order. Raises InputError for a path that is missing, or a folder without such files."""
-    files = [file for path in given for file in (_images(path) if kind == "images" else _texts(path))]
+    find = {"images": _images, "text": _texts, "series": _series}[kind]
+    files = [file for path in given for file in find(path)]
     for file in files:
         refuse_odd_name(file.path)
     return files
@@ -57,6 +60,12 @@ def _images(path: Path) -> Iterator[File]:
         raise InputError(f"{path}: no image in it; known are {', '.join(SUFFIXES)}")
     for entry in images:
         yield File(str(entry), inside[entry][0] if len(inside[entry]) > 1 else path.resolve().name)
+
+
+def _series(path: Path) -> Iterator[File]:
+    if not path.is_file():
+        raise InputError(f"{path}: {'name its files of series' if path.exists() else 'no such file'}")
+    yield File(str(path), path.stem)
 
 
 def _texts(path: Path) -> Iterator[File]:
@@ -87,6 +96,22 @@ def text_examples(model: TrainedModel, files: Sequence[File], field: str) -> Ite
             windows_WxL = read_windows(model, item)
             short = f"document {number}: {len(item)} bytes, and the model reads windows of {windows_WxL.shape[1]}"
             yield Example(file, number, windows_WxL if len(windows_WxL) else short)
+
+
+def series_examples(
+    model: TrainedModel, files: Sequence[File], reading: SeriesReading, judged: bool
+) -> Iterator[Example]:
+    """The series of all files. Raises InputError for a label that the model does not know, if they are judged."""
+    for file in files:
+        raw = read_one_file(Path(file.path), reading, judged)
+        for number, (one_TxC, label) in enumerate(zip(raw.series, raw.labels, strict=True)):
+            if judged and label not in model.classes:
+                raise InputError(
+                    f"{raw.place(number)}: --labels-from-files: {label} is no class of the model, which knows"
+                    f" {list_some(model.classes)}"
+                )
+            found = prepare_series(model, one_TxC, raw.places[number])
+            yield Example(file, number, found if isinstance(found, str) else found[None], label if judged else None)
 
 
 def batches(examples: Iterator[Example], most: int) -> Iterator[list[Example]]:

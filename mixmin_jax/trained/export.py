@@ -1,6 +1,6 @@
 """A trained model for programs without this library: ONNX for onnxruntime and others, StableHLO for JAX and XLA.
 
-Both map uint8 inputs of any batch size to class probabilities, with the parameters inside.
+Both map inputs (uint8; raw series: float32) of any batch size to class probabilities, with the parameters inside.
 """
 
 import dataclasses
@@ -61,7 +61,8 @@ def to_onnx(model: TrainedModel) -> bytes:
         logger.disabled = disabled
     content = bytes(found.SerializeToString())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    inputs = np.random.default_rng(0).integers(0, 256, inputs_of(model.config, _CHECKED).shape, np.uint8)
+    like = inputs_of(model.config, _CHECKED)
+    inputs = np.random.default_rng(0).integers(0, 256, like.shape, np.uint8).astype(like.dtype)
     (theirs,) = session.run(None, {session.get_inputs()[0].name: inputs})
     difference = float(np.abs(theirs - exact.outputs(inputs).probabilities_NxA).max())
     if not difference <= TOLERANCE:

@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mixmin_jax.errors import InputError, list_some
 from mixmin_jax.trained.kinds import KINDS, Config, shapes_of
-from mixmin_jax.trained.model import TrainedModel
+from mixmin_jax.trained.model import SeriesPreprocessing, TrainedModel
 
 FORMAT = 1  # of the folder; another number is refused
 MODEL, PARAMS, ORBAX, CARD = "model.json", "params.safetensors", "params", "card.md"
@@ -36,9 +36,15 @@ class _Description(msgspec.Struct, forbid_unknown_fields=True):
     kind: str
     config: dict[str, Any]
     classes: tuple[str, ...]
-    preprocessing: dict[str, bool]
+    preprocessing: dict[str, Any]  # resize, or the fields of SeriesPreprocessing
     temperature: float
     params_sha256: str
+
+
+class _Resizing(msgspec.Struct, forbid_unknown_fields=True):
+    """The preprocessing of images."""
+
+    resize: bool = False
 
 
 def save_model(model: TrainedModel, folder: str | Path, *, card: str | None = None, overwrite: bool = False) -> None:
@@ -69,7 +75,7 @@ def save_model(model: TrainedModel, folder: str | Path, *, card: str | None = No
         "kind": model.kind,
         "config": msgspec.to_builtins(model.config),
         "classes": list(model.classes),
-        "preprocessing": {"resize": model.resize},
+        "preprocessing": {"resize": model.resize} if model.series is None else msgspec.to_builtins(model.series),
         "temperature": model.temperature,
         "params_sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -110,12 +116,9 @@ def load_model(folder: str | Path) -> TrainedModel:
     try:
         config = _config(described)
         _check_params(config, params, str(folder / PARAMS))
+        resize, series = _preprocessing(described)
         return TrainedModel(
-            config,
-            described.classes,
-            unflatten_dict(params, sep="/"),
-            described.temperature,
-            described.preprocessing.get("resize", False),
+            config, described.classes, unflatten_dict(params, sep="/"), described.temperature, resize, series
         )
     except (InputError, msgspec.ValidationError) as error:
         raise InputError(f"{folder / MODEL}: {error}") from error
@@ -151,6 +154,17 @@ def _config(described: _Description) -> Config:
     if unknown := [*_unknown(described.config, msgspec.to_builtins(config))]:
         raise InputError(f"the configuration has {list_some(unknown)}, which this version of mixmin_jax does not know")
     return config
+
+
+def _preprocessing(described: _Description) -> tuple[bool, SeriesPreprocessing | None]:
+    """(resize, that of series). Raises InputError for fields that this version does not know."""
+    found = described.preprocessing
+    if "mean" not in found:
+        return msgspec.convert(found, _Resizing).resize, None
+    series = msgspec.convert(found, SeriesPreprocessing)
+    if unknown := [*_unknown(found, msgspec.to_builtins(series))]:
+        raise InputError(f"the preprocessing has {list_some(unknown)}, which this version of mixmin_jax does not know")
+    return False, series
 
 
 def _unknown(found: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:

@@ -1,15 +1,18 @@
 """From files to the inputs of a trained model, by the code that read its training data.
 
-Axes: S image side, C channels, W windows of a document, L bytes of a window.
+Axes: S image side, C channels, W windows of a document, L bytes of a window. Of series: T steps.
 """
 
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from mixmin_jax.data.images.decoding import decode
+from mixmin_jax.data.series.series_sets import MAX_VALUE, complete_series
+from mixmin_jax.errors import InputError
+from mixmin_jax.models.series_encoder import SeriesEncoderConfig
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.trained.model import TrainedModel
@@ -55,3 +58,28 @@ def read_windows(model: TrainedModel, document: bytes) -> UInt8[np.ndarray, "W L
     assert isinstance(config, TextEncoderConfig)
     count = len(document) // config.length
     return np.frombuffer(document, np.uint8, count * config.length).reshape(count, config.length)
+
+
+def prepare_series(
+    model: TrainedModel, series_TxC: Float[np.ndarray, "T C"], place: str
+) -> Float32[np.ndarray, "S C"] | str:
+    """A raw series as the model's input, or one line that says why the model cannot take it.
+
+    Series of another length are resampled, and missing values (NaN) filled, if that was done in training.
+    """
+    config, done = model.config, model.series
+    assert isinstance(config, SeriesEncoderConfig)
+    steps, channels = series_TxC.shape
+    if channels != config.channels:
+        return f"{place}: {channels} channel(s), and the model was trained on {config.channels}"
+    if steps != config.length and not (done and done.resample):
+        return f"{place}: {steps} steps, and the model was trained on series that came as {config.length}"
+    if np.isnan(series_TxC).any() and not (done and done.missing == "interpolate"):
+        return f"{place}: a value is missing, and the model was trained on series that have all"
+    try:
+        found_SxC = complete_series(series_TxC, place, config.length, done.missing if done else "refuse")
+    except InputError as error:
+        return str(error)
+    if np.abs(found_SxC).max() > MAX_VALUE:
+        return f"{place}: values up to {np.abs(found_SxC).max():g}"
+    return found_SxC.astype(np.float32)

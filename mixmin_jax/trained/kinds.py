@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.models.series_encoder import SeriesEncoderConfig
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
-from mixmin_jax.training.learners import image_learner, text_learner
+from mixmin_jax.training.learners import image_learner, series_learner, text_learner
 from mixmin_jax.training.mixtraining import Learner
 
-Config = VisionConfig | TextEncoderConfig
+Config = VisionConfig | TextEncoderConfig | SeriesEncoderConfig
 
 
 class Kind(NamedTuple):
@@ -20,12 +21,14 @@ class Kind(NamedTuple):
 
     config: type[Config]
     learner: Callable[..., Learner]  # (config, mask ratio, joint_only=...)
-    input_shape: Callable[[Any], tuple[int, ...]]  # of one input, all of them uint8
+    input_shape: Callable[[Any], tuple[int, ...]]  # of one input
+    dtype: Any = jnp.uint8  # of inputs
 
 
 KINDS: Mapping[str, Kind] = {
     "images": Kind(VisionConfig, image_learner, lambda config: 2 * (config.image_size,) + (config.channels,)),
     "text": Kind(TextEncoderConfig, text_learner, lambda config: (config.length,)),
+    "series": Kind(SeriesEncoderConfig, series_learner, lambda config: (config.length, config.channels), jnp.float32),
 }
 
 
@@ -50,4 +53,5 @@ def shapes_of(config: Config) -> Any:
 
 def inputs_of(config: Config, batch: Any) -> jax.ShapeDtypeStruct:
     """Shape and type of a batch of inputs."""
-    return jax.ShapeDtypeStruct((batch, *KINDS[kind_of(config)].input_shape(config)), jnp.uint8)
+    kind = KINDS[kind_of(config)]
+    return jax.ShapeDtypeStruct((batch, *kind.input_shape(config)), kind.dtype)

@@ -11,9 +11,9 @@ from experiments.export_model import FORMATS, ExportModel, main
 from mixmin_jax.errors import InputError
 from mixmin_jax.trained.export import to_onnx, to_stablehlo
 from mixmin_jax.trained.folder import save_model
-from tests.trained.small_models import IMAGES, TEXT, params_of, small_model, some_inputs
+from tests.trained.small_models import IMAGES, SERIES, TEXT, params_of, small_model, some_inputs
 
-CONFIGS = pytest.mark.parametrize("config", [IMAGES, TEXT], ids=["images", "text"])
+CONFIGS = pytest.mark.parametrize("config", [IMAGES, TEXT, SERIES], ids=["images", "text", "series"])
 
 
 @CONFIGS

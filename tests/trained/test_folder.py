@@ -15,7 +15,7 @@ import mixmin_jax
 from mixmin_jax.errors import InputError
 from mixmin_jax.trained import folder as model_folder
 from mixmin_jax.trained.folder import load_model, save_model
-from tests.trained.small_models import IMAGES, TEXT, params_of, small_model, some_inputs
+from tests.trained.small_models import IMAGES, SCALE, SERIES, TEXT, params_of, small_model, some_inputs
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,18 @@ def changed(folder, **entries):
 
 
 def test_what_is_loaded_predicts_the_same_to_the_bit(saved, tmp_path):
-    text = tmp_path / "text"
+    text, series = tmp_path / "text", tmp_path / "series"
     save_model(small_model(TEXT), text)
-    for folder, config in ((saved, IMAGES), (text, TEXT)):
+    save_model(small_model(SERIES), series)
+    for folder, config in ((saved, IMAGES), (text, TEXT), (series, SERIES)):
         before, after, inputs = small_model(config), mixmin_jax.load_model(folder), some_inputs(config, 7)
         assert (after.config, after.classes, after.temperature) == (config, tuple("abc"), 1.3)
         for ours, theirs in zip(before.outputs(inputs), after.outputs(inputs), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert load_model(saved).resize and not load_model(text).resize
+    assert load_model(saved).resize and not load_model(text).resize and load_model(series).series == SCALE
+    changed(series, preprocessing={"mean": [0, 0], "deviation": [1, 1], "power": 2})
+    with pytest.raises(InputError, match="the preprocessing has power, which this version"):
+        load_model(series)
     assert {path.name for path in text.iterdir()} == {"model.json", "params.safetensors", "params"}
     assert (saved / "card.md").read_text() == "a card\n"
 

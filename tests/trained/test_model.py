@@ -9,14 +9,16 @@ import pytest
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.trained.kinds import learner_of
-from tests.trained.small_models import IMAGES, TEXT, small_model, some_inputs
+from mixmin_jax.trained.model import SeriesPreprocessing
+from tests.trained.small_models import IMAGES, SCALE, SERIES, TEXT, small_model, some_inputs
 
 
-@pytest.mark.parametrize("config", [IMAGES, TEXT], ids=["images", "text"])
+@pytest.mark.parametrize("config", [IMAGES, TEXT, SERIES], ids=["images", "text", "series"])
 def test_predictions_are_those_of_the_learner_with_the_temperature(config):
     model, inputs = small_model(config), some_inputs(config, 5)
     learner = learner_of(config)
-    features = learner.encode(model.params, jnp.asarray(inputs), None)
+    seen = (inputs - np.float32([100, -1])) / np.float32([50, 2]) if config == SERIES else inputs
+    features = learner.encode(model.params, jnp.asarray(seen), None)
     logits = learner.sl_logits(model.params, features, 0)
     predicted, embedded = jax.jit(lambda p, x: (model.predict(p, x), model.embed(p, x)))(model.params, inputs)
     np.testing.assert_allclose(predicted, jax.nn.softmax(logits / 1.3), rtol=1e-5)
@@ -38,6 +40,7 @@ def test_predictions_follow_the_parameters_that_are_given():
     [
         ({"classes": ("a", "b")}, "heads for 3 classes, and 2 are named"),
         ({"classes": ("a", "b", "a")}, "two classes have one name"),
+        ({"series": SCALE}, "preprocessing of series, and the model is one of images"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"config": IMAGES.encoder}, "an? EncoderConfig is no configuration of a model"),
     ],
@@ -45,3 +48,11 @@ def test_predictions_follow_the_parameters_that_are_given():
 def test_what_is_no_model_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(small_model(IMAGES), **changes)
+
+
+def test_scales_that_do_not_fit_the_channels_are_refused():
+    with pytest.raises(InputError, match="2 channels, and 1 means"):
+        small_model(SERIES, series=SeriesPreprocessing((0.0,), (1.0,)))
+    for mean, deviation in ((0.0, 0.0), (float("nan"), 1.0)):
+        with pytest.raises(InputError, match="means must be finite, and their deviations positive"):
+            SeriesPreprocessing((mean,), (deviation,))

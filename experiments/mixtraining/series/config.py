@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
-from experiments.mixtraining.config import Final, MixTrainingOptions
+from experiments.mixtraining.config import MixTrainingOptions
 from mixmin_jax.data.series.series_files import Axes
 from mixmin_jax.data.series.series_sets import Missing
 from mixmin_jax.data.series.sources import MADE, SeriesReading
@@ -59,7 +57,6 @@ class SeriesMixTraining(MixTrainingOptions):
     """Standard deviation of noise on training series, where 1 is the standard deviation of a channel."""
     bfloat16: bool = False
     """Compute in bfloat16; parameters and losses stay float32."""
-    final: tyro.conf.Suppress[Final] = "none"  # folders hold models of images and text only
 
     def __post_init__(self) -> None:
         super().__post_init__()

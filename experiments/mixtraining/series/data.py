@@ -19,6 +19,7 @@ from mixmin_jax.data.series.augmentation import shift_and_jitter
 from mixmin_jax.data.series.sources import read_series
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.series_encoder import SeriesEncoderConfig
+from mixmin_jax.trained.model import SeriesPreprocessing, TrainedModel
 from mixmin_jax.training.learners import series_learner
 from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled, Learner
 
@@ -52,6 +53,10 @@ def read_domain(config: SeriesMixTraining) -> Domain:
         raise InputError(f"--validation-fraction {config.validation_fraction:g}: {error}") from error
     mean_C, deviation_C = channel_scale(series.train.series_NxSxC[rest])
 
+    preprocessing = SeriesPreprocessing(
+        tuple(mean_C.tolist()), tuple(deviation_C.tolist()), config.length is not None, config.missing
+    )
+
     def labels(found, rows=slice(None)) -> Labels:
         scaled = (found.series_NxSxC[rows] - mean_C) / deviation_C
         return Labels(scaled.astype(np.float32), found.labels_N[rows])
@@ -83,6 +88,7 @@ def read_domain(config: SeriesMixTraining) -> Domain:
         data_sets=series_records(series, config.dataset, config.reading),
         references=other_models,
         augment=functools.partial(shift_and_jitter, shift=config.shift, jitter=config.jitter),
+        as_model=functools.partial(TrainedModel, model, series.train.classes, series=preprocessing),
         features=pooled_features(learner(0.0, False, True), config.pool),
     )
 

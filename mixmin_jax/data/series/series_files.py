@@ -80,8 +80,10 @@ def read_ts(path: Path) -> RawSeries:
     return RawSeries(series, labels, places, str(path))
 
 
-def read_npz(path: Path, axes: Axes | None) -> tuple[RawSeries, RawSeries | None]:
+def read_npz(path: Path, axes: Axes | None, labels: bool = True) -> tuple[RawSeries, RawSeries | None]:
     """The training and the test part of an .npz file; no test part of a file with X and y.
+
+    Where no `labels` are needed, y may be missing: all labels are then 0.
 
     Arrays of series are N x S, or have three axes, whose order `axes` says.
 
@@ -92,6 +94,8 @@ def read_npz(path: Path, axes: Axes | None) -> tuple[RawSeries, RawSeries | None
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # a damaged archive fails in as many ways as zlib, zipfile and NumPy know
         raise InputError(f"{path}: no .npz file of plain arrays ({error})") from error
+    if not labels and "X" in arrays:
+        arrays.setdefault("y", np.zeros(arrays["X"].shape[:1], np.int64))
     split = [("X_train", "y_train"), ("X_test", "y_test")]
     wanted = split if "X_train" in arrays else [("X", "y")]
     if sorted(arrays) != sorted(name for pair in wanted for name in pair):

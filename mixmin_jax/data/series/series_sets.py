@@ -18,6 +18,7 @@ from mixmin_jax.errors import InputError
 
 Missing = Literal["refuse", "interpolate"]
 MIN_SPREAD = 1e-5  # standard deviation of a channel by its mean; float32 would keep two digits of less
+MAX_VALUE = float(np.finfo(np.float32).max / 1e6)  # squares of deviations must be finite in float32, too
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -156,21 +157,24 @@ def _refuse_other_lengths(parts: Sequence[RawSeries]) -> None:
 
 
 def _to_set(name: str, part: RawSeries, classes: Sequence[str], length: int | None, missing: Missing) -> SeriesSet:
-    rows = []
-    for row, one_SxC in enumerate(part.series):
-        if not len(one_SxC):
-            raise InputError(f"{part.place(row)}: a series without a step; remove it")
-        if np.isinf(one_SxC).any():
-            raise InputError(f"{part.place(row)}: an infinite value; correct or remove the series")
-        if np.isnan(one_SxC).any():
-            one_SxC = _filled(one_SxC, part.place(row), missing)
-        rows.append(one_SxC if length in (None, len(one_SxC)) else _resampled(one_SxC, length))
+    rows = [complete_series(one_SxC, part.place(row), length, missing) for row, one_SxC in enumerate(part.series)]
     series_NxSxC = np.stack(rows)
-    if np.abs(series_NxSxC).max() > np.finfo(np.float32).max / 1e6:  # squares of deviations must be finite, too
+    if np.abs(series_NxSxC).max() > MAX_VALUE:
         raise InputError(f"{part.origin}: values up to {np.abs(series_NxSxC).max():g}; scale them down")
     places = {label: place for place, label in enumerate(classes)}
     labels_N = np.array([places[label] for label in part.labels], np.int32)
     return SeriesSet(name, series_NxSxC.astype(np.float32), labels_N, tuple(classes), part.origin)
+
+
+def complete_series(one_SxC: np.ndarray, place: str, length: int | None, missing: Missing) -> np.ndarray:
+    """A series without missing values, and of `length` steps if that is given. See `series_sets`."""
+    if not len(one_SxC):
+        raise InputError(f"{place}: a series without a step; remove it")
+    if np.isinf(one_SxC).any():
+        raise InputError(f"{place}: an infinite value; correct or remove the series")
+    if np.isnan(one_SxC).any():
+        one_SxC = _filled(one_SxC, place, missing)
+    return one_SxC if length in (None, len(one_SxC)) else _resampled(one_SxC, length)
 
 
 def _filled(one_SxC: np.ndarray, place: str, missing: Missing) -> np.ndarray:

@@ -59,12 +59,31 @@ def read_series(spec: str, reading: SeriesReading = SeriesReading()) -> SeriesSe
     )
 
 
+def read_one_file(path: Path, reading: SeriesReading, labels: bool) -> RawSeries:
+    """The series of one file, as it holds them: to predict. Without `labels`, those in the file have no meaning.
+
+    Raises:
+        InputError: a file of another kind, or with a training and a test part; an option that it has no use for.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: series are read from {', '.join(SUFFIXES)} files")
+    _refuse_useless(path, reading)
+    found, more = _parts(path, reading, labels)
+    if more is not None:
+        raise InputError(f"{path}: it has a training and a test part; write the one that you mean, as X")
+    return found
+
+
+def _refuse_useless(path: Path, reading: SeriesReading) -> None:
+    if reading.axes is not None and path.suffix.lower() != ".npz":
+        raise InputError(f"{path}: --axes is for .npz files; leave it out")
+    if reading.label_column is not None and path.suffix.lower() != ".parquet":
+        raise InputError(f"{path}: --label-column is for .parquet files; leave it out")
+
+
 def _read(train: Path, test: Path | None, reading: SeriesReading) -> SeriesSets:
     name = _name(train)
-    if reading.axes is not None and train.suffix.lower() != ".npz":
-        raise InputError(f"{train}: --axes is for .npz files; leave it out")
-    if reading.label_column is not None and train.suffix.lower() != ".parquet":
-        raise InputError(f"{train}: --label-column is for .parquet files; leave it out")
+    _refuse_useless(train, reading)
     first, second = _parts(train, reading)
     if test is not None:
         other, more = _parts(test, reading)
@@ -74,10 +93,10 @@ def _read(train: Path, test: Path | None, reading: SeriesReading) -> SeriesSets:
     return series_sets(name, first, second, reading.length, reading.missing)
 
 
-def _parts(path: Path, reading: SeriesReading) -> tuple[RawSeries, RawSeries | None]:
+def _parts(path: Path, reading: SeriesReading, labels: bool = True) -> tuple[RawSeries, RawSeries | None]:
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return read_npz(path, reading.axes)
+        return read_npz(path, reading.axes, labels)
     if suffix == ".parquet":
         return read_parquet(path, reading.label_column), None
     return (read_ts if suffix == ".ts" else read_lines)(path), None

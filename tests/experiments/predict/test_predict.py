@@ -15,7 +15,7 @@ from experiments.predict.config import Predict
 from mixmin_jax.errors import InputError
 from mixmin_jax.trained.folder import save_model
 from mixmin_jax.trained.inputs import read_windows
-from tests.trained.small_models import IMAGES, TEXT, small_model, some_inputs
+from tests.trained.small_models import IMAGES, SERIES, TEXT, small_model, some_inputs
 
 PICTURES = some_inputs(IMAGES, 6)
 
@@ -23,7 +23,7 @@ PICTURES = some_inputs(IMAGES, 6)
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    for name, config in (("images", IMAGES), ("text", TEXT)):
+    for name, config in (("images", IMAGES), ("text", TEXT), ("series", SERIES)):
         save_model(small_model(config), folder / name)
     return folder
 
@@ -109,6 +109,10 @@ def test_documents_are_the_mean_of_their_windows(models, tmp_path, capsys):
         ("images", {"labels_from_folders": True}, "pictures is no class of the model, which knows a, b, c"),
         ("text", {"convert": True}, "--convert is for images"),
         ("text", {}, "unsupported kind of file"),
+        ("text", {"labels_from_files": True}, "--labels-from-files.* are for series"),
+        ("series", {"labels_from_folders": True}, "--labels-from-folders is for images and text"),
+        ("series", {"convert": True}, "--convert is for images"),
+        ("series", {}, "name its files of series"),
     ],
 )
 def test_bad_input_is_one_error_and_nothing_is_written(models, tmp_path, monkeypatch, kind, change, message):
@@ -146,3 +150,34 @@ def test_the_command_line_takes_a_model_and_files():
     config = parse(Predict, None, ["m", "a.png", "b.png", "--out", "x.csv", "--all-probabilities"])
     assert [str(path) for path in (config.model, *config.inputs, config.out)] == ["m", "a.png", "b.png", "x.csv"]
     assert config.all_probabilities
+
+
+def test_series_of_files_are_scaled_resampled_and_judged_if_asked(models, tmp_path, capsys):
+    path, model, series_NxSxC = tmp_path / "x.npz", small_model(SERIES), some_inputs(SERIES, 4)
+    best_N = model.outputs(series_NxSxC).probabilities_NxA.argmax(axis=1)
+    labels = ["abc"[best] for best in best_N[:3]] + ["abc"[best_N[3] - 1]]
+    np.savez(path, X=series_NxSxC, y=np.array(labels))
+    config = Predict(models / "series", (path,), tmp_path / "out.csv", axes="NSC", labels_from_files=True)
+    main(config)
+    assert "accuracy: 75.0% (3 of 4)" in capsys.readouterr().out
+    found = rows(config.out)
+    assert [row["series"] for row in found] == list("0123") and [row["predicted"] for row in found][:3] == labels[:3]
+    np.savez(path, X=series_NxSxC)  # without labels
+    main(dataclasses.replace(config, labels_from_files=False, overwrite=True))
+    assert rows(config.out) == found and "accuracy" not in capsys.readouterr().out
+    for labels_from_files, y, message in (
+        (True, None, "the arrays X; expected"),
+        (True, ["d"] * 4, "row 1: .*: d is no"),
+    ):
+        np.savez(path, X=series_NxSxC, **({} if y is None else {"y": np.array(y)}))
+        with pytest.raises(InputError, match=message):
+            main(dataclasses.replace(config, labels_from_files=labels_from_files, overwrite=True))
+    assert rows(config.out) == found
+    lines = [":".join(",".join("1" * steps) for _ in range(2)) + ":z" for steps in (8, 11)] + ["1,2:?,1:z", "1,2:z"]
+    header = ["@classLabel true z", "@data"]
+    (tmp_path / "x.ts").write_text("\n".join(header + lines))
+    with pytest.raises(SystemExit, match="1"):
+        main(Predict(models / "series", (tmp_path / "x.ts",), config.out, overwrite=True))
+    said = capsys.readouterr()
+    assert "line 5: a value is missing" in said.err and "line 6: 1 channel(s)" in said.err
+    assert len(rows(config.out)) == 2
