@@ -1,6 +1,7 @@
 """Labeled time series from any of the known places: made ones, files and folders, the few that aeon ships."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from mixmin_jax.data.files import list_folder, read_bytes, refuse_odd_name
 from mixmin_jax.data.series.made_series import made_series
 from mixmin_jax.data.series.series_files import Axes, read_lines, read_npz, read_parquet, read_ts
-from mixmin_jax.data.series.series_sets import Missing, RawSeries, SeriesSets, series_sets
+from mixmin_jax.data.series.series_sets import Missing, RawSeries, SeriesSet, SeriesSets, series_sets
 from mixmin_jax.errors import InputError, closest_names, list_some
 
 MADE = "made"
@@ -49,7 +50,8 @@ def read_series(spec: str, reading: SeriesReading = SeriesReading()) -> SeriesSe
     for prefix, find in ((FOLDER_PREFIX, _in_folder), (FILE_PREFIX, _file), (AEON_PREFIX, _in_aeon)):
         if spec.startswith(prefix) and spec != prefix:
             refuse_odd_name(spec)
-            return _read(*find(spec.removeprefix(prefix)), reading)
+            found = _read(*find(spec.removeprefix(prefix)), reading)
+            return found if prefix != AEON_PREFIX else SeriesSets(*map(_of_package, (found.train, found.test)))
     hint = ""
     if spec and Path(spec).exists():
         hint = f"; did you mean {FOLDER_PREFIX if Path(spec).is_dir() else FILE_PREFIX}{spec}?"
@@ -151,6 +153,12 @@ def _file(place: str) -> tuple[Path, Path | None]:
         if other.suffix.lower() == path.suffix.lower() and _part_of(other) == (found[0], "test"):
             return path, other
     raise InputError(f"{place}: its test file is not beside it; rename the file to have a test part drawn from it")
+
+
+def _of_package(found: SeriesSet) -> SeriesSet:
+    """A set whose origin is the package's version, not the place where it is installed."""
+    version = importlib.metadata.version("aeon")
+    return dataclasses.replace(found, origin=f"aeon {version}, {Path(found.origin).name}")
 
 
 def _in_aeon(name: str) -> tuple[Path, Path]:

@@ -1,5 +1,7 @@
 """Series from files of every format, made in the tests, and what is refused of them."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,6 +201,7 @@ def test_series_that_aeon_carries_are_those_that_aeon_reads():
     datasets = pytest.importorskip("aeon.datasets", exc_type=ImportError)
     for name in ("ItalyPowerDemand", "BasicMotions"):
         found = read_series(f"aeon:{name}")
+        assert re.fullmatch(rf"aeon [\d.]+, {name}_TRAIN\.ts", found.train.origin)  # no path of this machine
         for part, split in ((found.train, "train"), (found.test, "test")):
             x_NxCxS, y = datasets.load_classification(name, split=split)
             np.testing.assert_array_equal(part.series_NxSxC, x_NxCxS.swapaxes(1, 2).astype(np.float32))

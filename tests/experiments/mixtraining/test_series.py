@@ -18,6 +18,9 @@ from experiments.mixtraining.series import config as series_config
 from experiments.mixtraining.series.config import PRESETS, SeriesMixTraining
 from experiments.mixtraining.series.data import read_domain
 from experiments.mixtraining.series.references import MINIROCKET, other_models, simple_features
+from experiments.predict.__main__ import main as predict
+from experiments.predict.config import Predict
+from mixmin_jax.data.series.sources import read_series
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
 from tests.experiments.mixtraining.test_domains import counted_costs
@@ -57,6 +60,13 @@ def test_channels_are_scaled_by_the_training_part(config):
     np.testing.assert_allclose([train[..., 0].mean(), train[..., 0].std()], [0, 1], atol=1e-6)
     assert not train[..., 1].any() and not domain.test.inputs[..., 1].any()  # a flat channel
     assert domain.classes == ("down", "up") and domain.dataset["shape"] == [12, 2] and domain.model["patch_size"] == 3
+    model = domain.as_model(domain.learner(0.0, False, True).init(jax.random.key(0)), 1.0)  # scales raw series itself
+    raw_NxSxC = read_series(config.dataset).test.series_NxSxC
+    np.testing.assert_allclose(
+        model.outputs(raw_NxSxC).probabilities_NxA,
+        dataclasses.replace(model, series=None).outputs(domain.test.inputs).probabilities_NxA,
+        atol=1e-5,
+    )
     assert (domain.augment(jax.random.key(0), jnp.asarray(train)) != train).any()  # with --label-fractions, too
     assert domain.learner(0.4, False, False) is domain.learner(0.4, False, False)
 
@@ -116,7 +126,7 @@ def test_references_tell_clear_classes_apart_and_minirocket_needs_nine_steps(con
 
 
 @pytest.mark.slow
-def test_a_run_learns_and_its_report_names_what_was_not_compared(config, monkeypatch):
+def test_a_run_learns_and_its_report_names_what_was_not_compared(config, monkeypatch, capsys):
     monkeypatch.setattr(mixtraining_run, "step_costs", counted_costs)
     series_mixtraining.main(config)
     metrics = read_result(config.out / "metrics.json", MixTrainingMetrics)
@@ -126,3 +136,8 @@ def test_a_run_learns_and_its_report_names_what_was_not_compared(config, monkeyp
     report = (config.out / "report.md").read_text()
     assert "examples of 12 x 2 of 2 classes" in report and "patches of 3 steps" in report
     assert ("MiniRocket, which is" in report) != (MINIROCKET in {found.name for found in metrics.references})
+    capsys.readouterr()
+    test = config.out.parent / "trends_TEST.ts"  # raw, as the file has it
+    predict(Predict(config.out / "model", (test,), config.out / "out.csv", labels_from_files=True))
+    assert metrics.final and f"accuracy: {100 * metrics.final.accuracy:.1f}%" in capsys.readouterr().out
+    assert "series of 12 steps and 2 channels" in (config.out / "model" / "card.md").read_text()
