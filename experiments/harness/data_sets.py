@@ -32,6 +32,7 @@ from mixmin_jax.data.text.reading import MAX_UNREADABLE, Limits
 from mixmin_jax.data.text.shards import is_url
 from mixmin_jax.data.text.sources import read_any
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX
+from mixmin_jax.errors import InputError
 
 Loaded = dict[tuple[str, ...], Any]  # what `read_again` has read
 
@@ -117,6 +118,11 @@ def path_of(record: DataSet) -> Path | None:
     return Path(record.place) if on_disk else None
 
 
+def lacks_secrets(record: DataSet) -> bool:
+    """Whether a part of its URL was left out of the record."""
+    return is_url(record.place) and ("://...@" in record.place or record.place.endswith("?..."))
+
+
 def read_again(record: DataSet, loaded: Loaded) -> DataSet:
     """The record with `counts`, `bytes` and `sha256` of today; a file's `counts` stay, which its bytes determine.
 
@@ -153,6 +159,10 @@ def read_again(record: DataSet, loaded: Loaded) -> DataSet:
 def corpus_again(record: DataSet, loaded: Loaded) -> Corpus:
     """The documents of a text. Arguments and errors are those of `read_again`."""
     options = record.options
+    if lacks_secrets(record):
+        raise InputError(
+            f"{record.place}: it cannot be read again, because the query or the user of the URL is not on record"
+        )
     if record.reader == "text":
         unreadable = options.get("max_unreadable", MAX_UNREADABLE)
         limits = Limits(unreadable, options.get("source_bytes"), options.get("seed", 0))

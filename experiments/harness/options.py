@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mixmin_jax.data.text.shards import without_secrets
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.nonfinite import OnNonfinite
 
@@ -117,4 +118,11 @@ def numbers_of(config: Mapping[str, Any], without: Iterable[str] = ()) -> dict[s
     Options of `_ADDED` are left out at those values, so that published runs stay the same.
     """
     left_out = {*_SAME_RESULTS, *without} | {name for name, before in _ADDED.items() if config.get(name) == before}
-    return {key: value for key, value in config.items() if key not in left_out}
+    return {key: _shown(value) for key, value in config.items() if key not in left_out}
+
+
+def _shown(value: Any) -> Any:
+    """The value of an option, its URLs without secrets: with a new signature, a run is the same."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_shown, value))
+    return without_secrets(value) if isinstance(value, str) else value

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 
 from experiments.reporting.schema import MadeBy
+from mixmin_jax.data.text.shards import without_secrets
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops"  # no operation whose order varies, no choice of programs by their speed
 
@@ -18,7 +19,7 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops"  # no operation whose order varies
 def provenance(*distributions: str) -> MadeBy:
     """Where numbers come from; to be called at the start, so that it is the commit of the code which runs."""
     versions = {"python": platform.python_version()} | {name: _version(name) for name in distributions}
-    return MadeBy(shlex.join(command_words()), device(), git_commit(), versions)
+    return MadeBy(shlex.join(map(without_secrets, command_words())), device(), git_commit(), versions)
 
 
 def _version(distribution: str) -> str:

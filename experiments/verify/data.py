@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from experiments.harness.data_sets import Loaded, path_of, read_again
+from experiments.harness.data_sets import Loaded, lacks_secrets, path_of, read_again
 from experiments.verify.findings import Finding, Result, differences, judged, skipped
 from mixmin_jax.errors import InputError
 
@@ -19,7 +19,9 @@ def unchanged(results: Sequence[Result], required: bool) -> Iterator[Finding]:
     loaded: Loaded = {}
     for record in records.values():
         what, path = f"data: {record.role} {record.name} ({record.place}) is unchanged", path_of(record)
-        if path is None and not required:
+        if lacks_secrets(record) and not required:
+            yield skipped(what, "a part of its URL is not on record, so it cannot be read again")
+        elif path is None and not required:
             yield skipped(what, "it comes with a package or from TFDS; --data reads it again")
         elif path is not None and not path.exists() and not required:
             yield skipped(what, f"there is no {path} here; start where the run was started")

@@ -198,7 +198,12 @@ def _replacing(folder: Path) -> Iterator[Path]:
         yield partial
         if folder.exists():
             folder.rename(before)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if before.exists():
+                before.rename(folder)
+            raise
     finally:
         for left in (partial, before):
             shutil.rmtree(left, ignore_errors=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -66,6 +67,17 @@ def test_a_model_is_written_whole_or_not_at_all(copied, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(model_folder.json, "dumps", lambda *_, **__: 1 / 0)  # at the last file
         with pytest.raises(ZeroDivisionError):
+            save_model(other, copied, overwrite=True)
+    rename = Path.rename
+
+    def fails_at_last(path, to):
+        if to == copied and ".before" not in path.name:
+            raise OSError("no room")
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fails_at_last)
+        with pytest.raises(OSError, match="no room"):
             save_model(other, copied, overwrite=True)
     assert (copied / "params.safetensors").read_bytes() == before
     save_model(other, copied, overwrite=True)

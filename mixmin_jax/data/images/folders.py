@@ -296,7 +296,8 @@ def _read_folder(path: Path, follow_links: bool) -> _Tree:
     while waiting:
         inside, around = waiting.pop()
         try:
-            entries = list(os.scandir(root / inside))
+            with os.scandir(root / inside) as found:
+                entries = list(found)
         except OSError as error:
             raise InputError(f"{path / inside}: cannot be read ({error.strerror})") from error
         for entry in entries:

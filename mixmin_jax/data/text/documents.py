@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from mixmin_jax.data.hash_order import hash_order
 from mixmin_jax.data.text.reading import WHOLE, Limits, Reading, read_documents
-from mixmin_jax.data.text.shards import expand, find_shards, stem
+from mixmin_jax.data.text.shards import expand, find_shards, stem, without_secrets
 from mixmin_jax.data.text.stored_documents import StoredDocuments
 from mixmin_jax.errors import InputError
 
@@ -111,7 +111,7 @@ def read_corpus(
     """
     path = expand(path)
     name = stem(path) if name is None else name
-    return corpus_of(Reading(name, find_shards(path), field, limits), str(path))
+    return corpus_of(Reading(name, find_shards(path), field, limits), without_secrets(str(path)))
 
 
 def corpus_of(reading: Reading, origin: str) -> Corpus:

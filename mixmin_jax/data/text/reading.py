@@ -208,7 +208,9 @@ def join_parts(reading: Reading, parts: int) -> bool:
     if len(stored) < parts:
         return False
     num_documents, num_bytes = (sum(counted) for counted in zip(*(one.size for one in stored), strict=True))
-    sample = Sample(folder, limits.max_bytes, limits.seed)
+    # from there on a part may have left out what ends the whole sample, and others must not fill its place
+    threshold = min(one.part.threshold for one in stored if one.part)
+    sample = Sample(folder, limits.max_bytes, limits.seed, threshold=threshold)
     try:
         skipped = list[Skipped]()
         files = [one.files() for one in stored]

@@ -37,11 +37,14 @@ _NO_DATA = (  # patterns of names in lower case; they lie beside shards
 _SPLITS = "dataset_dict.json"  # of a Hugging Face data set with a folder for each split
 
 
+_WEB = re.compile(r"(https?://)([^/?#\s]*@)?([^?#\s]*)([?#]\S*)?", re.I)
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of documents."""
 
-    place: str  # its path or URL
+    place: str  # its path, or its URL `without_secrets`
     name: str  # relative to the folder; empty for a file that was given
     form: str  # one of FORMATS, or TFDS
     compression: str
@@ -60,6 +63,11 @@ class Shards:
 
 def is_url(spec: str | Path) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(spec)) is not None
+
+
+def without_secrets(text: str) -> str:
+    """The text with "..." for the query of each URL of the web, such as a signature, and for a user with a password."""
+    return _WEB.sub(lambda url: f"{url[1]}{'...@' if url[2] else ''}{url[3]}{'?...' if url[4] else ''}", text)
 
 
 def expand(spec: str | Path) -> str | Path:
@@ -168,8 +176,9 @@ def _remote(url: str) -> Shards:
         if not alone and any(map(is_no_data, name.split("/"))):
             left_out.append(name)
             continue
-        place = system.unstrip_protocol(path)
-        if (known := suffix(_path_part(place))) is None:
+        whole = system.unstrip_protocol(path)
+        place = without_secrets(whole)
+        if (known := suffix(_path_part(whole))) is None:
             raise InputError(f"{place}: unsupported kind of file; known are {KNOWN}, and folders of them")
         size = int(info.get("size") or 0)
         files.append(Shard(place, name, *SUFFIXES[known], size, str(info), functools.partial(system.open, path, "rb")))

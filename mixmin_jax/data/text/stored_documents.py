@@ -89,6 +89,7 @@ class Part:
     priorities: tuple[int, ...]  # of the documents
     ends: tuple[int, ...]  # of each file: how many documents are of it or of one before
     skipped: tuple[Skipped, ...]  # of each file
+    threshold: int  # priorities from here on were not kept
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Sample:
     num_bytes: int = 0
     _kept: list[tuple[int, int, int]] = field(default_factory=list)  # priority, start and length
     _held: int = 0  # bytes of these
-    _threshold: int = 1 << 64  # priorities from here on are not kept
+    threshold: int = 1 << 64  # priorities from here on are not kept
     end: int = 0  # bytes written
     _all: list[bytes] = field(default_factory=list)  # without max_bytes
 
@@ -149,7 +150,7 @@ class Sample:
         if self.max_bytes is None:
             self._all.append(document)
             return
-        if priority >= self._threshold:
+        if priority >= self.threshold:
             return
         self._file.write(document)
         self._kept.append((priority, self.end, len(document)))
@@ -163,7 +164,7 @@ class Sample:
         ends = np.cumsum([length for _, _, length in by_priority])
         kept = max(int(np.searchsorted(ends, max_bytes, side="right")), 1)
         if kept < len(by_priority):
-            self._threshold = by_priority[kept][0]
+            self.threshold = by_priority[kept][0]
             self._kept = sorted(by_priority[:kept], key=lambda found: found[1])
             self._held = int(ends[kept - 1])
 
@@ -186,7 +187,7 @@ class Sample:
     def part(self, ends: Sequence[int], skipped: Sequence[Skipped]) -> Part:
         """Of what `documents` gives; `ends` is where `end` was after each file."""
         priorities, starts, _ = zip(*self._kept, strict=True) if self._kept else ((), (), ())
-        return Part(priorities, tuple(np.searchsorted(starts, ends).tolist()), tuple(skipped))
+        return Part(priorities, tuple(np.searchsorted(starts, ends).tolist()), tuple(skipped), self.threshold)
 
 
 def store_folder() -> Path:

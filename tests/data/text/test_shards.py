@@ -9,7 +9,7 @@ import pytest
 
 from mixmin_jax.data.text import shards
 from mixmin_jax.data.text.documents import read_corpus
-from mixmin_jax.data.text.shards import find_shards, is_no_data, stem
+from mixmin_jax.data.text.shards import find_shards, is_no_data, stem, without_secrets
 from mixmin_jax.errors import InputError
 
 BESIDE = [
@@ -84,9 +84,23 @@ def test_the_suffix_of_a_signed_url_is_that_of_its_path(monkeypatch):
 
     monkeypatch.setattr(shards, "url_to_fs", lambda url: (Web, url))
     read = read_corpus("https://host/corpus/web.jsonl.gz?X-Amz-Signature=1/2.txt")
-    assert read.name == "web" and read.documents == (b"a",)
+    assert read.name == "web" and read.documents == (b"a",) and read.origin == "https://host/corpus/web.jsonl.gz?..."
     with pytest.raises(InputError, match="unsupported kind of file"):
         read_corpus("https://host/corpus/web?file=a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("HTTPS://me:pass@host:80/a/b.txt?sig=1&x=/2#3 then", "HTTPS://...@host:80/a/b.txt?... then"),
+        ("--sources=http://host/a.txt#key", "--sources=http://host/a.txt?..."),
+        ("https://host/user@v1/a.txt", "https://host/user@v1/a.txt"),
+        ("hf://datasets/me/a@main/b.parquet", "hf://datasets/me/a@main/b.parquet"),
+        ("is this a?b", "is this a?b"),
+    ],
+)
+def test_signatures_and_passwords_in_urls_are_not_written_down(text, shown):
+    assert without_secrets(text) == without_secrets(shown) == shown
 
 
 @pytest.mark.parametrize(

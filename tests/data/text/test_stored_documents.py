@@ -180,6 +180,20 @@ def test_parts_that_several_processes_read_join_to_what_one_reads(large, tmp_pat
             path.unlink()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_part_left_out_is_not_replaced_by_what_others_kept(large, seed):
+    """One file with long documents, each nearly all that is kept, beside one with short ones."""
+    write_lines(large / "0.jsonl", [f"{n}" + "x" * 25_000 for n in range(20)])
+    found = reading.Reading("web", find_shards(large), "text", Limits(max_bytes=40_000, seed=seed))
+    for part in range(2):
+        reading.read_part(found, part, 2)
+    assert reading.join_parts(found, 2)
+    joined = limited(large, 40_000, seed).fingerprint
+    for path in store_folder().iterdir():
+        path.unlink()
+    assert joined == limited(large, 40_000, seed).fingerprint
+
+
 def test_parts_with_too_many_unusable_documents_are_refused_when_joined(large):
     (large / "2.jsonl").write_text("no JSON\n" * 2000)
     found = reading.Reading("web", find_shards(large), "text", Limits(max_bytes=40_000))

@@ -1,13 +1,18 @@
 """Records of data sets: reading again finds what was read, and notices what changed."""
 
 import dataclasses
+import sys
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from experiments.harness.data_sets import file_record, image_records, path_of, read_again, text_record
+from experiments.harness.options import numbers_of
+from experiments.harness.provenance import provenance
+from experiments.verify.data import unchanged
 from mixmin_jax.data.images.sources import read_images
-from mixmin_jax.data.text.documents import Limits
+from mixmin_jax.data.text.documents import Corpus, Limits
 from mixmin_jax.data.text.sources import read_any
 from mixmin_jax.errors import InputError
 
@@ -53,3 +58,15 @@ def test_a_file_is_known_by_its_bytes_and_an_unknown_reader_is_refused(tmp_path)
     assert read_again(record, {}) == record
     with pytest.raises(ValueError, match="no reader is called 'oracle'"):
         read_again(dataclasses.replace(record, reader="oracle"), {})
+
+
+def test_a_url_without_its_signature_cannot_be_read_again_and_no_record_holds_that(monkeypatch):
+    url, shown = "https://host/web.jsonl?X-Amz-Signature=secret", "https://host/web.jsonl?..."
+    record = text_record("source", Corpus("web", (b"a",), shown), "text")
+    result = SimpleNamespace(metrics=SimpleNamespace(data_sets=[record]))
+    found = {required: next(unchanged([result], required)) for required in (False, True)}
+    assert [found[required].outcome for required in (False, True)] == ["not checked", "FAILED"]
+    assert all("is not on record" in one.why and shown in one.what for one in found.values())
+    monkeypatch.setattr(sys, "argv", ["x.py", "--sources", url])
+    assert provenance().command.endswith(f"--sources '{shown}'")
+    assert numbers_of({"sources": (url, "a?b"), "k": 3}) == {"sources": (shown, "a?b"), "k": 3}

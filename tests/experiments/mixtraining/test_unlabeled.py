@@ -105,6 +105,7 @@ def test_a_run_says_what_unlabeled_data_are_worth(finished):
     assert budgets["labeled"] == pytest.approx(budgets["matched"], rel=0.05)
     assert metrics.steps[JOINT_LABELED].flops < metrics.steps["joint_visible"].flops
     said = (out / "report.md").read_text()
+    assert "- **With 5% of the labels (6 of 120 examples labeled) " in said
     assert "## What unlabeled data are worth" in said and "share of its *labels*" in said
     assert "80 windows without labels" in said and "2 that are in the test set were left out" in said
     rows = [line for line in said.splitlines() if "| 6 | 200 |" in line]
