@@ -119,7 +119,8 @@ def test_a_run_leaves_the_recommended_arm_trained_on_all_but_the_test_part(finis
     assert right_N.mean() == pytest.approx(final.accuracy)
     assert final.class_accuracy["7"] == pytest.approx(right_N[test.labels_N == 7].mean())
     report, card = (finished / "report.md").read_text(), (finished / "model" / "card.md").read_text()
-    assert f"{100 * final.accuracy:.1f}% of its images are right" in report and "on the same test part" in report
+    assert f"is right on {100 * final.accuracy:.1f}% of the 359 test images" in report
+    assert "chosen on the same test part" in report
     for said in (f"{100 * final.accuracy:.1f}% of 359 images", "1,438 images", "demonstration", "| `7` |", "--convert"):
         assert said in card
     assert assert_verified(finished) >= {"the record follows from its stages"}
