@@ -144,7 +144,10 @@ def read_parquet(path: Path, label_column: str | None) -> RawSeries:
             " Remove or cast the others"
         )
     places = [f"row {row + 1}" for row in range(table.num_rows)]
-    named = table.column(label_column).to_pylist()
+    try:
+        named = table.column(label_column).to_pylist()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: column {label_column!r} is not valid UTF-8 ({error.reason})") from error
     labels = [label_name(label, f"{path}, {place}") for label, place in zip(named, places, strict=True)]
     if lists:
         columns = [

@@ -65,7 +65,8 @@ def open_rows(blocks: Any, what: str, beside: Any, what_beside: str, most_axes: 
         shape, pairs = ("n", *block.shape[1:]), own is not None
     if not 2 <= len(shape) <= most_axes or 0 in shape:
         axes = "(examples, sources)" if most_axes == 2 else "(examples, sources[, outputs])"
-        raise InputError(f"{what} must have the shape {axes}, all at least 1; got {shape}")
+        named = f"{what}: {os.fspath(blocks)}" if isinstance(blocks, str | os.PathLike) else what
+        raise InputError(f"{named} must have the shape {axes}, all at least 1; got {shape}")
     if beside is not None:
         if pairs:
             raise InputError(f"{what_beside} are given twice, in pairs with the blocks and on their own; drop one")

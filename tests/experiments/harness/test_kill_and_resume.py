@@ -21,6 +21,7 @@ def text(tmp_path_factory):
     return runs, folder / "whole"
 
 
+@pytest.mark.slow
 def test_a_killed_and_stopped_run_goes_on_to_the_same_results(text, tmp_path):
     """By SIGKILL in the proxies' training, by SIGTERM in that of the arms."""
     (runs, whole), out = text, tmp_path / "out"

@@ -126,6 +126,7 @@ def test_a_run_leaves_the_recommended_arm_trained_on_all_but_the_test_part(finis
     assert assert_verified(finished) >= {"the record follows from its stages"}
 
 
+@pytest.mark.slow
 def test_the_same_run_may_leave_another_arm_and_tells_if_that_fails(configs, finished, tmp_path, monkeypatch, capsys):
     config = dataclasses.replace(
         configs["images"], out=shutil.copytree(finished, tmp_path / "out"), final="ssl_then_sl"

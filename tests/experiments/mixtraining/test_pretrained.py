@@ -39,6 +39,9 @@ SMALL = EncoderConfig(width=8, depth=1, heads=1)
 MATCHED, FINETUNED = ("mixtraining", "matched"), ("finetune", "matched")
 
 
+pytestmark = pytest.mark.slow  # a whole run; what is read and adapted is tested in tests/models
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_model():
     with pytest.MonkeyPatch.context() as patch:

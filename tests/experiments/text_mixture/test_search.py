@@ -12,6 +12,7 @@ from tests.experiments.text_mixture.tiny_run import PROXY, UNTRIED, load, plan_o
 from tests.experiments.verify.verified import assert_verified
 
 
+@pytest.mark.slow
 def test_only_weights_are_found_without_arms_and_a_ladder_ends_at_its_budget(config, tmp_path, monkeypatch, capsys):
     """n-grams, and one transformer; the second would exceed the budget."""
     out = tmp_path / "out"
