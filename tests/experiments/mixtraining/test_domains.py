@@ -16,7 +16,6 @@ from experiments.mixed_mixtraining.config import PRESETS as MIXED_PRESETS
 from experiments.mixtraining import final_model
 from experiments.mixtraining import report as report_module
 from experiments.mixtraining import run as mixtraining_run
-from experiments.mixtraining.costs import step_kinds
 from experiments.mixtraining.decision import Decision
 from experiments.mixtraining.domain import Labels
 from experiments.mixtraining.images import config as image_config
@@ -37,6 +36,7 @@ from mixmin_jax.trained.folder import load_model
 from mixmin_jax.training.learners import image_learner
 from mixmin_jax.training.nonfinite import Diverged
 from tests.experiments.made_up_text import WORDS, sentences, write_lines
+from tests.experiments.mixtraining.counted_costs import counted_costs
 from tests.experiments.verify.verified import assert_verified
 
 SMALL = EncoderConfig(width=8, depth=1, heads=1)
@@ -65,14 +65,6 @@ def configs(tmp_path_factory):
         sl_learning_rate=1e-2, scratch_learning_rate=1e-2, matched=False, checkpoints=0,
     )  # fmt: skip
     return {"images": images, "text": text}
-
-
-def counted_costs(study, settings, advance):
-    """The FLOPs of every kind of step, not its time."""
-    return {
-        name: {"flops": study.step_flops(given, joint)[phase], "ms": 1.0, "ms_low": 1.0, "ms_high": 1.0}
-        for name, (phase, given, joint) in step_kinds(settings).items()
-    }
 
 
 @pytest.fixture(scope="module")

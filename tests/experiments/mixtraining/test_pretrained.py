@@ -14,7 +14,6 @@ from experiments.harness.result_files import read_result
 from experiments.harness.stages import Running
 from experiments.mixtraining import figures
 from experiments.mixtraining import run as mixtraining_run
-from experiments.mixtraining.costs import step_kinds
 from experiments.mixtraining.images import config as image_config
 from experiments.mixtraining.images import data as image_data
 from experiments.mixtraining.images.config import ImageMixTraining
@@ -31,6 +30,7 @@ from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.probes import k_nn, linear_probe
 from mixmin_jax.training.schedule import plan_steps
 from tests.experiments.mixtraining import linear_domain as linear
+from tests.experiments.mixtraining.counted_costs import counted_costs
 from tests.experiments.mixtraining.linear_domain import linear_domain, linear_learner
 from tests.experiments.mixtraining.made_up import EPOCHS, SETTINGS, changed, made_up, one_run
 from tests.models.made_up_vits import saved, timm_vit
@@ -57,14 +57,6 @@ def config(tmp_path_factory):
         out=folder / "out", init=file, init_normalization="imagenet", fractions=(0.25,), seeds=1, ssl_epochs=2,
         sl_epochs=2, patch_size=4, checkpoints=1, probe=True, final="none",
     )  # fmt: skip
-
-
-def counted_costs(study, settings, advance):
-    """The FLOPs of every kind of step, not its time."""
-    return {
-        name: {"flops": study.step_flops(given, joint)[phase], "ms": 1.0, "ms_low": 1.0, "ms_high": 1.0}
-        for name, (phase, given, joint) in step_kinds(settings).items()
-    }
 
 
 @pytest.fixture(scope="module")
