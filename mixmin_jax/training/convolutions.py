@@ -2,8 +2,8 @@
 
 XLA's CPU compiler has a fast kernel for convolutions whose axes are in the order batch, space, features (of the kernel:
 space, inputs, outputs). It brings others into that order only in a program's outermost computation, not in the body of
-a loop or in a branch (its pass `ConvCanonicalization`). There they take several times as long (`benchmarks.mixtraining`). Gradients by kernels always
-have another order, so a model with convolutions would train that slowly in a scan.
+a loop or in a branch (its pass `ConvCanonicalization`). There they take several times as long. Gradients by kernels
+always have another order, so a model with convolutions would train that slowly in a scan.
 """
 
 import functools
