@@ -82,7 +82,7 @@ def accuracy_compute_figure(metrics: MixTrainingMetrics, columns: int = 3) -> Re
                 _draw_means(axes, {float(np.mean([run.flops for run in runs])): runs}, linestyle="", **style)
         for reference in references:
             axes.axhline(100 * reference.accuracy, zorder=1, **lines[reference.name])
-        axes.set_title(f"{100 * fraction:g}% of the training data")
+        axes.set_title(f"{100 * fraction:g}% of {metrics.whole}")
         if ends:
             axes.set_ylim(bottom=min(ends) - max(1.0, 0.2 * (max(ends) - min(ends))))
         axes.set_xlim(left=0)
@@ -99,7 +99,7 @@ def accuracy_compute_figure(metrics: MixTrainingMetrics, columns: int = 3) -> Re
 
 @styled
 def accuracy_fraction_figure(metrics: MixTrainingMetrics) -> ReportFigure:
-    """Test accuracy against the fraction of the training data: mean over seeds, one standard deviation each way."""
+    """Test accuracy against the fraction: mean over seeds, one standard deviation each way."""
     figure = ReportFigure(figsize=(5.6, 2.9))
     axes = figure.subplots()
     styles = _cell_styles(metrics)
@@ -108,7 +108,7 @@ def accuracy_fraction_figure(metrics: MixTrainingMetrics) -> ReportFigure:
         found = {fraction: runs for fraction, runs in found.items() if runs}
         if found:
             _draw_means(axes, found, linestyle=LINES[cell.budget], linewidth=1.2, **style)
-    axes.set(xscale="log", xlabel="share of the training data", ylabel="test accuracy, %")
+    axes.set(xscale="log", xlabel=f"share of {metrics.whole}", ylabel="test accuracy, %")
     axes.xaxis.set_major_locator(FixedLocator(metrics.fractions))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%"))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -245,6 +245,11 @@ class MixTrainingMetrics(RunRecord):
     final: FinalModel | None = None
     start: Taken | None = None  # of a pretrained encoder: all arms but `sl` start from it
 
+    @property
+    def whole(self) -> str:
+        """What a fraction is a share of, in words."""
+        return "the labels" if self.config.get("label_fractions") else "the training data"
+
     def kind_of(self, phase: str, arm: str, budget: str = "schedule") -> str:
         """Which of the kinds of step in `steps` an arm's steps of a phase are."""
         if phase == "joint":

@@ -106,7 +106,7 @@ def test_a_run_says_what_unlabeled_data_are_worth(finished):
     assert metrics.steps[JOINT_LABELED].flops < metrics.steps["joint_visible"].flops
     said = (out / "report.md").read_text()
     assert "- **With 5% of the labels (6 of 120 examples labeled) " in said
-    assert "## What unlabeled data are worth" in said and "share of its *labels*" in said
+    assert "## What unlabeled data are worth" in said and "5% of the labels (" in said
     assert "80 windows without labels" in said and "2 that are in the test set were left out" in said
     rows = [line for line in said.splitlines() if "| 6 | 200 |" in line]
     assert len(rows) == 2 and [row.split("|")[1].strip() for row in rows] == ["`ssl_then_sl`", "`mixtraining, matched`"]
@@ -117,10 +117,10 @@ def test_reports_need_unlabeled_data_or_label_fractions_and_not_both(finished):
     metrics, _ = finished
     config = {name: value for name, value in metrics.config.items() if name != "label_fractions"}  # as if not given
     said = mixtraining_report(dataclasses.replace(metrics, config=config)).markdown
-    assert "80 windows without labels" in said and "share of its *labels*" not in said
+    assert "80 windows without labels" in said and "of the labels" not in said
     dataset = dataclasses.replace(metrics.dataset, unlabeled=None)
     said = mixtraining_report(dataclasses.replace(metrics, dataset=dataset)).markdown
-    assert "windows without labels beside" not in said and "share of its *labels*" in said
+    assert "windows without labels beside" not in said and "5% of the labels (" in said
 
 
 def test_a_run_without_the_comparison_says_so(finished):
