@@ -11,7 +11,7 @@ from mixmin_jax.models.series_encoder import SeriesEncoderConfig
 from mixmin_jax.models.text_encoder import TextEncoderConfig
 from mixmin_jax.models.vision_transformer import VisionConfig
 from mixmin_jax.training.learners import image_learner, series_learner, text_learner
-from mixmin_jax.training.mixtraining import Learner
+from mixmin_jax.training.losses import Learner
 
 Config = VisionConfig | TextEncoderConfig | SeriesEncoderConfig
 

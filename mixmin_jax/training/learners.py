@@ -20,7 +20,7 @@ from mixmin_jax.models.masking import View, num_hidden, random_view
 from mixmin_jax.models.series_encoder import SeriesEncoder, SeriesEncoderConfig, hidden_patch_loss, series_decoder
 from mixmin_jax.models.text_encoder import TextEncoder, TextEncoderConfig, hidden_token_loss, text_decoder
 from mixmin_jax.models.vision_transformer import ImageEncoder, VisionConfig, image_decoder, patch_loss
-from mixmin_jax.training.mixtraining import Learner
+from mixmin_jax.training.losses import Learner
 
 
 def image_learner(

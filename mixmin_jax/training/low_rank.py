@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.training.mixtraining import Learner, TrainedParts
+from mixmin_jax.training.losses import Learner, TrainedParts
 
 PyTree = Any
 Path = tuple[str, ...]  # to an array in a tree, such as ("block_0", "qkv", "kernel")
