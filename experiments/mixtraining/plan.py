@@ -16,7 +16,7 @@ from mixmin_jax.data.epochs import steps_per_epoch
 from mixmin_jax.data.images.image_sets import stratified
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.mixtraining import Fetch, Learner, OptimizerSettings, step_flops
-from mixmin_jax.training.schedule import Number, Phase, Segment, StepPlan, matched, total_flops
+from mixmin_jax.training.schedule import PHASES, Number, Phase, Segment, StepPlan, matched, total_flops
 
 CELLS: tuple[tuple[Arm, Budget], ...] = (  # ssl_then_sl first: what the others are compared with
     ("ssl_then_sl", "schedule"),
@@ -155,7 +155,8 @@ class Study:
         train = self.domain.train
         pool = [train.inputs] if self.has_pool and budget != LABELED_ALONE else []
         shapes = tuple(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (train.inputs, train.labels_N, *pool))
-        return dict(_step_flops(learner, self.fetch, self.options.optimizer, shapes, **jointly))
+        given = learner, self.fetch, self.options.optimizer, shapes
+        return {phase: _step_flops(phase, *given, **(jointly if phase == "joint" else {})) for phase in PHASES}
 
     def cost(self, trial: Trial) -> float:
         """FLOPs of its training."""
@@ -209,14 +210,15 @@ def _scaled(epochs: Number, scale: float) -> Number:
     return int(scaled) if float(scaled).is_integer() else scaled
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=128)
 def _step_flops(
+    phase: Phase,
     learner: Learner,
     fetch: Fetch,
     optimizer: OptimizerSettings,
     shapes: tuple[jax.ShapeDtypeStruct, ...],
-    joint: Learner,
+    joint: Learner | None = None,
     two_passes: bool = False,
-) -> dict[Phase, float]:
+) -> float:
     data = (jax.eval_shape(lambda: jax.random.key(0)), *shapes)
-    return step_flops(learner, fetch, data, optimizer, joint=joint, two_passes=two_passes)
+    return step_flops(learner, fetch, data, optimizer, joint=joint, two_passes=two_passes, phases=[phase])[phase]

@@ -48,7 +48,7 @@ def notices(domain: Domain, options: MixTrainingOptions) -> tuple[str, ...]:
         seen += f" ({found['copies_of_test']:,} left out, which are tested on)" if found["copies_of_test"] else ""
     epoch = "an epoch is a pass over all that it sees; labeled examples repeat to fill it"
     labeled = "*labeled*: the FLOPs of ssl_then_sl, and self-supervision on the labeled examples alone"
-    return seen, epoch, labeled, *domain.notices
+    return seen, epoch, *([labeled] if options.matched else []), *domain.notices
 
 
 @functools.cache  # the same object, so that programs are compiled once

@@ -369,10 +369,11 @@ def step_flops(
     *,
     joint: Learner | None = None,
     two_passes: bool = False,
+    phases: Sequence[Phase] = PHASES,
 ) -> dict[Phase, float]:
     """FLOPs of one step of each phase, lowered alone: batch, gradient and update. Without labels: only of SSL steps.
 
-    `data` may be `jax.ShapeDtypeStruct`s. Nothing runs or compiles.
+    `joint` and `two_passes` matter to joint steps alone. `data` may be `jax.ShapeDtypeStruct`s. Nothing runs.
     """
     state = jax.eval_shape(functools.partial(init_state, learner, optimizer), jax.random.key(0))
     dtypes: Any = jnp.int32, jnp.float32, jnp.float32, jnp.bool_
@@ -383,7 +384,7 @@ def step_flops(
         step = make_step(learner, optimizer, joint=joint, two_passes=two_passes, fetch=fetch, only=phase)
         return count_flops(jax.jit(step).lower(state, row, *data))
 
-    return {phase: flops(phase) for phase in (PHASES if labeled else PHASES[:1])}
+    return {phase: flops(phase) for phase in phases if labeled or phase == "ssl"}
 
 
 def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:

@@ -596,3 +596,4 @@ def test_flops_of_steps_lowered_alone():
     assert shared["joint"] < shared["sl"]  # one position of six is encoded
     shapes = jax.eval_shape(lambda: DATA)
     assert step_flops(TINY, batch_rows, shapes, SETTINGS, joint=fewer) == shared
+    assert step_flops(TINY, batch_rows, DATA, SETTINGS, phases=["sl"]) == {"sl": shared["sl"]}
