@@ -12,6 +12,10 @@ from mixmin_jax.mixture.inference.bootstrap import Comparison as Comparison
 from mixmin_jax.mixture.inference.bootstrap import bootstrap as bootstrap
 from mixmin_jax.mixture.inference.leave_one_out import LeaveOneOut as LeaveOneOut
 from mixmin_jax.mixture.inference.leave_one_out import leave_one_out as leave_one_out
+from mixmin_jax.mixture.inference.prior_strength import PriorStrength as PriorStrength
+from mixmin_jax.mixture.inference.prior_strength import choose_prior_strength as choose_prior_strength
+from mixmin_jax.mixture.inference.short_list import ShortList as ShortList
+from mixmin_jax.mixture.inference.short_list import shorten as shorten
 from mixmin_jax.mixture.objective import cross_entropy as cross_entropy
 from mixmin_jax.mixture.objective import squared_error as squared_error
 from mixmin_jax.mixture.rows import Rows as Rows

@@ -161,7 +161,7 @@ def bootstrap(
     if is_traced(jax.tree.leaves(objective), groups, reference):
         raise InputError("bootstrap cannot run on traced arrays; call it outside jit, vmap and grad")
     v_N = np.asarray(objective.weights_N)
-    cluster_N, num_clusters = _clusters(groups, v_N)
+    cluster_N, num_clusters = clusters(groups, v_N)
     reference_K = None if reference is None else distribution(reference, "reference", k, names)
     bounds: dict[str, Any] = {"upper_bounds": upper_bounds, "lower_bounds": lower_bounds, "groups": group_caps}
     constraints = bounds | {"prior": prior, "prior_strength": prior_strength}
@@ -294,7 +294,7 @@ def resample(
         sums: tuple[Float[Array, "G K"], Float[Array, " G"]], sample: Int[Array, ""]
     ) -> tuple[tuple[Float[Array, "G K"], Float[Array, " G"]], Resamples]:
         drawn_G = multiplicities(key, sample, num_clusters)
-        problem = Problem(_reweighted(objective, f, v_N * drawn_G[cluster_N]), feasible, prior)
+        problem = Problem(reweighted(objective, f, v_N * drawn_G[cluster_N]), feasible, prior)
         run = iterate_near(problem, middle, tolerance, max_iterations, problem.f.scale / f.scale)
         w_K = run.best.point.weights
         if reference_N is not None:
@@ -338,7 +338,7 @@ def resample_on_host(
         whole = Problem(f, feasible, prior)
         middle = iterate_on_host(whole, init(whole), limits._replace(tolerance=k / (2 * num_clusters))).best
         for drawn_G in drawn_SxG:
-            problem = Problem(_reweighted_on_host(objective, f, v_N * drawn_G[cluster_N]), feasible, prior)
+            problem = Problem(reweighted_on_host(objective, f, v_N * drawn_G[cluster_N]), feasible, prior)
             run = iterate_near_on_host(problem, middle, limits, problem.f.scale / f.scale)
             runs.append((run.best.point.weights, run.best.point.gap, run.converged, run.iterations))
             if reference_N is not None:
@@ -354,7 +354,7 @@ def resample_on_host(
         return draws._replace(gain_G=np.where(count_G > 0, gain_G, np.nan))
 
 
-def _reweighted_on_host(objective: CrossEntropy | SquaredError, f: Any, v_N: Float[np.ndarray, " N"]) -> Any:
+def reweighted_on_host(objective: CrossEntropy | SquaredError, f: Any, v_N: Float[np.ndarray, " N"]) -> Any:
     if isinstance(objective, CrossEntropy):
         return f.reweighted(v_N)
     r_KxNxD = objective.residuals_NxKxD.swapaxes(0, 1)
@@ -362,7 +362,7 @@ def _reweighted_on_host(objective: CrossEntropy | SquaredError, f: Any, v_N: Flo
     return dataclasses.replace(f, r_KxK=(r_KxNxD * v_N[:, None]).reshape(k, -1) @ r_KxNxD.reshape(k, -1).T)
 
 
-def _reweighted(objective: CrossEntropy | SquaredError, f: Any, v_N: Float[Array, " N"]) -> Evaluator:
+def reweighted(objective: CrossEntropy | SquaredError, f: Any, v_N: Float[Array, " N"]) -> Evaluator:
     """The evaluator of the same rows with other weights."""
     if isinstance(objective, CrossEntropy):
         return f.reweighted(v_N)
@@ -373,7 +373,7 @@ def _reweighted(objective: CrossEntropy | SquaredError, f: Any, v_N: Float[Array
 # Checks.
 
 
-def _clusters(labels: Any, v_N: Float[np.ndarray, " N"]) -> tuple[Int[np.ndarray, " N"], int]:
+def clusters(labels: Any, v_N: Float[np.ndarray, " N"]) -> tuple[Int[np.ndarray, " N"], int]:
     """The cluster (0 to G - 1) of each row, and G; rows of weight 0 do not count."""
     counts_N = v_N > 0
     cluster_N = np.zeros(len(v_N), np.int32)
