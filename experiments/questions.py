@@ -19,6 +19,7 @@ _MODULES = {  # name in result files -> the module that has its Question
     "mixed_mixtraining": "mixed_mixtraining.report",
     "weights_from_file": "weights_from_file.report",
     "regmix_published": "regmix_published.report",
+    "filter_and_mix": "filter_and_mix.report",
 }
 RESULT_FILES = ("metrics.json", "variants.json")
 

@@ -107,7 +107,7 @@ def choose_prior_strength(
         reduced, feasible, penalty, _ = in_use(objective, *built)
         assert penalty is not None
         limits = Limits(tolerance, max_iterations, 1)
-        given: Any = reduced.anonymous(), feasible, penalty.q_K, fold_G[cluster_N]
+        given: tuple[Any, Any, Any, Any] = reduced.anonymous(), feasible, penalty.q_K, fold_G[cluster_N]
         if on_host(compiled, AUTO, reduced, Place(None, None), num_folds * len(strengths_J)):
             scale, weights_JxFxK, gaps_JxF = _folds_on_host(*given, strengths_J, num_folds, limits)
         else:
