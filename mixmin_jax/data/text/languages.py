@@ -17,7 +17,7 @@ from mixmin_jax.data.hash_order import hash_order
 
 CODE, UNKNOWN = "code", "unknown"
 _READ = 1000  # bytes from the middle of a document: beginnings are often boilerplate
-_SURE = 0.8  # least probability of a language; of shuffled letters, most get less
+_SURE = 0.8  # least probability of a language; most pieces of shuffled English get less
 # what programs are full of, and other text is not: calls, assignments, operators, keywords at the start of a line
 _CODE = re.compile(
     r"\w\(|[;{}]\s*$|==|!=|->|=>|::|\w\[|\w ?[-+*/|&]?= ?[\w\"'({\[]|</\w|\w_\w"
@@ -46,8 +46,8 @@ def languages(documents_by_group: Sequence[Sequence[bytes]], max_documents: int 
 
     A document has one language: that of 1000 bytes from its middle, by py3langid, which knows 139
     (`pip install "mixmin_jax[contents]"`). It is "code" if calls, assignments, operators and the like are more than a
-    tenth of the number of words, and "unknown" if no language has a probability of 0.8: noise, numbers, a few words.
-    Without py3langid, the script of most letters takes the place of the language.
+    tenth of the number of words, and "unknown" if no language has a probability of 0.8: numbers, a few words, most
+    noise. Shuffled letters of other scripts than Latin may still pass for a language. Without py3langid, the script of most letters takes the place of the language.
 
     Args:
         documents_by_group: of each group.
