@@ -47,7 +47,8 @@ def languages(documents_by_group: Sequence[Sequence[bytes]], max_documents: int 
     A document has one language: that of 1000 bytes from its middle, by py3langid, which knows 139
     (`pip install "mixmin_jax[contents]"`). It is "code" if calls, assignments, operators and the like are more than a
     tenth of the number of words, and "unknown" if no language has a probability of 0.8: numbers, a few words, most
-    noise. Shuffled letters of other scripts than Latin may still pass for a language. Without py3langid, the script of most letters takes the place of the language.
+    noise. Shuffled letters of other scripts than Latin may still pass for a language. Without py3langid, the script of
+    most letters takes the place of the language.
 
     Args:
         documents_by_group: of each group.
