@@ -19,7 +19,7 @@ from mixmin_jax.data.text.samples import sample_documents
 SIMILAR = 0.8  # Jaccard index of near-duplicates
 _WORDS = 5  # of an n-gram
 _BANDS, _ROWS = 25, 5  # a pair with a Jaccard index of 0.8 agrees in a band with probability 0.99995
-_NEIGHBORS = 4  # documents before it in a band with which one is compared: bounds the pairs of large clusters
+_NEIGHBORS = 8  # documents before it in a band with which one is compared: bounds the pairs of large clusters
 _BLOCK = 1 << 22  # n-grams, or n-grams of pairs, that are handled at a time, to bound memory
 
 
@@ -45,7 +45,7 @@ def near_duplicates(
     grams(d) is the set of a document's n-grams of five words in lower case, without punctuation; a shorter document is
     one n-gram. Documents with J >= 0.8 are near-duplicates, and so are documents that a chain of them links.
     Candidates agree in a band of 5 of 125 MinHashes. Their J is then computed exactly, so none is reported by
-    chance. In a band, a document is compared with the four before it. Documents without words have no
+    chance. In a band, a document is compared with the eight before it. Documents without words have no
     near-duplicates.
 
     Args:

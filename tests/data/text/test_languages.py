@@ -59,5 +59,5 @@ def test_shares_are_of_bytes_and_of_all_languages():
 
 @pytest.mark.usefixtures("scripts_only")
 def test_a_sample_is_read_and_of_a_document_its_middle():
-    found = languages(groups([RUSSIAN] * 9, [ENGLISH + RUSSIAN * 50 + ENGLISH]), max_documents=4)
+    found = languages(groups([RUSSIAN] * 9, [ENGLISH * 12 + RUSSIAN * 12 + ENGLISH * 12]), max_documents=4)
     assert found.languages == ("Cyrillic script",) and found.num_documents_G.tolist() == [4, 1]

@@ -19,6 +19,15 @@ def changed(rng, document, share):
     return " ".join(f"x{rng.integers(10**6)}" if rng.random() < share else word for word in document.split())
 
 
+def by_hand(documents):
+    """Whether two documents are near-duplicates."""
+    grams = []
+    for document in documents:
+        words = document.split()
+        grams.append({tuple(words[i : i + 5]) for i in range(len(words) - 4)})
+    return np.array([[len(a & b) / len(a | b) >= 0.8 for b in grams] for a in grams])
+
+
 def test_copies_count_from_the_second_on_whatever_their_case_and_marks():
     found = near_duplicates(groups([SONG, "other text", SONG.upper()], [SONG.replace(" ", ", ")], ["?!", "?!"]))
     assert found.count_GxG.tolist() == [[1, 2, 0], [1, 0, 0], [0, 0, 0]]
@@ -33,11 +42,7 @@ def test_agrees_with_all_pairs_by_hand():
     texts = [
         [changed(rng, seeds[rng.integers(12)], rng.choice([0, 0.01, 0.02, 0.05])) for _ in range(25)] for _ in "abc"
     ]
-    grams = []
-    for document in itertools.chain(*texts):
-        words = document.split()
-        grams.append({tuple(words[i : i + 5]) for i in range(len(words) - 4)})
-    similar = np.array([[len(a & b) / len(a | b) >= 0.8 for b in grams] for a in grams])
+    similar = by_hand(itertools.chain(*texts))
     assert 75 < similar.sum() < 75 * 75 / 12  # some are far enough apart
     linked = np.linalg.matrix_power(similar.astype(float), 75) > 0
     in_group = [linked[:, 25 * g : 25 * (g + 1)] for g in range(3)]
@@ -47,6 +52,21 @@ def test_agrees_with_all_pairs_by_hand():
     found = near_duplicates(groups(*texts))
     assert found.count_GxG.tolist() == expected
     assert found.share_of_documents_G.tolist() == [expected[g][g] / 25 for g in range(3)]
+
+
+def test_repeated_passages_count_once():
+    cycle = " ".join([numbered("c", 0, 30)] * 3)  # 30 n-grams, and one more for each word that follows
+    texts = groups([f"{cycle} {numbered(end, 0, 7)}" for end in "xyzuvw"], [f"{cycle} {end}" for end in "xy"])
+    assert near_duplicates(texts).count_GxG.tolist() == [[0, 0], [0, 1]]  # J = 30 / 44 and 30 / 32
+
+
+def test_most_are_found_also_where_all_texts_are_alike():
+    rng = np.random.default_rng(0)
+    texts = [changed(rng, numbered("w", 0, 150), 0.02) for _ in range(80)]
+    similar = by_hand(texts)
+    linked = np.linalg.matrix_power(similar.astype(float), 80) > 0
+    direct, by_chains = (np.tril(pairs, -1).any(axis=1).sum() for pairs in (similar, linked))
+    assert 30 < direct <= near_duplicates(groups(texts)).count_GxG[0, 0] <= by_chains < 70
 
 
 def test_blocks_do_not_change_the_answer(monkeypatch):

@@ -20,6 +20,12 @@ def test_one_document_that_repeats_itself_does_not_rule_a_bucket():
     assert first[0] in ("soup", "and", "bread")
 
 
+def test_what_is_surely_telling_comes_before_what_may_be_chance():
+    one = [b"often rare"] * 2 + [b"often"] * 8 + [b"other"] * 10
+    (first, _) = telling([one, [b"often"] * 2 + [b"other"] * 18], max_words=1)
+    assert first[0] == "often"
+
+
 def test_languages_without_spaces_are_written_without():
     first, _ = telling([["我们做饭。".encode(), "他们做饭。".encode()], ["我们他们".encode()] * 3], top=1)
     assert first == ("做饭",) or first == ("们做饭",)
