@@ -1,7 +1,8 @@
 """Near-duplicates of a target's documents in the sources, found by shared word n-grams.
 
 A mixture that wins because a source contains the target's documents has leaked, not learned. Words are runs of
-letters, digits and underscores in lower case, so punctuation and line breaks do not hide a copy.
+letters, digits and underscores in lower case, so punctuation and line breaks do not hide a copy. In scripts without
+spaces, each character is a word.
 
 Axes: G n-grams of a corpus, U distinct n-grams of the target, T target documents, W words, D documents of a block,
 H hits (a target n-gram found in a source document), S source documents, M target documents that match.
@@ -9,7 +10,6 @@ H hits (a target n-gram found in a source document), S source documents, M targe
 
 import functools
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,9 +18,9 @@ from jaxtyping import Int, UInt64
 from scipy.sparse import csr_array
 
 from mixmin_jax.data.text.documents import Corpus
+from mixmin_jax.data.text.words import WORD
 from mixmin_jax.errors import InputError
 
-_WORD = re.compile(r"\w+")
 _BLOCK_BYTES = 1 << 24  # bytes of text hashed at a time, to bound memory
 _Grams = tuple[UInt64[np.ndarray, " G"], Int[np.ndarray, " G"]]  # hash and document of each n-gram
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, hence invertible modulo 2^64
@@ -77,7 +77,7 @@ def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, thr
     """
     if words < 1 or not 0 < threshold <= 1:
         raise InputError(f"overlap needs words >= 1 and 0 < threshold <= 1, not {words} and {threshold}")
-    hash_word = functools.cache(_hash_word)
+    hash_word = functools.cache(word_hash)
     hash_G, document_G = map(np.concatenate, zip(*_blocks(target, words, hash_word), strict=True))
     unique_U, unique_G = np.unique(hash_G, return_inverse=True)
     num_grams_T = np.bincount(document_G, minlength=target.num_documents)
@@ -110,7 +110,7 @@ def find_overlap(target: Corpus, sources: Sequence[Corpus], words: int = 13, thr
     return Overlap(target.name, tuple(source.name for source in sources), words, threshold, tuple(matches))
 
 
-def _hash_word(word: str) -> int:
+def word_hash(word: str) -> int:
     """A 64-bit hash of its lower case; unlike Python's hash it is the same in every process."""
     return int.from_bytes(hashlib.blake2b(word.lower().encode(), digest_size=8).digest(), "little")
 
@@ -121,13 +121,14 @@ def _blocks(corpus: Corpus, words: int, hash_word: Callable[[str], int]) -> Iter
     for index, document in enumerate(corpus.documents):
         size += len(document)
         if size >= _BLOCK_BYTES or index == corpus.num_documents - 1:
-            yield _grams(corpus.documents[start : index + 1], start, words, hash_word)
+            yield gram_hashes(corpus.documents[start : index + 1], start, words, hash_word)
             start, size = index + 1, 0
 
 
-def _grams(documents: Sequence[bytes], first_document: int, words: int, hash_word: Callable[[str], int]) -> _Grams:
-    texts = [_WORD.findall(document.decode()) for document in documents]
-    num_words_D = np.array([len(text) for text in texts])
+def gram_hashes(documents: Sequence[bytes], first_document: int, words: int, hash_word: Callable[[str], int]) -> _Grams:
+    """hash_G and document_G of the documents' n-grams; a document with fewer words is one n-gram."""
+    texts = [WORD.findall(document.decode()) for document in documents]
+    num_words_D = np.array([len(text) for text in texts], int)
     start_D = np.concatenate([[0], np.cumsum(num_words_D)])[:-1]
     total = int(num_words_D.sum())
     hash_W = np.fromiter((hash_word(word) for text in texts for word in text), np.uint64, total)
@@ -158,7 +159,7 @@ def _holders(unique_U: np.ndarray, source: Corpus, words: int, hash_word: Callab
 
 def _excerpt(document: bytes, first_word: int, words: int, max_characters: int = 100) -> str:
     text = document.decode()
-    found = list(_WORD.finditer(text))
+    found = list(WORD.finditer(text))
     passage = text[found[first_word].start() : found[min(first_word + words, len(found)) - 1].end()]
     passage = " ".join(passage.split())
     return passage if len(passage) <= max_characters else passage[: max_characters - 1] + "…"

@@ -24,6 +24,12 @@ def test_a_copy_is_found_whatever_its_case_breaks_and_surroundings():
     assert SONG.startswith(match.excerpt.rstrip("…")) and match.excerpt
 
 
+def test_a_copy_is_found_in_a_language_without_spaces():
+    song = "孩子们早上去了河边直到天黑之前都没有人再见到他们后来他们自己回家了大家都很高兴"
+    (match,) = find_overlap(corpus("t", song), [corpus("s", "另一句话" + song[:30] + "不同的结尾")]).matches
+    assert match.share == (30 - 12) / (len(song) - 12) and match.excerpt == song[:13]
+
+
 def test_short_documents_match_whole_documents_only():
     target = corpus("t", "Yes, of course.", "...", "no")
     assert not find_overlap(target, [corpus("s", "she said yes of course and left", "...", "")]).matches
@@ -76,7 +82,7 @@ def test_agrees_with_counting_by_hand(target, source, words, threshold):
 
 
 def test_hashes_are_the_same_in_every_process():
-    assert overlap._hash_word("Word") == int.from_bytes(bytes.fromhex("4aa4cf27d7c78e95"), "little")
+    assert overlap.word_hash("Word") == int.from_bytes(bytes.fromhex("4aa4cf27d7c78e95"), "little")
 
 
 @pytest.mark.parametrize(("words", "threshold"), [(0, 0.5), (13, 0.0), (13, 1.5)])
