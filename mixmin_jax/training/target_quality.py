@@ -12,19 +12,18 @@ other side is left out: a source predicts its own noise no better than a target 
 Axes: D documents.
 """
 
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from mixmin_jax.data.text.quality import batches, compression_ratio
 from mixmin_jax.data.text.tokens import join_documents
 from mixmin_jax.models.ngram import count_ngrams
 from mixmin_jax.training.ngram_proxies import ngram_score
 
 BATCH = 1 << 24  # bytes of documents scored at a time, to bound memory
-COMPRESSED = 1 << 16  # bytes of a document that are compressed: zlib looks back 32 kB
 
 
 def target_quality(
@@ -45,7 +44,7 @@ def target_quality(
         InputError: an order out of range, or a target without text.
     """
     counts, likelihoods, ratios = count_ngrams(join_documents(target), order), list[np.ndarray](), list[float]()
-    for batch in _batches(documents):
+    for batch in batches(documents, BATCH):
         bytes_D = np.array([len(document) for document in batch])
         logp_N = ngram_score(counts, batch, (order,))[0]
         likelihoods.append(np.add.reduceat(logp_N, np.cumsum(bytes_D) - bytes_D, dtype=np.float64) / bytes_D)
@@ -53,18 +52,3 @@ def target_quality(
         on_batch(len(ratios), len(documents))
     ranks = [rankdata(values, method="max") / len(documents) for values in (np.concatenate(likelihoods), ratios)]
     return np.minimum(*ranks)
-
-
-def compression_ratio(document: bytes) -> float:
-    """Compressed over plain size, of the beginning of a document (zlib, fastest level)."""
-    beginning = document[:COMPRESSED]
-    return len(zlib.compress(beginning, 1)) / len(beginning)
-
-
-def _batches(documents: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    first, size = 0, 0
-    for index, document in enumerate(documents):
-        size += len(document)
-        if size >= BATCH or index == len(documents) - 1:
-            yield documents[first : index + 1]
-            first, size = index + 1, 0

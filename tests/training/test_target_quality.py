@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mixmin_jax.training.target_quality import compression_ratio, target_quality
+from mixmin_jax.training.target_quality import target_quality
 
 WORDS = [
     "the",
@@ -51,7 +51,3 @@ def test_order_of_documents_does_not_matter(monkeypatch):
     again_D = target_quality([documents[i] for i in order], target, on_batch=lambda *done: seen.append(done))
     np.testing.assert_array_equal(again_D, quality_D[order])
     assert len(seen) > 3 and seen[-1] == (23, 23)
-
-
-def test_compression_ratio():
-    assert compression_ratio(b"ab" * 500) < 0.05 < 0.4 < compression_ratio(text(0))
