@@ -43,21 +43,29 @@ def quantile_buckets(
         name: of the number, for labels (quality1of4) and errors.
 
     Raises:
-        InputError: no numbers, numbers that are not finite, or all are equal and more than one bucket is asked for.
+        InputError: no numbers (numbers written as text, and truth values, are none), numbers that are not finite, or
+            all are equal and more than one bucket is asked for.
     """
-    try:
-        values_D = np.asarray(values_D, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be numbers, one for each item: {error}") from None
+    values_D = np.asarray(values_D)
+    if values_D.size and values_D.dtype.kind not in "iuf":  # NumPy would read "1e3" as a number
+        kind = type(values_D.flat[0]).__name__
+        raise InputError(f"{name} must be numbers, one for each item, and not {kind}; convert them first")
+    values_D = values_D.astype(np.float64)
     if num_buckets < 1:
         raise InputError(f"{name}: the number of buckets must be at least 1, not {num_buckets}")
     if values_D.ndim != 1 or not values_D.size:
         raise InputError(f"{name} must be one number for each item; got the shape {values_D.shape}")
     if (bad := np.flatnonzero(~np.isfinite(values_D))).size:
-        raise InputError(f"{name} is {values_D[bad[0]]} for item {bad[0]} and not finite for {len(bad)} in all")
+        raise InputError(
+            f"{name} is {values_D[bad[0]]} for item {bad[0]} and not finite for {len(bad)} in all;"
+            " leave these items out, or give them a number"
+        )
     unique, value_D = np.unique(values_D, return_inverse=True)
     if len(unique) == 1 and num_buckets > 1:
-        raise InputError(f"{name} is {unique[0]:g} for all {len(values_D)} items: it tells nothing apart")
+        raise InputError(
+            f"{name} is {unique[0]:g} for all {len(values_D)} items: it tells nothing apart; ask for one bucket,"
+            " or give another number"
+        )
     size_V = np.bincount(value_D, sizes_D)
     middle_V = np.cumsum(size_V) - size_V / 2
     number_V = np.minimum((num_buckets * middle_V / size_V.sum()).astype(int), num_buckets - 1)

@@ -39,6 +39,9 @@ def test_buckets_rise_with_the_value_and_no_order_of_items_changes_them(values_D
     [
         ([1.0, np.nan, np.inf], "nan for item 1 and not finite for 2 in all"),
         (["good", "bad"], "must be numbers"),
+        (["0.7", "0.1"], "not str"),
+        ([True, False], "not bool"),
+        ([0.5, None], "must be numbers"),
         ([2.0, 2.0], "2 for all 2 items"),
         ([], "one number for each item"),
     ],

@@ -4,6 +4,7 @@
 file or folder per source.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mixmin_jax.data.hash_order import hash_order
 from mixmin_jax.data.text.reading import WHOLE, Limits, Reading, read_documents
@@ -36,6 +37,7 @@ class Corpus:
     origin: where they come from.      num_skipped: the number of unusable documents that were left out.
     whole: the size of all that was read, where `documents` is a sample of it.      notices: what a user should know.
     field, limits: how files were read.
+    quality_D: the number that the data brings for each document, where `read_corpus` was asked for it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Corpus:
     notices: tuple[str, ...] = ()
     field: str | None = None
     limits: Limits = WHOLE
+    quality_D: Float[np.ndarray, " D"] | None = dataclasses.field(default=None, compare=False)
 
     @property
     def num_documents(self) -> int:
@@ -73,10 +76,12 @@ class Corpus:
 
     def take(self, indices: Iterable[int] | Int[np.ndarray, " n"]) -> "Corpus":
         """A corpus of these documents. `num_skipped` stays as it is; the size of the whole shrinks in proportion."""
+        chosen = np.fromiter(indices, np.int64)
+        quality_D = None if self.quality_D is None else self.quality_D[chosen]
         if isinstance(self.documents, StoredDocuments):
-            taken = replace(self, documents=self.documents.take(indices))
+            taken = replace(self, documents=self.documents.take(chosen), quality_D=quality_D)
         else:
-            taken = replace(self, documents=tuple(self.documents[index] for index in indices))
+            taken = replace(self, documents=tuple(self.documents[index] for index in chosen), quality_D=quality_D)
         if self.whole is None:
             return taken
         documents = round(self.whole.documents * taken.num_documents / self.num_documents)
@@ -89,6 +94,7 @@ def read_corpus(
     name: str | None = None,
     field: str = "text",
     limits: Limits = WHOLE,
+    quality_field: str | None = None,
 ) -> Corpus:
     """The documents of one file or folder, or of a URL.
 
@@ -104,23 +110,31 @@ def read_corpus(
         name: the default is the stem (`code.jsonl.gz` -> `code`).
         field: the field or column that holds the text.
         limits: what is kept.
+        quality_field: the field or column that holds a number for each document, which becomes `Corpus.quality_D`.
+            Numbers written as text and truth values are refused. A .txt file has none.
 
     Raises:
         InputError: with file and place: too many unusable documents, or none that can be used; a file without the
-            column, or where it is no text; a full disk; errors of `shards.find_shards`.
+            column, or where it is no text; a quality that is missing, no finite number, or the same for all documents;
+            a full disk; errors of `shards.find_shards`.
     """
     path = expand(path)
     name = stem(path) if name is None else name
-    return corpus_of(Reading(name, find_shards(path), field, limits), without_secrets(str(path)))
+    return corpus_of(Reading(name, find_shards(path), field, limits, quality_field), without_secrets(str(path)))
 
 
 def corpus_of(reading: Reading, origin: str) -> Corpus:
     """The documents of a source as a corpus. Errors are those of `read_documents`."""
-    documents, counts = read_documents(reading)
+    documents, counts, quality = read_documents(reading)
+    quality_D = None if quality is None else np.array(quality, np.float64)
+    if quality_D is not None and len(quality_D) > 1 and (quality_D == quality_D[0]).all():
+        raise InputError(
+            f"{reading.name} ({origin}): {reading.quality_field!r} is {quality_D[0]:g} for all {len(quality_D)}"
+            " documents and so tells none from another; give another quality field, or leave it out"
+        )
     whole = Size(counts.documents, counts.bytes) if len(documents) < counts.documents else None
-    return Corpus(
-        reading.name, documents, origin, counts.unusable, whole, counts.notices, reading.field, reading.limits
-    )
+    notices, field, limits = counts.notices, reading.field, reading.limits
+    return Corpus(reading.name, documents, origin, counts.unusable, whole, notices, field, limits, quality_D)
 
 
 def split_documents(

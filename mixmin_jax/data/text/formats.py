@@ -13,9 +13,10 @@ A document is valid UTF-8, so that byte 0xFF never occurs and can serve as the s
 import codecs
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 import pyarrow as pa
@@ -50,16 +51,43 @@ class Unusable:
 Item = bytes | Unusable
 
 
-def read_shard(shard: Shard, field: str) -> Iterator[Item]:
+@dataclass(frozen=True)
+class Scored:
+    """A document with its quality.
+
+    problem: place and reason, if the quality is no finite number (it is NaN then); else empty.
+    """
+
+    document: bytes
+    quality: float
+    problem: str = ""
+
+
+@overload
+def read_shard(shard: Shard, field: str, quality_field: None = None) -> Iterator[Item]: ...
+@overload
+def read_shard(shard: Shard, field: str, quality_field: str) -> Iterator[Scored | Unusable]: ...
+def read_shard(shard: Shard, field: str, quality_field: str | None = None) -> Iterator[Item | Scored]:
     """The documents of a file in order, and what is no document.
 
+    Args:
+        shard: the file.
+        field: holds the text.
+        quality_field: holds a number that says how good each document is; None: there is none.
+
     Raises:
-        InputError: the file cannot be opened, or its `field` is missing from all rows or is no text.
+        InputError: the file cannot be opened, or its `field` is missing from all rows or is no text; a format without
+            fields, or a column that is no number, with a `quality_field`.
     """
     found = False
+    if quality_field is not None and shard.form in (".txt", TFDS):
+        raise InputError(
+            f"{shard.place}: {shard.form} data has no fields, and so no quality {quality_field!r}; give .jsonl, .json,"
+            " .parquet or .arrow files, or leave out the quality field"
+        )
     try:
         with shard.open() as raw:
-            for item in _READERS[shard.form](raw, shard, field):
+            for item in _READERS[shard.form](raw, shard, field, quality_field):
                 found = True
                 yield item
     except Damaged as error:
@@ -78,26 +106,50 @@ def _item(text: str, where: str) -> Item:
     return text.encode() if text and not text.isspace() else Unusable(where, _EMPTY)
 
 
+_MISSING = object()
+
+
+def _scored(item: Item, quality: Any, field: str, where: str) -> Scored | Unusable:
+    """A document with what its row holds in a field. Text and truth values are no numbers, even if they could be."""
+    if isinstance(item, Unusable):
+        return item
+    problem = f"{where}: {field!r} is "
+    if quality is _MISSING or quality is None:
+        return Scored(item, math.nan, problem + ("missing" if quality is _MISSING else "null"))
+    if isinstance(quality, bool) or not isinstance(quality, int | float):
+        return Scored(item, math.nan, f"{problem}not a number but {type(quality).__name__}")
+    try:
+        number = float(quality)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
+    return Scored(item, number) if math.isfinite(number) else Scored(item, math.nan, f"{problem}{number}")
+
+
 # JSON ---------------------------------------------------------------------------------------------------------------
 
 
-def _json_lines(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
-    return _objects(chunks(raw, shard.compression), field)
+def _json_lines(raw: BinaryFile, shard: Shard, field: str, quality: str | None) -> Iterator[Item | Scored]:
+    return _objects(chunks(raw, shard.compression), field, quality)
 
 
-def _json(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+def _json(raw: BinaryFile, shard: Shard, field: str, quality: str | None) -> Iterator[Item | Scored]:
     parts = chunks(raw, shard.compression)
     first = next((part for part in parts if part.removeprefix(BYTE_ORDER_MARK).strip()), b"")
     parts = itertools.chain([first], parts)
     if first.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"["):
-        return _array(parts, field, shard.size)
-    return _objects(parts, field)
+        return _array(parts, field, shard.size, quality)
+    return _objects(parts, field, quality)
 
 
-def _objects(parts: Iterator[bytes], field: str) -> Iterator[Item]:
-    # decodes one field and skips the others, which is twice as fast as json.loads; what it refuses is looked at again
+def _objects(parts: Iterator[bytes], field: str, quality: str | None) -> Iterator[Item | Scored]:
+    # decodes what is asked for, which is twice as fast as json.loads; what it refuses is looked at again
+    wanted: list[Any] = [("text", str)]
+    names = {"text": field}
+    if quality is not None:
+        wanted.append(("quality", float))
+        names["quality"] = quality
     try:
-        decode: Any = msgspec.json.Decoder(msgspec.defstruct("Record", [("text", str)], rename={"text": field})).decode
+        decode: Any = msgspec.json.Decoder(msgspec.defstruct("Record", wanted, rename=names)).decode
     except ValueError:  # JSON writes the field's name with escapes
         decode = None
     for number, line in enumerate(lines(parts), start=1):
@@ -106,22 +158,25 @@ def _objects(parts: Iterator[bytes], field: str) -> Iterator[Item]:
         try:
             if decode is None:
                 raise msgspec.DecodeError
-            yield _item(decode(line.decode()).text, f", line {number}")
+            record = decode(line.decode())
+            item = _item(record.text, f", line {number}")
+            yield item if quality is None else _scored(item, record.quality, quality, f", line {number}")
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             if line.strip():
-                yield _item_of_line(line, field, f", line {number}")
+                yield _item_of_line(line, field, quality, f", line {number}")
 
 
-def _item_of_line(line: bytes, field: str, where: str) -> Item:
+def _item_of_line(line: bytes, field: str, quality: str | None, where: str) -> Item | Scored:
     try:
-        return _item_of_record(json.loads(line.decode()), field, where)  # json.loads of bytes guesses the encoding
+        record = json.loads(line.decode())  # json.loads of bytes guesses the encoding
+        return _item_of_record(record, field, quality, where)
     except UnicodeDecodeError as error:
         return Unusable(where, f"not valid UTF-8 ({error.reason})")
     except (ValueError, RecursionError, MemoryError) as error:
         return Unusable(where, f"not JSON ({str(error) or type(error).__name__})")
 
 
-def _item_of_record(record: Any, field: str, where: str) -> Item:
+def _item_of_record(record: Any, field: str, quality: str | None, where: str) -> Item | Scored:
     if not isinstance(record, dict):
         return Unusable(where, f"not a JSON object but {type(record).__name__}; expected {{{field!r}: ...}}")
     if field not in record:
@@ -129,12 +184,13 @@ def _item_of_record(record: Any, field: str, where: str) -> Item:
     if not isinstance(record[field], str):
         return Unusable(where, f"field {field!r} is not a string but {type(record[field]).__name__}")
     try:
-        return _item(record[field], where)
+        item = _item(record[field], where)
     except UnicodeEncodeError as error:  # JSON can hold half a surrogate pair, UTF-8 cannot
         return Unusable(where, f"field {field!r} is not valid Unicode ({error.reason})")
+    return item if quality is None else _scored(item, record.get(quality, _MISSING), quality, where)
 
 
-def _array(parts: Iterator[bytes], field: str, size: int) -> Iterator[Item]:
+def _array(parts: Iterator[bytes], field: str, size: int, quality: str | None = None) -> Iterator[Item | Scored]:
     decode = codecs.getincrementaldecoder("utf-8-sig")().decode
     scan = json.JSONDecoder().raw_decode
     text, at, number, ended = "", 0, 0, False
@@ -186,7 +242,7 @@ def _array(parts: Iterator[bytes], field: str, size: int) -> Iterator[Item]:
                 skip()
             record = value()
             number += 1
-            yield _item_of_record(record, field, f", item {number}")
+            yield _item_of_record(record, field, quality, f", item {number}")
         at += 1
         if skip():
             raise ValueError("something follows the array")
@@ -200,7 +256,7 @@ def _array(parts: Iterator[bytes], field: str, size: int) -> Iterator[Item]:
 # Plain text ---------------------------------------------------------------------------------------------------------
 
 
-def _plain_text(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+def _plain_text(raw: BinaryFile, shard: Shard, field: str, quality: None) -> Iterator[Item]:
     parts = chunks(raw, shard.compression)
     begin: list[bytes] = []
     while sum(map(len, begin)) <= LONG_TEXT:
@@ -237,7 +293,7 @@ def _line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _parquet(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+def _parquet(raw: BinaryFile, shard: Shard, field: str, quality: str | None) -> Iterator[Item | Scored]:
     try:
         # with a buffer, so as not to read a row group at once
         table = pyarrow.parquet.ParquetFile(raw, buffer_size=1 << 20, page_checksum_verification=True)
@@ -246,6 +302,7 @@ def _parquet(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
         yield Unusable("", f"cut off, or no parquet ({_line(error)})", rest_bytes=shard.size)
         return
     _check_column(schema, field, shard)
+    _check_quality(schema, quality, shard)
     row = 0
     for group in range(groups):
         rows, done = 0, 0
@@ -255,8 +312,9 @@ def _parquet(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
             columns = map(found.column, range(found.num_columns))
             size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == field)
             at_once = int(min(max(_BATCH_BYTES * rows // max(size, 1), 1), 1 << 16))
-            for batch in ahead(table.iter_batches(at_once, [group], [field])):
-                yield from _texts(batch.column(0), field, row + done)
+            wanted = [field] if quality is None else [field, quality]
+            for batch in ahead(table.iter_batches(at_once, [group], wanted)):
+                yield from _rows(batch, field, quality, row + done)
                 done += len(batch)
         except _DAMAGE as error:
             reason = f"cannot be read ({_line(error)})"
@@ -264,7 +322,7 @@ def _parquet(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
         row += rows
 
 
-def _arrow(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
+def _arrow(raw: BinaryFile, shard: Shard, field: str, quality: str | None) -> Iterator[Item | Scored]:
     row = 0
     try:
         is_file = raw.read(6) == b"ARROW1"
@@ -275,10 +333,11 @@ def _arrow(raw: BinaryFile, shard: Shard, field: str) -> Iterator[Item]:
         yield Unusable("", f"cut off, or no arrow file ({_line(error)})", rest_bytes=shard.size)
         return
     _check_column(schema, field, shard)
+    _check_quality(schema, quality, shard)
     try:
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
         for batch in batches:
-            yield from _texts(batch.column(schema.get_field_index(field)), field, row)
+            yield from _rows(batch, field, quality, row)
             row += len(batch)
     except _DAMAGE as error:
         rest = max(shard.size - raw.tell(), 0)
@@ -296,6 +355,34 @@ def _check_column(schema: Any, field: str, shard: Shard) -> None:
         problem = f"column {field!r} is not text but {schema.field(field).type}"
     found = f"columns of text are {texts[:20]}" if texts else f"no column is text; there are {schema.names[:20]}"
     raise InputError(f"{shard.place}: {problem}; {found}")
+
+
+def _check_quality(schema: Any, quality: str | None, shard: Shard) -> None:
+    if quality is None:
+        return
+    numbers = [
+        name
+        for name, kind in zip(schema.names, schema.types, strict=True)
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    ]
+    if schema.names.count(quality) == numbers.count(quality) == 1:
+        return
+    count = schema.names.count(quality)
+    problem = f"{count or 'no'} columns {quality!r}"
+    if count == 1:
+        problem = f"column {quality!r} is not numbers but {schema.field(quality).type}"
+    raise InputError(f"{shard.place}: {problem}, to read a quality from; columns of numbers are {numbers[:20]}")
+
+
+def _rows(batch: Any, field: str, quality: str | None, first_row: int) -> Iterator[Item | Scored]:
+    texts = _texts(batch.column(batch.schema.get_field_index(field)), field, first_row)
+    if quality is None:
+        yield from texts
+        return
+    column = batch.column(batch.schema.get_field_index(quality))
+    column.validate(full=True)
+    for row, (item, value) in enumerate(zip(texts, column.to_pylist(), strict=True), start=first_row):
+        yield _scored(item, None if value is None else float(value), quality, f", row {row}")  # float16 is NumPy's
 
 
 def _is_text(kind: Any) -> bool:
@@ -329,7 +416,7 @@ def _texts(column: Any, field: str, first_row: int) -> Iterator[Item]:
 # TensorFlow Datasets ------------------------------------------------------------------------------------------------
 
 
-def _examples(split: Sequence[Any], shard: Shard, field: str) -> Iterator[Item]:
+def _examples(split: Sequence[Any], shard: Shard, field: str, quality: None) -> Iterator[Item]:
     for number in range(len(split)):
         value = split[number]
         for part in field.split("/"):
@@ -340,7 +427,7 @@ def _examples(split: Sequence[Any], shard: Shard, field: str) -> Iterator[Item]:
             yield Unusable(f", example {number}", f"not valid UTF-8 ({error})")
 
 
-_READERS: dict[str, Callable[[Any, Shard, str], Iterator[Item]]] = {
+_READERS: dict[str, Callable[[Any, Shard, str, Any], Iterator[Item | Scored]]] = {
     **dict.fromkeys((".jsonl", ".ndjson"), _json_lines),
     **{".json": _json, ".txt": _plain_text, ".parquet": _parquet, ".arrow": _arrow, TFDS: _examples},
 }

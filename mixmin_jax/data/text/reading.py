@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixmin_jax.data.text.formats import Unusable, read_shard
+from mixmin_jax.data.text.formats import Scored, Unusable, read_shard
 from mixmin_jax.data.text.shards import Shard, Shards
 from mixmin_jax.data.text.stored_documents import (
     IN_MEMORY,
@@ -63,29 +63,31 @@ class Reading:
     shards: Shards
     field: str
     limits: Limits = WHOLE
+    quality_field: str | None = None  # that holds a number for each document
 
     def key(self, *part: int) -> str:
         """Of what is stored of it, or of a part of it."""
-        limits = self.limits
-        return store_key(self.shards, self.field, limits.max_unreadable, limits.max_bytes, limits.seed, *part)
+        limits, quality = self.limits, () if self.quality_field is None else (self.quality_field,)
+        return store_key(self.shards, self.field, limits.max_unreadable, limits.max_bytes, limits.seed, *quality, *part)
 
 
-def read_documents(reading: Reading) -> tuple[Sequence[bytes], Counts]:
-    """What is kept of a source, and what was found in it.
+def read_documents(reading: Reading) -> tuple[Sequence[bytes], Counts, list[float] | None]:
+    """What is kept of a source, what was found in it, and the quality of what is kept (with a `quality_field`).
 
     Raises:
-        InputError: too many documents that cannot be used, or none that can; a full disk; errors of `read_shard`.
+        InputError: too many documents that cannot be used, or none that can; a document without a finite number in the
+            `quality_field`; a full disk; errors of `read_shard`.
     """
     folder, key, limits = store_folder(), reading.key(), reading.limits
     largest = _store_bytes()
     if limits.max_bytes is not None and (found := read_store(folder, key)):
-        return found.documents, found.counts
+        return found.documents, found.counts, found.quality
     sample = Sample(folder, limits.max_bytes, limits.seed)
     try:
         counts = _read(reading, sample)
         if limits.max_bytes is None or counts.bytes <= IN_MEMORY:
-            return tuple(sample.documents()), counts
-        write_store(folder, key, sample.documents(), counts)
+            return tuple(sample.documents()), counts, sample.quality()
+        write_store(folder, key, sample.documents(), counts, quality=sample.quality())
     except OSError as error:
         raise cannot_be_stored(folder, reading.name, error) from error
     finally:
@@ -93,7 +95,7 @@ def read_documents(reading: Reading) -> tuple[Sequence[bytes], Counts]:
     found = read_store(folder, key)
     prune_store(folder, largest)
     if found:
-        return found.documents, found.counts
+        return found.documents, found.counts, found.quality
     raise InputError(
         f"{reading.name}: its documents in {folder} were changed or removed by another program; start again"
     )
@@ -114,16 +116,22 @@ def _read(reading: Reading, sample: Sample) -> Counts:
     skipped: list[Skipped] = []
     for shard in reading.shards.files:
         enough = _ENOUGH - sum(found.documents for found in skipped)
-        skipped.append(_read_shard(shard, reading.field, sample, enough))
+        skipped.append(_read_shard(shard, reading, sample, enough))
         if skipped[-1].documents >= enough and not sample.num_documents:
             break
     return _counts(reading, sample.num_documents, sample.num_bytes, skipped)
 
 
-def _read_shard(shard: Shard, field: str, sample: Sample, enough: int) -> Skipped:
+def _read_shard(shard: Shard, reading: Reading, sample: Sample, enough: int) -> Skipped:
     """Give the documents of one file to the sample; stop at `enough` that cannot be used, if none can."""
     first, documents, rest_bytes = "", 0, 0
-    for priority, item in zip(sample.priorities(shard.name), read_shard(shard, field), strict=False):
+    problem, scored, without = "", 0, 0
+    items = read_shard(shard, reading.field, reading.quality_field)
+    for priority, item in zip(sample.priorities(shard.name), items, strict=False):
+        if isinstance(item, Scored):
+            sample.add(priority, item.document, item.quality)
+            problem, scored, without = problem or item.problem, scored + 1, without + bool(item.problem)
+            continue
         if not isinstance(item, Unusable):
             sample.add(priority, item)
             continue
@@ -132,6 +140,11 @@ def _read_shard(shard: Shard, field: str, sample: Sample, enough: int) -> Skippe
         rest_bytes += item.rest_bytes
         if documents >= enough and not sample.num_documents:
             break
+    if problem:
+        raise InputError(
+            f"{shard.place}{problem} ({without} of its {scored} documents have no finite number there): each document"
+            " needs a quality; add it, leave such documents out, or give another quality field"
+        )
     return Skipped(first, documents, rest_bytes)
 
 
@@ -184,11 +197,12 @@ def read_part(reading: Reading, part: int, parts: int) -> None:
     skipped, ends = list[Skipped](), list[int]()
     try:
         for number in mine:
-            skipped.append(_read_shard(reading.shards.files[number], reading.field, sample, sys.maxsize))
+            skipped.append(_read_shard(reading.shards.files[number], reading, sample, sys.maxsize))
             ends.append(sample.end)
         documents = sample.documents()
         counts = Counts(sample.num_documents, sample.num_bytes, sum(found.documents for found in skipped), ())
-        write_store(folder, reading.key(part, parts), documents, counts, sample.part(ends, skipped))
+        sampled = sample.part(ends, skipped)
+        write_store(folder, reading.key(part, parts), documents, counts, sampled, sample.quality())
     except OSError as error:
         raise cannot_be_stored(folder, reading.name, error) from error
     finally:
@@ -217,9 +231,10 @@ def join_parts(reading: Reading, parts: int) -> bool:
         for number in range(len(reading.shards.files)):
             found_there, documents = next(files[number % parts])
             skipped.append(found_there)
-            for priority, document in documents:
-                sample.add(priority, document)
-        write_store(folder, reading.key(), sample.documents(), _counts(reading, num_documents, num_bytes, skipped))
+            for priority, document, quality in documents:
+                sample.add(priority, document, quality)
+        counts = _counts(reading, num_documents, num_bytes, skipped)
+        write_store(folder, reading.key(), sample.documents(), counts, quality=sample.quality())
     except OSError as error:
         raise cannot_be_stored(folder, reading.name, error) from error
     finally:

@@ -26,11 +26,14 @@ def read_any(
     name: str | None = None,
     field: str = "text",
     limits: Limits = WHOLE,
+    quality_field: str | None = None,
 ) -> Corpus:
     """A corpus from a path or URL (`read_corpus`) or a TFDS data set `tfds:NAME:FIELD` (`tfds_text.read_tfds`)."""
-    if str(spec).startswith(TFDS_PREFIX):
-        return read_tfds(str(spec), name, limits=limits)
-    return read_corpus(spec, name, field, limits)
+    if not str(spec).startswith(TFDS_PREFIX):
+        return read_corpus(spec, name, field, limits, quality_field)
+    if quality_field is not None:
+        raise InputError(f"{spec}: no quality can be read from TFDS; leave out the quality field, or give files")
+    return read_tfds(str(spec), name, limits=limits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,7 @@ def read_sources(
     field: str = "text",
     limits: Limits = WHOLE,
     info: Path | None = None,
+    quality_field: str | None = None,
 ) -> tuple[Corpus, ...]:
     """All sources of a mixture that may be used, sorted by name. The others are not read, and need not be there.
 
@@ -87,6 +91,7 @@ def read_sources(
         field: the field or column that holds the text.
         limits: how much is read of each, and what is kept.
         info: a file in place of `sources.toml`.
+        quality_field: holds a number for each document of every source (`read_corpus`).
 
     Raises:
         InputError: a missing folder, fewer than two sources, two sources with the same name or the same documents;
@@ -94,7 +99,10 @@ def read_sources(
             errors of `read_any`.
     """
     listed = list_sources(*specs, info=info)
-    corpora = [read_any(listed.places[name], name, listed.fields.get(name, field), limits) for name in listed.allowed]
+    corpora = [
+        read_any(listed.places[name], name, listed.fields.get(name, field), limits, quality_field)
+        for name in listed.allowed
+    ]
     if listed.left_out:
         notice = f"left out, as no data: {list_some([str(path) for path in listed.left_out])}"
         corpora[0] = dataclasses.replace(corpora[0], notices=(notice, *corpora[0].notices))

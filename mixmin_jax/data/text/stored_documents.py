@@ -99,16 +99,19 @@ class Stored:
     documents: StoredDocuments
     counts: Counts
     part: Part | None
+    quality: list[float] | None = None  # of the documents, where it was asked for
 
     @property
     def size(self) -> tuple[int, int]:
         return self.counts.documents, self.counts.bytes
 
-    def files(self) -> Iterator[tuple[Skipped, Iterable[tuple[int, bytes]]]]:
-        """Of a part, file by file: what was skipped, and the documents with their priorities."""
+    def files(self) -> Iterator[tuple[Skipped, Iterable[tuple[int, bytes, float | None]]]]:
+        """Of a part, file by file: what was skipped, and the documents with their priorities and quality."""
         if self.part is not None:
+            quality: Sequence[float | None] = self.quality or [None] * len(self.documents)
             for (start, end), skipped in zip(pairwise((0, *self.part.ends)), self.part.skipped, strict=True):
-                yield skipped, zip(self.part.priorities[start:end], self.documents[start:end], strict=True)
+                found = slice(start, end)
+                yield skipped, zip(self.part.priorities[found], self.documents[found], quality[found], strict=True)
 
 
 @dataclass
@@ -124,11 +127,12 @@ class Sample:
     seed: int
     num_documents: int = 0
     num_bytes: int = 0
-    _kept: list[tuple[int, int, int]] = field(default_factory=list)  # priority, start and length
+    _kept: list[tuple[int, int, int, float | None]] = field(default_factory=list)  # priority, start, length, quality
     _held: int = 0  # bytes of these
     threshold: int = 1 << 64  # priorities from here on are not kept
     end: int = 0  # bytes written
     _all: list[bytes] = field(default_factory=list)  # without max_bytes
+    _all_quality: list[float | None] = field(default_factory=list)  # of these
 
     def __post_init__(self) -> None:
         with suppress(OSError):  # small sources need no file
@@ -143,17 +147,18 @@ class Sample:
         while True:
             yield from random.random_raw(_BLOCK).tolist()
 
-    def add(self, priority: int, document: bytes) -> None:
+    def add(self, priority: int, document: bytes, quality: float | None = None) -> None:
         """Take one document of the stream into account. Raises OSError if it cannot be written."""
         self.num_documents += 1
         self.num_bytes += len(document)
         if self.max_bytes is None:
             self._all.append(document)
+            self._all_quality.append(quality)
             return
         if priority >= self.threshold:
             return
         self._file.write(document)
-        self._kept.append((priority, self.end, len(document)))
+        self._kept.append((priority, self.end, len(document), quality))
         self.end += len(document)
         self._held += len(document)
         if self._held > self.max_bytes + self.max_bytes // 4:
@@ -161,7 +166,7 @@ class Sample:
 
     def _prune(self, max_bytes: int) -> None:
         by_priority = sorted(self._kept)
-        ends = np.cumsum([length for _, _, length in by_priority])
+        ends = np.cumsum([length for _, _, length, _ in by_priority])
         kept = max(int(np.searchsorted(ends, max_bytes, side="right")), 1)
         if kept < len(by_priority):
             self.threshold = by_priority[kept][0]
@@ -179,14 +184,19 @@ class Sample:
             self._prune(self.max_bytes)
         return map(self._read, self._kept)
 
-    def _read(self, kept: tuple[int, int, int]) -> bytes:
-        _, start, length = kept
+    def quality(self) -> list[float] | None:
+        """That of what `documents` gave; None if there is none."""
+        found = self._all_quality if self.max_bytes is None else [quality for *_, quality in self._kept]
+        return [quality for quality in found if quality is not None] or None
+
+    def _read(self, kept: tuple[int, int, int, float | None]) -> bytes:
+        _, start, length, _ = kept
         self._file.seek(start)
         return self._file.read(length)
 
     def part(self, ends: Sequence[int], skipped: Sequence[Skipped]) -> Part:
         """Of what `documents` gives; `ends` is where `end` was after each file."""
-        priorities, starts, _ = zip(*self._kept, strict=True) if self._kept else ((), (), ())
+        priorities, starts, *_ = zip(*self._kept, strict=True) if self._kept else ((), ())
         return Part(priorities, tuple(np.searchsorted(starts, ends).tolist()), tuple(skipped), self.threshold)
 
 
@@ -201,7 +211,14 @@ def store_key(shards: Shards, *options: Any) -> str:
     return hashlib.sha256(json.dumps([_FORMAT, files, shards.left_out, options]).encode()).hexdigest()[:32]
 
 
-def write_store(folder: Path, key: str, documents: Iterable[bytes], counts: Counts, part: Part | None = None) -> None:
+def write_store(
+    folder: Path,
+    key: str,
+    documents: Iterable[bytes],
+    counts: Counts,
+    part: Part | None = None,
+    quality: list[float] | None = None,
+) -> None:
     """Keep documents in a folder. The second of two files makes them whole, so a process may be killed at any time.
 
     Raises OSError if they cannot be written; nothing is left then.
@@ -221,7 +238,8 @@ def write_store(folder: Path, key: str, documents: Iterable[bytes], counts: Coun
         partial.replace(folder / f"{key}.documents")
         with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".partial", delete=False) as index:
             partial = Path(index.name)
-            json.dump({"lengths": lengths, "counts": asdict(counts), "part": part and asdict(part)}, index)
+            found = {"lengths": lengths, "counts": asdict(counts), "part": part and asdict(part), "quality": quality}
+            json.dump(found, index)
         partial.replace(folder / f"{key}.json")
     finally:
         if partial is not None:
@@ -235,6 +253,7 @@ class _Index:
     lengths: list[int]
     counts: Counts
     part: Part | None = None
+    quality: list[float] | None = None
 
 
 def read_store(folder: Path, key: str) -> Stored | None:
@@ -251,7 +270,7 @@ def read_store(folder: Path, key: str) -> Stored | None:
             return None
         with suppress(OSError):
             os.utime(path)  # when it was used last
-        return Stored(StoredDocuments(data, ends - lengths, ends), index.counts, index.part)
+        return Stored(StoredDocuments(data, ends - lengths, ends), index.counts, index.part, index.quality)
     except (OSError, ValueError):
         return None
 
