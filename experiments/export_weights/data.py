@@ -107,6 +107,9 @@ def _counts(metrics: Any) -> Counts | None:
     if metrics.experiment == "molecule_mixture":
         molecules = {**metrics.data.sources, metrics.target: metrics.data.target_train.molecules}
         return Counts(molecules, molecules, "molecules")
+    if metrics.experiment == "filter_and_mix":
+        documents = {name: bucket.documents for name, bucket in metrics.buckets.items()}
+        return Counts(documents, {name: bucket.tokens for name, bucket in metrics.buckets.items()}, "bytes")
     if metrics.experiment not in ("text_mixture", "mixed_mixtraining"):
         return None
     if metrics.experiment == "mixed_mixtraining":

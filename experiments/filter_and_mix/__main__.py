@@ -47,7 +47,7 @@ def main(config: FilterAndMix) -> None:
         runs = run_plan(plan, folder)
     for name, metrics in runs.items():
         print(f"\n{name}: {config.out / name / 'report.md'}\n{verdict(metrics)}\n")
-        print(md.weights("filter_and_mix", {bucket: found.weight for bucket, found in metrics.buckets.items()}))
+        print(md.weights(metrics.recommended, metrics.arms[metrics.recommended].weights))
 
 
 def run_plan(plan: Plan, folder: RunFolder) -> dict[str, FilterMetrics]:
@@ -75,7 +75,7 @@ def _write(plan: Plan, found: Searched, metrics: FilterMetrics) -> None:
     place.mkdir(parents=True, exist_ok=True)
     for name, content in {"metrics.json": metrics, **QUESTION.files(metrics)}.items():
         write_json(place / name, content)
-    write_documents(place / "documents.parquet", found, plan.texts)
+    write_documents(place / "documents.parquet", found, metrics, plan.texts)
     if plan.config.write_buckets:
         write_buckets(place / "buckets", found, metrics)
 

@@ -64,7 +64,7 @@ class FilterAndMix(ManyModelsOptions):
     quality_field: str | None = None
     """A field or column with a quality score of each document (higher is better). Default: a score is computed from
     the text and the fit part of the target."""
-    buckets: str = "quality:4"
+    buckets: str = "quality:10"
     """How each source is cut: quality:Q (Q parts of equal size by quality), topics:T (by T topics, found over all
     documents), or both, as in quality:4xtopics:8."""
     noise: float | None = None
@@ -128,6 +128,8 @@ class FilterAndMix(ManyModelsOptions):
             raise InputError("--pile is for one folder: give --sources one path")
         if self.quality_field is not None and self.cut.quality is None and "filter" not in self.arms:
             raise InputError("--quality-field is used by --buckets quality:Q and by the arm filter: give one of them")
+        if self.quality_field is not None and self.demonstration:
+            raise InputError("--quality-field is of --sources, which are not given")
         if self.quality_field is not None and self.noise_share:
             raise InputError("--noise replaces documents, whose quality nobody knows: leave out --quality-field")
         self.check_batches(model__batch_size=self.model.batch_size)

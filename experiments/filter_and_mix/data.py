@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from experiments.filter_and_mix.config import FilterAndMix
 from experiments.filter_and_mix.noise import with_noise
@@ -31,7 +31,6 @@ class Texts:
     notes: Mapping[str, SourceNote]  # of all sources, or empty
     numbers: Mapping[str, Int[np.ndarray, " D"]]  # of a source's documents, among those that were read of it
     is_noise: Mapping[str, Bool[np.ndarray, " D"]]
-    quality: Mapping[str, Float[np.ndarray, " D"]]  # that the data brings; empty without --quality-field
     records: tuple[DataSet, ...]  # of all that was read
 
     @property
@@ -62,7 +61,6 @@ def read(config: FilterAndMix) -> Texts:
         notes=care.notes,
         numbers={source.name: _numbers(source, dropped.get(source.name, ())) for source in sources},
         is_noise={source.name: mask_D for source, mask_D in zip(sources, noised.is_noise, strict=True)},
-        quality={},
         records=tuple(records),
     )
 
@@ -85,11 +83,13 @@ def _is_pile(config: FilterAndMix) -> bool:
 def _read_pile(config: FilterAndMix) -> tuple[tuple[Corpus, ...], tuple[Corpus, ...]]:
     if not config.target:
         raise InputError("--sources is given without --target; give both, or neither for the built-in demonstration")
-    pile = read_any(config.sources[0], field=config.field, limits=config.limits)
+    pile = read_any(config.sources[0], field=config.field, limits=config.limits, quality_field=config.quality_field)
     targets = tuple(read_any(target, field=config.field, limits=config.limits) for target in config.target)
     refuse_identical((pile, *targets))
     return (pile,), targets
 
 
 def _read_sources(config: FilterAndMix) -> tuple[tuple[Corpus, ...], tuple[Corpus, ...]]:
-    return read_text(config.sources, config.target, config.field, config.limits, config.sources_info)
+    return read_text(
+        config.sources, config.target, config.field, config.limits, config.sources_info, config.quality_field
+    )

@@ -7,7 +7,7 @@ Columns of documents.parquet:
     sha256      first 16 hexadecimal digits of that of its text, to find it again wherever it lies
     bucket      the bucket that it fell into
     quality     its quality, higher is better
-    weight      its share of the training tokens; all sum to 1
+    weight      its share of the training tokens under the recommended arm (weights.json); all sum to 1
     rate        how many times as often as in natural proportions it is read: 0 for documents that are left out
 """
 
@@ -27,10 +27,13 @@ from experiments.filter_and_mix.stages import Searched
 from experiments.harness.result_files import replacing
 
 
-def write_documents(path: Path, searched: Searched, texts: Texts) -> None:
+def write_documents(path: Path, searched: Searched, metrics: FilterMetrics, texts: Texts) -> None:
     """documents.parquet of one target."""
-    cutting, weight_K = searched.cutting, searched.weights("filter_and_mix", 0)
-    rate_K = weight_K / (cutting.tokens_K / cutting.tokens_K.sum())
+    cutting, arm = searched.cutting, metrics.arms[metrics.recommended]
+    weight_K = np.array([arm.weights[name] for name in cutting.names])
+    taken_N = np.ones(len(cutting.bucket_N), bool) if arm.threshold is None else cutting.quality_N >= arm.threshold
+    tokens_N = np.where(taken_N, cutting.tokens_N, 0)
+    weight_N = (weight_K / np.maximum(np.bincount(cutting.bucket_N, tokens_N), 1))[cutting.bucket_N] * tokens_N
     names = [source.name for source in cutting.sources]
     everything = (document for source in cutting.sources for document in source.documents)
     table = pa.table(
@@ -40,8 +43,8 @@ def write_documents(path: Path, searched: Searched, texts: Texts) -> None:
             "sha256": [hashlib.sha256(document).hexdigest()[:16] for document in everything],
             "bucket": pa.DictionaryArray.from_arrays(cutting.bucket_N.astype(np.int32), list(cutting.names)),
             "quality": cutting.quality_N,
-            "weight": (weight_K / cutting.tokens_K)[cutting.bucket_N] * cutting.tokens_N,
-            "rate": rate_K[cutting.bucket_N],
+            "weight": weight_N,
+            "rate": weight_N / (cutting.tokens_N / cutting.tokens_N.sum()),
         }
     )
     with replacing(path) as partial:

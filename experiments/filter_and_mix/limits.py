@@ -65,7 +65,7 @@ def limits_of(
     upper_U = lower_U = groups = None
     if config.max_epochs is not None:
         upper_U = np.minimum(config.max_epochs * tokens_U / target_tokens, 1.0)
-    licences = {name: (notes[name].licence if name in notes else None) or UNKNOWN for name in sources}
+    licences = licences_of(sources, notes)
     for spec in config.min_share:
         kind, name, share = _share("--min-share", spec, ("source",), licences)
         mine_U = np.array([owner == name for owner in owner_U])
@@ -82,6 +82,11 @@ def limits_of(
         )
         groups = {**(groups or {}), **({mine: share} if mine else {})}
     return Limits(len(owner_U), upper_U, lower_U, groups)
+
+
+def licences_of(sources: Sequence[str], notes: Mapping[str, SourceNote]) -> dict[str, str]:
+    """The license of each source, or UNKNOWN."""
+    return {name: (notes[name].licence if name in notes else None) or UNKNOWN for name in sources}
 
 
 def _share(option: str, spec: str, kinds: Sequence[str], licences: Mapping[str, str]) -> tuple[str, str, float]:

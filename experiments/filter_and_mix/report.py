@@ -43,7 +43,6 @@ def verdict(metrics: FilterMetrics) -> str:
 
 
 def _context(metrics: FilterMetrics) -> dict[str, Any]:
-    tested = {arm: found.test_bits_per_byte for arm, found in metrics.arms.items() if found.test_bits_per_byte}
     return {
         "metrics": metrics,
         "subject": SUBJECT,
@@ -51,7 +50,7 @@ def _context(metrics: FilterMetrics) -> dict[str, Any]:
             word: [arm for arm, found in metrics.comparisons.items() if found.verdict == word]
             for word in ("wins", "ties", "loses")
         },
-        "best": min(tested, key=lambda arm: tested[arm].mean) if tested else SUBJECT,
+        "best": metrics.recommended,
         "natural_noise": sum(bucket.natural * bucket.noise for bucket in metrics.buckets.values()),
         "kept": [metrics.buckets[name] for name in metrics.kept],
     }
@@ -133,7 +132,8 @@ def summary_table(runs: Mapping[str, FilterMetrics]) -> str:
 def _files(metrics: FilterMetrics) -> dict[str, Any]:
     weights: dict[str, Any] = {arm: found.weights for arm, found in metrics.arms.items()}
     notes = {"sources": metrics.source_notes} if metrics.source_notes else {}
-    return {"weights.json": {**weights, "recommended": metrics.arms[SUBJECT].weights, **notes}}
+    recommended = {"arm": metrics.recommended, "weights": weights[metrics.recommended]}
+    return {"weights.json": {**weights, "recommended": recommended, **notes}}
 
 
 QUESTION = Question("filter_and_mix", FilterMetrics, write, by_target=True, files=_files, from_stages=from_stages)

@@ -12,6 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from experiments.filter_and_mix.config import SUBJECT
+from experiments.filter_and_mix.contents import Contents, contents
+from experiments.filter_and_mix.limits import licences_of
 from experiments.filter_and_mix.plan import Plan
 from experiments.filter_and_mix.stages import FILTERING, Searched
 from experiments.harness.run_record import run_fields, worst_certificate
@@ -127,6 +129,7 @@ class FilterMetrics(RunRecord):
     unconverged: int  # resamples of the intervals that were not solved to tolerance
     filters: Filters
     excerpts: tuple[Excerpt, ...]
+    contents: Contents
     flops: Flops
     fit_documents: int
     test_documents: int
@@ -136,6 +139,13 @@ class FilterMetrics(RunRecord):
     def kept(self) -> tuple[str, ...]:
         """Buckets with weight, the largest first."""
         return tuple(sorted((b for b, found in self.buckets.items() if found.weight > 0), key=self._by_weight))
+
+    @property
+    def recommended(self) -> str:
+        """The arm to use: SUBJECT, or the best one if SUBJECT loses to any."""
+        tested = {arm: found.test_bits_per_byte for arm, found in self.arms.items() if found.test_bits_per_byte}
+        loses = any(found.verdict == "loses" for found in self.comparisons.values())
+        return min(tested, key=lambda arm: tested[arm].mean) if loses else SUBJECT
 
     def _by_weight(self, bucket: str) -> float:
         return -self.buckets[bucket].weight
@@ -171,7 +181,6 @@ def build_metrics(
     noise_N = np.concatenate([plan.texts.is_noise[source.name] for source in plan.texts.sources])
     noise_K, documents_K = cutting.share_K(noise_N), np.bincount(cutting.bucket_N)
     weight_K = searched.weights(SUBJECT, 0)
-    words = searched.words
     buckets = {
         name: Bucket(
             source=cutting.owners[k],
@@ -183,7 +192,7 @@ def build_metrics(
             lower=found["lower"][k],
             upper=found["upper"][k],
             noise=float(noise_K[k]),
-            words=words[k],
+            words=tuple(searched.contents["words"][k]),
         )
         for k, name in enumerate(cutting.names)
     }
@@ -221,6 +230,12 @@ def build_metrics(
             *(tuple(searched.product["filters"][key]) for key in ("dropped_T", "threshold_T", "loss_T", "mixed_loss_T"))
         ),
         excerpts=excerpts(searched),
+        contents=contents(
+            searched.contents,
+            cutting,
+            weight_K,
+            licences_of([source.name for source in plan.texts.sources], plan.texts.notes),
+        ),
         flops=Flops(plan.target_flops, quality_flops, scores_flops),
         fit_documents=len(target.fit),
         test_documents=len(target.test),

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from experiments.filter_and_mix import search
+from experiments.filter_and_mix.contents import look_into
 from experiments.filter_and_mix.cutting import Cells, Cutting, cut_cells, cut_sources
 from experiments.filter_and_mix.limits import Limits, limits_of
 from experiments.filter_and_mix.plan import Plan
@@ -35,7 +36,7 @@ class Searched:
     target: Target
     cutting: Cutting
     product: Product  # of the stage: weights of all arms, and how they were found
-    words: tuple[tuple[str, ...], ...]  # the most telling ones of each bucket
+    contents: Product  # of the stage: `look_into`, and the most telling words of each bucket
 
     def weights(self, arm: str, seed: int) -> np.ndarray:
         """Of buckets; random ones by seed."""
@@ -68,8 +69,9 @@ def _topics(plan: Plan, stages: Stages) -> Buckets | None:
 def _quality(plan: Plan, target: Target, stages: Stages) -> np.ndarray:
     """Of every document, higher is better."""
     sources = plan.texts.sources
-    if plan.config.quality_field is not None:
-        return np.concatenate([plan.texts.quality[source.name] for source in sources])
+    brought = [source.quality_D for source in sources if source.quality_D is not None]
+    if brought:
+        return np.concatenate(brought)
 
     def compute(stage: Running) -> Product:
         documents = [document for source in sources for document in source.documents]
@@ -120,13 +122,13 @@ def _search(plan: Plan, target: Target, found_topics: Buckets | None, stages: St
         "search": [search.DROPPED, search.FOLDS, search.RESAMPLES, search.LEVEL],
     }
     product = stages.run(f"weights-{target.name}", inputs | settings, compute, target=target.name)
-    tell = inputs | {"words": NUM_WORDS}
-    told = stages.run(f"words-{target.name}", tell, lambda _: {"words": _words(cutting)}, target=target.name)
-    return Searched(target, cutting, product, tuple(map(tuple, told["words"])))
-
-
-def _words(cutting: Cutting) -> list[list[str]]:
-    return [list(words) for words in telling(cutting.parts, top=NUM_WORDS)]
+    contents = stages.run(
+        f"contents-{target.name}",
+        inputs | {"words": NUM_WORDS},
+        lambda _: look_into(cutting) | {"words": list(map(list, telling(cutting.parts, top=NUM_WORDS)))},
+        target=target.name,
+    )
+    return Searched(target, cutting, product, contents)
 
 
 def _weights(plan: Plan, cutting: Cutting, target: Target, fit: search.Rows, test: search.Rows) -> Product:

@@ -84,6 +84,7 @@ def read_text(
     field: str = "text",
     limits: Limits = WHOLE,
     sources_info: Path | None = None,
+    quality_field: str | None = None,
 ) -> tuple[tuple[Corpus, ...], tuple[Corpus, ...]]:
     """Sources and targets; with neither given, the text that this Python installation carries."""
     if bool(sources) != bool(targets):
@@ -91,7 +92,7 @@ def read_text(
         raise InputError(f"{given} is given without {missing}; give both, or neither for the built-in demonstration")
     if sources:
         read = (
-            read_sources(*sources, field=field, limits=limits, info=sources_info),
+            read_sources(*sources, field=field, limits=limits, info=sources_info, quality_field=quality_field),
             tuple(read_any(target, field=field, limits=limits) for target in targets),
         )
     else:
