@@ -10,6 +10,7 @@ import pytest
 
 from experiments.export_weights.__main__ import main as export_weights
 from experiments.export_weights.config import ExportWeights
+from experiments.filter_and_mix import search
 from experiments.filter_and_mix.__main__ import main
 from experiments.filter_and_mix.config import ALL_ARMS, FilterAndMix
 from experiments.filter_and_mix.plan import make_plan
@@ -23,6 +24,13 @@ from tests.experiments.made_up_text import WORDS, sentences, write_lines
 from tests.experiments.verify.verified import assert_verified, failures
 
 MODEL = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=40 * 2 * 16, sequence_length=16, batch_size=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "RESAMPLES", 20)
+        yield
 
 
 @pytest.fixture(scope="module")
