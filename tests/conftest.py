@@ -1,5 +1,6 @@
 """Settings of the whole test run: programs that compile fast, and eight virtual CPU devices for tests of meshes."""
 
+import gc
 import importlib.metadata
 import os
 from pathlib import Path
@@ -22,6 +23,9 @@ hypothesis.settings.load_profile("repeatable")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.devices()  # now, so that nothing that runs later can change their number
 
+# Tracing makes many objects and few cycles: at Python's thresholds, looking for cycles takes a tenth of a test run.
+gc.set_threshold(100_000, 20, 20)
+
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 10_000  # Linux allows a process 65 530; each stands for some 100 kB of memory
 
@@ -35,3 +39,4 @@ def forget_programs():
     yield
     if not MAPS.exists() or MAPS.read_text().count("\n") > MOST_MAPS:
         jax.clear_caches()
+        gc.collect()
