@@ -6,6 +6,7 @@ Axes: N rows, K columns.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -74,3 +75,12 @@ def newton_floor(num_steps: int, num_rows: int, num_columns: int, rates: Rates) 
     """
     product = num_rows * num_columns**2 / rates.multiply_adds
     return num_steps * (product + 8 * num_rows * num_columns / rates.bytes_read)
+
+
+def peak_memory() -> int | None:
+    """Bytes at the peak of this process, where the system tells (VmHWM; ru_maxrss would count who started it)."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)

@@ -70,7 +70,7 @@ def test_commands_on_pages_are_those_that_are_listed():
     benchmarks = commands(ROOT / "benchmarks").keys()
     assert benchmarks == {
         "benchmarks.fidelity", "benchmarks.solver", "benchmarks.proxies", "benchmarks.mixtraining",
-        "benchmarks.reading",
+        "benchmarks.reading", "benchmarks.many_sources",
     }  # fmt: skip
     assert named <= benchmarks | commands(ROOT / "experiments").keys()
 

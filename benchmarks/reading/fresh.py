@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from benchmarks.machine import peak_memory
 from benchmarks.reading.shards import plain
 from benchmarks.timing import Stopped
 
@@ -64,15 +65,6 @@ def _do(what: str, folder: Path, kind: str, source_bytes: int) -> float:
     return time.perf_counter() - start
 
 
-def _peak() -> int | None:
-    """VmHWM; ru_maxrss would count the process that started this one."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
-
-
 if __name__ == "__main__":
     what, place, kind, size = sys.argv[1:]
-    print(json.dumps([_do(what, Path(place), kind, int(size)), _peak()]))
+    print(json.dumps([_do(what, Path(place), kind, int(size)), peak_memory()]))

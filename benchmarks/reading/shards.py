@@ -21,7 +21,7 @@ _DOCUMENT_WORDS = 400
 _NUM_WORDS = 20_000  # that differ
 
 
-def _texts(seed: int, num_bytes: int) -> Iterator[str]:
+def made_up_texts(seed: int, num_bytes: int) -> Iterator[str]:
     """Documents of words that are as unevenly frequent as those of a language, so that they compress like one."""
     rng = np.random.default_rng(seed)
     letters, lengths = np.array([*"eeeettaaooinnshrdlucmfwypvbgkqjxz"]), rng.integers(2, 11, _NUM_WORDS)
@@ -73,7 +73,7 @@ def make(folder: Path, gigabytes: float) -> dict[str, tuple[int, int, int]]:
     for seed, kind in enumerate(KINDS):
         total = int(gigabytes * 1e9) // len(KINDS)
         count = max(round(total / _SHARD_BYTES), 1)
-        texts = list(_texts(seed, total // count))
+        texts = list(made_up_texts(seed, total // count))
         place = folder / kind.replace(".", "_")
         place.mkdir(parents=True)
         first = place / f"shard-00000.{kind}"
@@ -90,4 +90,4 @@ def make(folder: Path, gigabytes: float) -> dict[str, tuple[int, int, int]]:
 
 def make_target(path: Path) -> None:
     """A target for the plan of a run on these sources."""
-    path.write_bytes(_lines(list(_texts(len(KINDS), 200_000))))
+    path.write_bytes(_lines(list(made_up_texts(len(KINDS), 200_000))))
