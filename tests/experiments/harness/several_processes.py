@@ -65,9 +65,12 @@ def read_shared(folder):
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     read = []
     reading.IN_MEMORY = 1000
-    reading.read_shard = lambda shard, field: (read.append(shard.place[-len("a/0.jsonl") :]), read_shard(shard, field))[
-        1
-    ]
+
+    def noted(shard, *fields):
+        read.append(shard.place[-len("a/0.jsonl") :])
+        return read_shard(shard, *fields)
+
+    reading.read_shard = noted
     share_reading([str(folder / "sources")], [], "text", LIMITS)
     return {"shards": read, "sources": [one.fingerprint for one in read_sources(folder / "sources", limits=LIMITS)]}
 
