@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 from experiments.harness.data_sets import file_record
 from experiments.reporting.json_files import to_builtins
 from experiments.reporting.schema import Certificate, MadeBy, Note, RunRecord, Verdict, Weights
+from experiments.weights_from_file.data import Roles
 from experiments.weights_from_file.plan import Plan
 from experiments.weights_from_file.solving import Solved
 from experiments.weights_from_file.targets import Target, read_targets
@@ -279,7 +280,14 @@ def problems(metrics: WeightsFromFile, folder: Path) -> list[str]:
     if not all(Path(file.place).exists() for file in metrics.data_sets):
         return wrong
     config, found = metrics.config, metrics.arms
-    again = read_targets(config["log_likelihoods"], config.get("rows"), config.get("groups"))
+    # records from before there was `densities` hold what was read without a look at signs and names
+    roles = Roles(
+        config.get("groups"),
+        config.get("length_column"),
+        tuple(config.get("ignore", ())),
+        config.get("densities", True),
+    )
+    again = read_targets(config["log_likelihoods"], config.get("rows"), roles)
     for stated, target in zip(metrics.targets, again, strict=True):
         target = target.restricted(tuple(found["mixmin"].weights))
         wrong += _differing(f"{stated.file}: the loss", stated.loss, _loss(target, found["mixmin"].weights))

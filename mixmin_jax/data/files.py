@@ -1,6 +1,9 @@
 """Reading files and folders that users hand in; what cannot be read is an InputError that names it."""
 
+import contextlib
+import json
 from pathlib import Path
+from typing import Any
 
 from mixmin_jax.errors import InputError
 
@@ -39,3 +42,11 @@ def refuse_odd_name(path: str | Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{str(path)!r}: the name is not valid UTF-8; rename it") from error
+
+
+def index_columns(schema: Any) -> list[str]:
+    """The columns of pyarrow's schema in which pandas keeps the index of a DataFrame, such as row numbers."""
+    declared = []
+    with contextlib.suppress(KeyError, ValueError, TypeError):  # not written by pandas
+        declared = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+    return [name for name in schema.names if name in declared or name.startswith("__index_level_")]

@@ -122,7 +122,7 @@ def test_bounds_that_fix_weights(fixed, floors):
 
 def test_sources_without_weight_are_left_out():
     logp_NxK = problems.text() + np.where(np.arange(K) == 0, 5000.0, 0.0)  # only source 0 is above underflow ...
-    dropped = solve(cross_entropy(logp_NxK), upper_bounds={0: 0.0})  # ... and may not be used
+    dropped = solve(cross_entropy(logp_NxK, densities=True), upper_bounds={0: 0.0})  # ... and may not be used
     alone = solve(cross_entropy(logp_NxK[:, 1:]))
     np.testing.assert_allclose(dropped.weights, np.append(0, alone.weights), atol=1e-9)
     np.testing.assert_allclose(dropped.loss, alone.loss, rtol=1e-12)

@@ -153,6 +153,17 @@ def test_a_source_may_exclude_examples_and_there_may_be_one_source(tmp_path, cli
     assert single.weights == {"mixmin": {"code": 1.0}}
 
 
+def test_what_is_no_source_and_densities_are_said_by_options(tmp_path, cli, logp_NxK):
+    columns = [*(4 - logp_NxK).T, np.arange(200), np.arange(200) + 5]
+    path = write(tmp_path / "scores.csv", np.column_stack(columns), (*SOURCES, "doc_id", "num_tokens"))
+    assert_refused(cli(path), path, "'doc_id'", "'num_tokens'", "--ignore")
+    options = ["--ignore", "doc_id", "--length-column", "num_tokens"]
+    assert_refused(cli(path, *options), path, "wrong sign", "--densities")
+    done = cli(path, *options, "--densities")
+    assert tuple(done.weights["mixmin"]) == SOURCES and done.metrics.unit == "nats per token"
+    assert_verified(tmp_path / "out", with_data=True)
+
+
 def test_spaces_around_names_are_dropped(tmp_path, cli, logp_NxK):
     for kind in (".csv", ".parquet", ".npz"):
         done = cli(write(tmp_path / f"scores{kind}", logp_NxK, sources=(" code", "math ", "news")), "--overwrite")
