@@ -36,7 +36,7 @@ from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import State, arrive, begin, propose
 from mixmin_jax.mixture.objective import StreamedSquaredError, tolerance_unit
 from mixmin_jax.mixture.outputs import Outputs, outputs
-from mixmin_jax.mixture.problem import Limits, Problem
+from mixmin_jax.mixture.problem import Limits, Point, Problem
 from mixmin_jax.mixture.scale.blocks import Buffer, Rows, buffers, open_rows
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.host import iterate_on_host
@@ -157,7 +157,10 @@ def stream_squared_error(
 def minimize_streamed(
     objective: StreamedCrossEntropy, feasible: FeasibleSet, prior: Prior | None, limits: Limits
 ) -> Outputs:
-    """The interior point over streamed rows, with one pass per iteration. Call it under `float64_on_cpu`."""
+    """The interior point over streamed rows, with a pass per iteration and one at the end.
+
+    Call it under `float64_on_cpu`.
+    """
     feasible = feasible.to_host()
     w_K = feasible.start()
     ranges = list[tuple[np.ndarray, np.ndarray]]()
@@ -170,20 +173,26 @@ def minimize_streamed(
     known: Any = Known(share * first.scale, share * first.offset, np.zeros(()), True)
     problem = Problem(known, feasible, prior)
 
-    def step(problem: Problem, state: State) -> State:
-        ahead = propose(problem, state)
-        later = _evaluated(objective, ahead.weights)
+    def evaluated(w_K: Any) -> Any:
+        later = _evaluated(objective, w_K)
         moved = abs(later.offset - first.offset) > 1e-12 * first.reach
         if moved or abs(later.scale - first.scale) > 1e-12 * first.scale:
             raise InputError(
                 "log-likelihoods: a later pass gave other rows than the first; every call must give an iterator over "
                 "the same rows, without sampling or dropout"
             )
-        return arrive(problem, ahead, jax.tree.map(share.__mul__, later[:3]))
+        return jax.tree.map(share.__mul__, later[:3])
+
+    def step(problem: Problem, state: State) -> State:
+        ahead = propose(problem, state)
+        return arrive(problem, ahead, evaluated(ahead.weights))
+
+    def point(w_K: Any) -> Point:
+        return problem.certified(w_K, *evaluated(w_K)[:2])
 
     with np.errstate(all="ignore"):
         run = iterate_on_host(problem, begin(problem, w_K, jax.tree.map(share.__mul__, first[:3])), limits, step)
-        return outputs(problem, run, limits.tolerance)
+        return outputs(problem, run, limits.tolerance, point)
 
 
 def _of_buffers(rows: Rows, what: str, of_buffer: Callable[[Buffer], T]) -> Iterator[T]:

@@ -103,6 +103,8 @@ def test_all_kinds_of_file_give_the_weights_of_solve(tmp_path, cli, logp_NxK, ki
     expected = solve(cross_entropy(logp_NxK))
     np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
     assert tuple(done.weights["mixmin"]) == SOURCES
+    assert done.weights["mixmin"]["news"] == 0 and sum(done.weights["mixmin"].values()) == 1
+    assert done.weights.get("unit") == ("share of tokens" if has_lengths else None)
     per_token = 200 / length_N.sum() if has_lengths else 1
     assert math.isclose(done.metrics.mixmin.loss, float(expected.loss) * per_token, rel_tol=1e-8)
     uniform = -np.log(np.exp(logp_NxK).mean(1)).mean() * per_token

@@ -37,6 +37,7 @@ def test_same_solution_as_in_memory(constraint):
         np.testing.assert_allclose(streamed.penalty, held.penalty, atol=1e-10)
         if name != "near-duplicates":  # weights that are as good as any
             np.testing.assert_allclose(streamed.weights, held.weights, atol=1e-7 if constraint == "simplex" else 1e-9)
+        assert streamed.weights.sum() == 1 and (streamed.weights[streamed.weights < 1e-9] == 0).all()
         assert streamed.gap_history.shape == (streamed.iterations + 1,) and streamed.gap in streamed.gap_history
 
 
