@@ -26,16 +26,15 @@ import pyarrow.parquet
 from jaxtyping import Float, Shaped
 
 from experiments.harness.assignments import is_number
-from mixmin_jax.data.files import index_columns, refuse_odd_name
+from mixmin_jax.data.files import index_columns, is_called_id, refuse_odd_name
 from mixmin_jax.errors import InputError, read_each
 from mixmin_jax.mixture.rows import rows
 
 LENGTH, DOCUMENT = "length", "document"
-# names of ids and counts, in lower case; only columns of whole numbers are refused for their name
+# names of labels and counts, in lower case; only columns of whole numbers are refused for their name
 _NO_SOURCE = re.compile(
-    r"unnamed.*|level_\d+|(.*[^a-z])?(rows?|index|idx|key|line|year|seed|fold|label|target)([^a-z]*(nr|no|number))?"
-    r"|.*ids?|(num|nr?|no|number|count|total)([^a-z].*)?|.*[^a-z](count|number|length|len|size)"
-    r"|(.*[^a-z])?(tokens|bytes|chars|characters|words|counts|lengths)"
+    r"(.*[^a-z])?(year|seed|fold|label|target|tokens|bytes|chars|characters|words|counts|lengths)"
+    r"|(num|nr?|no|number|count|total)([^a-z].*)?|.*[^a-z](count|number|length|len|size)"
 )
 _BY_CHANCE = 8  # with so many rows, a property of whole numbers is no chance any more
 OTHER_SEPARATORS = {";": "`;`", "\t": "a tab", "|": "`|`"}
@@ -162,7 +161,7 @@ def _refuse_no_sources(table: Table, densities: bool) -> None:
         many = len(values) >= _BY_CHANCE
         if not below and not densities and any(below_K) and values.any():
             wrong.append(f"column {name!r} is nowhere below 0, unlike others, as an id, a count or a loss is")
-        elif whole and _NO_SOURCE.fullmatch(name.lower()):
+        elif whole and (is_called_id(name) or _NO_SOURCE.fullmatch(name.lower())):
             wrong.append(f"column {name!r} is called like an id or a count, and holds whole numbers")
         elif whole and len(values) > 2 and (np.diff(values) > 0).all() and (many or not below):
             wrong.append(f"column {name!r} holds whole numbers that grow from row to row, as ids do")
