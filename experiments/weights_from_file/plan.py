@@ -87,6 +87,12 @@ def make_plan(config: Config) -> Plan:
 
 def _constraints(config: Config, sources: tuple[str, ...], left_out: tuple[str, ...]) -> dict[str, Any]:
     caps = parse_assignments(config.upper_bounds, "--upper-bounds", sources, left_out)
+    for name, cap in caps.items():
+        if cap > 1:
+            raise InputError(
+                f"--upper-bounds {name}={cap:g}: weights are shares of 1, so that a cap above 1 says nothing; for"
+                f" {cap:g} % say {name}={cap / 100:g}"
+            )
     floors = parse_assignments(config.lower_bounds, "--lower-bounds", sources, left_out)
     prior = parse_assignments(config.prior, "--prior", sources, left_out)
     if prior and (missing := [name for name in sources if name not in prior]):

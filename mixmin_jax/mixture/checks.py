@@ -142,7 +142,8 @@ def refuse_reversed_sign(
         names: of the sources.
         densities: whether values may be above 0 everywhere.
     """
-    wrong = np.flatnonzero((least_K >= 0) & (most_K > _ABOVE_0))
+    # of all sources at once, small values are no rounding: they may be probabilities of long texts
+    wrong = np.flatnonzero((least_K >= 0) & (most_K > _ABOVE_0 * (least_K < 0).any()))
     if densities or not wrong.size:
         return
     which = list_names([names[k] if names else f"source {k}" for k in wrong])
