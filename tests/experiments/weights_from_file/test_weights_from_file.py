@@ -155,6 +155,11 @@ def test_a_source_may_exclude_examples_and_there_may_be_one_source(tmp_path, cli
     assert single.weights == {"mixmin": {"code": 1.0}}
 
 
+def test_a_cap_in_percent_is_refused(tmp_path, cli, logp_NxK):
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    assert_refused(cli(path, "--upper-bounds", "code=20"), "--upper-bounds code=20", "for 20 % say code=0.2")
+
+
 def test_what_is_no_source_and_densities_are_said_by_options(tmp_path, cli, logp_NxK):
     columns = [*(4 - logp_NxK).T, np.arange(200), np.arange(200) + 5]
     path = write(tmp_path / "scores.csv", np.column_stack(columns), (*SOURCES, "doc_id", "num_tokens"))
