@@ -104,7 +104,8 @@ class CrossEntropy:
         Unlike an evaluator's densities, these do not underflow if a row is far below its maximum.
         """
         xp = namespace(w_NxK)
-        return -log_sum_exp(xp.asarray(self.logp_NxK) + xp.log(w_NxK))
+        with np.errstate(divide="ignore"):  # weights may be 0
+            return -log_sum_exp(xp.asarray(self.logp_NxK) + xp.log(w_NxK))
 
     def rounded(self, dtype: Any) -> "CrossEntropy":
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self.centered())
