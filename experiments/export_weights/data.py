@@ -10,12 +10,12 @@ from experiments.harness.data_sets import Loaded, corpus_again
 from experiments.harness.result_files import read_result
 from experiments.questions import question_of
 from experiments.reporting.json_files import read_json, to_builtins, typed
-from experiments.reporting.schema import DataSet, MadeBy, Note, Weights
+from experiments.reporting.schema import SHARE_OF_TOKENS, DataSet, MadeBy, Note, Weights
 from mixmin_jax import token_mixture
 from mixmin_jax.data.text.documents import take_bytes
 from mixmin_jax.errors import InputError, closest_names, list_some
 
-RECOMMENDED, NOTES = "recommended", "sources"  # entries of weights.json that are no arms
+RECOMMENDED, NOTES, UNIT = "recommended", "sources", "unit"  # entries of weights.json that are no arms
 SAMPLE_BYTES = 8_000_000  # of a source: its tokens per byte vary little between samples of this size
 BATCH = 1000  # documents that are tokenized at once
 
@@ -63,7 +63,12 @@ def read_mixture(path: Path, arm: str | None) -> Found:
         raise InputError(f"{path} holds no weights: expected {{arm: {{source: weight}}}}")
     if held and all(type(value) in (int, float) for value in held.values()):
         raise InputError(f'{path} holds one mixture without a name: write {{"mine": {{source: weight, ...}}}}')
-    arms: dict[str, Any] = {name: value for name, value in held.items() if name not in (RECOMMENDED, NOTES)}
+    if held.get(UNIT, SHARE_OF_TOKENS) != SHARE_OF_TOKENS:
+        raise InputError(
+            f"{path}: the weights are of the unit {held[UNIT]!r:.60}, and trainers need each weight as a"
+            f" {SHARE_OF_TOKENS}: convert them, or correct {UNIT!r}"
+        )
+    arms: dict[str, Any] = {name: value for name, value in held.items() if name not in (RECOMMENDED, NOTES, UNIT)}
     recommended = held.get(RECOMMENDED)
     if recommended is not None:
         if not (isinstance(recommended, dict) and {"arm", "weights"} <= recommended.keys()):

@@ -25,7 +25,7 @@ from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_so
 from mixmin_jax.data.text.sources import list_sources, read_sources, refuse_identical
 from mixmin_jax.data.text.tokens import TokenStore
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX
-from mixmin_jax.errors import InputError
+from mixmin_jax.errors import InputError, read_each
 from mixmin_jax.training.mixtraining import Batch, Fetch, Labeled
 
 DEMO_CLASSES = ("docstrings", "reference")  # of the installed sources; the third class is the installed target
@@ -66,8 +66,10 @@ def read_text(config: MixedMixTraining) -> tuple[tuple[Corpus, ...], tuple[Task,
                     f"--task {one or '(nothing)'} is no task: labels are the files that windows are from, so give two"
                     " or more, one per class, or a folder of them"
                 )
-        sources = read_sources(*config.sources, field=config.field, info=config.sources_info)
-        tasks = [read_sources(*given, field=config.field) for given in config.task]
+        given_with_info = [(config.sources, config.sources_info), *((given, None) for given in config.task)]
+        sources, *tasks = read_each(
+            given_with_info, lambda given: read_sources(*given[0], field=config.field, info=given[1])
+        )
     for corpora in tasks:
         refuse_identical((*sources, *corpora))
     if config.sources:

@@ -11,6 +11,7 @@ from experiments.mixed_mixtraining.results import MixedMetrics, from_stages
 from experiments.reporting import markdown as md
 from experiments.reporting.figures import gap_figure, loss_figure, weights_figure
 from experiments.reporting.render import Report, report, sentences
+from experiments.reporting.schema import weights_file
 from mixmin_jax.stats.comparison import chance_of_false_verdict
 
 TEMPLATE = "mixed_mixtraining"
@@ -72,7 +73,7 @@ def _task(metrics: MixedMetrics, number: int) -> str:
 
 def _files(metrics: MixedMetrics) -> dict[str, Any]:
     weights = {arm: found.weights for arm, found in metrics.arms.items() if found.weights}
-    return {"weights.json": weights | ({"sources": metrics.source_notes} if metrics.source_notes else {})}
+    return {"weights.json": weights_file(weights, metrics.weights_unit, metrics.source_notes)}
 
 
 def _write(folder: Path, results: Results) -> None:

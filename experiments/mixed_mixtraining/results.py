@@ -19,6 +19,7 @@ from experiments.mixed_mixtraining.plan import Plan, config_record
 from experiments.mixtraining.results import Curve
 from experiments.reporting.json_files import typed
 from experiments.reporting.schema import (
+    SHARE_OF_TOKENS,
     Certificate,
     Comparison,
     DataSet,
@@ -125,6 +126,7 @@ class MixedMetrics(RunRecord):
     flops: Flops
     model: Model
     source_notes: dict[str, Note]
+    weights_unit: str | None = None  # what weights are shares of; None: not known, as in older records
 
     def derived(self) -> Self:
         ours = self.arms[SUBJECT].accuracy
@@ -177,6 +179,7 @@ def build_metrics(
         flops=Flops(plan.proxy_flops, {str(phase): cost for phase, cost in plan.step_flops.items()}),
         model=Model(*(plan.model_record[key] for key in ("name", "parameters", "encoder_parameters"))),
         source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.notes.items()},
+        weights_unit=SHARE_OF_TOKENS,
         **run_fields(config, stages.records, made_by, _data_sets(plan)),
         **_from_products(products.__getitem__, seeds, data, len(tasks)),
     ).derived()

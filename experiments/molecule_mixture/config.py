@@ -32,6 +32,12 @@ class MoleculeMixture(ManyModelsOptions):
     """The column of structures. By default the one that is called so."""
     ignore: tuple[str, ...] = ()
     """Columns that are no assays."""
+    keep: tuple[str, ...] = ()
+    """Columns that are assays though they look like an id or a prediction, and sources though they nearly copy a
+    target."""
+    labels: tuple[str, ...] = ()
+    """What cells mean, if not 0, 1 or a number: active=1,inactive=0,inconclusive= (nothing behind = for what was not
+    measured)."""
     num_targets: int = 10
     """Targets where none is named."""
     sources: int = 300
@@ -104,12 +110,31 @@ class MoleculeMixture(ManyModelsOptions):
                 "--learner trees runs in one process, on the cores of one machine: leave out --mesh-source,"
                 " --mesh-data, --coordinator and --distributed, or train perceptrons (--learner mlp)"
             )
-        if self.demonstration and (self.task == "regression" or self.smiles_column or self.ignore):
-            raise InputError("--task, --smiles-column and --ignore describe a table: give --assays")
+        table = self.smiles_column or self.ignore or self.keep or self.labels
+        if self.demonstration and (self.task == "regression" or table):
+            raise InputError("--task, --smiles-column, --ignore, --keep and --labels describe a table: give --assays")
+        if both := [name for name in self.keep if name in self.ignore]:
+            raise InputError(f"--keep and --ignore both name {both[0]!r}")
+        _ = self.meaning  # for its errors
 
     @property
     def demonstration(self) -> bool:
         return self.assays is None
+
+    @property
+    def meaning(self) -> dict[str, float | None]:
+        """The values of cells that --labels gives; None for what was not measured."""
+        found: dict[str, float | None] = {}
+        for pair in (pair for given in self.labels for pair in given.split(",")):
+            cell, equals, value = (part.strip() for part in pair.rpartition("="))
+            if not (cell and equals) or value not in ("", "0", "1"):
+                raise InputError(f"--labels {pair}: expected CELL=1, CELL=0 or CELL= (not measured), as in active=1")
+            if value and self.task == "regression":
+                raise InputError(f"--labels {pair}: measured values have no labels; CELL= says what was not measured")
+            if cell.lower() in map(str.lower, found):
+                raise InputError(f"--labels: {cell!r} is there twice")
+            found[cell] = float(value) if value else None
+        return found
 
     @property
     def balanced(self) -> bool:

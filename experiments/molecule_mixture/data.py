@@ -8,13 +8,17 @@ import functools
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from experiments.molecule_mixture.config import MoleculeMixture
 from mixmin_jax.data.molecules.assay_tables import AssayTable, read_assays
 from mixmin_jax.data.molecules.bundled import BUNDLED_TARGET, bundled_assays
 from mixmin_jax.data.molecules.cleaning import Molecules, clean_molecules
 from mixmin_jax.data.molecules.splits import make_folds, split_molecules
-from mixmin_jax.errors import InputError, closest_names
+from mixmin_jax.errors import InputError, closest_names, list_some
+
+LEAK = 0.95  # rank correlation with the target above which, or below its negative, a source is a copy of it
+LEAST_SHARED = 20  # molecules that both measured: with fewer, a correlation says little
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,8 +107,27 @@ class Split:
 
     def inputs(self) -> dict[str, Any]:
         """What every stage depends on, as JSON."""
-        keys = ("task", "smiles_column", "ignore", "split", "test_fraction", "split_seed")
+        keys = ["task", "smiles_column", "ignore", "split", "test_fraction", "split_seed"]
+        keys += ["labels"] if self.config.labels else []
         return {"table": self.table.fingerprint} | {key: getattr(self.config, key) for key in keys}
+
+    @functools.cache  # noqa: B019  one split lives as long as the run
+    def leaks(self, target: str) -> dict[str, str]:
+        """Assays that nearly copy the target, each with the reason: their rank correlation on training molecules.
+
+        --keep takes them as sources all the same.
+        """
+        values_NxA = self.molecules.values_NxA[~self.is_test_N]
+        values_NxA = values_NxA[np.isfinite(values_NxA[:, self.names.index(target)])]
+        target_N, found = values_NxA[:, self.names.index(target)], dict[str, str]()
+        for name, values_N in zip(self.names, values_NxA.T, strict=True):
+            shared_N = np.isfinite(values_N)
+            if name in (target, *self.config.keep) or shared_N.sum() < LEAST_SHARED:
+                continue
+            pair = rankdata(target_N[shared_N]), rankdata(values_N[shared_N])
+            if min(map(np.ptp, pair)) and abs(correlation := float(np.corrcoef(*pair)[0, 1])) > LEAK:
+                found[name] = f"rank correlation {correlation:.2f} on {shared_N.sum()} shared molecules"
+        return found
 
 
 def read_molecules(config: MoleculeMixture) -> Split:
@@ -112,7 +135,14 @@ def read_molecules(config: MoleculeMixture) -> Split:
     if config.assays is None:
         table = bundled_assays()
     else:
-        table = read_assays(config.assays, task=config.task, smiles_column=config.smiles_column, ignore=config.ignore)
+        table = read_assays(
+            config.assays,
+            task=config.task,
+            smiles_column=config.smiles_column,
+            ignore=config.ignore,
+            keep=config.keep,
+            labels=config.meaning,
+        )
     molecules = clean_molecules(table, config.max_unparsable)
     is_test_N = split_molecules(config.split, molecules.scaffold_N, config.test_fraction, config.split_seed)
     return Split(config, table, molecules, is_test_N)
@@ -152,13 +182,19 @@ def choose_targets(split: Split) -> tuple[str, ...]:
 
 
 def choose_sources(split: Split, target: str) -> tuple[str, ...]:
-    """At most `--sources` other assays, those with the most training molecules of their rarer class, by name."""
+    """At most `--sources` other assays, those with the most training molecules of their rarer class, by name.
+
+    Copies of the target are left out: what they know of its molecules is no gain from mixing.
+    """
     rarer_A = split.train_counts.min(0)
-    usable = [(-int(rarer_A[a]), name) for a, name in enumerate(split.names) if name not in split.unusable]
-    chosen = [name for _, name in sorted(usable) if name != target][: split.config.sources]
+    unfit = {target, *split.unusable, *split.leaks(target)}
+    usable = [(-int(rarer_A[a]), name) for a, name in enumerate(split.names) if name not in unfit]
+    chosen = [name for _, name in sorted(usable)][: split.config.sources]
     if len(chosen) < 2:
+        leaks = split.leaks(target)
+        why = f", or --keep what nearly copies it ({list_some(list(leaks))})" if leaks else ""
         raise InputError(
             f"target {target}: {len(chosen)} other assays have enough data to be sources, at least 2 are needed; "
-            f"lower --min-positives ({split.config.min_positives})"
+            f"lower --min-positives ({split.config.min_positives}){why}"
         )
     return tuple(sorted(chosen))

@@ -158,6 +158,7 @@ class Data:
     unparsable: tuple[Unparsable, ...]
     unusable_assays: dict[str, str]  # with the reason
     ignored_columns: dict[str, str]
+    leaks: dict[str, str] = dataclasses.field(default_factory=dict)  # assays that nearly copy the target, with why
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -353,4 +354,5 @@ def _data(plan: Plan, target: Target) -> Data:
         unparsable=cleaning.unparsable,
         unusable_assays=dict(split.unusable),
         ignored_columns=dict(split.table.ignored),
+        leaks=dict(split.leaks(target.name)),
     )

@@ -7,12 +7,15 @@ Weights are shares of training tokens, {source: weight}.  Losses and FLOPs have 
 """
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from mixmin_jax.stats.comparison import Difference, Summary, paired_difference, verdict
 
 SCHEMA_VERSION = 2  # of metrics.json; 1 had other names and was never typed
+
+SHARE_OF_TOKENS = "share of tokens"  # the unit of weights, in weights.json
 
 Weights = dict[str, float]
 Verdict = Literal["wins", "ties", "loses"]
@@ -126,6 +129,21 @@ def paired(a: Summary, b: Summary) -> Difference:
 
 
 def mean_weights(per_seed: Sequence[Weights]) -> Weights:
-    """The mean over seeds, source by source; a source that a seed leaves out has no weight there."""
+    """The mean over seeds, source by source; a source that a seed leaves out has no weight there.
+
+    Means of weights that sum to 1 do so exactly.
+    """
     names = dict.fromkeys(name for weights in per_seed for name in weights)
-    return {name: sum(weights.get(name, 0.0) for weights in per_seed) / len(per_seed) for name in names}
+    means = {name: sum(weights.get(name, 0.0) for weights in per_seed) / len(per_seed) for name in names}
+    missing = 1 - math.fsum(means.values())
+    if missing == 0 or abs(missing) > 1e-9:
+        return means
+    unit = 2.0**-52  # sums of multiples of it are exact
+    means = {name: round(weight / unit) * unit for name, weight in means.items()}
+    means[max(means, key=means.__getitem__)] += 1 - sum(means.values())
+    return means
+
+
+def weights_file(arms: Mapping[str, Any], unit: str | None, notes: Mapping[str, Note]) -> dict[str, Any]:
+    """What weights.json holds: weights of arms, their unit if it is known, notes on sources if there are any."""
+    return {**arms} | ({"unit": unit} if unit else {}) | ({"sources": notes} if notes else {})

@@ -12,6 +12,7 @@ from experiments.harness.options import numbers_of
 from experiments.harness.run_record import run_fields, worst_certificate
 from experiments.harness.stages import Product, Stages
 from experiments.reporting.schema import (
+    SHARE_OF_TOKENS,
     Comparison,
     DataSet,
     MadeBy,
@@ -83,6 +84,7 @@ def build_metrics(
     multiples = tuple(Multiple(times, bits) for times, bits in results[0].multiples.items())
     return TextMetrics(
         experiment="text_mixture",
+        weights_unit=SHARE_OF_TOKENS,
         demonstration=config.demonstration,
         complete=len(results) == config.seeds,
         seeds=tuple(result.seed for result in results),

@@ -1,7 +1,7 @@
 """What a run of the text experiment reads: sources, targets, and which documents weights are fitted and reported on."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mixmin_jax.data.text.documents import WHOLE, Corpus, Limits, split_document
 from mixmin_jax.data.text.installed_text import installed_sources, installed_target
 from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
 from mixmin_jax.data.text.sources import list_sources, read_any, read_sources, refuse_identical
-from mixmin_jax.errors import InputError
+from mixmin_jax.errors import InputError, read_each
 from mixmin_jax.mixture.baselines.rules import natural_weights
 
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
@@ -91,10 +91,16 @@ def read_text(
         given, missing = ("--sources", "--target") if sources else ("--target", "--sources")
         raise InputError(f"{given} is given without {missing}; give both, or neither for the built-in demonstration")
     if sources:
-        read = (
-            read_sources(*sources, field=field, limits=limits, info=sources_info, quality_field=quality_field),
-            tuple(read_any(target, field=field, limits=limits) for target in targets),
-        )
+
+        def read_target(target: str) -> Corpus:
+            return read_any(target, field=field, limits=limits)
+
+        readers: list[Callable[[], tuple[Corpus, ...]]] = [
+            lambda: read_sources(*sources, field=field, limits=limits, info=sources_info, quality_field=quality_field),
+            lambda: tuple(read_each(targets, read_target)),
+        ]
+        found = read_each(readers, lambda reader: reader())  # what is wrong with both is said at once
+        read = found[0], found[1]
     else:
         read = installed_sources(), (installed_target(),)
     names = [target.name for target in read[1]]

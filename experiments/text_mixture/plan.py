@@ -200,7 +200,9 @@ def make_plan(
 ) -> Plan:
     """Everything that can be found wrong before compute is spent is an InputError here."""
     store = build_store([c.name for c in sources], [c.documents for c in sources], config.model.sequence_length)
-    compared = read_compared(config.compare, store.names, (*ALL_ARMS, COMBINED, "none", "recommended", "sources"))
+    compared = read_compared(
+        config.compare, store.names, (*ALL_ARMS, COMBINED, "none", "recommended", "sources", "unit")
+    )
     plan = Plan(config, sources, targets, store, care or Care(), compared)
     natural_weights(plan.sizes_K)  # for its errors
     if plan.tokens_on == "device" and len(store.tokens) > MAX_DEVICE_TOKENS:

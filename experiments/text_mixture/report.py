@@ -16,7 +16,7 @@ from experiments.reporting.figures import (
     weights_figure,
 )
 from experiments.reporting.render import Report, report, sentences
-from experiments.reporting.schema import Weights
+from experiments.reporting.schema import Weights, weights_file
 from experiments.text_mixture.figures import source_loss_figure
 from experiments.text_mixture.results import TextMetrics
 from experiments.text_mixture.verification import from_stages, problems
@@ -218,8 +218,8 @@ def write(folder: Path, results: Results) -> None:
 
 def _files(metrics: TextMetrics) -> dict[str, Any]:
     weights: dict[str, Any] = {arm: found.weights for arm, found in metrics.arms.items()} or {"mixmin": metrics.found}
-    notes = {"sources": metrics.source_notes} if metrics.source_notes else {}
-    return {"weights.json": weights | ({"recommended": metrics.recommended} if metrics.search else {}) | notes}
+    weights |= {"recommended": metrics.recommended} if metrics.search else {}
+    return {"weights.json": weights_file(weights, metrics.weights_unit, metrics.source_notes)}
 
 
 QUESTION = Question(

@@ -272,6 +272,7 @@ class TextMetrics(RunRecord):
     overlap: Overlap
     monitors: Monitors | None = None  # None: of a version that had none
     source_notes: dict[str, Note] = dataclasses.field(default_factory=dict)
+    weights_unit: str | None = None  # what weights are shares of; None: not known, as in older records
     flops: Flops
     tokens: Tokens
     regmix: Regmix | None = None

@@ -44,6 +44,17 @@ class Config:
     """The column (array; in logs the field of `doc`) of the labels of rows that belong together, such as those of one
     document. --bootstrap and --reference draw groups, not rows. Rows that --rows makes are grouped by document."""
 
+    length_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """The column (array) of the tokens of each example, if it is not called `length` (in .npz `lengths`)."""
+
+    ignore: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Columns (arrays) that are no sources, such as ids and counts. Columns that look like one are refused. An index
+    that pandas declares in a .parquet is left out anyway."""
+
+    densities: bool = False
+    """The values are log densities of continuous data, which may be above 0. Otherwise a column without a value below
+    0 is refused: it holds negative log-likelihoods, or probabilities."""
+
     bootstrap: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Resamples of the rows, at least 2 and better 200, for 95 % intervals of the weights of one target. By default
     there are none; with --reference there are 200."""

@@ -8,10 +8,13 @@ A file holds the log-likelihood (nats) of N target examples under K models, one 
 
 Where examples are the tokens of documents, `document` numbers the document of each, and --rows makes rows of them.
 One more column (array) may hold labels, of which --groups gives the name: examples with the same label belong together.
+--length-column gives lengths another name, and --ignore names what is left out. A column that looks like an id or a
+count is refused, as it would be taken for a source.
 """
 
 import csv
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +26,31 @@ import pyarrow.parquet
 from jaxtyping import Float, Shaped
 
 from experiments.harness.assignments import is_number
-from mixmin_jax.data.files import refuse_odd_name
-from mixmin_jax.errors import InputError
+from mixmin_jax.data.files import index_columns, is_called_id, refuse_odd_name
+from mixmin_jax.errors import InputError, read_each
 from mixmin_jax.mixture.rows import rows
 
 LENGTH, DOCUMENT = "length", "document"
+# names of labels and counts, in lower case; only columns of whole numbers are refused for their name
+_NO_SOURCE = re.compile(
+    r"(.*[^a-z])?(year|seed|fold|label|target|tokens|bytes|chars|characters|words|counts|lengths)"
+    r"|(num|nr?|no|number|count|total)([^a-z].*)?|.*[^a-z](count|number|length|len|size)"
+)
+_BY_CHANCE = 8  # with so many rows, a property of whole numbers is no chance any more
 OTHER_SEPARATORS = {";": "`;`", "\t": "a tab", "|": "`|`"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """What columns (arrays) hold, other than a source, and what numbers mean."""
+
+    group: str | None = None  # the labels of groups of examples
+    length: str | None = None  # tokens per example; None: the column `length`, in .npz `lengths`, if there is one
+    ignore: tuple[str, ...] = ()  # left out
+    densities: bool = False  # log densities of continuous data, which may be above 0 everywhere
+
+
+SOURCES_ONLY = Roles()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +117,17 @@ class Table:
         return dataclasses.replace(self, sources=tuple(sources), logp_NxK=self.logp_NxK[:, columns])
 
 
-def read_table(path: Path, group: str | None = None) -> Table:
+def read_table(path: Path, roles: Roles = SOURCES_ONLY) -> Table:
     """Read a .npz, .csv or .parquet file of log-likelihoods; values are checked later, by `cross_entropy`.
 
     Args:
         path: the file.
-        group: the column (array) that labels groups of examples.
+        roles: columns (arrays) that are no sources. Index columns that pandas declares in a .parquet are none either.
 
     Raises:
         InputError: the file is missing, of another kind, empty or corrupt, has a cell that is not a number, lacks an
-            array or `group`, or has shapes or names that do not fit. The message starts with the path.
+            array or a column of `roles`, has shapes or names that do not fit, or a column that looks like an id or a
+            count. The message starts with the path.
     """
     readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix not in readers:
@@ -115,15 +138,40 @@ def read_table(path: Path, group: str | None = None) -> Table:
     if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty")
     try:
-        table = readers[path.suffix](path, group)
+        table = readers[path.suffix](path, roles)
         check_table(table)
+        _refuse_no_sources(table, roles.densities)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {'; '.join(error.args)}") from None
     except Exception as error:
         # Damaged files make the readers raise almost anything: BadZipFile, zlib.error, ArrowInvalid, MemoryError, ...
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix}: {detail}") from error
     return table
+
+
+def _refuse_no_sources(table: Table, densities: bool) -> None:
+    """Raise InputError for columns that look like ids, labels or counts, all of them at once."""
+    finite_NxK = np.isfinite(table.logp_NxK)
+    values_K = [column_N[is_finite_N] for column_N, is_finite_N in zip(table.logp_NxK.T, finite_NxK.T, strict=True)]
+    whole_K = [bool(values.size) and bool((values == np.floor(values)).all()) for values in values_K]
+    below_K = [bool((column_N < 0).any()) for column_N in table.logp_NxK.T]
+    wrong = []
+    for name, values, whole, below in zip(table.sources, values_K, whole_K, below_K, strict=True):
+        many = len(values) >= _BY_CHANCE
+        if not below and not densities and any(below_K) and values.any():
+            wrong.append(f"column {name!r} is nowhere below 0, unlike others, as an id, a count or a loss is")
+        elif whole and (is_called_id(name) or _NO_SOURCE.fullmatch(name.lower())):
+            wrong.append(f"column {name!r} is called like an id or a count, and holds whole numbers")
+        elif whole and len(values) > 2 and (np.diff(values) > 0).all() and (many or not below):
+            wrong.append(f"column {name!r} holds whole numbers that grow from row to row, as ids do")
+        elif whole and many and not all(whole_K) and np.ptp(values):
+            wrong.append(f"column {name!r} holds whole numbers only, unlike others, as labels and ids do")
+    if wrong:
+        raise InputError(
+            f"{'; '.join(wrong)}. What is no source must be named in --length-column, --groups or --ignore; a source"
+            " holds log-likelihoods, below 0 (for log densities, say --densities)"
+        )
 
 
 def check_table(table: Table) -> None:
@@ -174,7 +222,7 @@ def _check_documents(document_N: np.ndarray, num_rows: int) -> None:
         raise InputError(f"the tokens of document {numbers[np.argmax(counts > 1)]:.0f} do not follow each other")
 
 
-def _read_npz(path: Path, group: str | None) -> Table:
+def _read_npz(path: Path, roles: Roles) -> Table:
     with path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -182,15 +230,20 @@ def _read_npz(path: Path, group: str | None) -> Table:
         _refuse_twice(archive.files)
         if missing := [name for name in ("log_likelihoods", "sources") if name not in archive]:
             raise InputError(f"no array {missing[0]!r}; the file has {', '.join(archive.files) or 'none'}")
-        labels = f"{DOCUMENT}s" if group == DOCUMENT else group
-        if labels is not None and labels not in archive:
-            raise InputError(f"--groups: no array {labels!r}; the file has {', '.join(archive.files)}")
-        optional = ("lengths", "documents")
-        known = ("log_likelihoods", "sources", *optional, labels)
+        labels = f"{DOCUMENT}s" if roles.group == DOCUMENT else roles.group
+        lengths = f"{LENGTH}s" if roles.length in (None, LENGTH) else roles.length
+        for option, name in (("--groups", labels), ("--length-column", roles.length and lengths)):
+            if name is not None and name not in archive:
+                raise InputError(f"{option}: no array {name!r}; the file has {', '.join(archive.files)}")
+        known = ("log_likelihoods", "sources", lengths, "documents", labels, *roles.ignore)
         if unknown := [name for name in archive.files if name not in known]:
             raise InputError(
-                f"unknown array {unknown[0]!r}; known are log_likelihoods, sources, lengths (tokens per example),"
-                " documents (the document of each token) and the one that --groups names"
+                *(
+                    f"unknown array {name!r}; known are log_likelihoods, sources, lengths (tokens per example; or what"
+                    " --length-column names), documents (the document of each token) and the one that --groups names;"
+                    " --ignore leaves one out"
+                    for name in unknown
+                )
             )
         names = _member(archive, "sources", "U", "strings (np.array(names, dtype=str))")
         if names.ndim != 1:
@@ -198,12 +251,17 @@ def _read_npz(path: Path, group: str | None) -> Table:
         logp_NxK = _member(archive, "log_likelihoods", "fiu", "real numbers").astype(np.float64)
         length_N, document_N = (
             _member(archive, name, "fiu", "real numbers").astype(np.float64)
-            if name in archive and name != labels
+            if name in archive and name not in (labels, *roles.ignore)
             else None
-            for name in optional
+            for name in (lengths, f"{DOCUMENT}s")
         )
         group_N = None if labels is None else _member(archive, labels, "iuU", "strings or whole numbers")
-    return Table(tuple(name.strip() for name in names.tolist()), logp_NxK, length_N, document_N, group_N)
+        columns = [name.strip() for name in names.tolist()]
+        _refuse_unknown("--ignore", roles.ignore, [*archive.files, *columns])
+    table = Table(tuple(columns), logp_NxK, length_N, document_N, group_N)
+    if not set(columns) & set(roles.ignore) or logp_NxK.shape[1:] != (len(columns),):
+        return table
+    return table.restricted([name for name in columns if name not in roles.ignore])
 
 
 def _member(archive: np.lib.npyio.NpzFile, name: str, kinds: str, what: str) -> np.ndarray:
@@ -219,7 +277,7 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, kinds: str, what: str) -> 
     return array
 
 
-def _read_csv(path: Path, group: str | None) -> Table:
+def _read_csv(path: Path, roles: Roles) -> Table:
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = csv.reader(file)
         names = next(lines, [])
@@ -233,8 +291,8 @@ def _read_csv(path: Path, group: str | None) -> Table:
                 f"its columns are separated by {shown}: the separator must be a comma, and numbers need a decimal point"
             )
     _refuse_twice(names)
-    _refuse_missing(group, names)
-    labels = [name for name in names if name.strip() == group]
+    _refuse_missing(roles, names)
+    labels = [name for name in names if name.strip() in (roles.group, *roles.ignore)]
 
     def read(kind: pyarrow.DataType) -> pyarrow.Table:
         types = dict.fromkeys(names, kind) | dict.fromkeys(labels, pyarrow.string())
@@ -249,39 +307,62 @@ def _read_csv(path: Path, group: str | None) -> Table:
     except pyarrow.ArrowInvalid:
         # the fast way does not say where: look again, at the text of the cells
         cells = read(pyarrow.string())
+        wrong = []
         for name in (name for name in names if name not in labels):
             for row, cell in enumerate(cells[name].to_pylist()):
                 if cell is not None and not is_number(cell.strip()):
-                    raise InputError(f"row {row}, column {name!r}: {cell!r} is not a number") from None
+                    wrong.append((f"row {row}, column {name!r}: {cell!r} is not a number", cell))
+                    break
+        if wrong:
+            raise InputError(f"{'; '.join(text for text, _ in wrong)}{_if_no_source(wrong[0][1])}") from None
         raise
-    return _from_arrow(names, table.columns, group)
+    return _from_arrow(names, table.columns, roles)
 
 
-def _read_parquet(path: Path, group: str | None) -> Table:
+def _if_no_source(cell: str) -> str:
+    """What to do about a cell, or a column, that holds no number."""
+    if re.fullmatch(r"-?\d+,\d+", cell.strip()):
+        return "; numbers need a decimal point"
+    return "; if the column is no source, say so: --groups or --ignore with its name"
+
+
+def _read_parquet(path: Path, roles: Roles) -> Table:
     table = pyarrow.parquet.ParquetFile(path).read()
-    # pandas keeps its row numbers in columns of this name
-    columns = {i: name for i, name in enumerate(table.column_names) if not name.startswith("__index_level_")}
-    return _from_arrow(list(columns.values()), [table.column(i) for i in columns], group)
+    index = index_columns(table.schema)
+    roled = (LENGTH, DOCUMENT, roles.length, roles.group, *roles.ignore)
+    columns = {i: name for i, name in enumerate(table.column_names) if name not in index or name in roled}
+    return _from_arrow(list(columns.values()), [table.column(i) for i in columns], roles)
 
 
-def _from_arrow(names: list[str], columns: list[pyarrow.ChunkedArray], group: str | None) -> Table:
+def _from_arrow(names: list[str], columns: list[pyarrow.ChunkedArray], roles: Roles) -> Table:
+    of_length = roles.length or LENGTH
     for name in names:
-        if name != LENGTH and name.strip().lower() in (LENGTH, "lengths"):
-            raise InputError(f"the column of lengths must be called `{LENGTH}`; there is one called {name!r}")
+        known = name == of_length or name.strip() in (roles.length, roles.group, *roles.ignore)
+        if not known and name.strip().lower() in (LENGTH, f"{LENGTH}s"):
+            raise InputError(
+                f"the column of lengths must be called `{of_length}`; there is one called {name!r}: name it with"
+                " --length-column, or leave it out with --ignore"
+            )
     names = [name.strip() for name in names]
     _refuse_twice(names)
-    _refuse_missing(group, names)
-    arrays, group_N = {}, None
-    for name, column in zip(names, columns, strict=True):
-        if name == group:
+    _refuse_missing(roles, names)
+    arrays: dict[str, np.ndarray] = {}
+    group_N = None
+
+    def read(name: str, column: pyarrow.ChunkedArray) -> None:
+        nonlocal group_N
+        if name == roles.group:
             group_N = _labels(name, column)
-            continue
+            return
         kinds = (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_decimal)
         if not any(test(column.type) for test in kinds):
-            raise InputError(f"column {name!r} must hold numbers; got {column.type}")
+            raise InputError(f"column {name!r} must hold numbers; got {column.type}{_if_no_source('')}")
         _refuse_empty(name, column)
         arrays[name] = column.cast(pyarrow.float64()).to_numpy()
-    length_N, document_N = arrays.pop(LENGTH, None), arrays.pop(DOCUMENT, None)
+
+    named = [(name, column) for name, column in zip(names, columns, strict=True) if name not in roles.ignore]
+    read_each(named, lambda pair: read(*pair))
+    length_N, document_N = arrays.pop(of_length, None), arrays.pop(DOCUMENT, None)
     if not arrays:
         raise InputError("no column of log-likelihoods")
     return Table(tuple(arrays), np.column_stack(list(arrays.values())), length_N, document_N, group_N)
@@ -301,9 +382,16 @@ def _labels(name: str, column: pyarrow.ChunkedArray) -> np.ndarray:
     return np.array(labels)
 
 
-def _refuse_missing(group: str | None, names: Sequence[str]) -> None:
-    if group is not None and group not in (name.strip() for name in names):
-        raise InputError(f"--groups: no column {group!r}; the file has {', '.join(names)}")
+def _refuse_missing(roles: Roles, names: Sequence[str]) -> None:
+    stripped = [name.strip() for name in names]
+    for option, name in (("--groups", roles.group), ("--length-column", roles.length)):
+        _refuse_unknown(option, () if name is None else (name,), stripped)
+    _refuse_unknown("--ignore", roles.ignore, stripped)
+
+
+def _refuse_unknown(option: str, given: Sequence[str], names: Sequence[str]) -> None:
+    if unknown := [name for name in given if name not in names]:
+        raise InputError(f"{option}: no column {unknown[0]!r}; the file has {', '.join(names)}")
 
 
 def _refuse_empty(name: str, column: pyarrow.ChunkedArray) -> None:

@@ -23,10 +23,11 @@ import numpy as np
 from experiments.harness.assignments import is_number
 from experiments.weights_from_file.data import Table
 from mixmin_jax.data.files import BYTE_ORDER_MARK, decode_utf8, refuse_odd_name
-from mixmin_jax.errors import InputError
+from mixmin_jax.errors import InputError, read_each
 
 LOG = ".jsonl"
 _FIELDS = ("doc_id", "doc", "arguments", "target", "resps", "filtered_resps")
+_ROUNDING = 1e-3  # most that a log-likelihood may be above 0: half precision rounds so
 _TWICE = "acc_mutual_info"  # a metric for which every choice is scored once more, without its context
 
 
@@ -59,7 +60,7 @@ def read_logs(paths: Mapping[str, Path], group: str | None = None) -> Table:
     source, first = next(iter(paths.items()))
     if twice := [path for path in paths.values() if list(paths.values()).count(path) > 1]:
         raise InputError(f"{twice[0]}: given as the log of several sources; every source has a model of its own")
-    logs = {name: _read_log(path, group) for name, path in paths.items()}
+    logs = dict(zip(paths, read_each(paths.values(), lambda path: _read_log(path, group)), strict=True))
     columns = []
     for name, path in paths.items():
         _refuse_other_questions(path, logs[name], first, logs[source])
@@ -181,7 +182,13 @@ def _log_likelihood(place: str, response: Any, rolling: bool) -> float:
         raise InputError(
             f"{place}: {response!r:.60} in `resps` is not {'a log-likelihood' if rolling else '[log-likelihood, bool]'}"
         )
-    return float(str(parts[0]))
+    value = float(str(parts[0]))
+    if value > _ROUNDING:
+        raise InputError(
+            f"{place}: a log-likelihood of {value:.6g} in `resps`, and a log-probability is never above 0; if these are"
+            " negative log-likelihoods (losses), change the sign"
+        )
+    return value
 
 
 def _label(place: str, doc: Any, group: str) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 from experiments.harness.assignments import parse_assignments
 from experiments.reporting.schema import Weights
 from experiments.weights_from_file.config import Config
+from experiments.weights_from_file.data import Roles
 from experiments.weights_from_file.reference import read_reference
 from experiments.weights_from_file.targets import Target, read_targets
 from mixmin_jax import cross_entropy, solve, weighted_sum, worst_case
 from mixmin_jax.data.text.source_notes import SourceNote, allowed_names, find_source_notes
-from mixmin_jax.errors import InputError
+from mixmin_jax.errors import InputError, read_each
 
 RESAMPLES = 200  # with --reference
 
@@ -54,7 +55,8 @@ def make_plan(config: Config) -> Plan:
     if config.worth and config.combine == "worst_case":
         raise InputError("--worth is for one target or --combine weighted, not for --combine worst_case")
 
-    targets = read_targets(config.log_likelihoods, config.rows, config.groups)
+    roles = Roles(config.groups, config.length_column, config.ignore, config.densities)
+    targets = read_targets(config.log_likelihoods, config.rows, roles)
     everything = targets[0].table.sources
     notes = find_source_notes(everything, file=config.sources_info)
     sources = allowed_names(everything, notes)
@@ -85,6 +87,12 @@ def make_plan(config: Config) -> Plan:
 
 def _constraints(config: Config, sources: tuple[str, ...], left_out: tuple[str, ...]) -> dict[str, Any]:
     caps = parse_assignments(config.upper_bounds, "--upper-bounds", sources, left_out)
+    for name, cap in caps.items():
+        if cap > 1:
+            raise InputError(
+                f"--upper-bounds {name}={cap:g}: weights are shares of 1, so that a cap above 1 says nothing; for"
+                f" {cap:g} % say {name}={cap / 100:g}"
+            )
     floors = parse_assignments(config.lower_bounds, "--lower-bounds", sources, left_out)
     prior = parse_assignments(config.prior, "--prior", sources, left_out)
     if prior and (missing := [name for name in sources if name not in prior]):
@@ -109,7 +117,7 @@ def combined(targets: Sequence[Target], config: Config) -> Any:
         return targets[0].objective()
     if config.combine is None:
         raise InputError(f"{len(targets)} files need --combine weighted or --combine worst_case")
-    objectives = [target.objective() for target in targets]
+    objectives = read_each(targets, Target.objective)
     if config.combine == "weighted":
         if config.relative_to:
             raise InputError("--relative-to goes with --combine worst_case only")
@@ -137,4 +145,5 @@ def pooled(targets: Sequence[Target], prices: Sequence[float]) -> Any:
             ]
         ),
         targets[0].table.sources,
+        densities=True,  # signs are checked
     )

@@ -13,7 +13,7 @@ from mixmin_jax.mixture.constraints import distribution
 
 NATURAL: Literal["natural"] = "natural"
 REFERENCE: Literal["reference"] = "reference"
-_NO_ARMS = ("sources", "recommended")  # entries of a weights.json that are no arms
+_NO_ARMS = ("sources", "recommended", "unit")  # entries of a weights.json that are no arms
 
 
 def read_reference(

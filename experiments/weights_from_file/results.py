@@ -11,7 +11,17 @@ from scipy.special import stdtrit
 
 from experiments.harness.data_sets import file_record
 from experiments.reporting.json_files import to_builtins
-from experiments.reporting.schema import Certificate, MadeBy, Note, RunRecord, Verdict, Weights
+from experiments.reporting.schema import (
+    SHARE_OF_TOKENS,
+    Certificate,
+    MadeBy,
+    Note,
+    RunRecord,
+    Verdict,
+    Weights,
+    weights_file,
+)
+from experiments.weights_from_file.data import Roles
 from experiments.weights_from_file.plan import Plan
 from experiments.weights_from_file.solving import Solved
 from experiments.weights_from_file.targets import Target, read_targets
@@ -128,6 +138,7 @@ class WeightsFromFile(RunRecord):
     worth: dict[str, Worth] | None
     targets: tuple[TargetResult, ...]
     source_notes: dict[str, Note]
+    weights_unit: str | None = None  # what weights are shares of; None: not known, as in older records
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -197,6 +208,7 @@ def build_metrics(plan: Plan, found: Solved, made_by: MadeBy) -> WeightsFromFile
         worth=_worth(plan, found.left_out) if found.left_out else None,
         targets=_targets(plan, found),
         source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.notes.items()},
+        weights_unit=None if targets[0].table.length_N is None else SHARE_OF_TOKENS,
     ).derived()
 
 
@@ -269,8 +281,7 @@ def _loss(target: Target, weights: Weights) -> float:
 
 def weights_json(metrics: WeightsFromFile) -> dict[str, Any]:
     """What weights.json holds."""
-    weights: dict[str, Any] = {"mixmin": metrics.arms["mixmin"].weights}
-    return weights | ({"sources": metrics.source_notes} if metrics.source_notes else {})
+    return weights_file({"mixmin": metrics.arms["mixmin"].weights}, metrics.weights_unit, metrics.source_notes)
 
 
 def problems(metrics: WeightsFromFile, folder: Path) -> list[str]:
@@ -279,7 +290,14 @@ def problems(metrics: WeightsFromFile, folder: Path) -> list[str]:
     if not all(Path(file.place).exists() for file in metrics.data_sets):
         return wrong
     config, found = metrics.config, metrics.arms
-    again = read_targets(config["log_likelihoods"], config.get("rows"), config.get("groups"))
+    # records from before there was `densities` hold what was read without a look at signs and names
+    roles = Roles(
+        config.get("groups"),
+        config.get("length_column"),
+        tuple(config.get("ignore", ())),
+        config.get("densities", True),
+    )
+    again = read_targets(config["log_likelihoods"], config.get("rows"), roles)
     for stated, target in zip(metrics.targets, again, strict=True):
         target = target.restricted(tuple(found["mixmin"].weights))
         wrong += _differing(f"{stated.file}: the loss", stated.loss, _loss(target, found["mixmin"].weights))

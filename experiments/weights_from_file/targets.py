@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from experiments.weights_from_file.data import DOCUMENT, LENGTH, Table, check_table, read_table
+from experiments.weights_from_file.data import DOCUMENT, LENGTH, SOURCES_ONLY, Roles, Table, check_table, read_table
 from experiments.weights_from_file.harness_logs import LOG, read_logs
 from mixmin_jax import cross_entropy
 from mixmin_jax.data.files import refuse_odd_name
-from mixmin_jax.errors import InputError
+from mixmin_jax.errors import InputError, read_each
 from mixmin_jax.mixture.rows import row_length
 
 
@@ -25,6 +25,7 @@ class Target:
     files: tuple[Path, ...]
     table: Table
     example_weight: float
+    densities: bool = False  # whether log-likelihoods may be above 0 everywhere
 
     @property
     def unit(self) -> str:
@@ -65,37 +66,44 @@ class Target:
         """The cross-entropy; its errors name the file."""
         v_N = np.full(self.num_rows, self.example_weight)
         try:
-            return cross_entropy(self.table.logp_NxK, example_weights=v_N, sources=self.table.sources)
+            return cross_entropy(
+                self.table.logp_NxK, example_weights=v_N, sources=self.table.sources, densities=self.densities
+            )
         except InputError as error:
             raise InputError(f"{self.name}: {error} (rows are counted from 0)") from None
 
 
-def read_targets(specs: Sequence[str | Path], row: str | None = None, group: str | None = None) -> list[Target]:
+def read_targets(specs: Sequence[str | Path], row: str | None = None, roles: Roles = SOURCES_ONLY) -> list[Target]:
     """The targets, all with the columns of the first in its order.
 
     Args:
         specs: a file of log-likelihoods per target; or NAME=LOG, a per-sample log per source. Where a name is there
             several times, its first log belongs to the first target, its second log to the second.
         row: how tokens become rows (`row_length`).
-        group: the column of the labels of groups, in logs the field of `doc`.
+        roles: columns that are no sources. In logs, `group` is the field of `doc` with the labels of groups.
 
     Raises:
-        InputError: what `read_table` and `read_logs` refuse; sources that differ; lengths in some of the files only; a
-            file of tokens without `row`, or `row` without one; logs without names, or not one of every source.
+        InputError: what `read_table` and `read_logs` refuse, of all files at once; sources that differ; lengths in some
+            of the files only; a file of tokens without `row`, or `row` without one; logs without names, or not one of
+            every source.
     """
     if not specs:
         raise InputError("--log-likelihoods: give at least one file")
-    if group in (LENGTH, f"{LENGTH}s"):
-        raise InputError(f"--groups: `{group}` holds the tokens of each example, not what it belongs to")
+    if roles.group is not None and roles.group in (LENGTH, f"{LENGTH}s", roles.length):
+        raise InputError(f"--groups: `{roles.group}` holds the tokens of each example, not what it belongs to")
     logs = [spec for spec in map(str, specs) if spec.endswith(LOG)]
     if logs and len(logs) < len(specs):
         raise InputError(f"--log-likelihoods: give logs ({LOG}) or tables, not both")
     if logs:
         if row is not None:
             raise InputError("--rows makes rows of the tokens of a table; in a log, a row is a document")
-        read = [_from_logs(paths, group) for paths in _logs_by_target(logs)]
+        if roles.length is not None or roles.ignore or roles.densities:
+            raise InputError(
+                "--length-column, --ignore and --densities are for tables: a log has no columns, and log-probabilities"
+            )
+        read = read_each(_logs_by_target(logs), lambda paths: _from_logs(paths, roles.group))
     else:
-        read = [_from_table(Path(path), row, group) for path in specs]
+        read = read_each(specs, lambda path: _from_table(Path(path), row, roles))
     first = read[0]
     targets: list[Target] = []
     for target in read:
@@ -110,9 +118,11 @@ def read_targets(specs: Sequence[str | Path], row: str | None = None, group: str
     return targets
 
 
-def _from_table(path: Path, row: str | None, group: str | None) -> Target:
+def _from_table(path: Path, row: str | None, roles: Roles) -> Target:
     # with --rows, documents are numbered, and the groups that there are anyway
-    table = read_table(path, None if row is not None and group == DOCUMENT else group)
+    if row is not None and roles.group == DOCUMENT:
+        roles = dataclasses.replace(roles, group=None)
+    table = read_table(path, roles)
     try:
         if row is not None:
             table = table.in_rows(row_length(row))
@@ -124,7 +134,7 @@ def _from_table(path: Path, row: str | None, group: str | None) -> Target:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     per_row = 1 / len(table.logp_NxK) if table.length_N is None else float(1 / table.length_N.sum())
-    return Target(str(path), (path,), table, per_row)
+    return Target(str(path), (path,), table, per_row, roles.densities)
 
 
 def _from_logs(paths: dict[str, Path], group: str | None) -> Target:

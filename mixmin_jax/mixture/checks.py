@@ -11,6 +11,7 @@ from mixmin_jax.errors import InputError
 
 SLACK = 1e-9  # largest distance of a total from 1, or from a cap, that counts as rounding
 _SHOWN = 5  # most rows or names in a message
+_ABOVE_0 = 1e-6  # a log-probability may be above 0 by as much: rounding of a probability of 1
 
 
 def is_traced(*values: object) -> bool:
@@ -127,6 +128,35 @@ def describe_bad_rows(logp_NxK: np.ndarray, names: tuple[str, ...] | None, label
             "produce such an example; remove it or smooth the proxies"
         )
     return "log-likelihoods have " + "; ".join(faults)
+
+
+def refuse_reversed_sign(
+    least_K: np.ndarray, most_K: np.ndarray, names: tuple[str, ...] | None, densities: bool
+) -> None:
+    """Raise InputError for sources without a value below 0, unless values are log densities.
+
+    Such values are negative log-likelihoods, or probabilities: weights from them would prefer the worst sources.
+
+    Args:
+        least_K, most_K: least and largest log-likelihood under every source.
+        names: of the sources.
+        densities: whether values may be above 0 everywhere.
+    """
+    # of all sources at once, small values are no rounding: they may be probabilities of long texts
+    wrong = np.flatnonzero((least_K >= 0) & (most_K > _ABOVE_0 * (least_K < 0).any()))
+    if densities or not wrong.size:
+        return
+    which = list_names([names[k] if names else f"source {k}" for k in wrong])
+    where = "all values are" if len(wrong) == len(least_K) else f"the values of {which} are all"
+    meant = (
+        "these look like probabilities; give their natural logarithms"
+        if most_K[wrong].max() <= 1
+        else "a log-probability is below 0, so these look like negative log-likelihoods (losses); change the sign"
+    )
+    raise InputError(
+        f"log-likelihoods have the wrong sign: {where} 0 or above (largest {most_K[wrong].max():.6g}); {meant}, or say"
+        " densities=True (--densities) if they are log densities of continuous data"
+    )
 
 
 def source_names(sources: Sequence[str] | None, num_sources: int) -> tuple[str, ...] | None:

@@ -22,6 +22,7 @@ from mixmin_jax.mixture.checks import (
     describe_bad_rows,
     infinite_rows,
     is_traced,
+    refuse_reversed_sign,
     source_names,
 )
 from mixmin_jax.mixture.evaluator import Evaluator, HostLikelihoods, Likelihoods, Quadratic
@@ -83,7 +84,7 @@ class CrossEntropy:
 
     def take(self, columns: np.ndarray) -> "CrossEntropy":
         names = None if self.sources is None else [self.sources[k] for k in columns]
-        taken = cross_entropy(self.logp_NxK[:, columns], self.weights_N, names)
+        taken = cross_entropy(self.logp_NxK[:, columns], self.weights_N, names, densities=True)  # signs are checked
         return dataclasses.replace(taken, even=self.even)
 
     def anonymous(self) -> "CrossEntropy":
@@ -103,7 +104,8 @@ class CrossEntropy:
         Unlike an evaluator's densities, these do not underflow if a row is far below its maximum.
         """
         xp = namespace(w_NxK)
-        return -log_sum_exp(xp.asarray(self.logp_NxK) + xp.log(w_NxK))
+        with np.errstate(divide="ignore"):  # weights may be 0
+            return -log_sum_exp(xp.asarray(self.logp_NxK) + xp.log(w_NxK))
 
     def rounded(self, dtype: Any) -> "CrossEntropy":
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), self.centered())
@@ -228,6 +230,8 @@ def cross_entropy(
     logp_NxK: Shaped[ArrayLike, "N K"] | Labeled,
     example_weights: Shaped[ArrayLike, " N"] | Labeled | None = None,
     sources: Sequence[str] | None = None,
+    *,
+    densities: bool = False,
 ) -> CrossEntropy:
     """Cross-entropy of a mixture of K sources on N examples (MixMin, arXiv:2502.10510).
 
@@ -245,13 +249,15 @@ def cross_entropy(
             length_n) gives the mean of each example's nats per token: tokens of short examples count more. Rows of
             weight 0 are ignored, whatever they hold. A Series is matched with the rows of a DataFrame by label.
         sources: names of the K columns; by default those of a DataFrame.
+        densities: whether values are log densities of continuous data, which may all be above 0. By default a source
+            without a value below 0 is refused: it holds negative log-likelihoods or probabilities.
 
     Returns:
         An objective for `solve`, `solve_traced`, `bootstrap`, `leave_one_out`, `weighted_sum` and `worst_case`.
 
     Raises:
-        InputError: NaN, +inf or all -inf in rows that count; negative or non-finite weights, or none above 0; lengths
-            or labels that do not match.
+        InputError: NaN, +inf or all -inf in rows that count; a source without a value below 0, unless `densities`;
+            negative or non-finite weights, or none above 0; lengths or labels that do not match.
     """
     sources = columns_as_sources(logp_NxK, "log-likelihoods", sources)
     example_weights = by_row(example_weights, "example_weights", logp_NxK, "log-likelihoods")
@@ -282,6 +288,9 @@ def cross_entropy(
         all_finite = np.isfinite(logp.sum())  # the fastest check of all numbers; rows are checked only if it fails
     if not all_finite:
         logp = _usable_rows(logp, np.ones(shape[0], bool) if is_traced(v_N) else v_N > 0, names)
+    if not densities and logp.max() > 0:
+        counted_RxK = logp if even or is_traced(v_N) else logp[v_N > 0]
+        refuse_reversed_sign(counted_RxK.min(axis=0), counted_RxK.max(axis=0), names, densities)
     return CrossEntropy(logp, v_N, names, even=even, finite=True)
 
 

@@ -34,7 +34,7 @@ class Solution:
     loss + penalty exceeds its minimum over all allowed weights by at most `gap`.
     """
 
-    weights: Float[np.ndarray, " K"]  # float64, at least 0; they sum to 1 and obey all bounds to 1e-9
+    weights: Float[np.ndarray, " K"]  # float64, sum 1, bounds to 1e-9; 0 where the certificate cannot tell them from 0
     loss: float  # the objective at the weights (for cross-entropy in nats x the units of the example weights)
     penalty: float  # s KL(weights || prior); 0 without a prior
     gap: float  # in the units of the loss

@@ -177,3 +177,24 @@ def test_bad_predictions():
         squared_error(yhat, np.where(np.arange(N)[:, None] == 3, np.nan, y))
     with pytest.raises(InputError, match="2 source names"):
         squared_error(yhat, y, ["a", "b"])
+
+
+def test_a_reversed_sign_is_refused_and_densities_pass():
+    logp_NxK = problems.classifiers()
+    with pytest.raises(InputError, match=r"wrong sign: all values are 0 or above .* negative log-likelihoods"):
+        cross_entropy(-logp_NxK)
+    with pytest.raises(InputError, match=r"all values are 0 or above .* look like probabilities"):
+        cross_entropy(np.exp(logp_NxK))
+    one = np.where(np.arange(K) == 2, -logp_NxK, logp_NxK)
+    with pytest.raises(InputError, match="the values of source 2 are all 0 or above"):
+        cross_entropy(one)
+    certain = np.where(np.arange(K) == 2, 1e-12, logp_NxK)
+    for fine in (np.where(np.arange(N)[:, None] == 0, -one, one), np.zeros((N, K)), certain):
+        cross_entropy(fine)  # densities above 0 in some rows; certainty
+    with pytest.raises(InputError, match=r"all values are 0 or above .* look like probabilities"):
+        cross_entropy(np.exp(logp_NxK - 30))
+    weights_N = np.append(np.ones(N - 1), 0.0)
+    with pytest.raises(InputError, match="wrong sign"):
+        cross_entropy(np.where(weights_N[:, None] > 0, -logp_NxK, logp_NxK), weights_N)
+    reversed_sign = cross_entropy(-logp_NxK, densities=True)
+    np.testing.assert_array_equal(reversed_sign.take(np.arange(3)).logp_NxK, -logp_NxK[:, :3])

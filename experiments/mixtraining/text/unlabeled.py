@@ -15,7 +15,7 @@ from mixmin_jax.data.images.split_names import role_of
 from mixmin_jax.data.text.documents import Corpus
 from mixmin_jax.data.text.labeled_windows import balanced_windows
 from mixmin_jax.data.text.sources import read_any
-from mixmin_jax.errors import InputError, list_some
+from mixmin_jax.errors import InputError, list_some, read_each
 
 
 class UnlabeledText(NamedTuple):
@@ -42,7 +42,8 @@ def split_sources(sources: Sequence[Corpus], config: TextMixTraining) -> tuple[t
     notices = (f"{list_some(names)} is left out, which is text without labels",) if found else ()
     if config.unlabeled == (NO_UNLABELED,):
         return classes, UnlabeledText((), notices)
-    return classes, UnlabeledText(tuple(read_any(spec, field=config.field) for spec in config.unlabeled), notices)
+    unlabeled = read_each(config.unlabeled, lambda spec: read_any(spec, field=config.field))
+    return classes, UnlabeledText(tuple(unlabeled), notices)
 
 
 def unlabeled_windows(

@@ -14,6 +14,7 @@ also elsewhere if that is asked for.
 """
 
 import dataclasses
+import functools
 import lzma
 import os
 import posixpath
@@ -29,13 +30,14 @@ from mixmin_jax.data.images.decoding import Encoded, Part, decode_images, decode
 from mixmin_jax.data.images.image_sets import NO_LABEL, Images, add_unlabeled, refuse_other_classes
 from mixmin_jax.data.images.split_names import NAMES, by_role, refuse_splits_as_classes, role_of
 from mixmin_jax.data.memory import available_bytes
-from mixmin_jax.errors import InputError, list_some
+from mixmin_jax.errors import InputError, list_some, read_each
 
 FOLDER_PREFIX = "folder:"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 _ANNOTATIONS = "val/val_annotations.txt"
 _WORDS = "words.txt"
+_SHOWN = 10  # most lines of annotations that an error names
 _TEXTS = (posixpath.basename(_ANNOTATIONS), _WORDS)
 _TAR_SUFFIX = re.compile(r"\.(tar(\.\w+)?|t[gx]z|tbz2?)$")
 
@@ -92,12 +94,13 @@ def read_image_folder(
     if not any(_is_image(file) for file in tree.files):
         raise InputError(f"{tree.place}: no image in it; known are {', '.join(SUFFIXES)} in a folder for each class")
     splits = _splits(tree)
-    train = _class_folders(tree, splits.train)
-    classes, test, test_part = tuple(train), train, None
-    if _ANNOTATIONS in tree.files:
-        test, classes = _annotated(tree), _called(tree, list(train))
-    elif splits.test:
-        test = _class_folders(tree, splits.test)
+    annotated = _ANNOTATIONS in tree.files
+    prefixes = [splits.train] if annotated or not splits.test else [splits.train, splits.test]
+    readers = [functools.partial(_class_folders, tree, prefix) for prefix in prefixes]
+    readers += [functools.partial(_annotated, tree)] if annotated else []
+    found = read_each(readers, lambda read: read())
+    train, test, test_part = found[0], found[-1], None
+    classes = _called(tree, list(train)) if annotated else tuple(train)
     refuse_other_classes(tree.place, list(train), list(test))
     if splits.test:
         test_part = _part(tree, f"{origin}, {splits.test.rstrip('/')}", test)
@@ -209,17 +212,24 @@ def _class_folders(tree: _Tree, prefix: str) -> _Classes:
     """The images below each folder of `prefix`, sorted."""
     below = [folder.removeprefix(prefix) for folder in tree.folders if folder.startswith(prefix)]
     classes: _Classes = {name: [] for name in sorted(below) if name and "/" not in name}
+    loose, wrong = list[str](), list[str]()
     for file in tree.files:
         if file.startswith(prefix) and _is_image(file):
             name, slash, _ = file.removeprefix(prefix).partition("/")
-            if not slash:
-                raise InputError(f"{tree.place}/{file}: lies in no class folder, so it has no label; move or remove it")
-            classes[name].append(file)
+            if slash:
+                classes[name].append(file)
+            else:
+                loose.append(file)
+    if loose:
+        others = f" (nor do {list_some(loose[1:])})" if loose[1:] else ""
+        wrong.append(f"{tree.place}/{loose[0]}: lies in no class folder, so it has no label{others}; move or remove it")
     if empty := [name for name, files in classes.items() if not files]:
-        raise InputError(
+        wrong.append(
             f"{tree.place}/{prefix}: no image of class {list_some(empty)}; known are {', '.join(SUFFIXES)}. "
             "Add images or remove the folder"
         )
+    if wrong:
+        raise InputError(*wrong)
     return classes
 
 
@@ -228,21 +238,26 @@ def _annotated(tree: _Tree) -> _Classes:
     place = f"{tree.place}/{_ANNOTATIONS}"
     classes: _Classes = {}
     seen: set[str] = set()
+    wrong: list[str] = []
     for number, line in enumerate(_lines(tree, _ANNOTATIONS), start=1):
         if not line.strip():
             continue
         fields = line.split("\t")
         if len(fields) < 2:
-            raise InputError(f"{place}, line {number}: expected a file and its class with a tab between them")
+            wrong.append(f"{place}, line {number}: expected a file and its class with a tab between them")
+            continue
         file = f"val/images/{fields[0].strip()}"
         if file not in tree.files or file in seen:
             problem = "comes twice" if file in seen else "is not there"
-            raise InputError(f"{place}, line {number}: image {file} {problem}; correct the line or the folder")
+            wrong.append(f"{place}, line {number}: image {file} {problem}; correct the line or the folder")
         seen.add(file)
         classes.setdefault(fields[1].strip(), []).append(file)
     unlabeled = [file for file in tree.files if file.startswith("val/") and _is_image(file) and file not in seen]
     if unlabeled:
-        raise InputError(f"{place}: no line for {list_some(unlabeled)}; add one or remove the image")
+        wrong.append(f"{place}: no line for {list_some(unlabeled)}; add one or remove the image")
+    if wrong:
+        more = [f"{place}: {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+        raise InputError(*wrong[:_SHOWN], *more)
     return {name: sorted(classes[name]) for name in sorted(classes)}
 
 

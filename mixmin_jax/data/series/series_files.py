@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mixmin_jax.data.files import decode_utf8, read_bytes
+from mixmin_jax.data.files import decode_utf8, index_columns, is_called_id, read_bytes
 from mixmin_jax.data.series.series_sets import RawSeries
 from mixmin_jax.errors import InputError, closest_names, list_some
 
@@ -125,7 +125,8 @@ def read_parquet(path: Path, label_column: str | None) -> RawSeries:
         raise InputError(f"{path}: name the column of labels by --label-column; columns: {list_some(names)}")
     if label_column not in names:
         raise InputError(f"{path}: no column {label_column!r}; {closest_names(label_column, names)}")
-    others = [name for name in names if name != label_column]
+    index = index_columns(table.schema)
+    others = [name for name in names if name != label_column and name not in index]
     types = {name: table.schema.field(name).type for name in others}
 
     def is_number(kind: pa.DataType) -> bool:
@@ -143,6 +144,8 @@ def read_parquet(path: Path, label_column: str | None) -> RawSeries:
             f" numbers of one type), so that no index or time is taken for a value; there are {kinds or 'none'}."
             " Remove or cast the others"
         )
+    if ids := [name for name in numbers if is_called_id(name)]:
+        raise InputError(f"{path}: {list_some(ids)} would be steps, and are called like ids: remove or rename them")
     places = [f"row {row + 1}" for row in range(table.num_rows)]
     try:
         named = table.column(label_column).to_pylist()

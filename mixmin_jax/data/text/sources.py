@@ -18,7 +18,7 @@ from mixmin_jax.data.text.source_notes import (
 )
 from mixmin_jax.data.text.tfds_text import read_tfds
 from mixmin_jax.data.tfds_builders import TFDS_PREFIX, default_name
-from mixmin_jax.errors import InputError, list_some
+from mixmin_jax.errors import InputError, list_some, read_each
 
 
 def read_any(
@@ -96,13 +96,14 @@ def read_sources(
     Raises:
         InputError: a missing folder, fewer than two sources, two sources with the same name or the same documents;
             notes that are wrong, or allow fewer than two; a path on the command line and another one in the notes;
-            errors of `read_any`.
+            errors of `read_any`, of all sources at once.
     """
     listed = list_sources(*specs, info=info)
-    corpora = [
-        read_any(listed.places[name], name, listed.fields.get(name, field), limits, quality_field)
-        for name in listed.allowed
-    ]
+
+    def read(name: str) -> Corpus:
+        return read_any(listed.places[name], name, listed.fields.get(name, field), limits, quality_field)
+
+    corpora = read_each(listed.allowed, read)
     if listed.left_out:
         notice = f"left out, as no data: {list_some([str(path) for path in listed.left_out])}"
         corpora[0] = dataclasses.replace(corpora[0], notices=(notice, *corpora[0].notices))
@@ -153,10 +154,10 @@ def _name(spec: str | Path) -> str:
 def refuse_identical(corpora: Sequence[Corpus]) -> None:
     """Raise InputError if two corpora hold the same documents: a source given twice, or a source that is the target."""
     seen: dict[str, Corpus] = {}
-    for corpus in corpora:
-        other = seen.setdefault(corpus.fingerprint, corpus)
-        if other is not corpus:
-            raise InputError(
-                f"{other.name} ({other.origin}) and {corpus.name} ({corpus.origin}) hold the same documents; "
-                "remove one of them"
-            )
+    pairs = [(seen.setdefault(corpus.fingerprint, corpus), corpus) for corpus in corpora]
+    if wrong := [
+        f"{a.name} ({a.origin}) and {b.name} ({b.origin}) hold the same documents; remove one of them"
+        for a, b in pairs
+        if a is not b
+    ]:
+        raise InputError(*wrong)

@@ -75,6 +75,11 @@ class Targets:
         """g_t(w), less the offset."""
         return jnp.stack([part.value(w_K) for part in self.parts]) + self._shift_T
 
+    def values_and_gradients(self, w_K: Float[Array, " K"]) -> tuple[Float[Array, " T"], Float[Array, "T K"]]:
+        """g_t(w), less the offset, and their gradients."""
+        values, gradients = zip(*(part.value_and_gradient(w_K) for part in self.parts), strict=True)
+        return jnp.stack(values) + self._shift_T, jnp.stack(gradients)
+
     def curvature(
         self, w_K: Float[Array, " K"], prices_T: Float[Array, " T"]
     ) -> tuple[Float[Array, " T"], Float[Array, "T K"], Float[Array, "K K"]]:

@@ -24,7 +24,7 @@ from mixmin_jax.mixture.evaluator import Known
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import INTERIOR_POINT, Ahead, State, arrive, propose
 from mixmin_jax.mixture.objective import Objective
-from mixmin_jax.mixture.outputs import Outputs
+from mixmin_jax.mixture.outputs import Outputs, without_negligible
 from mixmin_jax.mixture.problem import (
     Limits,
     Method,
@@ -97,6 +97,11 @@ def minimize_in_float32(
                     final, loss = point, point.loss + problem.f.offset
                 iterations += 1
                 history.append(float(point.gap))
+        before = final
+        final = without_negligible(problem, final, tolerance, lambda w_K: certified(w_K)[1])
+        if final is not before:
+            loss = loss - before.loss + final.loss
+            history = [float(final.gap) if gap == before.gap else gap for gap in history]
         targets = None
         if isinstance(objective, WeightedSum):
             mine_T = np.asarray(_losses(objective, final.weights))

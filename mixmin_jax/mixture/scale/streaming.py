@@ -23,14 +23,20 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.certificate import Prior
-from mixmin_jax.mixture.checks import bad_example_weights, describe_bad_rows, infinite_rows, source_names
+from mixmin_jax.mixture.checks import (
+    bad_example_weights,
+    describe_bad_rows,
+    infinite_rows,
+    refuse_reversed_sign,
+    source_names,
+)
 from mixmin_jax.mixture.constraints import left_out_message
 from mixmin_jax.mixture.evaluator import BLOCK, Known, Likelihoods, RunningSum, accumulate, is_sum
 from mixmin_jax.mixture.feasible import FeasibleSet
 from mixmin_jax.mixture.methods.interior_point import State, arrive, begin, propose
 from mixmin_jax.mixture.objective import StreamedSquaredError, tolerance_unit
 from mixmin_jax.mixture.outputs import Outputs, outputs
-from mixmin_jax.mixture.problem import Limits, Problem
+from mixmin_jax.mixture.problem import Limits, Point, Problem
 from mixmin_jax.mixture.scale.blocks import Buffer, Rows, buffers, open_rows
 from mixmin_jax.mixture.scale.float64 import float64_on_cpu
 from mixmin_jax.mixture.scale.host import iterate_on_host
@@ -49,6 +55,7 @@ class StreamedCrossEntropy:
     rows: Rows
     names: tuple[str, ...] | None  # of all columns
     columns: np.ndarray | None = None  # those in use; None for all
+    densities: bool = False  # whether values may be above 0 everywhere
 
     @property
     def sources(self) -> tuple[str, ...] | None:
@@ -66,7 +73,12 @@ class StreamedCrossEntropy:
 
 
 def stream_cross_entropy(
-    blocks: Any, example_weights: Any = None, sources: Sequence[str] | None = None, *, block_rows: int | None = None
+    blocks: Any,
+    example_weights: Any = None,
+    sources: Sequence[str] | None = None,
+    *,
+    block_rows: int | None = None,
+    densities: bool = False,
 ) -> StreamedCrossEntropy:
     """`cross_entropy` with rows that are read block by block, once per iteration of a solve (some ten times).
 
@@ -83,6 +95,7 @@ def stream_cross_entropy(
         sources: names of the K columns.
         block_rows: rows to work on at a time; default: about a million numbers per block. In messages about files and
             arrays, a block is what is read at once: these rows, or fewer.
+        densities: as in `cross_entropy`.
 
     Returns:
         An objective for `solve`.
@@ -90,10 +103,10 @@ def stream_cross_entropy(
     Raises:
         InputError: blocks that can be read only once, are not numbers or differ in their columns; weights that do not
             match, are negative or not finite. `solve` raises it for values that it reads later: NaN, +inf or all -inf
-            in rows that count, changed files, passes that differ.
+            in rows that count, a source without a value below 0, changed files, passes that differ.
     """
     rows = open_rows(blocks, _ROWS, example_weights, "example_weights", 2, block_rows)
-    return StreamedCrossEntropy(rows, source_names(sources, rows.row_shape[0]))
+    return StreamedCrossEntropy(rows, source_names(sources, rows.row_shape[0]), densities=densities)
 
 
 def stream_squared_error(
@@ -144,30 +157,42 @@ def stream_squared_error(
 def minimize_streamed(
     objective: StreamedCrossEntropy, feasible: FeasibleSet, prior: Prior | None, limits: Limits
 ) -> Outputs:
-    """The interior point over streamed rows, with one pass per iteration. Call it under `float64_on_cpu`."""
+    """The interior point over streamed rows, with a pass per iteration and one at the end.
+
+    Call it under `float64_on_cpu`.
+    """
     feasible = feasible.to_host()
     w_K = feasible.start()
-    first = _evaluated(objective, w_K)
+    ranges = list[tuple[np.ndarray, np.ndarray]]()
+    first = _evaluated(objective, w_K, ranges)
     if not first.scale > 0:
         raise InputError("example_weights are all 0: nothing is left to fit; give at least one row a positive weight")
+    least_K, most_K = np.min([low_K for low_K, _ in ranges], axis=0), np.max([high_K for _, high_K in ranges], axis=0)
+    refuse_reversed_sign(least_K, most_K, objective.sources, objective.densities)
     share = np.float64(1 if objective.rows.beside else 1 / first.scale)  # weights are 1 in a pass, 1/N in f
     known: Any = Known(share * first.scale, share * first.offset, np.zeros(()), True)
     problem = Problem(known, feasible, prior)
 
-    def step(problem: Problem, state: State) -> State:
-        ahead = propose(problem, state)
-        later = _evaluated(objective, ahead.weights)
+    def evaluated(w_K: Any) -> Any:
+        later = _evaluated(objective, w_K)
         moved = abs(later.offset - first.offset) > 1e-12 * first.reach
         if moved or abs(later.scale - first.scale) > 1e-12 * first.scale:
             raise InputError(
                 "log-likelihoods: a later pass gave other rows than the first; every call must give an iterator over "
                 "the same rows, without sampling or dropout"
             )
-        return arrive(problem, ahead, jax.tree.map(share.__mul__, later[:3]))
+        return jax.tree.map(share.__mul__, later[:3])
+
+    def step(problem: Problem, state: State) -> State:
+        ahead = propose(problem, state)
+        return arrive(problem, ahead, evaluated(ahead.weights))
+
+    def point(w_K: Any) -> Point:
+        return problem.certified(w_K, *evaluated(w_K)[:2])
 
     with np.errstate(all="ignore"):
         run = iterate_on_host(problem, begin(problem, w_K, jax.tree.map(share.__mul__, first[:3])), limits, step)
-        return outputs(problem, run, limits.tolerance)
+        return outputs(problem, run, limits.tolerance, point)
 
 
 def _of_buffers(rows: Rows, what: str, of_buffer: Callable[[Buffer], T]) -> Iterator[T]:
@@ -217,11 +242,16 @@ class _LogTerms(NamedTuple):
     reach: Any  # sum_n v_n |max_k logp_nk|, the unit of the offset's rounding error
 
 
-def _evaluated(objective: StreamedCrossEntropy, w_K: Float[Array, " K"]) -> _LogTerms:
-    """The sums by one pass over the rows."""
+def _evaluated(
+    objective: StreamedCrossEntropy, w_K: Float[Array, " K"], ranges: list[tuple[np.ndarray, np.ndarray]] | None = None
+) -> _LogTerms:
+    """The sums by one pass over the rows; `ranges` gets the least and the largest number of each column in a buffer."""
 
     def of_buffer(buffer: Buffer) -> _LogTerms:
         buffer.values[buffer.beside == 0] = 0  # rows of weight 0 may hold anything
+        if ranges is not None:
+            values_BxK = buffer.values if objective.columns is None else buffer.values[:, objective.columns]
+            ranges.append((values_BxK.min(axis=0), values_BxK.max(axis=0)))
         sums, valid = _log_terms(buffer.values, buffer.beside, w_K, objective.columns)
         if not valid:
             _refuse_rows(objective, buffer)

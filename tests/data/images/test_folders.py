@@ -232,6 +232,19 @@ def test_broken_layouts_are_explained(tmp_path, suffix, files, message):
         read_image_folder(written(tmp_path / f"data{suffix}", files))
 
 
+def test_what_is_wrong_with_train_and_test_is_said_at_once(tmp_path):
+    loose = {f"train/{n}.png": image(n) for n in range(3)}
+    with pytest.raises(InputError) as caught:
+        read_image_folder(written(tmp_path / "pets", PETS | loose | {"train/bird": None, "test/bird": None}))
+    head, *lines = str(caught.value).splitlines()
+    assert head == "3 things are wrong:" and "train/0.png: lies in no class folder" in lines[0]
+    assert "nor do train/1.png, train/2.png" in lines[0]
+    assert "train/: no image of class bird" in lines[1] and "test/: no image of class bird" in lines[2]
+    wrong = b"x.JPEG\tn01\nval_0.JPEG\n" + b"".join(b"y%d.JPEG\tn01\n" % n for n in range(20))
+    with pytest.raises(InputError, match=r"(?s)line 1: image .*line 2: expected .*txt: \d+ more"):
+        read_image_folder(written(tmp_path / "tiny", TINY | {ANNOTATIONS: wrong}))
+
+
 def test_gray_only_if_every_image_is(tmp_path):
     gray = {path: image(seed, 4, 4, 1) for seed, path in enumerate(PETS)}
     images = read_image_folder(written(tmp_path / "gray", gray))

@@ -114,6 +114,65 @@ def test_every_cell_comes_back_where_it_was(tmp_path_factory, rows, zipped):
     np.testing.assert_array_equal(table.values_NxA[1:], [[meaning[cell] for cell in row] for row in rows])
 
 
+WORDS = "smiles,outcome,sign,odd\nC,Active,1,0\nCC,Inactive,-1,NA\nCCC,inconclusive,-1.0,1\nCCCC,,,\n"
+
+
+def test_labels_give_cells_a_meaning(tmp_path):
+    path = write(tmp_path / "t.csv", WORDS)
+    labels = {"active": 1.0, "INACTIVE": 0.0, "inconclusive": None, "-1": 0.0, "na": None}
+    table = read_assays(path, labels=labels)
+    assert table.assays == ("outcome", "sign", "odd") and not table.ignored
+    expected = [[1, 1, 0], [0, 0, np.nan], [np.nan, 0, 1], [np.nan] * 3]
+    np.testing.assert_array_equal(table.values_NxA, expected)
+    assert "cells 'active' are 1" in table.notes and "cells 'na' are not measured" in table.notes
+    with pytest.raises(InputError) as caught:
+        read_assays(path)
+    head, cells, words = str(caught.value).splitlines()
+    assert head == "2 things are wrong:" and "column 'sign': '-1' is neither" in cells and "--labels 1=1,-1=0" in cells
+    assert "column 'outcome' holds labels in words: say what they mean with labels (--labels active=1" in words
+    assert "inactive=0,inconclusive=;" in words
+    measured = read_assays(write(path, "smiles,a\nC,1.5\nCC,n.d.\n"), task="regression", labels={"n.d.": None})
+    np.testing.assert_array_equal(measured.values_NxA, np.array([[1.5], [np.nan]], np.float32))
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolon"), ("\t", "tab"), ("|", "bar")])
+def test_other_separators_and_decimal_commas_are_found(tmp_path, separator, name):
+    text = "smiles;logS;unit price\nC;-1,5;3.5\nCC;0,125;4\nCCC;;1\n".replace(";", separator)
+    table = read_assays(write(tmp_path / "t.csv", text), task="regression")
+    np.testing.assert_array_equal(table.values_NxA, np.array([[-1.5, 3.5], [0.125, 4], [np.nan, 1]], np.float32))
+    assert table.notes == (f"columns are separated by a {name}", "decimal commas in logS")
+
+
+@pytest.mark.parametrize("text", ['smiles,a\nC,"1,5"\nCC,"2,5"\n', "smiles;a\nC;1,500\nCC;2,250\n"])
+def test_numbers_with_commas_that_may_mean_something_else_are_refused(tmp_path, text):
+    with pytest.raises(InputError, match=r"column 'a' holds numbers with a comma .*decimal points"):
+        read_assays(write(tmp_path / "t.csv", text), task="regression")
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "why"),
+    [
+        ("CID", [2244, 17, 5793, 6], "is called like an id"),
+        ("Unnamed: 0", [0, 1, 2, 3], "is called like an id"),
+        ("serial", range(100, 112), "grow from row to row"),
+        ("ESOL predicted log solubility", [-1.5, -2.5, 0.5, 1], "is called a prediction"),
+    ],
+)
+def test_ids_and_predictions_are_no_assays_unless_kept(tmp_path, name, cells, why):
+    rows = "".join(f"{'C' * (n + 1)},{-n / 2},{cell}\n" for n, cell in enumerate(cells))
+    path = write(tmp_path / "t.csv", f"smiles,measured log solubility,{name}\n{rows}")
+    with pytest.raises(InputError, match=f"column '{name}' .*{why}.*--ignore.*--keep"):
+        read_assays(path, task="regression")
+    assert read_assays(path, task="regression", keep=[name]).assays == ("measured log solubility", name)
+    assert read_assays(path, task="regression", ignore=[name]).ignored == {name: "as asked"}
+
+
+def test_counts_are_assays(tmp_path):
+    rows = "".join(f"{'C' * (n + 1)},{-n / 2},{n % 3},{7 - n}\n" for n in range(8))
+    path = write(tmp_path / "t.csv", f"smiles,logS,Number of Rings,Minimum Degree\n{rows}")
+    assert read_assays(path, task="regression").assays == ("logS", "Number of Rings", "Minimum Degree")
+
+
 # --------------------------------------------------------------------------------------------------- bad input
 
 

@@ -1,5 +1,6 @@
 """Series from files of every format, made in the tests, and what is refused of them."""
 
+import json
 import re
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 
 from mixmin_jax.data.series.augmentation import shift_and_jitter
 from mixmin_jax.data.series.made_series import made_series
-from mixmin_jax.data.series.series_files import label_name
+from mixmin_jax.data.series.series_files import label_name, read_parquet
 from mixmin_jax.data.series.series_sets import sorted_labels
 from mixmin_jax.data.series.sources import SeriesReading, read_series
 from mixmin_jax.errors import InputError
@@ -208,3 +209,18 @@ def test_series_that_aeon_carries_are_those_that_aeon_reads():
             assert [part.classes[label].lower() for label in part.labels_N] == list(y)  # aeon lowers names
     with pytest.raises(InputError, match=r"closest name.*'GunPoint'.*folder:PATH"):
         read_series("aeon:Gunpoints")
+
+
+def test_an_index_of_pandas_is_no_step_and_an_id_is_refused(tmp_path):
+    steps = {"t0": [1, 2], "t1": [3, 4], "label": ["a", "b"]}
+    expected = read_parquet(written_parquet(tmp_path / "a.parquet", steps), "label")
+    pandas = {"pandas": json.dumps({"index_columns": ["row"]})}
+    indexed = read_parquet(written_parquet(tmp_path / "b.parquet", steps | {"row": [7, 8]}, pandas), "label")
+    np.testing.assert_array_equal(indexed.series, expected.series)
+    with pytest.raises(InputError, match="series_id would be steps"):
+        read_parquet(written_parquet(tmp_path / "c.parquet", steps | {"series_id": [7, 8]}), "label")
+
+
+def written_parquet(path, columns, metadata=None):
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+    return path

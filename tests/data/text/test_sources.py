@@ -43,6 +43,22 @@ def test_source_folder_errors(tmp_path):
     refused(r"one .* and two .* hold the same documents", tmp_path)
 
 
+def test_what_is_wrong_with_all_sources_is_said_at_once(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "b.jsonl").write_text('{"body": "text"}\n')
+    (tmp_path / "c").mkdir()
+    with pytest.raises(InputError) as caught:
+        read_sources(tmp_path / "a.txt", tmp_path / "b.jsonl", tmp_path / "c", tmp_path / "d.txt")
+    head, *lines = str(caught.value).splitlines()
+    assert head == "3 things are wrong:" and len(lines) == 3
+    for line, part in zip(lines, ("b.jsonl", "c: empty folder", "d.txt"), strict=True):
+        assert part in line
+    for name in ("e.txt", "f.txt"):
+        (tmp_path / name).write_text("text")
+    with pytest.raises(InputError, match=r"(?s)2 things are wrong:.*a .* and e .*\n.*a .* and f "):
+        read_sources(*(tmp_path / name for name in ("a.txt", "e.txt", "f.txt")))
+
+
 def test_sources_are_listed_by_name_in_a_file(tmp_path, monkeypatch):
     for folder, text in (("web", "web"), ("code", "code"), ("prose", "prose")):
         (tmp_path / "dumps" / folder).mkdir(parents=True)

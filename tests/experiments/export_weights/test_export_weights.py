@@ -165,6 +165,7 @@ def test_a_file_is_written_and_not_replaced_by_accident(capsys, weights, tmp_pat
         ("[1]", "holds no weights: expected {arm: {source: weight}}"),
         ("{}", "holds no weights"),
         ('{"web": 0.5, "code": 0.5}', "one mixture without a name"),
+        ('{"mixmin": {"web": 1}, "unit": "share of documents"}', "unit 'share of documents', and trainers need"),
         ('{"mixmin": {"web": "much"}}', "weights.json, mixmin holds no dict: Expected `float`"),
         ('{"mixmin": {"web": 0.5}}', "weights.json, mixmin: the weights have a sum of 0.5"),
         ('{"mixmim": {"web": 1.0}}', "no arm is recommended or called mixmin: choose one with --arm; the closest name"),

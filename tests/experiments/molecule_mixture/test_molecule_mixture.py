@@ -239,9 +239,9 @@ def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path
     twin = tmp_path / "twin.csv"
     write_table(twin, [row["smiles"] for row in rows], columns)
     config = MoleculeMixture(
-        assays=twin, target=("target",), seeds=1, numbers_of_sources=(), random_mixtures=2, min_positives=10,
-        min_test_positives=5, bits=256, split="random", mlp=MlpRun(hidden=(16,), epochs=20, batch_size=64),
-        out=tmp_path / "out",
+        assays=twin, target=("target",), keep=("twin",), seeds=1, numbers_of_sources=(), random_mixtures=2,
+        min_positives=10, min_test_positives=5, bits=256, split="random",
+        mlp=MlpRun(hidden=(16,), epochs=20, batch_size=64), out=tmp_path / "out",
     )  # fmt: skip
     main(config)
     metrics = load(tmp_path / "out", "target")
@@ -330,6 +330,11 @@ def test_any_name_of_an_assay_becomes_one_file_name_of_its_own(name):
         ({"target": ("name",)}, "left out of the assays .*text"),
         ({"min_test_positives": 400}, "no assay of .* has enough data to be a target"),
         ({"assays": None, "ignore": ("x",)}, "give --assays"),
+        ({"assays": None, "labels": ("active=1",)}, "give --assays"),
+        ({"labels": ("active=2",)}, "--labels active=2: expected CELL=1, CELL=0 or CELL="),
+        ({"labels": ("active=1,Active=0",)}, "--labels: 'Active' is there twice"),
+        ({"task": "regression", "labels": ("hit=1",)}, "measured values have no labels"),
+        ({"keep": ("rare",), "ignore": ("rare",)}, "--keep and --ignore both name 'rare'"),
         ({"folds": 1}, "--folds must be at least 2"),
         ({"seeds": 0}, "--seeds must be at least 1"),
         ({"sources": 1}, "--sources must be at least 2"),
@@ -346,7 +351,27 @@ def test_the_plan_says_what_it_will_do_and_a_dry_run_does_no_more(config, plan, 
     main(dataclasses.replace(config, dry_run=True, out=tmp_path / "none"))
     told = capsys.readouterr().out
     assert told.strip() == describe_plan(plan) and not (tmp_path / "none").exists()
+    assert "smiles: structures" in told and "name: no assay (text)" in told
+    assert f"8 assays, as the cells are 0, 1 or empty: {', '.join(plan.split.names)}" in told
     assert "scaffold split" in told and plan.targets[0].name in told and "FLOPs each" in told
+
+
+def test_a_source_that_nearly_copies_the_target_is_called_a_leak(config, plan, table, tmp_path):
+    (target, *_), rows = plan.targets, list(csv.reader(table.read_text().splitlines()))
+    column = rows[0].index(target.name)
+    flipped = {"0": "1", "1": "0", "": "", target.name: "reverse"}
+    copied = tmp_path / "copied.csv"
+    with copied.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [*row, row[column] if n else "copy", flipped[row[column]]] for n, row in enumerate(rows)
+        )
+    asked = dataclasses.replace(config, assays=copied, target=(target.name,))
+    found = make_plan(read_molecules(asked))
+    assert found.targets[0].sources == target.sources and set(found.split.leaks(target.name)) == {"copy", "reverse"}
+    assert "copy is a leak, and no source: rank correlation 1.00 on" in describe_plan(found)
+    kept = make_plan(read_molecules(dataclasses.replace(asked, keep=("copy",))))
+    assert {*kept.targets[0].sources} == {*target.sources, "copy"}
+    assert plan.split.leaks(target.name) == {}
 
 
 def test_the_command_line_knows_the_options():

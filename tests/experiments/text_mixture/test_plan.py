@@ -266,13 +266,14 @@ def test_unknown_options_and_presets_are_refused(capsys):
         assert stopped.value.code == 2
 
 
-def test_the_command_prints_one_line_for_bad_input_and_explains_itself():
+def test_the_command_prints_a_line_for_everything_that_is_wrong_and_explains_itself():
     def call(*arguments):
         return subprocess.run(
             [sys.executable, "-m", "experiments.text_mixture", *arguments], capture_output=True, text=True
         )
 
     bad = call("--sources", "nowhere", "--target", "nothing.txt")
-    assert bad.returncode == 2 and bad.stderr.strip() == "error: nowhere: no such folder of sources"
+    wrong = ["2 things are wrong:", "nowhere: no such folder of sources", "nothing.txt: no such file or folder"]
+    assert bad.returncode == 2 and bad.stderr.strip() == "error: " + "\n  ".join(wrong)
     shown = call("--help").stdout
     assert "--max-epochs" in shown and "TFDS" in shown and "demonstration" in shown and "--preset" in shown

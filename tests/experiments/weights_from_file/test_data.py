@@ -1,5 +1,6 @@
 """Tables of log-likelihoods: what is refused, with the file and the place in it."""
 
+import json
 import os
 import pickle
 
@@ -8,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from experiments.weights_from_file.data import Table, read_table
+from experiments.weights_from_file.data import Roles, Table, read_table
 from experiments.weights_from_file.targets import read_targets
 from mixmin_jax import InputError
 from tests.experiments.weights_from_file.test_weights_from_file import SOURCES, write
@@ -202,7 +203,7 @@ def test_groups_are_labels_of_rows(tmp_path, kind, labels):
         np.savez(path, log_likelihoods=logp, sources=["a", "b"], documents=np.array(labels))
     else:
         pyarrow.parquet.write_table(pyarrow.table(columns), path)
-    (target,) = read_targets((path,), group="document")
+    (target,) = read_targets((path,), roles=Roles(group="document"))
     np.testing.assert_array_equal(target.table.logp_NxK, logp)
     assert [str(label) for label in target.table.group_N] == list(map(str, labels)) and target.num_groups == 2
 
@@ -221,7 +222,7 @@ def test_groups_that_are_none_are_refused(tmp_path, text, row, group, why):
     path = tmp_path / "scores.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=why):
-        read_targets((path,), row, group)
+        read_targets((path,), row, Roles(group=group))
 
 
 @pytest.mark.parametrize(
@@ -232,5 +233,103 @@ def test_rows_of_documents_keep_their_groups(tmp_path, group, expected):
     rows = [(-1, 0, "x"), (-2, 0, "x"), (-3, 0, "x"), (-4, 1, "y"), (-5, 2, "x")]
     columns = slice(None if group == "g" else 2)
     path.write_text("\n".join(",".join(map(str, row[columns])) for row in [("a", "document", "g"), *rows]))
-    (target,) = read_targets((path,), "2", group)
+    (target,) = read_targets((path,), "2", Roles(group=group))
     assert target.table.group_N.tolist() == expected
+
+
+def with_column(path, logp_NxK, name, values):
+    """Three sources, and one more column."""
+    return write(path, np.column_stack([logp_NxK, values]), (*SOURCES, name))
+
+
+ORDER = np.random.default_rng(1).permutation(200)
+
+
+@pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        ("Unnamed: 0", np.arange(200), "'Unnamed: 0' is nowhere below 0"),
+        ("doc_id", ORDER, "'doc_id' is nowhere below 0"),
+        ("num_tokens", 20 + ORDER % 7, "'num_tokens' is nowhere below 0"),
+        ("mean_loss", 20.5 + ORDER, "'mean_loss' is nowhere below 0"),
+        ("docID", -ORDER, "called like an id or a count"),
+        ("n_tokens", -20 - ORDER, "called like an id or a count"),
+        ("x", np.arange(-300, -100), "grow from row to row"),
+        ("side", np.where(ORDER % 2, 1, -1), "whole numbers only, unlike others"),
+    ],
+)
+def test_a_column_that_looks_like_an_id_or_a_count_is_no_source(tmp_path, logp_NxK, kind, name, values, why):
+    path = with_column(tmp_path / f"scores{kind}", logp_NxK, name, values)
+    assert_refused(path, f"{name!r}", why, "--length-column, --groups or --ignore")
+    table = read_table(path, Roles(ignore=(name,)))
+    np.testing.assert_array_equal(table.logp_NxK, logp_NxK)
+    assert table.sources == SOURCES
+
+
+def test_all_columns_that_are_wrong_are_named_at_once(tmp_path, logp_NxK):
+    columns = np.column_stack([logp_NxK, ORDER, 1 + ORDER])
+    assert_refused(write(tmp_path / "a.csv", columns, (*SOURCES, "doc_id", "num_tokens")), "'doc_id'", "'num_tokens'")
+    texts = "a,b,c\n-1,x,-1\n-1,-1,y\n"
+    (tmp_path / "b.csv").write_text(texts)
+    assert_refused(tmp_path / "b.csv", "row 0, column 'b': 'x'", "row 1, column 'c': 'y'", "--ignore")
+    with pytest.raises(InputError) as caught:
+        read_targets([tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.csv"])
+    head, *lines = str(caught.value).splitlines()
+    assert head == "3 things are wrong:"
+    assert [line.strip().partition(":")[0] for line in lines] == [str(tmp_path / f"{x}.csv") for x in "abc"]
+
+
+@pytest.mark.parametrize("name", ["kids", "index", "tokens", "n"])
+def test_a_source_with_log_likelihoods_may_have_any_name(tmp_path, logp_NxK, name):
+    assert read_table(with_column(tmp_path / "a.csv", logp_NxK, name, logp_NxK[:, 0])).sources == (*SOURCES, name)
+
+
+def test_rounded_log_likelihoods_are_no_ids(tmp_path, logp_NxK):
+    rounded = np.floor(logp_NxK)
+    assert read_table(write(tmp_path / "a.csv", rounded)).sources == SOURCES
+    assert (
+        read_table(write(tmp_path / "b.csv", np.column_stack([logp_NxK[:, :2], np.full(200, -7)]))).sources == SOURCES
+    )
+
+
+@pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
+def test_lengths_may_have_another_name(tmp_path, logp_NxK, kind):
+    path, length_N = tmp_path / f"scores{kind}", 1.0 + ORDER
+    if kind == ".npz":
+        np.savez(path, log_likelihoods=logp_NxK, sources=SOURCES, num_tokens=length_N)
+    else:
+        with_column(path, logp_NxK, "num_tokens", length_N)
+    table = read_table(path, Roles(length="num_tokens"))
+    np.testing.assert_array_equal(table.length_N, length_N)
+    assert table.sources == SOURCES
+    wrong = {"--length-column": Roles(length="tokens"), "--ignore": Roles(length="num_tokens", ignore=("no",))}
+    for option, roles in wrong.items():
+        with pytest.raises(InputError, match=f"{option}: no (column|array) '(tokens|no)'"):
+            read_table(path, roles)
+
+
+@pytest.mark.parametrize(("name", "role"), [("id", None), ("document", "document_N"), ("length", "length_N")])
+def test_index_columns_that_pandas_declares_are_no_sources(tmp_path, logp_NxK, name, role):
+    path = tmp_path / "scores.parquet"
+    index_N = -logp_NxK[:, 0] if name == "id" else np.arange(1, 201)
+    table = pyarrow.table(dict(zip(SOURCES, logp_NxK.T, strict=True)) | {name: index_N})
+    pandas = {"index_columns": [name], "columns": []}
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
+    read = read_table(path)
+    assert read.sources == SOURCES
+    if role is not None:
+        np.testing.assert_array_equal(getattr(read, role), index_N)
+
+
+@pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
+def test_negative_log_likelihoods_are_refused_and_densities_pass(tmp_path, logp_NxK, kind):
+    path = write(tmp_path / f"scores{kind}", -logp_NxK + 4)
+    (target,) = read_targets((path,))
+    with pytest.raises(InputError, match=r"wrong sign: all values are 0 or above .*--densities"):
+        target.objective()
+    (target,) = read_targets((path,), roles=Roles(densities=True))
+    target.objective()
+    mixed = write(path, np.column_stack([logp_NxK[:, :2], -logp_NxK[:, 2] + 4]))
+    assert_refused(mixed, "'news' is nowhere below 0", "--densities")
+    assert read_table(mixed, Roles(densities=True)).sources == SOURCES

@@ -172,3 +172,13 @@ def test_lines_are_those_of_the_harness(tmp_path):
         theirs = json.loads(paths["web"].read_text().splitlines()[0])
         for field in set(ours[kind]) - {"acc", "doc"}:
             assert shape(ours[kind][field]) == shape(theirs[field]), field
+
+
+def test_negative_log_likelihoods_are_no_log_probabilities(tmp_path):
+    fine, losses = [cloze(0, -1.5), cloze(1, 1e-6)], [cloze(0, -1.5), cloze(1, 2.5)]
+    assert read_logs(logs(tmp_path, fine, fine)).logp_NxK.shape == (2, 2)
+    with pytest.raises(InputError, match=r"b.jsonl, line 2: a log-likelihood of 2.5 .* never above 0"):
+        read_logs(logs(tmp_path, fine, losses))
+    with pytest.raises(InputError, match="2 things are wrong") as caught:
+        read_logs(logs(tmp_path, losses, losses))
+    assert "a.jsonl, line 2" in str(caught.value) and "b.jsonl, line 2" in str(caught.value)

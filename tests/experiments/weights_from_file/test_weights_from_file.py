@@ -103,6 +103,8 @@ def test_all_kinds_of_file_give_the_weights_of_solve(tmp_path, cli, logp_NxK, ki
     expected = solve(cross_entropy(logp_NxK))
     np.testing.assert_allclose(list(done.weights["mixmin"].values()), expected.weights, atol=1e-6)
     assert tuple(done.weights["mixmin"]) == SOURCES
+    assert done.weights["mixmin"]["news"] == 0 and sum(done.weights["mixmin"].values()) == 1
+    assert done.weights.get("unit") == ("share of tokens" if has_lengths else None)
     per_token = 200 / length_N.sum() if has_lengths else 1
     assert math.isclose(done.metrics.mixmin.loss, float(expected.loss) * per_token, rel_tol=1e-8)
     uniform = -np.log(np.exp(logp_NxK).mean(1)).mean() * per_token
@@ -151,6 +153,22 @@ def test_a_source_may_exclude_examples_and_there_may_be_one_source(tmp_path, cli
     assert done.status == 0 and done.metrics.targets[0].loss_alone["math"] is None
     single = cli(write(tmp_path / "one.csv", logp_NxK[:, :1], sources=("code",)), out=tmp_path / "one")
     assert single.weights == {"mixmin": {"code": 1.0}}
+
+
+def test_a_cap_in_percent_is_refused(tmp_path, cli, logp_NxK):
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    assert_refused(cli(path, "--upper-bounds", "code=20"), "--upper-bounds code=20", "for 20 % say code=0.2")
+
+
+def test_what_is_no_source_and_densities_are_said_by_options(tmp_path, cli, logp_NxK):
+    columns = [*(4 - logp_NxK).T, np.arange(200), np.arange(200) + 5]
+    path = write(tmp_path / "scores.csv", np.column_stack(columns), (*SOURCES, "doc_id", "num_tokens"))
+    assert_refused(cli(path), path, "'doc_id'", "'num_tokens'", "--ignore")
+    options = ["--ignore", "doc_id", "--length-column", "num_tokens"]
+    assert_refused(cli(path, *options), path, "wrong sign", "--densities")
+    done = cli(path, *options, "--densities")
+    assert tuple(done.weights["mixmin"]) == SOURCES and done.metrics.unit == "nats per token"
+    assert_verified(tmp_path / "out", with_data=True)
 
 
 def test_spaces_around_names_are_dropped(tmp_path, cli, logp_NxK):

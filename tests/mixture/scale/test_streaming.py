@@ -37,6 +37,7 @@ def test_same_solution_as_in_memory(constraint):
         np.testing.assert_allclose(streamed.penalty, held.penalty, atol=1e-10)
         if name != "near-duplicates":  # weights that are as good as any
             np.testing.assert_allclose(streamed.weights, held.weights, atol=1e-7 if constraint == "simplex" else 1e-9)
+        assert streamed.weights.sum() == 1 and (streamed.weights[streamed.weights < 1e-9] == 0).all()
         assert streamed.gap_history.shape == (streamed.iterations + 1,) and streamed.gap in streamed.gap_history
 
 
@@ -206,7 +207,7 @@ def test_bad_rows_are_named_with_their_block(objective, message):
     [
         [ROWS[:60], ROWS[:60], ROWS[:60], ROWS[:40]],
         [ROWS[:60], ROWS[:60], ROWS[:60], ROWS[:80]],
-        [np.eye(6), np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], np.eye(6)],  # rows alike but for their number
+        [-np.eye(6), -np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], -np.eye(6)],  # rows alike but for their number
         [ROWS[:60], ROWS[:60], ROWS[60:120]],
     ],
 )
@@ -214,6 +215,18 @@ def test_passes_that_differ_are_refused(passes):
     given = iter(passes)
     with pytest.raises(InputError, match="a later pass gave other rows"):
         solve(stream_cross_entropy(lambda: [next(given)], block_rows=20))
+
+
+def test_a_reversed_sign_is_refused_whatever_block_holds_it():
+    rows, names = abs(ROWS) + 1, list("abcdef")
+    with pytest.raises(InputError, match="wrong sign: all values are 0 or above"):
+        solve(stream_cross_entropy(rows, block_rows=1000))
+    below = np.where(np.arange(len(ROWS))[:, None] < 2000, -rows, rows)  # signs differ inside each column: densities
+    assert solve(stream_cross_entropy(below, block_rows=1000), max_iterations=0, throw=False).iterations == 0
+    below[:, 4] = rows[:, 4]
+    with pytest.raises(InputError, match="the values of e are all 0 or above"):
+        solve(stream_cross_entropy(below, sources=names, block_rows=1000))
+    assert solve(stream_cross_entropy(rows, block_rows=1000, densities=True), max_iterations=0, throw=False).gap > 0
 
 
 def test_an_order_of_its_own_in_every_pass_is_fine():
