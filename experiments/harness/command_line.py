@@ -15,6 +15,7 @@ import tyro
 
 from experiments.harness.interruption import Interrupted
 from experiments.harness.options import RunOptions
+from experiments.harness.printing import printing
 from experiments.harness.processes import joined, lost_process
 from experiments.harness.provenance import main_module
 from experiments.harness.result_files import NotRendered
@@ -36,6 +37,8 @@ def run(
     a report that cannot be rendered get such a line and status 1. Ctrl-C exits with 130, SIGTERM with 143. If one of
     several processes fails, it does not wait for the others; these end with status 1 and a line.
 
+    A command with an option `out` does all of its work even if stdout is closed meanwhile, and then exits with 141.
+
     Args:
         config_class: a frozen dataclass; the defaults of its fields are the command line's.
         main: the experiment.
@@ -44,6 +47,8 @@ def run(
     try:
         config = parse(config_class, presets)
         with contextlib.ExitStack() as stack:
+            # a command that writes no file has nothing to do once nobody reads what it prints
+            stack.enter_context(printing(survives=getattr(config, "out", None) is not None))
             if isinstance(config, RunOptions):  # benchmarks are none of these: they time compilations
                 cache_programs(warn=lambda line: print(line, file=sys.stderr))
                 stack.enter_context(joined(config))

@@ -4,11 +4,13 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from experiments.harness.replacement import UNFINISHED, delete, put_in_place, remove_results
+from experiments.harness.result_files import NotRendered
 from mixmin_jax.errors import InputError
 
 LOCK = ".lock"
@@ -17,8 +19,10 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
-def claimed_folder(out: Path, names: Iterable[str], overwrite: bool) -> Iterator[None]:
+def claimed_folder(out: Path, names: Sequence[str], overwrite: bool) -> Iterator[Path]:
     """Make the folder `out`, and hold it while an experiment without stages works.
+
+    Yields the folder to write to: `out`, or one in it whose files replace the results in `out`, all at the end.
 
     Raises InputError for a folder that holds one of the result files `names`, unless told to `overwrite`, and for one
     that another run is writing to.
@@ -27,7 +31,20 @@ def claimed_folder(out: Path, names: Iterable[str], overwrite: bool) -> Iterator
         held = [name for name in names if (out / name).exists()]
         if held and not overwrite:
             raise InputError(f"--out {out} already holds results ({', '.join(held)}): name another, or add --overwrite")
-        yield
+        if not held:
+            yield out
+            return
+        place = out / UNFINISHED
+        delete(place)
+        place.mkdir()
+        try:
+            yield place
+        except BaseException as error:
+            if not isinstance(error, NotRendered):  # which says that the other files there are whole
+                delete(place)
+            raise
+        remove_results(out, names)
+        put_in_place(out)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 import dataclasses
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,47 @@ def test_faults_become_exit_statuses_and_at_most_one_line(monkeypatch, capsys, f
     with pytest.raises(SystemExit) as stopped:
         call(monkeypatch, failing(fault))
     assert stopped.value.code == status and capsys.readouterr().err == error
+
+
+@dataclasses.dataclass(frozen=True)
+class Writes:
+    """Writes a file."""
+
+    out: Path | None = None
+    """The file."""
+
+
+@pytest.mark.parametrize("device", ["/dev/full", None])
+def test_printing_decides_nothing_about_files(tmp_path, monkeypatch, capfd, device):
+    """A full disk under stdout and stderr, and a closed pipe; with no file to write, the command ends there."""
+
+    def main(config):
+        for stream in (sys.stdout, sys.stderr):
+            print("the plan", file=stream, flush=True)
+        if config.out is None:
+            pytest.fail("it went on")
+        config.out.write_text("all")
+        print("a result")
+
+    def call(*arguments):
+        if device is None:
+            reader, stdout = os.pipe()
+            os.close(reader)
+        else:
+            stdout = os.open(device, os.O_WRONLY)
+        with open(stdout, "w") as stream, monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
+            patched.setattr(sys, "argv", ["example", *arguments])
+            patched.setattr(sys, "stdout", stream)
+            run(Writes, main)
+        return stopped.value.code
+
+    status = 141 if device is None else 2
+    if device is None:
+        assert call() == status
+        capfd.readouterr()
+    assert call("--out", str(tmp_path / "file")) == status and (tmp_path / "file").read_text() == "all"
+    error = "" if device is None else "error: [Errno 28] No space left on device: stdout is cut off, but all files are"
+    assert capfd.readouterr().err.startswith(f"the plan\n{error}")
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):

@@ -82,6 +82,76 @@ def test_a_run_that_an_earlier_version_began_is_refused_in_one_line(tmp_path, co
     assert identity_of(tmp_path) == CONFIG
 
 
+def results_of(out, config, fail=None, **options):
+    """A run that writes results, and ends or fails after its first."""
+    with run_folder(RunOptions(out, **options), config, RESULTS) as folder:
+        (folder.place / "news").mkdir(exist_ok=True)
+        (folder.place / "news" / "metrics.json").write_text(str(config["seeds"]))
+        if fail:
+            raise fail
+        (folder.place / "summary.md").write_text(str(config["seeds"]))
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+TWO = CONFIG | {"seeds": 2}
+
+
+def test_results_that_are_overwritten_stay_whole_until_the_new_are(tmp_path, capsys):
+    """Stopped, killed, resumed, and given up."""
+    results_of(tmp_path, CONFIG)
+    before = contents(tmp_path)
+    capsys.readouterr()
+    for options in ({"overwrite": True}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(Interrupted):
+            results_of(tmp_path, TWO, Interrupted(signal.SIGINT), **options)
+        started, stopped = capsys.readouterr().err.splitlines()
+        assert f"what is in {tmp_path} stays until" in started and f"{tmp_path} are still there. Go on" in stopped
+        assert {name: text for name, text in contents(tmp_path).items() if "unfinished/" not in name} == before
+        assert held(tmp_path / "unfinished", "news/metrics.json") == 2 and identity_of(tmp_path / "unfinished") == TWO
+    refused("unfinished: add --resume", tmp_path, TWO)
+    results_of(tmp_path, TWO, resume=True)
+    assert contents(tmp_path).keys() == before.keys() and held(tmp_path, "status.json") == {"complete": True}
+    assert held(tmp_path, "summary.md") == held(tmp_path, "news/metrics.json") == 2 and identity_of(tmp_path) == TWO
+    with pytest.raises(ZeroDivisionError):
+        results_of(tmp_path, CONFIG, ZeroDivisionError(), overwrite=True)
+    results_of(tmp_path, TWO)
+    assert contents(tmp_path).keys() == before.keys()  # what waited was of a run that nobody goes on with
+
+
+def test_a_complete_run_that_is_made_again_stays_complete(tmp_path):
+    results_of(tmp_path, TWO)
+    before = contents(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        results_of(tmp_path, TWO, ZeroDivisionError())
+    assert {name: text for name, text in contents(tmp_path).items() if "unfinished/" not in name} == before
+    results_of(tmp_path, TWO)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_that_was_killed_while_it_replaced_results_goes_on(tmp_path, monkeypatch):
+    results_of(tmp_path, CONFIG)
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(run_folder_module, "put_in_place", lambda *_, **__: 1 / 0)
+        results_of(tmp_path, TWO, overwrite=True)
+    assert not held(tmp_path, "status.json")["complete"] and not (tmp_path / "summary.md").exists()
+    results_of(tmp_path, TWO, resume=True)
+    assert held(tmp_path, "status.json")["complete"] and held(tmp_path, "summary.md") == 2
+
+
+def test_files_of_others_stay_when_a_run_overwrites(tmp_path):
+    for name in ("mine/a.png", "summary.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ZeroDivisionError):
+        results_of(tmp_path, TWO, ZeroDivisionError(), overwrite=True)
+    assert (tmp_path / "summary.md").read_text() == "mine"
+    results_of(tmp_path, TWO, resume=True)
+    assert held(tmp_path, "summary.md") == 2 and (tmp_path / "mine" / "a.png").read_text() == "mine"
+
+
 def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_path):
     run(tmp_path)
     for name in (
