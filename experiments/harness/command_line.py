@@ -15,6 +15,7 @@ import tyro
 
 from experiments.harness.interruption import Interrupted
 from experiments.harness.options import RunOptions
+from experiments.harness.paths import REGISTRY
 from experiments.harness.printing import printing
 from experiments.harness.processes import joined, lost_process
 from experiments.harness.provenance import main_module
@@ -95,6 +96,7 @@ def parse(
     options: dict[str, Any] = {
         "prog": f"python -m {module}" if module else None,
         "config": (tyro.conf.FlagCreatePairsOff,),
+        "registry": REGISTRY,
         "description": inspect.getdoc(config_class),
     }
     if presets:
