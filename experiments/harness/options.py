@@ -17,8 +17,8 @@ class RunOptions:
     out: Path = Path("runs/run")
     """Folder for the results."""
     checkpoint_every: int = 500
-    """Steps between two saved states of a training (rounded up to whole blocks of steps). Ctrl-C and SIGTERM also
-    save."""
+    """Steps between two saved states of a training (rounded up to whole blocks of steps). Ctrl-C, SIGTERM,
+    SIGHUP and SIGUSR1 also save."""
     resume: bool = False
     """Go on with the run in --out where it stopped (an empty folder: begin)."""
     on_nonfinite: OnNonfinite = "stop"

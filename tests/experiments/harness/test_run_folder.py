@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import run_folder as run_folder_module
-from experiments.harness.interruption import Interrupted
+from experiments.harness.interruption import Interrupted, Interruption
 from experiments.harness.options import ManyModelsOptions, RunOptions
 from experiments.harness.result_files import write_json
 from experiments.harness.run_folder import identity_of, last_previous, run_folder
@@ -337,7 +337,7 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
         run(tmp_path, resume=True)  # a dead process holds no lock
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_ends_a_run_at_once_with_how_to_go_on(tmp_path, capsys, number):
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stopped, run_folder(RunOptions(tmp_path), CONFIG, RESULTS):
@@ -346,6 +346,27 @@ def test_a_signal_ends_a_run_at_once_with_how_to_go_on(tmp_path, capsys, number)
     assert stopped.value.number == number and signal.getsignal(number) == before
     error = capsys.readouterr().err
     assert f"stopped by {number.name}: incomplete" in error and "--resume" in error
+
+
+def test_a_terminal_that_hangs_up_twice_leaves_time_to_save():
+    """And a second Ctrl-C does not; what nohup ignores ends nothing."""
+    with Interruption() as interruption:
+        with interruption.deferred():
+            for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1):
+                os.kill(os.getpid(), number)
+            assert interruption.requested()
+            with pytest.raises(Interrupted):
+                os.kill(os.getpid(), signal.SIGINT)
+                pytest.fail("the second Ctrl-C came later")
+        os.kill(os.getpid(), signal.SIGHUP)  # while the run tells how to go on
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interruption.requested()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_processes_compare_all_that_must_be_the_same(tmp_path, monkeypatch):
