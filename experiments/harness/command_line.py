@@ -14,6 +14,7 @@ import jax
 import tyro
 
 from experiments.harness.interruption import Interrupted
+from experiments.harness.memory import out_of_memory
 from experiments.harness.options import RunOptions
 from experiments.harness.paths import REGISTRY
 from experiments.harness.printing import printing
@@ -34,9 +35,9 @@ def run(
     """Parse the command line into `config_class`, call `main` with it, and exit.
 
     `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
-    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2. A training that diverged and
-    a report that cannot be rendered get such a line and status 1. Ctrl-C exits with 130, SIGTERM with 143. If one of
-    several processes fails, it does not wait for the others; these end with status 1 and a line.
+    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2. A training that diverged, a
+    report that cannot be rendered, and a lack of memory get such a line and status 1. Ctrl-C exits with 130, SIGTERM
+    with 143. If one of several processes fails, it does not wait for the others; these end with status 1 and a line.
 
     A command with an option `out` does all of its work even if stdout is closed meanwhile, and then exits with 141.
 
@@ -45,6 +46,7 @@ def run(
         main: the experiment.
         presets: complete configs by name, for `--preset NAME`; the first is the default.
     """
+    config = None
     try:
         config = parse(config_class, presets)
         with contextlib.ExitStack() as stack:
@@ -65,6 +67,9 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         _exit(1 if isinstance(error, RuntimeError) else 2)
     except Exception as error:
+        if told := out_of_memory(error, config):
+            print(f"error: {told}", file=sys.stderr)
+            _exit(1)
         if not jax.distributed.is_initialized():
             raise
         if reason := lost_process(error):

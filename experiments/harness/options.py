@@ -26,6 +26,9 @@ class RunOptions:
     It also stops when it skips more than a tenth of its steps, or 20 in a row."""
     overwrite: bool = False
     """Replace the results of another run in --out (stages that still fit are kept)."""
+    no_locks: bool = False
+    """Go on where the file system of --out has no locks. Nothing then keeps two runs from writing there at once, which
+    mixes their results."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
 

@@ -101,7 +101,7 @@ def _claimed(
 ) -> Iterator[None]:
     """The folder, locked, with the run's configuration and status in it."""
     out = options.out
-    with locked(out):
+    with locked(out, options.no_locks):
         place = out
         if extend and extended(out, new, extends) != new:
             _set_aside(out, results)

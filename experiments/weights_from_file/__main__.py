@@ -37,7 +37,7 @@ RESULTS = ("metrics.json", "weights.json", "report.md", "report.html", "weights.
 def main(config: Config) -> None:
     """Solve, write, print; exits with status 1, writing nothing, if the solver does not reach the tolerance."""
     plan = make_plan(config)
-    with claimed_folder(config.out, RESULTS, config.overwrite) as place:
+    with claimed_folder(config.out, RESULTS, config.overwrite, config.no_locks) as place:
         made_by = provenance("mixmin_jax", "jax", "numpy", "pyarrow", "matplotlib")
         metrics = build_metrics(plan, solved(plan), made_by)
         if not metrics.mixmin.converged:

@@ -95,3 +95,7 @@ class Config:
 
     overwrite: bool = False
     """Replace the results that --out holds."""
+
+    no_locks: bool = False
+    """Go on where the file system of --out has no locks. Nothing then keeps two runs from writing there at once, which
+    mixes their results."""

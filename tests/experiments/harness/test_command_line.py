@@ -3,6 +3,7 @@ import os
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.harness.command_line import run
@@ -105,6 +106,45 @@ def test_printing_decides_nothing_about_files(tmp_path, monkeypatch, capfd, devi
     assert call("--out", str(tmp_path / "file")) == status and (tmp_path / "file").read_text() == "all"
     error = "" if device is None else "error: [Errno 28] No space left on device: stdout is cut off, but all files are"
     assert capfd.readouterr().err.startswith(f"the plan\n{error}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part."""
+
+    batch_size: int = 8
+    """Rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trains:
+    """Trains."""
+
+    batch_size: int = 64
+    """Examples."""
+    max_bytes: int | None = None
+    """Bytes."""
+    part: Part = Part()
+    """A part."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "amount"),
+    [
+        (MemoryError(), "an allocation failed"),
+        (MemoryError("Unable to allocate 6.00 GiB for an array with shape (8,)"), "6.00 GiB could not be had"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 6442450944 bytes.\nmore"),
+            "6442450944 bytes could not be had",
+        ),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_with_what_lowers_it(monkeypatch, capsys, fault, amount):
+    monkeypatch.setattr(sys, "argv", ["example"])
+    with pytest.raises(SystemExit) as stopped:
+        run(Trains, failing(fault))
+    lower = "lower --batch-size (now 64), --part.batch-size (now 8), or use a machine with more memory"
+    assert stopped.value.code == 1 and capsys.readouterr().err == f"error: memory ran out: {amount}; {lower}\n"
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):

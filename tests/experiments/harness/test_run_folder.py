@@ -271,6 +271,7 @@ def test_a_status_that_does_not_say_complete_is_unfinished(tmp_path, status):
     ("number", "message"),
     [
         (errno.ENOSYS, "lies on a file system without locks (Function not implemented), where"),
+        (errno.ENOLCK, "lies on a file system without locks (No locks available), where"),
         (errno.ENOTSUP, "lies on a file system without locks (Operation not supported), where"),
         (errno.EIO, "cannot be written to (Input/output error): name another"),
     ],
@@ -281,6 +282,12 @@ def test_a_lock_that_cannot_be_had_is_one_error_that_names_the_folder(tmp_path, 
 
     monkeypatch.setattr("fcntl.flock", flock)
     refused(re.escape(f"--out {tmp_path} {message}"), tmp_path)
+    if number == errno.EIO:
+        refused("cannot be written to", tmp_path, no_locks=True)
+    else:
+        refused("which mixes their results: name another, or add --no-locks and see to that$", tmp_path)
+        run(tmp_path, no_locks=True)
+        assert files_in(tmp_path) == {"config.json", "status.json"}
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_error(tmp_path):
