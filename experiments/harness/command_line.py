@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import inspect
+import math
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from experiments.harness.interruption import Interrupted
 from experiments.harness.memory import out_of_memory
@@ -27,6 +29,27 @@ from mixmin_jax.training.checkpoint import Stopped
 from mixmin_jax.training.nonfinite import Diverged
 
 Config = TypeVar("Config")
+
+
+@REGISTRY.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
+    """No option takes NaN, which passes every comparison with a bound."""
+    if info.type is not float:
+        return None
+
+    def parse(texts: list[str]) -> float:
+        number = float(texts[0])
+        if math.isnan(number):
+            raise InputError(f"{texts[0]} is no number")
+        return number
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, int | float),
+        str_from_instance=lambda number: [str(number)],
+    )
 
 
 def run(

@@ -11,9 +11,9 @@ def compile_seconds() -> float:
     return sum(_durations)
 
 
-def _listen(event: str, seconds: float, **_: str | int) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
     if event in _EVENTS:
-        _durations.append(seconds)
+        _durations.append(duration_secs)
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.harness.command_line import run
+from experiments.harness.command_line import parse, run
 from experiments.harness.result_files import NotRendered
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
@@ -145,6 +145,27 @@ def test_a_lack_of_memory_is_one_line_with_what_lowers_it(monkeypatch, capsys, f
         run(Trains, failing(fault))
     lower = "lower --batch-size (now 64), --part.batch-size (now 8), or use a machine with more memory"
     assert stopped.value.code == 1 and capsys.readouterr().err == f"error: memory ran out: {amount}; {lower}\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Numbers."""
+
+    share: float = 1
+    """One."""
+    shares: tuple[float, ...] = ()
+    """Some."""
+    price: float | None = None
+    """One, or none."""
+
+
+@pytest.mark.parametrize("option", ["--share", "--shares", "--price"])
+def test_no_option_takes_nan(capsys, option):
+    assert parse(Numbers, None, [option, "0.5"]) != parse(Numbers, None, []) == Numbers()
+    with pytest.raises(SystemExit):
+        parse(Numbers, None, [option, "nan"])
+    error = capsys.readouterr().err
+    assert option in error and "nan" in error
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):
