@@ -5,6 +5,7 @@ import importlib
 from pathlib import Path
 
 from experiments.harness.question import Question, Results
+from experiments.harness.replacement import UNFINISHED
 from experiments.harness.result_files import read_result
 from experiments.reporting.json_files import read_json
 from mixmin_jax.errors import InputError
@@ -43,7 +44,7 @@ def result_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     own = [folder / name for name in RESULT_FILES if (folder / name).is_file()]
-    paths = own or sorted(folder.glob("*/metrics.json"))
+    paths = own or sorted(path for path in folder.glob("*/metrics.json") if path.parent.name != UNFINISHED)
     if not paths:
         raise InputError(f"{folder}: no result; there is no {' or '.join(RESULT_FILES)} in it or in a folder of it")
     by_target = []

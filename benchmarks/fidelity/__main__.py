@@ -22,6 +22,7 @@ from benchmarks.machine import device_slug
 from benchmarks.options import PUBLISHED, TRIALS
 from benchmarks.records import made_by, write_record, write_report
 from experiments.harness.command_line import run
+from experiments.harness.paths import Place
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import cpu_cores
 from experiments.harness.stages import Stages
@@ -33,9 +34,9 @@ from mixmin_jax.training.mesh import split_cpu
 class Config:
     """Measure how well cheap predictions of a mixture's loss rank what training reaches."""
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[Place, ...] = ()
     """Sources, as in `experiments.text_mixture`; the built-in ones are measured as well."""
-    target: tuple[str, ...] = ()
+    target: tuple[Place, ...] = ()
     """Targets, as in `experiments.text_mixture`; the built-in one is measured as well."""
     tuning: tuple[str, ...] = ("scipy_docs", "science_news")
     """Names of the targets that settings are chosen on; they are confirmed on the others."""

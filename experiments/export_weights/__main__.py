@@ -44,12 +44,25 @@ def main(config: ExportWeights) -> None:
         max_repetition_ratio=config.max_repetition_ratio,
     )
     if config.out is None:
-        sys.stdout.write(text)
+        write_to_stdout(text)
     else:
         write_text(config.out, text)
         print(f"{config.out}: {found.arm} of {config.weights} for {config.to}")
     for line in remarks(found, mixture, counted_by if draws == "documents" else None):
         print(line, file=sys.stderr)
+
+
+def write_to_stdout(text: str) -> None:
+    """Print a file; a name in it must not become another. Raises InputError for what the terminal cannot print."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError as error:
+        name = text[error.start : error.end]
+        raise InputError(
+            f"stdout is {error.encoding}, which has no {name!a}: write to a file with --out, or set"
+            " PYTHONIOENCODING=utf-8"
+        ) from error
+    sys.stdout.write(text)
 
 
 def row_lengths(config: ExportWeights, found: Found) -> tuple[dict[str, float], str | None]:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import inspect
+import math
 import os
 import signal
 import sys
@@ -12,9 +13,13 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from experiments.harness.interruption import Interrupted
+from experiments.harness.memory import out_of_memory
 from experiments.harness.options import RunOptions
+from experiments.harness.paths import REGISTRY
+from experiments.harness.printing import printing
 from experiments.harness.processes import joined, lost_process
 from experiments.harness.provenance import main_module
 from experiments.harness.result_files import NotRendered
@@ -26,24 +31,50 @@ from mixmin_jax.training.nonfinite import Diverged
 Config = TypeVar("Config")
 
 
+@REGISTRY.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
+    """No option takes NaN, which passes every comparison with a bound."""
+    if info.type is not float:
+        return None
+
+    def parse(texts: list[str]) -> float:
+        number = float(texts[0])
+        if math.isnan(number):
+            raise InputError(f"{texts[0]} is no number")
+        return number
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, int | float),
+        str_from_instance=lambda number: [str(number)],
+    )
+
+
 def run(
     config_class: type[Config], main: Callable[[Config], None], presets: Mapping[str, Config] | None = None
 ) -> None:
     """Parse the command line into `config_class`, call `main` with it, and exit.
 
     `--help` shows the class's docstring and those of its fields; unknown options are refused (exit status 2).
-    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2. A training that diverged and
-    a report that cannot be rendered get such a line and status 1. Ctrl-C exits with 130, SIGTERM with 143. If one of
-    several processes fails, it does not wait for the others; these end with status 1 and a line.
+    `InputError` and `OSError` become one line `error: ...` on stderr and exit status 2. A training that diverged, a
+    report that cannot be rendered, and a lack of memory get such a line and status 1. Ctrl-C exits with 130, SIGTERM
+    with 143. If one of several processes fails, it does not wait for the others; these end with status 1 and a line.
+
+    A command with an option `out` does all of its work even if stdout is closed meanwhile, and then exits with 141.
 
     Args:
         config_class: a frozen dataclass; the defaults of its fields are the command line's.
         main: the experiment.
         presets: complete configs by name, for `--preset NAME`; the first is the default.
     """
+    config = None
     try:
         config = parse(config_class, presets)
         with contextlib.ExitStack() as stack:
+            # a command that writes no file has nothing to do once nobody reads what it prints
+            stack.enter_context(printing(survives=getattr(config, "out", None) is not None))
             if isinstance(config, RunOptions):  # benchmarks are none of these: they time compilations
                 cache_programs(warn=lambda line: print(line, file=sys.stderr))
                 stack.enter_context(joined(config))
@@ -59,6 +90,9 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         _exit(1 if isinstance(error, RuntimeError) else 2)
     except Exception as error:
+        if told := out_of_memory(error, config):
+            print(f"error: {told}", file=sys.stderr)
+            _exit(1)
         if not jax.distributed.is_initialized():
             raise
         if reason := lost_process(error):
@@ -90,6 +124,7 @@ def parse(
     options: dict[str, Any] = {
         "prog": f"python -m {module}" if module else None,
         "config": (tyro.conf.FlagCreatePairsOff,),
+        "registry": REGISTRY,
         "description": inspect.getdoc(config_class),
     }
     if presets:

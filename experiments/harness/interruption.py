@@ -1,11 +1,12 @@
-"""SIGINT (Ctrl-C) and SIGTERM (from a scheduler): a run saves its state, then ends."""
+"""Ctrl-C, and the signals of schedulers and of a terminal that goes: a run saves its state, then ends."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_INSISTING = (signal.SIGINT, signal.SIGTERM)  # a second one of these means now
+SIGNALS = (*_INSISTING, signal.SIGHUP, signal.SIGUSR1)  # a terminal that goes sends several; so may Slurm
 
 
 class Interrupted(KeyboardInterrupt):
@@ -19,7 +20,7 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """Inside this context a signal raises `Interrupted`: at once, or later where work has `deferred` it.
 
-    A second signal always raises at once.
+    A second SIGINT or SIGTERM always raises at once. A SIGHUP that is ignored at the start (nohup) stays ignored.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,8 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         with contextlib.suppress(ValueError):  # only the main thread may set handlers; elsewhere signals act as before
             for number in SIGNALS:
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._received)
         return self
 
@@ -39,7 +42,10 @@ class Interruption:
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         del frame
-        again, self._number = self._number is not None, number
+        again = self._number is not None
+        if again and number not in _INSISTING:
+            return
+        self._number = number
         if again or not self._is_deferred:
             raise Interrupted(number)
 

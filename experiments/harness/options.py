@@ -17,8 +17,8 @@ class RunOptions:
     out: Path = Path("runs/run")
     """Folder for the results."""
     checkpoint_every: int = 500
-    """Steps between two saved states of a training (rounded up to whole blocks of steps). Ctrl-C and SIGTERM also
-    save."""
+    """Steps between two saved states of a training (rounded up to whole blocks of steps). Ctrl-C, SIGTERM,
+    SIGHUP and SIGUSR1 also save."""
     resume: bool = False
     """Go on with the run in --out where it stopped (an empty folder: begin)."""
     on_nonfinite: OnNonfinite = "stop"
@@ -26,6 +26,9 @@ class RunOptions:
     It also stops when it skips more than a tenth of its steps, or 20 in a row."""
     overwrite: bool = False
     """Replace the results of another run in --out (stages that still fit are kept)."""
+    no_locks: bool = False
+    """Go on where the file system of --out has no locks. Nothing then keeps two runs from writing there at once, which
+    mixes their results."""
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
 

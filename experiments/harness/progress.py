@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from experiments.harness.compilation import compile_seconds
 from experiments.harness.processes import is_first
 
 OnFraction = Callable[[int, int], None]  # (done, of how many)
@@ -29,8 +30,8 @@ class _Spent(NamedTuple):
 class RunProgress:
     """Progress in shares of a total cost, in FLOPs or any unit. The time left assumes the speed so far.
 
-    That speed leaves out the first part of every stage, because programs are compiled in it. Only where no stage has
-    had a second part, it is the speed of whole stages.
+    That speed leaves out the time in which JAX compiled, and the first part of every stage, because programs are traced
+    in it. Only where no stage has had a second part, it is the speed of whole stages.
     """
 
     def __init__(self, total_cost: float, console: Console | None = None) -> None:
@@ -53,7 +54,8 @@ class RunProgress:
         `earlier` says how many seconds an earlier run spent on what is done already.
         """
         started, live = time.perf_counter(), self._console.is_terminal
-        told, first = started, None  # first: the time at which the first part was done, and its cost
+        told, worked_before = started, started - compile_seconds()
+        first = None  # the time at which the first part was done, without that of compiling, and its cost
         task = self._bar.add_task(name, total=1.0, left="")
         if live:
             self._bar.start()
@@ -61,13 +63,14 @@ class RunProgress:
         def spent(now: float, done: float) -> tuple[_Spent, _Spent]:
             if not cost:  # nothing of what the rest costs
                 return self._whole, self._steady
-            whole = self._whole.plus(earlier() + now - started, done)
-            return whole, self._steady.plus(now - first[0], done - first[1]) if first else self._steady
+            worked = now - compile_seconds()
+            whole = self._whole.plus(earlier() + worked - worked_before, done)
+            return whole, self._steady.plus(worked - first[0], done - first[1]) if first else self._steady
 
         def advance(done: int, of: int) -> None:
             nonlocal told, first
             now, fraction = time.perf_counter(), done / of
-            first = first or (now, fraction * cost)
+            first = first or (now - compile_seconds(), fraction * cost)
             whole, steady = spent(now, fraction * cost)
             if not earlier():
                 whole = self._whole  # this stage has compiled and done little else

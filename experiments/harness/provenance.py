@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, device, commit, command; and whether the same run gives the same bits."""
+"""Where numbers come from: versions, settings, device, commit; and whether the same run gives the same bits."""
 
 import importlib.metadata
 import os
@@ -13,13 +13,35 @@ import jax
 from experiments.reporting.schema import MadeBy
 from mixmin_jax.data.text.shards import without_secrets
 
+_SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_disable_jit",
+    "jax_disable_most_optimizations",
+    "jax_enable_x64",
+    "jax_high_dynamic_range_gumbel",
+    "jax_numpy_dtype_promotion",
+    "jax_random_seed_offset",
+    "jax_threefry_partitionable",
+)
+_TF32 = "NVIDIA_TF32_OVERRIDE"
+_SAME_NUMBERS = ("--xla_dump", "--xla_force_host_platform_device_count")  # the devices are on record anyway
+
 DETERMINISTIC = "--xla_gpu_deterministic_ops"  # no operation whose order varies, no choice of programs by their speed
 
 
 def provenance(*distributions: str) -> MadeBy:
     """Where numbers come from; to be called at the start, so that it is the commit of the code which runs."""
     versions = {"python": platform.python_version()} | {name: _version(name) for name in distributions}
-    return MadeBy(shlex.join(map(without_secrets, command_words())), device(), git_commit(), versions)
+    return MadeBy(shlex.join(map(without_secrets, command_words())), device(), git_commit(), versions, settings())
+
+
+def settings() -> dict[str, str]:
+    """The settings of JAX and XLA that can change numbers, by name, wherever they were set."""
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(_SAME_NUMBERS)]
+    # those that no context can change are no attributes
+    found = {name: str(getattr(jax.config, name, jax.config.values.get(name))) for name in _SETTINGS}
+    return found | {"XLA_FLAGS": " ".join(sorted(flags)) or "none", _TF32: os.environ.get(_TF32, "none")}
 
 
 def _version(distribution: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.harness.processes import is_first
+from experiments.harness.replacement import UNFINISHED
 from experiments.reporting.figures import figure_png
 from experiments.reporting.json_files import Record, dumps, read_json, typed
 from experiments.reporting.render import Report, page, report
@@ -27,7 +28,7 @@ def file_name(name: str) -> str:
     such a file: the characters that are possible, with a hash.
     """
     plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:80].lstrip(".")
-    taken = plain.lower() in ("", "stages", "config.json", "status.json", *SUMMARY_FILES)
+    taken = plain.lower() in ("", "stages", UNFINISHED, "config.json", "status.json", *SUMMARY_FILES)
     return plain if plain == name and not taken else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 

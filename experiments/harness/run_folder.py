@@ -16,6 +16,7 @@ from experiments.harness.options import RunOptions
 from experiments.harness.processes import check_same, is_first, several, together
 from experiments.harness.progress import RunProgress
 from experiments.harness.provenance import command_words
+from experiments.harness.replacement import UNFINISHED, delete, put_in_place, remove_results
 from experiments.harness.result_files import PARTIAL, write_json
 from experiments.harness.stages import FORMAT, Stages
 from experiments.reporting.json_files import read_json
@@ -32,6 +33,7 @@ class RunFolder(NamedTuple):
     """A claimed folder: `folder.stages(...)` keeps products there and stops in order when told to."""
 
     stages: Callable[[RunProgress, MadeBy], Stages]
+    place: Path  # where the run writes its results: the folder, or one in it while whole results are there
 
 
 @contextlib.contextmanager
@@ -47,7 +49,8 @@ def run_folder(
 
     A new or empty folder starts a run. A folder with the same run is accepted if that is complete, or with --resume.
     `config.json` there identifies the run; `status.json` says whether it is complete, and if not, how to resume it.
-    With --overwrite another run's `results` (patterns of files in the folder) are removed; its stages stay.
+    With --overwrite this run's results replace another's `results` (patterns of files in the folder); stages stay.
+    Results that are there stay, whole, until this run is complete: until then its own are in `RunFolder.place`.
     With `extend` a run that differs only in the entries `extends` of `config` is taken over: its results are moved to
     `previous/1`, `previous/2`, ..., with the `config.json` and `status.json` that they belong to; its stages stay.
 
@@ -66,11 +69,12 @@ def run_folder(
         with together():
             if is_first():
                 held.enter_context(_claimed(options, new, results, extends, extend))
+        place = out / UNFINISHED if (out / UNFINISHED / CONFIG).exists() else out
         if several():
             held.enter_context(interruption.deferred())
         try:
             every = options.checkpoint_every
-            yield RunFolder(partial(Stages, out / STAGES, checkpoint_every=every, interruption=interruption))
+            yield RunFolder(partial(Stages, out / STAGES, checkpoint_every=every, interruption=interruption), place)
         except BaseException as error:
             why = f"{error}: " if isinstance(error, (Interrupted, Stopped)) else ""
             how, again = how_to_go_on(), ""
@@ -80,11 +84,15 @@ def run_folder(
                 how += " change, or another --out"
                 again = " The same command fails at the same step again, with --resume as well."
                 with contextlib.suppress(OSError):  # report what ended the run, not this
-                    _write_status(out, complete=False, how=how)
+                    _write_status(place, complete=False, how=how)
             if is_first():
-                print(f"{why}incomplete; what is finished is kept in {out}.{again} Go on with: {how}", file=sys.stderr)
+                kept = out if place == out else f"{place}, and the results that were in {out} are still there"
+                print(f"{why}incomplete; what is finished is kept in {kept}.{again} Go on with: {how}", file=sys.stderr)
             raise
-        _write_status(out, complete=True)
+        with interruption.deferred():
+            _write_status(place, complete=True)
+            if is_first() and place != out:
+                _replace_results(out, new, results)
 
 
 @contextlib.contextmanager
@@ -93,18 +101,21 @@ def _claimed(
 ) -> Iterator[None]:
     """The folder, locked, with the run's configuration and status in it."""
     out = options.out
-    with locked(out):
-        if extend:
-            if extended(out, new, extends) != new:
-                _set_aside(out, results)
-            elif not (options.resume or _is_complete(out)):
-                raise _unfinished(out)
-        elif _holds_another_run(options, new, extends):
-            _remove(out, results)
+    with locked(out, options.no_locks):
+        place = out
+        if extend and extended(out, new, extends) != new:
+            _set_aside(out, results)
+        elif _holds_results(options, new, extends):
+            place = out / UNFINISHED
         for left in [*out.rglob(f".*{PARTIAL}")]:  # by a process that was killed while it wrote a file
-            _delete(left)
-        write_json(out / CONFIG, {"format": FORMAT, **new})
-        _write_status(out, complete=False)
+            delete(left)
+        if place == out or not _is_of(place, new):
+            delete(out / UNFINISHED)
+        place.mkdir(exist_ok=True)
+        write_json(place / CONFIG, {"format": FORMAT, **new})
+        _write_status(place, complete=False)
+        if place != out and not _is_of(out, new):
+            print(f"what is in {out} stays until this run is complete; its results wait in {place}", file=sys.stderr)
         yield
 
 
@@ -128,33 +139,43 @@ def how_to_go_on() -> str:
     return shlex.join([*words, "--resume"])
 
 
-def _holds_another_run(options: RunOptions, new: Mapping[str, Any], extends: Collection[str]) -> bool:
-    """Whether the folder holds another run, to be replaced. Raises InputError if this run may not use the folder."""
+def _holds_results(options: RunOptions, new: Mapping[str, Any], extends: Collection[str]) -> bool:
+    """Whether the folder holds what stays until this run is complete: another run, or this one, complete.
+
+    Raises InputError if this run may not use the folder.
+    """
     out = options.out
+    waits = _is_of(out / UNFINISHED, new)
+    replaces = options.overwrite or (options.resume and waits)
     if not (out / CONFIG).exists():
         # a run that was killed may have left files that it writes before it has claimed the folder
         content = [path for path in out.iterdir() if path.name != LOCK and not path.name.endswith(PARTIAL)]
-        if content and not options.overwrite:
+        if content and not replaces:
+            if waits:
+                raise _unfinished(out)
             raise InputError(
                 f"--out {out} is not empty and holds no run of this experiment: name another, or add --overwrite"
             )
-        return False
+        return bool(content)
     try:
         held = identity_of(out)
     except InputError as error:
-        if options.overwrite:
+        if replaces:
             return True
         raise InputError(f"{error}: name another --out, or add --overwrite") from error
     differences = _differences(held, new)
-    if differences and not options.overwrite:
+    if differences and waits and not replaces:
+        raise _unfinished(out)
+    if differences and not replaces:
         also = "" if _differences(*_fixed(held, new, extends)) else ", or --extend to go on with that run"
         raise InputError(
             f"--out {out} already holds the results of another run, which differs in: {'; '.join(differences)}."
             f" Name another --out, or add --overwrite to replace them{also}"
         )
-    if not (options.resume or options.overwrite or _is_complete(out)):
+    complete = _is_complete(out)
+    if not (options.resume or options.overwrite or complete):
         raise _unfinished(out)
-    return bool(differences)
+    return bool(differences) or complete
 
 
 def _unfinished(out: Path) -> InputError:
@@ -207,22 +228,24 @@ def _set_aside(out: Path, results: Sequence[str]) -> None:
             shutil.copy(out / name, place)
 
 
-def _remove(out: Path, results: Sequence[str]) -> None:
-    """Remove the result files of another run and of those before it, so that none is mistaken for the new run's."""
-    for pattern in results:
-        for path in list(out.glob(pattern)):
-            _delete(path)
-            if path.parent != out and not any(path.parent.iterdir()):
-                path.parent.rmdir()
-    shutil.rmtree(out / PREVIOUS, ignore_errors=True)
+def _replace_results(out: Path, new: Mapping[str, Any], results: Sequence[str]) -> None:
+    """Put the results of the run `new` in place; those of another run, and of runs before that, are removed.
+
+    If it is killed meanwhile, the run is unfinished, and --resume goes on.
+    """
+    if (out / CONFIG).exists() and not _is_of(out, new):
+        _write_status(out, complete=False)
+        remove_results(out, results)
+        delete(out / PREVIOUS)
+    put_in_place(out, last=(CONFIG, STATUS))
 
 
-def _delete(path: Path) -> None:
-    """A file or a folder, which may be gone already."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _is_of(folder: Path, new: Mapping[str, Any]) -> bool:
+    """Whether a folder is of the run `new`."""
+    try:
+        return identity_of(folder) == new
+    except InputError:
+        return False
 
 
 def _is_complete(out: Path) -> bool:

@@ -250,9 +250,10 @@ class Stages:
         if self._warned or not (self._computes and (devices or versions)):
             return
         self._warned = True
+        here = _versions_and_settings(self._made_by)
         found = [f"on {' and '.join(devices)} (now {self._made_by.device})"] if devices else []
         for name, theirs in versions.items():
-            found.append(f"with {name} {' and '.join(theirs)} (now {self._made_by.versions[name]})")
+            found.append(f"with {name} {' and '.join(theirs)} (now {here[name]})")
         self._progress.tell(
             f"warning: stages that were found were made {', '.join(found)}: the numbers of this run need not be, to the"
             " bit, those of a run in one place"
@@ -268,17 +269,22 @@ class Stages:
 
 
 def made_elsewhere(records: Mapping[str, StageRecord], here: MadeBy) -> tuple[list[str], dict[str, list[str]]]:
-    """All devices that stages were made on, and all versions that they were made with, by distribution.
+    """All devices that stages were made on, and all versions and settings that they were made with, by name.
 
-    Each is empty, or without a distribution, where nothing differs from `here`, where this run computes.
+    Each is empty, or without a name, where nothing differs from `here`, where this run computes, or is not on record.
     """
     made_by = [record.made_by for record in records.values()]
     devices = {made.device for made in made_by}
-    versions = {name: {made.versions.get(name, here.versions[name]) for made in made_by} for name in here.versions}
+    now, theirs = _versions_and_settings(here), [_versions_and_settings(made) for made in made_by]
+    versions = {name: {held.get(name, now[name]) for held in theirs} for name in now}
     return (
         sorted(devices) if devices - {here.device} else [],
-        {name: sorted(found) for name, found in versions.items() if found - {here.versions[name]}},
+        {name: sorted(found) for name, found in versions.items() if found - {now[name]}},
     )
+
+
+def _versions_and_settings(made_by: MadeBy) -> dict[str, str]:
+    return made_by.versions | made_by.settings
 
 
 def fingerprint(inputs: Any) -> str:

@@ -44,11 +44,11 @@ def main(config: MixedMixTraining) -> None:
         for seed in range(config.seeds):
             products |= run_seed(plan, seed, stages)
             metrics = build_metrics(plan, range(seed + 1), products, stages, made_by)
-            write_json(config.out / "metrics.json", metrics)
+            write_json(folder.place / "metrics.json", metrics)
             for name, content in QUESTION.files(metrics).items():
-                write_json(config.out / name, content)
-            with rendering(config.out):
-                QUESTION.write(config.out, {"": metrics})
+                write_json(folder.place / name, content)
+            with rendering(folder.place):
+                QUESTION.write(folder.place, {"": metrics})
     print(f"\n{config.out / 'report.md'}\n{verdict(metrics)}")
 
 

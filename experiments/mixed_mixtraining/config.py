@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from experiments.harness.options import ManyModelsOptions
+from experiments.harness.paths import Place
 from experiments.mixtraining.config import ScheduleOptions
 from experiments.mixtraining.text.model import TextSize
 from mixmin_jax.errors import InputError
@@ -36,13 +37,13 @@ class MixedMixTraining(ScheduleOptions, ManyModelsOptions):
 
     out: Path = Path("runs/mixed_mixtraining")
     """Folder for the results."""
-    sources: tuple[str, ...] = ()
+    sources: tuple[Place, ...] = ()
     """Text without labels: a folder with one file or folder per source (docs/own-data.md lists the formats),
     or several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
     sources_info: Path | None = None
     """A TOML file with a table per source: licence, note, and allowed = false for a source that may not be used, which
     is left out. Default: sources.toml in the folder of sources, or beside the paths, if it is there."""
-    task: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    task: tyro.conf.UseAppendAction[tuple[tuple[Place, ...], ...]] = ()
     """The classes of a task: files, folders or tfds: data sets, one per class, or a folder that holds one of each. Give
     the option again for a further task: each has a head of its own."""
     field: str = "text"

@@ -64,8 +64,8 @@ def train_final(
     return final, _model(study.domain, product, final.temperature) if final.failure is None else None
 
 
-def write_final(folder: Path, metrics: MixTrainingMetrics, model: TrainedModel | None) -> None:
-    """The folder `model` in that of the run, and a line on it."""
+def write_final(folder: Path, metrics: MixTrainingMetrics, model: TrainedModel | None) -> str:
+    """The folder `model` in that of the run; what there is to say of it, nothing (and a line now) if there is none."""
     final = metrics.final
     assert final is not None
     if model is None:
@@ -75,7 +75,7 @@ def write_final(folder: Path, metrics: MixTrainingMetrics, model: TrainedModel |
             f" {final.failure.phase!r}, step {final.failure.step}; the report stands without it",
             file=sys.stderr,
         )
-        return
+        return ""
     card = report(
         "model_card",
         metrics.dataset.name,
@@ -87,9 +87,9 @@ def write_final(folder: Path, metrics: MixTrainingMetrics, model: TrainedModel |
     )
     if is_first():
         save_model(model, folder / MODEL, card=card.markdown, overwrite=True)
-    print(
-        f"\n{folder / MODEL}: {md.code(final.cell)}, trained on all {final.examples:,} labeled examples outside the"
-        f" test part; right on {100 * final.accuracy:.1f}% of the test part"
+    return (
+        f"{md.code(final.cell)}, trained on all {final.examples:,} labeled examples outside the test part; right on"
+        f" {100 * final.accuracy:.1f}% of the test part"
     )
 
 

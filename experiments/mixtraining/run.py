@@ -92,7 +92,7 @@ def run_experiment(
         made_by = provenance(*DISTRIBUTIONS)
         stages = folder.stages(RunProgress(total), made_by)
         shared = stage_inputs(experiment, study)
-        tuning = None
+        tuning, model_written = None, ""
         if options.tune:
             settings, tuning = tune(study, stages, shared)
             trials = study.trials(settings)  # now: what the search found may have made one impossible
@@ -102,7 +102,9 @@ def run_experiment(
             tuning=tuning,
         )
         for seed in range(options.seeds):
-            done = tuple(_run(study, trial, stages, shared, reconstruct) for trial in trials if trial.seed == seed)
+            done = tuple(
+                _run(study, trial, stages, shared, folder.place, reconstruct) for trial in trials if trial.seed == seed
+            )
             metrics = dataclasses.replace(
                 metrics,
                 runs=metrics.runs + done,
@@ -110,12 +112,14 @@ def run_experiment(
                 complete=seed == options.seeds - 1,
                 **run_fields(options, stages.records, made_by, domain.data_sets),
             ).derived()
-            _write(options.out, metrics)
+            _write(folder.place, metrics)
         if found := train_final(study, settings, stages, shared, metrics):
             fields = run_fields(options, stages.records, made_by, domain.data_sets)
             metrics = dataclasses.replace(metrics, final=found[0], **fields)
-            write_final(options.out, metrics, found[1])
-            _write(options.out, metrics)
+            model_written = write_final(folder.place, metrics, found[1])
+            _write(folder.place, metrics)
+    if model_written:
+        print(f"\n{options.out / MODEL}: {model_written}")
     print(f"\n{options.out / 'report.md'}\n{recommendation(metrics)}\n{verdict(metrics)}")
     if failed := [run for run in metrics.runs if run.failure]:
         raise Diverged(
@@ -185,9 +189,11 @@ def _shared_stages(
     return {"costs": costs} | {f"references-{fraction:g}": references(fraction) for fraction in study.options.shares}
 
 
-def _run(study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], reconstruct: Reconstruct | None) -> Run:
-    """One run, found again if it is there; writes its pictures, and its parameters if it failed."""
-    out, show = study.options.out, None
+def _run(
+    study: Study, trial: Trial, stages: Stages, shared: dict[str, Any], out: Path, reconstruct: Reconstruct | None
+) -> Run:
+    """One run, found again if it is there; writes its pictures to `out`, and its parameters if it failed."""
+    show = None
     cell = trial.arm, trial.budget, trial.fraction, trial.seed
     if reconstruct and cell == ("mixtraining", "schedule", max(study.options.shares), 0):
         show = functools.partial(reconstruct, mask_ratio=trial.settings.ssl_mask)

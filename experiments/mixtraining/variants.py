@@ -130,9 +130,9 @@ def run_variants(
                 variants={name: tuple(runs) for name, runs in done.items()},
                 **run_fields(options, stages.records, made_by, domain.data_sets),
             ).derived()
-            write_json(options.out / QUESTION.result_file, record)
-            with rendering(options.out):
-                QUESTION.write(options.out, {"": record})
+            write_json(folder.place / QUESTION.result_file, record)
+            with rendering(folder.place):
+                QUESTION.write(folder.place, {"": record})
     print(f"\n{options.out / 'variants.md'}\n{variants_table(record)}")
     return record
 

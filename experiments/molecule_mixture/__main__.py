@@ -50,7 +50,7 @@ def main(config: MoleculeMixture) -> None:
 
 def run_plan(plan: Plan, folder: RunFolder) -> dict[str, MoleculeMetrics]:
     """Run every stage, {folder of a target: its record}; what a finished seed shows is written before the next."""
-    out, made_by = plan.config.out, provenance(*DISTRIBUTIONS)
+    out, made_by = folder.place, provenance(*DISTRIBUTIONS)
     stages = folder.stages(RunProgress(plan.cost_in_all), made_by)
     features_NxD = fingerprint_stage(plan, stages)
     done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}

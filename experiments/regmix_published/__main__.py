@@ -53,6 +53,10 @@ class Config:
     overwrite: bool = False
     """Replace the results that --out holds."""
 
+    no_locks: bool = False
+    """Go on where the file system of --out has no locks. Nothing then keeps two runs from writing there at once, which
+    mixes their results."""
+
 
 def main(config: Config) -> None:
     def path(name: str) -> Path:
@@ -66,7 +70,9 @@ def main(config: Config) -> None:
             raise InputError(f"{config.data}: the columns of the {size} test files are not those of the training files")
     if not all(2 <= size <= len(train.losses_RxD) for size in config.subset_runs) or config.subset_repeats < 1:
         raise InputError(f"--subset-runs must lie between 2 and {len(train.losses_RxD)}, --subset-repeats from 1 on")
-    with claimed_folder(config.out, ("metrics.json", "report.md", "report.html"), config.overwrite):
+    with claimed_folder(
+        config.out, ("metrics.json", "report.md", "report.html"), config.overwrite, config.no_locks
+    ) as place:
         made_by = provenance("mixmin_jax", "numpy", "scipy", "scikit-learn")
         started = time.perf_counter()
         spearman = {model: rank_correlations(train, tests, model) for model in MODELS}
@@ -91,10 +97,10 @@ def main(config: Config) -> None:
             spearman=spearman,
             spearman_by_num_runs=few,
         ).derived()
-        write_json(config.out / "metrics.json", metrics)
+        write_json(place / "metrics.json", metrics)
         report = regmix_report(metrics)
-        write_report(config.out, report)
-        print(report.markdown)
+        write_report(place, report)
+    print(report.markdown)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the same data. pyplot is not used and matplotlib's settings are the user's again
 import io
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from experiments.reporting import markdown as md
+from experiments.reporting.glyphs import show_all_characters
 from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Fidelity, RankCorrelation
 
 # Okabe and Ito's palette, told apart by most color-blind readers; baselines that need no training are gray.
@@ -61,9 +61,8 @@ def figure_svg(figure: Figure) -> bytes:
 @styled
 def _saved(figure: Figure, format: str, metadata: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script without a font here
-        figure.savefig(buffer, format=format, metadata=metadata)
+    show_all_characters(figure)
+    figure.savefig(buffer, format=format, metadata=metadata)
     figure.set_layout_engine("none")  # settled: the constrained layout would move on a little with every drawing
     return buffer.getvalue()
 

@@ -73,6 +73,7 @@ class MadeBy:
     device: str
     git_commit: str | None
     versions: dict[str, str]
+    settings: dict[str, str] = dataclasses.field(default_factory=dict)  # of JAX and XLA, that can change numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,7 @@ class RunRecord:
     seconds: dict[str, float]  # of each stage
     stage_commits: tuple[str, ...] = ()
     stage_devices: tuple[str, ...] = ()  # of stages that were made elsewhere, if any were
-    stage_versions: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    stage_versions: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # and settings, that differ
     skipped_steps: dict[str, dict[str, int]] | None = None  # {stage: {model: steps}}; None: a training stops instead
 
     def derived(self) -> Self:

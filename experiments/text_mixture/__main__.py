@@ -90,7 +90,7 @@ def run_plan(
         for name, result in run_seed(plan, seed, stages, before.weights(plan) if before else None).items():
             done[name].append(result)
         for target in plan.targets:
-            overlap, place = overlaps[target.name], plan.config.out / target.name
+            overlap, place = overlaps[target.name], folder.place / target.name
             found = done[target.name]
             extension = extension_record(plan, target, found[0], before) if before else None
             metrics = build_metrics(plan, target, found, overlap, stages, made_by, data_sets, extension)
@@ -98,8 +98,8 @@ def run_plan(
             place.mkdir(parents=True, exist_ok=True)
             for name, content in {"metrics.json": metrics, "overlap.json": overlap, **QUESTION.files(metrics)}.items():
                 write_json(place / name, content)
-        with rendering(plan.config.out):
-            QUESTION.write(plan.config.out, runs)
+        with rendering(folder.place):
+            QUESTION.write(folder.place, runs)
     return runs
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from experiments.harness.options import ManyModelsOptions
+from experiments.harness.paths import Place
 from mixmin_jax.data.text.reading import MAX_UNREADABLE, Limits
 from mixmin_jax.data.text.stored_documents import IN_MEMORY
 from mixmin_jax.errors import InputError
@@ -33,7 +34,7 @@ class TextMixture(ManyModelsOptions):
     run by anyone).
     """
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[Place, ...] = ()
     """A folder with one file or folder per source, or several paths, URLs and TFDS data sets
     (tfds:NAME:FIELD[@SPLIT]), one per source; or a sources.toml that says where they lie. Files are .jsonl, .ndjson,
     .json or .txt (also with .gz, .zst, .xz, .bz2), .parquet, or .arrow as Hugging Face saves data sets."""
@@ -51,7 +52,7 @@ class TextMixture(ManyModelsOptions):
     source_bytes: int | None = None
     """Of a larger source or target a random sample of so many bytes is kept. The sizes of sources are still those of
     the whole. Default: what the longest training can read, and at least 16 MB."""
-    target: tuple[str, ...] = ()
+    target: tuple[Place, ...] = ()
     """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
     out: Path = Path("runs/text_mixture")
     """Folder for the results."""
@@ -82,7 +83,7 @@ class TextMixture(ManyModelsOptions):
     """The mixtures that the target model is trained on. none: only find the weights. mixmin_document and mixmin_token
     are solved from transformer proxies (MixMin as published, and with rows of single tokens); random_search, regmix,
     olmix and mde from runs on random mixtures."""
-    compare: tuple[str, ...] = ()
+    compare: tuple[Place, ...] = ()
     """More arms: NAME=FILE with a mixture of your own, such as the one in use today: JSON, {source: weight}."""
     target_tokens: int | None = None
     """Tokens of the real run that the weights are for, where that is not the target model's: --max-epochs and unimax

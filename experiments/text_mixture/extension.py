@@ -95,6 +95,8 @@ def read_before(plan: Plan) -> Before | None:
     if place is None:
         return None
     try:
+        if identity_of(plan.config.out) != new:
+            return None  # the run before --extend is not that of this run, which will replace both
         change = change_between(extended(place, new, EXTENDS), new)
     except InputError:  # of another run, whose results were replaced since
         return None

@@ -35,23 +35,21 @@ RESULTS = ("metrics.json", "weights.json", "report.md", "report.html", "weights.
 
 
 def main(config: Config) -> None:
-    """Solve, print, write; exits with status 1, writing nothing, if the solver does not reach the tolerance."""
+    """Solve, write, print; exits with status 1, writing nothing, if the solver does not reach the tolerance."""
     plan = make_plan(config)
-    with claimed_folder(config.out, RESULTS, config.overwrite):
+    with claimed_folder(config.out, RESULTS, config.overwrite, config.no_locks) as place:
         made_by = provenance("mixmin_jax", "jax", "numpy", "pyarrow", "matplotlib")
         metrics = build_metrics(plan, solved(plan), made_by)
-        converged = metrics.mixmin.converged
-        for name in RESULTS if not converged else RESULTS[1:]:
-            # only now, as a run that is stopped leaves all as it was; old results are never taken for those of this run
-            (config.out / name).unlink(missing_ok=True)
-        print(printed(metrics))
-        if not converged:
-            print("error: the gap is above the tolerance, so no weights were written", file=sys.stderr)
+        if not metrics.mixmin.converged:
+            print(printed(metrics))
+            earlier = f"; {config.out} still holds those of an earlier run" if place != config.out else ""
+            print(f"error: the gap is above the tolerance, so no weights were written{earlier}", file=sys.stderr)
             raise SystemExit(1)
-        write_json(config.out / "metrics.json", metrics)
+        write_json(place / "metrics.json", metrics)
         for name, content in QUESTION.files(metrics).items():
-            write_json(config.out / name, content)
-        QUESTION.write(config.out, {"": metrics})
+            write_json(place / name, content)
+        QUESTION.write(place, {"": metrics})
+    print(printed(metrics))
 
 
 if __name__ == "__main__":

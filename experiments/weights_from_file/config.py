@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from experiments.harness.paths import Place
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -26,7 +28,7 @@ class Config:
     --combine worst_case minimizes max_t (f_t - r_t), so that no target is left behind.
     """
 
-    log_likelihoods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE|NAME=LOG ...")]
+    log_likelihoods: Annotated[tuple[Place, ...], tyro.conf.arg(metavar="FILE|NAME=LOG ...")]
     """The file: .npz (log_likelihoods N x K, sources, optional lengths), .csv or .parquet (a column per source and,
     optionally, `length`); spaces around names are dropped. Natural logarithms; -inf where a model excludes an example.
     Errors count rows from 0. Or a log of `lm_eval --log_samples` for each source, web=samples_T.jsonl code=...: an
@@ -59,7 +61,7 @@ class Config:
     """Resamples of the rows, at least 2 and better 200, for 95 % intervals of the weights of one target. By default
     there are none; with --reference there are 200."""
 
-    reference: Annotated[str | None, tyro.conf.arg(metavar="FILE|natural")] = None
+    reference: Annotated[Place | None, tyro.conf.arg(metavar="FILE|natural")] = None
     """A mixture to compare with. The report says whether the loss of the weights found is lower by more than noise. A
     JSON file of {source: weight}, or a weights.json of ours; natural: in proportion to `tokens` in --sources-info.
     Several targets get its losses, without a verdict."""
@@ -104,3 +106,7 @@ class Config:
 
     overwrite: bool = False
     """Replace the results that --out holds."""
+
+    no_locks: bool = False
+    """Go on where the file system of --out has no locks. Nothing then keeps two runs from writing there at once, which
+    mixes their results."""

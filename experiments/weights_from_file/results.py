@@ -183,7 +183,11 @@ def build_metrics(plan: Plan, found: Solved, made_by: MadeBy) -> WeightsFromFile
         seeds=(),  # the bootstrap always draws with the same key, and nothing else is random
         made_by=made_by,
         config=options,
-        identity={key: value for key, value in options.items() if key not in ("log_likelihoods", "out", "overwrite")}
+        identity={
+            key: value
+            for key, value in options.items()
+            if key not in ("log_likelihoods", "out", "overwrite", "no_locks")
+        }
         | {"data": [file.sha256 for file in files], "sources": list(plan.sources), "reference": compared},
         data_sets=files,
         seconds=found.seconds,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from experiments.harness.paths import Place
 from experiments.mixtraining.config import MixTrainingOptions
 from mixmin_jax.data.images.sources import DIGITS
 from mixmin_jax.errors import InputError
@@ -28,10 +29,10 @@ class ImageMixTraining(MixTrainingOptions):
 
     out: Path = Path("runs/image_mixtraining")
     """Folder for the results."""
-    dataset: str = DIGITS
+    dataset: Place = DIGITS
     """digits, folder:PATH (a folder or a tar archive with train/<class>/ and test/<class>/, TinyImageNet's layout, or a
     folder per class) or tfds:NAME."""
-    unlabeled: str | None = None
+    unlabeled: Place | None = None
     """Images without labels, for self-supervision alone: a folder, a tar archive or tfds:NAME[@SPLIT]. By default what
     --dataset has under `unlabeled`, `unlabelled` or `unsup`, beside `train` or in it; none leaves that out."""
     follow_links: bool = False

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from experiments.harness.paths import Place
 from experiments.mixtraining.config import MixTrainingOptions
 from mixmin_jax.data.series.series_files import Axes
 from mixmin_jax.data.series.series_sets import Missing
@@ -31,7 +32,7 @@ class SeriesMixTraining(MixTrainingOptions):
     """Folder for the results."""
     ssl_mask: float = 0.4
     """Share of the patches hidden in an SSL step (0.4 as in PatchTST)."""
-    dataset: str = MADE
+    dataset: Place = MADE
     """made, folder:PATH (NAME_TRAIN and NAME_TEST files), file:PATH (.ts, .tsv, .txt, .npz, .parquet) or aeon:NAME, the
     archive's data sets that the package aeon carries."""
     length: int | None = None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from experiments.harness.paths import Place
 from experiments.mixtraining.config import MixTrainingOptions
 from experiments.mixtraining.text.model import TextSize
 from mixmin_jax.errors import InputError
@@ -21,10 +22,10 @@ class TextMixTraining(MixTrainingOptions):
 
     out: Path = Path("runs/text_mixtraining")
     """Folder for the results."""
-    sources: tuple[str, ...] = ()
+    sources: tuple[Place, ...] = ()
     """The classes: a folder with one file or folder per source (docs/own-data.md lists the formats), or
     several paths and TFDS data sets (tfds:NAME:FIELD[@SPLIT]), one per source."""
-    unlabeled: tuple[str, ...] | None = None
+    unlabeled: tuple[Place, ...] | None = None
     """Text without labels, for self-supervision alone: files and folders as sources are, or tfds:NAME:FIELD[@SPLIT]. By
     default the source called `unlabeled`, `unlabelled` or `unsup`; none leaves that out."""
     unlabeled_windows: int | None = None

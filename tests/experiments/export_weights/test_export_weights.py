@@ -1,6 +1,7 @@
 """The command: which mixture it takes, how it counts rows, what it says, and what it refuses."""
 
 import dataclasses
+import io
 import json
 import shutil
 import typing
@@ -52,6 +53,17 @@ def exported(capsys, weights, to="huggingface", **options):
     main(ExportWeights(weights=weights, to=to, **options))
     printed = capsys.readouterr()
     return printed.out, printed.err
+
+
+def test_a_name_that_stdout_cannot_hold_is_not_written_as_another(weights, monkeypatch, tmp_path):
+    weights.write_text(dumps({"mixmin": {"数学": 1.0}}), encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="backslashreplace"))
+    with pytest.raises(
+        InputError, match=r"^stdout is latin-1, which has no '\\u6570\\u5b66': write to a file with --out"
+    ):
+        main(ExportWeights(weights=weights, to="huggingface", draws="sequences"))
+    main(ExportWeights(weights=weights, to="huggingface", draws="sequences", out=tmp_path / "out.py"))
+    assert "数学" in (tmp_path / "out.py").read_text()
 
 
 def probabilities(text):

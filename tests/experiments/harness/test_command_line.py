@@ -1,9 +1,12 @@
 import dataclasses
+import os
 import sys
+from pathlib import Path
 
+import jax
 import pytest
 
-from experiments.harness.command_line import run
+from experiments.harness.command_line import parse, run
 from experiments.harness.result_files import NotRendered
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Stopped
@@ -62,6 +65,107 @@ def test_faults_become_exit_statuses_and_at_most_one_line(monkeypatch, capsys, f
     with pytest.raises(SystemExit) as stopped:
         call(monkeypatch, failing(fault))
     assert stopped.value.code == status and capsys.readouterr().err == error
+
+
+@dataclasses.dataclass(frozen=True)
+class Writes:
+    """Writes a file."""
+
+    out: Path | None = None
+    """The file."""
+
+
+@pytest.mark.parametrize("device", ["/dev/full", None])
+def test_printing_decides_nothing_about_files(tmp_path, monkeypatch, capfd, device):
+    """A full disk under stdout and stderr, and a closed pipe; with no file to write, the command ends there."""
+
+    def main(config):
+        for stream in (sys.stdout, sys.stderr):
+            print("the plan", file=stream, flush=True)
+        if config.out is None:
+            pytest.fail("it went on")
+        config.out.write_text("all")
+        print("a result")
+
+    def call(*arguments):
+        if device is None:
+            reader, stdout = os.pipe()
+            os.close(reader)
+        else:
+            stdout = os.open(device, os.O_WRONLY)
+        with open(stdout, "w") as stream, monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
+            patched.setattr(sys, "argv", ["example", *arguments])
+            patched.setattr(sys, "stdout", stream)
+            run(Writes, main)
+        return stopped.value.code
+
+    status = 141 if device is None else 2
+    if device is None:
+        assert call() == status
+        capfd.readouterr()
+    assert call("--out", str(tmp_path / "file")) == status and (tmp_path / "file").read_text() == "all"
+    error = "" if device is None else "error: [Errno 28] No space left on device: stdout is cut off, but all files are"
+    assert capfd.readouterr().err.startswith(f"the plan\n{error}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part."""
+
+    batch_size: int = 8
+    """Rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trains:
+    """Trains."""
+
+    batch_size: int = 64
+    """Examples."""
+    max_bytes: int | None = None
+    """Bytes."""
+    part: Part = Part()
+    """A part."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "amount"),
+    [
+        (MemoryError(), "an allocation failed"),
+        (MemoryError("Unable to allocate 6.00 GiB for an array with shape (8,)"), "6.00 GiB could not be had"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 6442450944 bytes.\nmore"),
+            "6442450944 bytes could not be had",
+        ),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_with_what_lowers_it(monkeypatch, capsys, fault, amount):
+    monkeypatch.setattr(sys, "argv", ["example"])
+    with pytest.raises(SystemExit) as stopped:
+        run(Trains, failing(fault))
+    lower = "lower --batch-size (now 64), --part.batch-size (now 8), or use a machine with more memory"
+    assert stopped.value.code == 1 and capsys.readouterr().err == f"error: memory ran out: {amount}; {lower}\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Numbers."""
+
+    share: float = 1
+    """One."""
+    shares: tuple[float, ...] = ()
+    """Some."""
+    price: float | None = None
+    """One, or none."""
+
+
+@pytest.mark.parametrize("option", ["--share", "--shares", "--price"])
+def test_no_option_takes_nan(capsys, option):
+    assert parse(Numbers, None, [option, "0.5"]) != parse(Numbers, None, []) == Numbers()
+    with pytest.raises(SystemExit):
+        parse(Numbers, None, [option, "nan"])
+    error = capsys.readouterr().err
+    assert option in error and "nan" in error
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):

@@ -1,9 +1,11 @@
 import io
 
+import jax
 import pytest
 from rich.console import Console
 
 from experiments.harness import progress
+from experiments.harness.compilation import compile_seconds
 from experiments.harness.progress import RunProgress
 
 
@@ -39,6 +41,14 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(progress.time, "perf_counter", clock)
     return clock
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """So many seconds of compiling so far."""
+    compiling = Clock()
+    monkeypatch.setattr(progress, "compile_seconds", compiling)
+    return compiling
 
 
 def left(run):
@@ -78,6 +88,28 @@ def test_a_training_of_one_part_counts_whole(clock):
             clock.now += seconds
             advance(1, 1)
     assert lines(run) == ["train: 100%", "train: 90 s; about 3 min left", "train: 30 s; about 60 s left"]
+
+
+def test_the_time_left_after_the_first_training_leaves_out_that_of_compiling(clock, compiling):
+    """Trainings of 20 s; the first compiles for 300 s more, and again, for its evaluation, for 40 s."""
+    run = RunProgress(30.0, Console(file=io.StringIO(), width=100))
+    with run.stage("train", 10.0) as advance:
+        clock.now, compiling.now = 320.0, 300.0
+        advance(1, 1)
+        clock.now, compiling.now = 360.0, 340.0
+    assert lines(run)[-1] == "train: 6 min; about 40 s left"
+    with run.stage("train", 10.0) as advance:
+        clock.now += 10.0
+        advance(1, 2)
+        clock.now, compiling.now = clock.now + 50.0, 380.0  # in its second part
+        advance(2, 2)
+        assert left(run) == "20 s left in all"
+
+
+def test_what_jax_compiles_is_counted():
+    before = compile_seconds()
+    jax.jit(lambda x: x + 1)(1.0)
+    assert compile_seconds() > before
 
 
 def test_what_an_earlier_run_did_counts_with_the_time_that_it_took(clock):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import run_folder as run_folder_module
-from experiments.harness.interruption import Interrupted
+from experiments.harness.interruption import Interrupted, Interruption
 from experiments.harness.options import ManyModelsOptions, RunOptions
 from experiments.harness.result_files import write_json
 from experiments.harness.run_folder import identity_of, last_previous, run_folder
@@ -80,6 +80,76 @@ def test_a_run_that_an_earlier_version_began_is_refused_in_one_line(tmp_path, co
     assert held(tmp_path, "config.json") == CONFIG and (tmp_path / "metrics.json").exists()
     run(tmp_path, overwrite=True)
     assert identity_of(tmp_path) == CONFIG
+
+
+def results_of(out, config, fail=None, **options):
+    """A run that writes results, and ends or fails after its first."""
+    with run_folder(RunOptions(out, **options), config, RESULTS) as folder:
+        (folder.place / "news").mkdir(exist_ok=True)
+        (folder.place / "news" / "metrics.json").write_text(str(config["seeds"]))
+        if fail:
+            raise fail
+        (folder.place / "summary.md").write_text(str(config["seeds"]))
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+TWO = CONFIG | {"seeds": 2}
+
+
+def test_results_that_are_overwritten_stay_whole_until_the_new_are(tmp_path, capsys):
+    """Stopped, killed, resumed, and given up."""
+    results_of(tmp_path, CONFIG)
+    before = contents(tmp_path)
+    capsys.readouterr()
+    for options in ({"overwrite": True}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(Interrupted):
+            results_of(tmp_path, TWO, Interrupted(signal.SIGINT), **options)
+        started, stopped = capsys.readouterr().err.splitlines()
+        assert f"what is in {tmp_path} stays until" in started and f"{tmp_path} are still there. Go on" in stopped
+        assert {name: text for name, text in contents(tmp_path).items() if "unfinished/" not in name} == before
+        assert held(tmp_path / "unfinished", "news/metrics.json") == 2 and identity_of(tmp_path / "unfinished") == TWO
+    refused("unfinished: add --resume", tmp_path, TWO)
+    results_of(tmp_path, TWO, resume=True)
+    assert contents(tmp_path).keys() == before.keys() and held(tmp_path, "status.json") == {"complete": True}
+    assert held(tmp_path, "summary.md") == held(tmp_path, "news/metrics.json") == 2 and identity_of(tmp_path) == TWO
+    with pytest.raises(ZeroDivisionError):
+        results_of(tmp_path, CONFIG, ZeroDivisionError(), overwrite=True)
+    results_of(tmp_path, TWO)
+    assert contents(tmp_path).keys() == before.keys()  # what waited was of a run that nobody goes on with
+
+
+def test_a_complete_run_that_is_made_again_stays_complete(tmp_path):
+    results_of(tmp_path, TWO)
+    before = contents(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        results_of(tmp_path, TWO, ZeroDivisionError())
+    assert {name: text for name, text in contents(tmp_path).items() if "unfinished/" not in name} == before
+    results_of(tmp_path, TWO)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_that_was_killed_while_it_replaced_results_goes_on(tmp_path, monkeypatch):
+    results_of(tmp_path, CONFIG)
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(run_folder_module, "put_in_place", lambda *_, **__: 1 / 0)
+        results_of(tmp_path, TWO, overwrite=True)
+    assert not held(tmp_path, "status.json")["complete"] and not (tmp_path / "summary.md").exists()
+    results_of(tmp_path, TWO, resume=True)
+    assert held(tmp_path, "status.json")["complete"] and held(tmp_path, "summary.md") == 2
+
+
+def test_files_of_others_stay_when_a_run_overwrites(tmp_path):
+    for name in ("mine/a.png", "summary.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ZeroDivisionError):
+        results_of(tmp_path, TWO, ZeroDivisionError(), overwrite=True)
+    assert (tmp_path / "summary.md").read_text() == "mine"
+    results_of(tmp_path, TWO, resume=True)
+    assert held(tmp_path, "summary.md") == 2 and (tmp_path / "mine" / "a.png").read_text() == "mine"
 
 
 def test_overwriting_removes_the_other_runs_results_and_keeps_its_stages(tmp_path):
@@ -201,6 +271,7 @@ def test_a_status_that_does_not_say_complete_is_unfinished(tmp_path, status):
     ("number", "message"),
     [
         (errno.ENOSYS, "lies on a file system without locks (Function not implemented), where"),
+        (errno.ENOLCK, "lies on a file system without locks (No locks available), where"),
         (errno.ENOTSUP, "lies on a file system without locks (Operation not supported), where"),
         (errno.EIO, "cannot be written to (Input/output error): name another"),
     ],
@@ -211,6 +282,12 @@ def test_a_lock_that_cannot_be_had_is_one_error_that_names_the_folder(tmp_path, 
 
     monkeypatch.setattr("fcntl.flock", flock)
     refused(re.escape(f"--out {tmp_path} {message}"), tmp_path)
+    if number == errno.EIO:
+        refused("cannot be written to", tmp_path, no_locks=True)
+    else:
+        refused("which mixes their results: name another, or add --no-locks and see to that$", tmp_path)
+        run(tmp_path, no_locks=True)
+        assert files_in(tmp_path) == {"config.json", "status.json"}
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_error(tmp_path):
@@ -267,7 +344,7 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
         run(tmp_path, resume=True)  # a dead process holds no lock
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_ends_a_run_at_once_with_how_to_go_on(tmp_path, capsys, number):
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stopped, run_folder(RunOptions(tmp_path), CONFIG, RESULTS):
@@ -276,6 +353,27 @@ def test_a_signal_ends_a_run_at_once_with_how_to_go_on(tmp_path, capsys, number)
     assert stopped.value.number == number and signal.getsignal(number) == before
     error = capsys.readouterr().err
     assert f"stopped by {number.name}: incomplete" in error and "--resume" in error
+
+
+def test_a_terminal_that_hangs_up_twice_leaves_time_to_save():
+    """And a second Ctrl-C does not; what nohup ignores ends nothing."""
+    with Interruption() as interruption:
+        with interruption.deferred():
+            for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1):
+                os.kill(os.getpid(), number)
+            assert interruption.requested()
+            with pytest.raises(Interrupted):
+                os.kill(os.getpid(), signal.SIGINT)
+                pytest.fail("the second Ctrl-C came later")
+        os.kill(os.getpid(), signal.SIGHUP)  # while the run tells how to go on
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interruption.requested()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_processes_compare_all_that_must_be_the_same(tmp_path, monkeypatch):

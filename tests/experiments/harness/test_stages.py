@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from experiments.harness import stages
 from experiments.harness.interruption import Interrupted, Interruption
 from experiments.harness.progress import RunProgress
+from experiments.harness.provenance import provenance
 from experiments.harness.stages import fingerprint
 from experiments.reporting.schema import MadeBy
 from mixmin_jax.errors import InputError
@@ -252,6 +254,32 @@ def test_stages_that_were_made_elsewhere_are_on_record_and_told_of_once(tmp_path
     (warning,) = (line for line in told.getvalue().splitlines() if line.startswith("warning: "))
     assert "were made on 1 x cpu (now 8 x [gpu]), with jax 1.0 (now 2.0): the numbers" in warning
     assert stages.made_elsewhere(second.records, here) == (["1 x cpu", "8 x [gpu]"], {"jax": ["1.0", "2.0"]})
+
+
+def test_settings_of_jax_that_change_numbers_are_on_record_and_differing_ones_told_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp --xla_force_host_platform_device_count=8")
+    with jax.enable_x64(False):
+        there = provenance("jax")
+    Stages(tmp_path, there).run("train", {}, lambda stage: {})
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    with jax.enable_x64(True), jax.default_prng_impl("rbg"), jax.default_matmul_precision("bfloat16"):
+        here, told = provenance("jax"), io.StringIO()
+    second = Stages(tmp_path, here, told)
+    for name in ("train", "score"):
+        second.run(name, {}, lambda stage: {})
+    told = " ".join(told.getvalue().split())
+    for change in (
+        "jax_enable_x64 False (now True)",
+        "jax_default_prng_impl threefry2x32 (now rbg)",
+        "jax_default_matmul_precision None (now bfloat16)",
+        "XLA_FLAGS none (now --xla_cpu_enable_fast_math=true)",
+    ):
+        assert f"with {change}" in told
+    _, differing = stages.made_elsewhere(second.records, here)
+    assert differing["jax_enable_x64"] == ["False", "True"] and "jax_disable_jit" not in differing
+    old = dataclasses.replace(here, settings={})  # by an earlier version, which did not record any
+    record = dataclasses.replace(second.records["score"], made_by=old)
+    assert stages.made_elsewhere({"score": record}, here) == ([], {})
 
 
 def test_a_target_rests_on_its_own_stages_and_the_shared_ones(tmp_path):

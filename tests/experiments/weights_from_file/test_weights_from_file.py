@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import fcntl
 import functools
+import io
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from experiments.harness.result_files import read_result, write_json
 from experiments.harness.run_folder import run_folder
 from experiments.reporting.json_files import to_builtins
 from experiments.weights_from_file import __main__ as weights_from_file
-from experiments.weights_from_file import solving
+from experiments.weights_from_file import report, solving
 from experiments.weights_from_file.report import weights_report
 from experiments.weights_from_file.results import WeightsFromFile
 from mixmin_jax import NotConverged, bootstrap, cross_entropy, leave_one_out, solve, weighted_sum, worst_case
@@ -83,6 +84,10 @@ def cli(tmp_path, monkeypatch, capsys):
         )
 
     return call
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def assert_refused(done, path, *parts):
@@ -238,35 +243,72 @@ def test_a_lock_that_was_removed_before_it_was_had_is_none(tmp_path, monkeypatch
     assert not path.exists()
 
 
+def test_a_cap_in_percent_is_no_cap_and_refused(tmp_path, cli, logp_NxK):
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    done = cli(path, "--upper-bounds", "code=20")
+    assert_refused(done, "--upper-bounds code=20 bounds nothing", "20 % is 0.2")
+
+
 def test_weights_that_did_not_converge_are_not_written(tmp_path, cli, logp_NxK, monkeypatch):
     solution = solve(cross_entropy(logp_NxK), method="mirror_descent", tolerance=1e-300, throw=False)
 
     path = write(tmp_path / "scores.npz", logp_NxK)
     assert cli(path).weights is not None
+    before = contents(tmp_path / "out")
 
     def fail(*_, throw=True, **__):
         if throw:
             raise NotConverged(solution)
 
     monkeypatch.setattr(solving, "solve", fail)
-    done = cli(path, "--overwrite")  # which removes what an earlier run has left there
-    assert done.status == 1 and "no weights were written" in done.stderr
-    assert done.weights is None and done.metrics is None
-    assert solution.status in done.stdout
+    done = cli(path, "--overwrite")
+    assert done.status == 1 and f"{tmp_path / 'out'} still holds those of an earlier run\n" in done.stderr
+    assert contents(tmp_path / "out") == before and solution.status in done.stdout
+    done = cli(path, out=tmp_path / "new")
+    assert done.status == 1 and done.stderr.endswith("no weights were written\n") and not contents(tmp_path / "new")
 
 
 def test_a_run_that_is_stopped_leaves_earlier_results(tmp_path, cli, logp_NxK, monkeypatch):
+    """While it solves, and while it writes."""
     path = write(tmp_path / "scores.npz", logp_NxK)
     first = cli(path)
-    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    before = contents(tmp_path / "out")
 
     def stopped(*_, throw=True, **__):
         if throw:
             raise KeyboardInterrupt
 
+    with monkeypatch.context() as patched:
+        patched.setattr(report, "weights_report", stopped)
+        assert first.status == 0 and cli(path, "--overwrite").status == 130
+    assert contents(tmp_path / "out") == before
     monkeypatch.setattr(solving, "solve", stopped)
-    assert first.status == 0 and cli(path, "--overwrite").status == 130
-    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    assert cli(path, "--overwrite").status == 130
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_cannot_print_a_name_gets_its_escape_and_files_hold_it(
+    tmp_path, cli, logp_NxK, monkeypatch, encoding
+):
+    path = write(tmp_path / "scores.npz", logp_NxK)
+    assert cli(path).status == 0
+    path = write(path, logp_NxK, sources=("\u6570\u5b66", "math", "news"))
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", terminal)
+        done = cli(path, "--overwrite")
+    assert done.status == 0 and list(done.weights["mixmin"]) == ["\u6570\u5b66", "math", "news"]
+    assert b"\\u6570\\u5b66" in terminal.buffer.getvalue()
+
+
+def test_a_reader_that_closes_the_pipe_ends_nothing_before_files_are_there(tmp_path, cli, logp_NxK, monkeypatch):
+    path, (reader, writer) = write(tmp_path / "scores.npz", logp_NxK), os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", closed)
+        done = cli(path)
+    assert done.status == 141 and done.stderr == "" and sorted(os.listdir(tmp_path / "out")) == FILES
 
 
 @pytest.mark.parametrize("kind", [".npz", ".csv", ".parquet"])
