@@ -9,6 +9,8 @@ Sources are cut into buckets by quality and topic; MixMin (Thudi et al., arXiv:2
 n-grams that are counted in it. A bucket without weight is filtered out.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from experiments.filter_and_mix.config import PRESETS, FilterAndMix
@@ -64,14 +66,13 @@ def run_plan(plan: Plan, folder: RunFolder) -> dict[str, FilterMetrics]:
             metrics = build_metrics(plan, found, scores[found.target.name], stages, made_by)
             runs[found.target.name] = metrics
             if is_first():
-                _write(plan, found, metrics)
-        with rendering(plan.config.out):
-            QUESTION.write(plan.config.out, runs)
+                _write(plan, found, metrics, folder.place / metrics.target)
+        with rendering(folder.place):
+            QUESTION.write(folder.place, runs)
     return runs
 
 
-def _write(plan: Plan, found: Searched, metrics: FilterMetrics) -> None:
-    place = plan.config.out / metrics.target
+def _write(plan: Plan, found: Searched, metrics: FilterMetrics, place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     for name, content in {"metrics.json": metrics, **QUESTION.files(metrics)}.items():
         write_json(place / name, content)

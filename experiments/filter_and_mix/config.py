@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from experiments.harness.options import ManyModelsOptions
+from experiments.harness.paths import Place
 from mixmin_jax.data.text.reading import MAX_UNREADABLE, Limits
 from mixmin_jax.data.text.stored_documents import IN_MEMORY
 from mixmin_jax.errors import InputError
@@ -44,7 +45,7 @@ class FilterAndMix(ManyModelsOptions):
     Presets: demo (minutes on a laptop), small (an hour and a half on two cores for three targets and three seeds).
     """
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[Place, ...] = ()
     """A folder with one file or folder per source, or several paths, URLs and TFDS data sets, one per source; or a
     sources.toml (as for text_mixture). A single file is one pile: `topics` then cut it into sources."""
     pile: bool = False
@@ -70,7 +71,7 @@ class FilterAndMix(ManyModelsOptions):
     noise: float | None = None
     """Replace this share of the documents of each source by noise of three kinds (shuffled characters, boilerplate,
     a language that no target has), to see whether it is found. Default: none; in the demonstration a tenth."""
-    target: tuple[str, ...] = ()
+    target: tuple[Place, ...] = ()
     """One or more targets, each a file, a folder or tfds:NAME:FIELD[@SPLIT]."""
     out: Path = Path("runs/filter_and_mix")
     """Folder for the results."""

@@ -12,6 +12,7 @@ from experiments.harness.result_files import write_index, write_report
 from experiments.reporting import markdown as md
 from experiments.reporting.figures import ReportFigure, gap_figure, loss_figure, loss_panels_figure
 from experiments.reporting.render import Report, report, sentences
+from experiments.reporting.schema import SHARE_OF_TOKENS, weights_file
 from mixmin_jax.stats.comparison import chance_of_false_verdict
 
 TEMPLATE = "filter_and_mix"
@@ -131,9 +132,10 @@ def summary_table(runs: Mapping[str, FilterMetrics]) -> str:
 
 def _files(metrics: FilterMetrics) -> dict[str, Any]:
     weights: dict[str, Any] = {arm: found.weights for arm, found in metrics.arms.items()}
-    notes = {"sources": metrics.source_notes} if metrics.source_notes else {}
     recommended = {"arm": metrics.recommended, "weights": weights[metrics.recommended]}
-    return {"weights.json": {**weights, "recommended": recommended, **notes}}
+    return {
+        "weights.json": weights_file({**weights, "recommended": recommended}, SHARE_OF_TOKENS, metrics.source_notes)
+    }
 
 
 QUESTION = Question("filter_and_mix", FilterMetrics, write, by_target=True, files=_files, from_stages=from_stages)
