@@ -142,7 +142,8 @@ def _weights(plan: Plan, cutting: Cutting, target: Target, fit: search.Rows, tes
     tried, mixed = search.filters(fit, cutting), {"mix": -np.inf}
     thresholds = {"filter": tried.threshold_T[tried.best], "filter_then_mix": tried.threshold_T[tried.best_mixed]}
     if "filter" in config.trained_arms:
-        weights["filter"] = of_buckets.nearest(search.kept_tokens(cutting, thresholds["filter"]) / tokens_K.sum())
+        kept_K = search.kept_tokens(cutting, thresholds["filter"])
+        weights["filter"] = _limits(plan, cutting.owners, kept_K).nearest(kept_K / kept_K.sum())
     if "filter_then_mix" in config.trained_arms:
         mixed["filter_then_mix"] = thresholds["filter_then_mix"]
     for arm, threshold in mixed.items():
