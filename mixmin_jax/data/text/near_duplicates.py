@@ -1,6 +1,7 @@
 """Near-duplicates within and across groups of documents, by MinHash.
 
-Axes: G groups, D documents (d of a block), N n-grams, H hash functions, P pairs, C clusters, U distinct n-grams.
+Axes: G groups, D documents (d of a block), N n-grams, H hash functions, P pairs, R different documents,
+C clusters, U distinct n-grams.
 """
 
 import functools
@@ -45,8 +46,8 @@ def near_duplicates(
     grams(d) is the set of a document's n-grams of five words in lower case, without punctuation; a shorter document is
     one n-gram. Documents with J >= 0.8 are near-duplicates, and so are documents that a chain of them links.
     Candidates agree in a band of 5 of 125 MinHashes. Their J is then computed exactly, so none is reported by
-    chance. In a band, a document is compared with the eight before it. Documents without words have no
-    near-duplicates.
+    chance. In a band, a document is compared with the eight before it. Documents without words have only their exact
+    copies.
 
     Args:
         documents_by_group: of each group, in order.
@@ -59,9 +60,12 @@ def near_duplicates(
     group_D = np.repeat(np.arange(num_groups), num_documents_G)
     bytes_D = np.fromiter(map(len, documents), int)
 
-    first_P, second_P = _similar_pairs(documents)
-    link_DxD = csr_array((np.ones(len(first_P), bool), (first_P, second_P)), (len(documents), len(documents)))
-    num_clusters, cluster_D = connected_components(link_DxD, directed=False)
+    place_of = {document: place for place, document in enumerate(dict.fromkeys(documents))}  # copies are one
+    distinct_D = np.fromiter((place_of[document] for document in documents), int)
+    first_P, second_P = _similar_pairs(list(place_of))
+    link_RxR = csr_array((np.ones(len(first_P), bool), (first_P, second_P)), (len(place_of), len(place_of)))
+    num_clusters, cluster_R = connected_components(link_RxR, directed=False)
+    cluster_D = cluster_R[distinct_D]
 
     is_repeated_D = np.ones(len(documents), bool)
     is_repeated_D[np.unique(cluster_D * num_groups + group_D, return_index=True)[1]] = False
