@@ -94,9 +94,6 @@ def _constraints(config: Config, sources: tuple[str, ...], left_out: tuple[str, 
                 f" {cap:g} % say {name}={cap / 100:g}"
             )
     floors = parse_assignments(config.lower_bounds, "--lower-bounds", sources, left_out)
-    for name, cap in caps.items():
-        if cap > 1:
-            raise InputError(f"--upper-bounds {name}={cap:g} bounds nothing: weights are shares, so 20 % is 0.2")
     prior = parse_assignments(config.prior, "--prior", sources, left_out)
     if prior and (missing := [name for name in sources if name not in prior]):
         raise InputError(f"--prior must name every source; {missing[0]!r} is missing")

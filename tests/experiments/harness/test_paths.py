@@ -10,8 +10,9 @@ from experiments.harness.command_line import parse
 from experiments.harness.paths import Place
 
 NAMES = {  # options that are text and name nothing on this machine
-    *("arm", "axes", "field", "groups", "ignore", "label_column", "lower_bounds", "path", "prior"),
-    *("reference_arm", "rows", "smiles_column", "tokens_per_row", "train", "tuning", "upper_bounds"),
+    *("arm", "axes", "buckets", "field", "groups", "ignore", "keep", "label_column", "labels", "length_column"),
+    *("lower_bounds", "max_share", "min_share", "path", "prior", "quality_field", "reference_arm", "rows"),
+    *("smiles_column", "tokens_per_row", "train", "tuning", "upper_bounds"),
 }
 
 

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from experiments import report as report_again
 from experiments.harness import command_line, result_files, stages
+from experiments.harness.replacement import UNFINISHED
 from experiments.molecule_mixture import report as molecule_reports
 from experiments.molecule_mixture.__main__ import QUESTION, main
 from experiments.molecule_mixture.config import MoleculeMixture
@@ -163,10 +164,10 @@ def test_a_report_that_cannot_be_rendered_leaves_the_results_whole(finished, con
     with pytest.raises(result_files.NotRendered, match=r"cannot be rendered, metrics.json is whole \(TypeError"):
         main(dataclasses.replace(config, out=out))
     for target in plan.targets:
-        metrics = load(out, target.name)
+        metrics = load(out / UNFINISHED, target.name)
         assert metrics.seeds == (0,) and not metrics.complete
         for name, content in QUESTION.files(metrics).items():
-            assert json.loads((out / target.file_name / name).read_text()) == content
+            assert json.loads((out / UNFINISHED / target.file_name / name).read_text()) == content
 
 
 def stage_arrays(folder, name):

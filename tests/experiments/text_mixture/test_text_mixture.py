@@ -12,6 +12,7 @@ from PIL import Image
 
 from experiments import report
 from experiments.harness import certified_weights, language_model_stages, stages
+from experiments.harness.replacement import UNFINISHED
 from experiments.harness.result_files import NotRendered, read_result
 from experiments.reporting.figures import loss_figure
 from experiments.text_mixture import __main__ as text_mixture
@@ -90,7 +91,7 @@ def test_the_mixture_is_that_of_the_target(finished):
     assert both["mixmin_token"]["weights"]["digits"] < 0.05
     assert min(both["mixmin_token"]["weights"][name] for name in ("lower", "upper")) > 0.2
     weights = load(finished, "both", "weights.json")
-    assert weights["mixmin"] == both["mixmin"]["weights"] and list(weights) == [*ARMS, "recommended", "sources"]
+    assert weights["mixmin"] == both["mixmin"]["weights"] and list(weights) == [*ARMS, "recommended", "unit", "sources"]
     recommended = weights["recommended"]
     assert recommended["weights"] == weights[recommended["arm"]] and recommended["reason"]
     assert weights["today"] == pytest.approx({"digits": 0.5, "lower": 0.25, "upper": 0.25})
@@ -232,10 +233,10 @@ def test_a_report_that_cannot_be_rendered_leaves_the_results_whole(finished, con
     with pytest.raises(NotRendered, match="no such figure"):
         main(dataclasses.replace(config, out=out))
     for target in ("numbers", "both"):
-        metrics = load(out, target)
+        metrics = load(out / UNFINISHED, target)
         assert metrics["seeds"] == [0] and metrics["complete"] is False  # reports follow every seed
-        assert load(out, target, "weights.json")["mixmin"] == metrics["arms"]["mixmin"]["weights"]
-        assert (out / target / "overlap.json").is_file()
+        assert load(out / UNFINISHED, target, "weights.json")["mixmin"] == metrics["arms"]["mixmin"]["weights"]
+        assert (out / UNFINISHED / target / "overlap.json").is_file()
     assert not list(out.glob("*/report.*"))
 
 

@@ -243,12 +243,6 @@ def test_a_lock_that_was_removed_before_it_was_had_is_none(tmp_path, monkeypatch
     assert not path.exists()
 
 
-def test_a_cap_in_percent_is_no_cap_and_refused(tmp_path, cli, logp_NxK):
-    path = write(tmp_path / "scores.npz", logp_NxK)
-    done = cli(path, "--upper-bounds", "code=20")
-    assert_refused(done, "--upper-bounds code=20 bounds nothing", "20 % is 0.2")
-
-
 def test_weights_that_did_not_converge_are_not_written(tmp_path, cli, logp_NxK, monkeypatch):
     solution = solve(cross_entropy(logp_NxK), method="mirror_descent", tolerance=1e-300, throw=False)
 
