@@ -17,6 +17,7 @@ from mixmin_jax.stats.comparison import chance_of_false_verdict
 
 TEMPLATE = "filter_and_mix"
 MOST_BUCKETS = 40  # that a report lists; metrics.json has all
+MOSTLY = 0.5  # of a bucket's tokens that are noise, from which on it is called noise
 MORE, LESS = 1.25, 0.8  # times the natural share, from which on a bucket is called up- or down-weighted
 FEW_DOCUMENTS = 100  # target documents to fit weights on: fewer are called few
 
@@ -44,6 +45,8 @@ def verdict(metrics: FilterMetrics) -> str:
 
 
 def _context(metrics: FilterMetrics) -> dict[str, Any]:
+    noise = {name: bucket.natural * bucket.noise for name, bucket in metrics.buckets.items()}
+    noisy = [name for name, bucket in metrics.buckets.items() if bucket.noise > MOSTLY]
     return {
         "metrics": metrics,
         "subject": SUBJECT,
@@ -52,7 +55,9 @@ def _context(metrics: FilterMetrics) -> dict[str, Any]:
             for word in ("wins", "ties", "loses")
         },
         "best": metrics.recommended,
-        "natural_noise": sum(bucket.natural * bucket.noise for bucket in metrics.buckets.values()),
+        "natural_noise": sum(noise.values()),
+        "noisy": [metrics.buckets[name] for name in noisy],
+        "noise_held": sum(noise[name] for name in noisy) / max(sum(noise.values()), 1e-12),
         "kept": [metrics.buckets[name] for name in metrics.kept],
     }
 
