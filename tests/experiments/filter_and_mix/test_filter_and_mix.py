@@ -30,6 +30,7 @@ MODEL = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=40 * 2 * 16, sequenc
 def few_resamples():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "RESAMPLES", 20)
+        patch.setattr(search, "FOLDS", 2)
         yield
 
 
