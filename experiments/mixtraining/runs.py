@@ -7,6 +7,7 @@ seed, whatever their order. Runs that failed are in no cell.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -83,7 +84,7 @@ class Pair:
     ours: list[Run]
     theirs: list[Run]
 
-    @property
+    @functools.cached_property
     def difference(self) -> Comparison:
         """Accuracy of a less that of b, paired by seed."""
         difference = paired_difference(accuracy(self.ours).per_seed, accuracy(self.theirs).per_seed)
@@ -108,7 +109,7 @@ class Pair:
         """b's seconds divided by a's, over all seeds: sum_s b_s / sum_s a_s."""
         return sum(run.seconds for run in self.theirs) / sum(run.seconds for run in self.ours)
 
-    @property
+    @functools.cached_property
     def speed_range(self) -> tuple[float, float]:
         """The least and the most that `times_as_fast` is while each kind of step takes what a round took.
 
@@ -128,7 +129,7 @@ class Pair:
             found.append(ms_b / ms_a)
         return min(found), max(found)
 
-    @property
+    @functools.cached_property
     def same_accuracy(self) -> CostShare:
         """a's FLOPs to the accuracy that b ends with, as a share of b's FLOPs to it, per seed.
 
