@@ -71,6 +71,7 @@ def test_data_repeat_and_an_epoch_shows_every_image_once():
     jax.tree.map(np.testing.assert_array_equal, epoch(jax.random.key(3)), (images_NxSxSxC, labels_N, tasks))
 
 
+@pytest.mark.slow
 def test_kinds_cost_what_they_encode():
     learner, optimizer = image_learner(MODEL, cases.SSL_MASK), OptimizerSettings()
     arguments = jax.eval_shape(
