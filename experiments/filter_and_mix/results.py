@@ -29,6 +29,7 @@ from experiments.reporting.schema import (
     mean_weights,
     paired,
 )
+from experiments.text_mixture.search import CERTIFICATE
 from mixmin_jax.stats.comparison import Summary, paired_bootstrap_over_documents, summary
 
 EXCERPT = 160  # characters of a document that a report shows
@@ -243,9 +244,6 @@ def build_metrics(
         **run_fields(config, stages.records_of(target.name), made_by, plan.texts.records),
     )
     return _with_levels(metrics, list(config.trained_arms), nats, bytes_D)
-
-
-CERTIFICATE = ("loss", "gap", "tolerance", "iterations", "converged", "method", "gap_history")
 
 
 def _bytes(searched: Searched) -> list[int]:

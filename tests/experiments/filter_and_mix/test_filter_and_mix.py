@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet
@@ -81,11 +82,14 @@ def test_noise_is_left_out_and_what_the_target_needs_is_taken(finished):
     worst = {name: bucket for name, bucket in buckets.items() if name.endswith("quality1of5")}
     assert len(worst) == 2 and sum(bucket["weight"] for bucket in worst.values()) < 0.01
     for bucket in buckets.values():
-        assert bucket["lower"] - 1e-9 <= bucket["weight"] <= bucket["upper"] + 1e-9 or bucket["weight"] > 0
+        if bucket["weight"]:
+            assert 0 < bucket["lower"] <= bucket["upper"] <= 1
+        else:
+            assert bucket["lower"] == bucket["upper"] == 0
     assert metrics["solved"]["converged"] and metrics["solved"]["gap"] <= metrics["solved"]["tolerance"]
-    assert 0 <= metrics["cost"] <= metrics["noise"] or metrics["cost"] <= 0
+    assert metrics["cost"] <= metrics["noise"]
     assert metrics["arms"]["filter"]["threshold"] > 0 and metrics["arms"]["mix"]["threshold"] is None
-    assert all(arm["test_bits_per_byte"]["std"] >= 0 for arm in metrics["arms"].values())
+    assert all(len({*arm["test_bits_per_byte"]["per_seed"]}) == 2 for arm in metrics["arms"].values())
     assert set(metrics["comparisons"]) == {*ALL_ARMS} - {"filter_and_mix"}
     assert metrics["contents"]["licences"]["CC0-1.0"]["mixture"] == pytest.approx(weight["lower"])
     assert metrics["arms"]["natural"]["finding_flops"] == 0 < metrics["arms"]["mix"]["finding_flops"]
@@ -96,12 +100,11 @@ def test_noise_is_left_out_and_what_the_target_needs_is_taken(finished):
 
 
 def test_a_changed_weight_is_found(finished, tmp_path):
-    metrics = load(finished)
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    metrics = load(copy)
     metrics["arms"]["mix"]["weights_per_seed"][0]["lower/quality3of5"] += 0.01
-    copy = tmp_path / "copy"
-    (copy / "target").mkdir(parents=True)
     (copy / "target" / "metrics.json").write_text(json.dumps(metrics))
-    assert failures(copy)
+    assert any("lower/quality3of5" in why for why in failures(copy).values())
 
 
 def test_documents_have_the_weights_of_their_buckets(finished, folder):
@@ -163,7 +166,7 @@ def test_a_pile_is_cut_by_topics(folder, tmp_path):
     weight, rest = sorted((bucket["weight"], bucket["words"]) for bucket in metrics["buckets"].values())[::-1]
     assert weight[0] > 0.8 and {"abba", "cede", "fig"} & set(" ".join(weight[1]).split()) and rest[0] < 0.2
     assert metrics["arms"]["filter_and_mix"]["test_bits_per_byte"] is None
-    assert "quality" not in metrics["notices"] and (out / "target" / "documents.parquet").exists()
+    assert not metrics["notices"] and (out / "target" / "documents.parquet").exists()
 
 
 @pytest.mark.parametrize(
