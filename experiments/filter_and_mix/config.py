@@ -103,7 +103,8 @@ class FilterAndMix(ManyModelsOptions):
     test_bytes: int = 100_000
     """The same for the part that is reported on."""
     write_buckets: bool = False
-    """Also write the documents of each bucket with weight to buckets/NAME.jsonl.gz, for trainers that read files."""
+    """Also write the documents of each bucket with weight to a file in buckets/, for trainers that read files;
+    sources.toml there says which is which."""
     price_per_hour: float | None = None
     """Of the machine: costs are also given in money."""
 

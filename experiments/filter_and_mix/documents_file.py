@@ -14,7 +14,6 @@ Columns of documents.parquet:
 import gzip
 import hashlib
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ import pyarrow.parquet
 from experiments.filter_and_mix.data import Texts
 from experiments.filter_and_mix.results import FilterMetrics
 from experiments.filter_and_mix.stages import Searched
-from experiments.harness.result_files import replacing
+from experiments.harness.result_files import file_name, replacing
 
 
 def write_documents(path: Path, searched: Searched, metrics: FilterMetrics, texts: Texts) -> None:
@@ -58,7 +57,7 @@ def write_buckets(folder: Path, searched: Searched, metrics: FilterMetrics) -> N
     for number, name in enumerate(cutting.names):
         if not metrics.buckets[name].weight:
             continue
-        path = folder / f"{bucket_file(name)}.jsonl.gz"
+        path = folder / f"{file_name(name)}.jsonl.gz"
         with replacing(path) as partial, gzip.open(partial, "wt", encoding="utf-8") as stream:
             for document in cutting.documents(cutting.bucket_N == number):
                 stream.write(json.dumps({"text": document.decode()}, ensure_ascii=False) + "\n")
@@ -68,8 +67,3 @@ def write_buckets(folder: Path, searched: Searched, metrics: FilterMetrics) -> N
             notes += [f"{key} = {json.dumps(value, ensure_ascii=False)}"] * bool(value)
     with replacing(folder / "sources.toml") as partial:
         partial.write_text("\n".join(notes) + "\n", encoding="utf-8")
-
-
-def bucket_file(name: str) -> str:
-    """A bucket's name as that of a file."""
-    return re.sub(r"[^\w.-]+", "-", name)

@@ -16,6 +16,7 @@ from experiments.filter_and_mix.__main__ import main
 from experiments.filter_and_mix.config import ALL_ARMS, FilterAndMix
 from experiments.filter_and_mix.plan import make_plan
 from experiments.harness import language_model_stages
+from experiments.harness.result_files import file_name
 from mixmin_jax.data.text.documents import read_corpus
 from mixmin_jax.data.text.source_notes import read_source_notes, read_source_places
 from mixmin_jax.errors import InputError
@@ -118,7 +119,7 @@ def test_documents_have_the_weights_of_their_buckets(finished, folder):
         assert {round(table["rate"][i], 9) for i in mine} == {round(bucket["weight"] / bucket["natural"], 9)}
         if bucket["source"] != "lower":
             continue
-        path = finished / "target" / "buckets" / f"{name.replace('/', '-')}.jsonl.gz"
+        path = finished / "target" / "buckets" / f"{file_name(name)}.jsonl.gz"
         assert path.exists() == (bucket["weight"] > 0)
         if path.exists():
             written = [json.loads(line)["text"] for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
