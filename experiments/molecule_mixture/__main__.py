@@ -20,7 +20,7 @@ from experiments.molecule_mixture.data import read_molecules
 from experiments.molecule_mixture.plan import Plan, describe_plan, identity, make_plan
 from experiments.molecule_mixture.report import QUESTION, conclusion
 from experiments.molecule_mixture.results import MoleculeMetrics, build_metrics
-from experiments.molecule_mixture.stages import SeedResult, fingerprint_stage, run_seed
+from experiments.molecule_mixture.stages import SeedResult, choose_learner, fingerprint_stage, run_seed
 from experiments.reporting import markdown as md
 
 DISTRIBUTIONS = (
@@ -53,13 +53,15 @@ def run_plan(plan: Plan, folder: RunFolder) -> dict[str, MoleculeMetrics]:
     out, made_by = folder.place, provenance(*DISTRIBUTIONS)
     stages = folder.stages(RunProgress(plan.cost_in_all), made_by)
     features_NxD = fingerprint_stage(plan, stages)
+    choice = choose_learner(plan, stages, features_NxD)
+    learner = choice.best if choice else plan.config.learner
     done: dict[str, list[SeedResult]] = {target.name: [] for target in plan.targets}
     results: dict[str, MoleculeMetrics] = {}
     for seed in range(plan.config.seeds):
-        for name, result in run_seed(plan, seed, stages, features_NxD).items():
+        for name, result in run_seed(plan, seed, stages, features_NxD, learner).items():
             done[name].append(result)
         for target in plan.targets:
-            metrics, place = build_metrics(plan, target, done[target.name], stages, made_by), out / target.file_name
+            metrics, place = build_metrics(plan, target, done[target.name], learner, choice, stages, made_by), out / target.file_name
             results[target.file_name] = metrics
             place.mkdir(parents=True, exist_ok=True)
             for file, content in {"metrics.json": metrics, **QUESTION.files(metrics)}.items():

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.harness.options import ManyModelsOptions
+from mixmin_jax.data.molecules.features import Features
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.boosted_trees import TreeRun
+from mixmin_jax.training.logistic_learner import LogisticRun
 from mixmin_jax.training.mlp_learner import MAX_BYTES, MlpRun
+from mixmin_jax.training.multitask import MultitaskRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,20 +72,29 @@ class MoleculeMixture(ManyModelsOptions):
     calibrate: bool = True
     """Each proxy's scores are rescaled so that they predict its own assay's left-out labels best (Platt's scaling);
     --no-calibrate leaves them as they are."""
-    learner: Literal["mlp", "trees"] = "mlp"
-    """Proxies and target models: perceptrons, all in one compiled program, or gradient-boosted trees (XGBoost)."""
-    mlp: MlpRun = MlpRun()
-    """Of --learner mlp."""
+    learner: Literal["auto", "logistic", "perceptron", "trees"] = "auto"
+    """Proxies and target models: penalized logistic regressions (linear ones for --task regression) or perceptrons, all
+    in one compiled program, or gradient-boosted trees (XGBoost). By default the one that predicts left-out training
+    molecules of some sources best, trees only where XGBoost is installed."""
+    logistic: LogisticRun = LogisticRun()
+    """Of logistic regressions."""
+    perceptron: MlpRun = MlpRun()
+    """Of perceptrons."""
     trees: TreeRun = TreeRun()
-    """Of --learner trees."""
+    """Of trees."""
+    multitask: MultitaskRun = MultitaskRun()
+    """Of the baseline: one perceptron with all assays as outputs."""
+    fingerprints: Features = "ecfp"
+    """What models see: extended-connectivity fingerprints (ecfp), these with how often each part is there
+    (ecfp_counts), or with descriptors by RDKit (ecfp_descriptors)."""
     radius: int = 2
-    """Of the extended-connectivity fingerprints (2: ECFP4)."""
+    """Of the fingerprints (2: ECFP4)."""
     bits: int = 2048
     """Length of the fingerprints."""
     method: Literal["auto", "interior_point", "active_set", "projected_gradient", "mirror_descent"] = "auto"
     """Solver for the weights; all are certified."""
     max_bytes: int = MAX_BYTES
-    """Memory for the perceptrons that are trained at once (more of them are trained in groups)."""
+    """Memory for the models that are trained at once (more of them are trained in groups)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,14 +113,16 @@ class MoleculeMixture(ManyModelsOptions):
             raise InputError(f"--target names a column twice: {' '.join(self.target)}")
         if self.task == "regression" and self.method == "active_set":
             raise InputError("--method active_set knows no squared error: use --method auto")
-        if self.learner == "trees" and self.on_nonfinite == "skip":
-            raise InputError("--on-nonfinite skip is for --learner mlp: trees have no steps that could be skipped")
-        if self.learner == "mlp":
-            self.check_batches(mlp__batch_size=self.mlp.batch_size)
-        elif self.mesh_source is not None or self.mesh_data > 1 or self.coordinator or self.distributed:
+        if self.learner in ("logistic", "trees") and self.on_nonfinite == "skip":
+            raise InputError(
+                f"--on-nonfinite skip is for --learner perceptron: {self.learner} has no steps that could be skipped"
+            )
+        if self.learner in ("auto", "perceptron"):
+            self.check_batches(perceptron__batch_size=self.perceptron.batch_size)
+        if self.learner == "trees" and self.is_spread:
             raise InputError(
                 "--learner trees runs in one process, on the cores of one machine: leave out --mesh-source,"
-                " --mesh-data, --coordinator and --distributed, or train perceptrons (--learner mlp)"
+                " --mesh-data, --coordinator and --distributed, or choose another learner"
             )
         table = self.smiles_column or self.ignore or self.keep or self.labels
         if self.demonstration and (self.task == "regression" or table):
@@ -120,6 +134,11 @@ class MoleculeMixture(ManyModelsOptions):
     @property
     def demonstration(self) -> bool:
         return self.assays is None
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether devices or processes are named, which trees know nothing of."""
+        return self.mesh_source is not None or self.mesh_data > 1 or bool(self.coordinator) or self.distributed
 
     @property
     def meaning(self) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from experiments.molecule_mixture.results import COMPARED, Arm, MoleculeMetrics
+from experiments.molecule_mixture.results import Arm, MoleculeMetrics
 from experiments.reporting.figures import (
     ARM_COLORS,
     ReportFigure,
@@ -47,7 +47,8 @@ def molecule_figures(metrics: MoleculeMetrics) -> dict[str, ReportFigure]:
 
 def _full_weights(arms: Mapping[str, Arm]) -> dict[str, list[Weights]]:
     """Weights of every source that any arm uses; without `own` and `uniform`, which give all sources the same."""
-    shown = {arm: found.weights_per_seed for arm, found in arms.items() if arm not in ("own", "uniform")}
+    mixed = {arm: found.weights_per_seed for arm, found in arms.items() if found.weights}
+    shown = {arm: weights for arm, weights in mixed.items() if arm not in ("own", "uniform")}
     names = list(dict.fromkeys(name for seeds in shown.values() for seed in seeds for name in seed))
     return {arm: [{name: seed.get(name, 0.0) for name in names} for seed in seeds] for arm, seeds in shown.items()}
 
@@ -100,12 +101,13 @@ def gains_figure(runs: Sequence[MoleculeMetrics]) -> ReportFigure:
     Args:
         runs: those of one run, in the order of the lines.
     """
-    figure = ReportFigure(figsize=(2.2 + 1.35 * len(COMPARED), 0.9 + 0.19 * max(len(runs), 3)))
-    panels = figure.subplots(1, len(COMPARED), sharey=True, squeeze=False)[0]
-    for axes, (arm, other) in zip(panels, COMPARED, strict=True):
+    pairs = runs[0].pairs
+    figure = ReportFigure(figsize=(2.2 + 1.35 * len(pairs), 0.9 + 0.19 * max(len(runs), 3)))
+    panels = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
+    for axes, (arm, other) in zip(panels, pairs, strict=True):
         for row, metrics in enumerate(runs):
             found = metrics.compared(arm, other)
-            color = "#707070" if found.verdict == "ties" else ARM_COLORS[arm if found.mean > 0 else other]
+            color = "#707070" if found.verdict in ("ties", None) else ARM_COLORS[arm if found.mean > 0 else other]
             axes.plot([found.lower, found.upper], [row, row], color=color, linewidth=1.2)
             axes.plot(found.mean, row, "o", color=color, markersize=3.5)
         axes.axvline(0, color="black", linewidth=0.8)

@@ -21,13 +21,16 @@ from experiments.reporting.render import report
 from experiments.reporting.schema import Weights
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
-from mixmin_jax.training.boosted_trees import TreeLearner, require_xgboost
-from mixmin_jax.training.mlp_learner import MlpLearner, models_at_once
+from mixmin_jax.training import logistic_learner, mlp_learner
+from mixmin_jax.training.boosted_trees import TreeLearner, has_xgboost, require_xgboost
+from mixmin_jax.training.logistic_learner import LogisticLearner
+from mixmin_jax.training.mlp_learner import MlpLearner
 from mixmin_jax.training.weighted_examples import Learner, Loss
 
 SOLVED_ARMS = ("mixmin", "mixmin_own")  # weights from the solver: over the other assays; with the target's own data too
-ARMS = (*SOLVED_ARMS, "own", "natural", "uniform", "random_search", "natural_own")  # the order of every report
+MIXED_ARMS = (*SOLVED_ARMS, "own", "natural", "uniform", "random_search", "natural_own")  # trained on a mixture
 GROWTH_ARMS = ("mixmin", "natural")  # trained on smaller sets of sources too
+CHOICE_ASSAYS = 24  # by which a learner is chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +53,37 @@ class Plan:
     targets: tuple[Target, ...]
 
     @functools.cached_property
-    def learner(self) -> Learner:
-        """What trains proxies and target models."""
-        if self.config.learner == "trees":
-            return TreeLearner(self.config.trees, self.loss)
-        config = self.config
-        return MlpLearner(config.mlp, self.loss, whole_mesh(config), config.max_bytes, config.on_nonfinite)
+    def learners(self) -> dict[str, Learner]:
+        """What may train proxies and target models, by name: one, or several to choose from."""
+        config, mesh = self.config, whole_mesh(self.config)
+        learners: dict[str, Learner] = {
+            "logistic": LogisticLearner(config.logistic, self.loss, mesh, config.max_bytes),
+            "perceptron": MlpLearner(config.perceptron, self.loss, mesh, config.max_bytes, config.on_nonfinite),
+            "trees": TreeLearner(config.trees, self.loss),
+        }
+        if config.learner != "auto":
+            return {config.learner: learners[config.learner]}
+        if config.is_spread or not has_xgboost():
+            del learners["trees"]
+        return learners
+
+    @functools.cached_property
+    def choice_columns(self) -> np.ndarray:
+        """The assays by which a learner is chosen: at equal distances in the order of their molecules."""
+        sources = np.unique(np.concatenate([target.source_columns for target in self.targets]))
+        order = sources[np.argsort(self.split.train_counts.min(0)[sources], kind="stable")]
+        number = min(len(order), CHOICE_ASSAYS)
+        return np.sort(order[np.linspace(0, len(order) - 1, number).round().astype(int)])
+
+    @property
+    def other_arms(self) -> tuple[str, ...]:
+        """Arms that no mixture is behind."""
+        return ("multitask", "nearest") if self.config.task == "classification" else ("multitask",)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The order of every report."""
+        return (*MIXED_ARMS, *self.other_arms)
 
     @property
     def loss(self) -> Loss:
@@ -126,7 +154,7 @@ class Plan:
             "uniform": self.over_assays(target.source_columns, uniform_weights(len(target.sources))),
             "natural_own": (own_A + natural_A) / 2,  # what `mixmin_own` must beat
         }
-        weights = {arm: fixed[arm] if arm in fixed else self.of_named(solved[arm]) for arm in ARMS}
+        weights = {arm: fixed[arm] if arm in fixed else self.of_named(solved[arm]) for arm in MIXED_ARMS}
         for number in self.numbers_of_sources:
             mixmin, natural = (growth_arm(arm, number) for arm in GROWTH_ARMS)
             weights[mixmin] = self.of_named(solved[mixmin])
@@ -143,7 +171,7 @@ class Plan:
     @property
     def num_arms(self) -> int:
         """Models trained on all training molecules, per target and seed."""
-        return len(ARMS) + len(GROWTH_ARMS) * len(self.numbers_of_sources)
+        return len(MIXED_ARMS) + len(GROWTH_ARMS) * len(self.numbers_of_sources)
 
     @property
     def models(self) -> dict[str, float]:
@@ -158,10 +186,9 @@ class Plan:
     def cost_in_all(self) -> float:
         return self.config.seeds * sum(self.models.values())
 
-    @property
-    def flops_per_model(self) -> float | None:
-        """One training on all training molecules; None for trees."""
-        return self.learner.flops(int(self.train_N.sum()), self.config.bits, 1)
+    def flops_per_model(self, learner: str) -> float | None:
+        """One training on all training molecules; None where the learner cannot tell."""
+        return self.learners[learner].flops(int(self.train_N.sum()), self.config.bits, 1)
 
 
 def make_plan(split: Split) -> Plan:
@@ -177,9 +204,12 @@ def make_plan(split: Split) -> Plan:
     plan = Plan(split.config, split, tuple(targets))
     for target, seed in itertools.product(plan.targets, range(plan.config.seeds)):
         plan.random_RxA(target, seed)
-    if plan.config.learner == "mlp":
-        sizes = len(plan.proxy_columns), len(split.is_test_N), plan.config.bits
-        models_at_once(plan.config.mlp, *sizes, whole_mesh(plan.config).shape["source"], plan.config.max_bytes)
+    sizes = len(plan.proxy_columns), len(split.is_test_N), plan.config.bits
+    room = whole_mesh(plan.config).shape["source"], plan.config.max_bytes
+    if "logistic" in plan.learners:
+        logistic_learner.models_at_once(*sizes, *room)
+    if "perceptron" in plan.learners:
+        mlp_learner.models_at_once(plan.config.perceptron, *sizes, *room)
     return plan
 
 
@@ -210,5 +240,6 @@ def config_record(config: MoleculeMixture, without: tuple[str, ...] = ()) -> dic
     """The configuration as JSON, with what is needed to run it again."""
     record = dataclasses.asdict(config)
     record["assays"] = None if config.assays is None else str(config.assays)
-    unused = ("trees", "mlp")[config.learner == "trees"]
-    return numbers_of(record, (unused, *without))
+    learners = {"logistic", "perceptron", "trees"}
+    unused = learners - {config.learner} if config.learner in learners else set()
+    return numbers_of(record, (*unused, *without))

@@ -1,24 +1,28 @@
 """Reports of the molecule experiment, from its records; the words stand in the templates `molecule_*.md.jinja`."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_index, write_report, write_text
 from experiments.molecule_mixture.figures import METRIC_NAMES, gains_figure, growth_figure, molecule_figures
 from experiments.molecule_mixture.plan import GROWTH_ARMS
-from experiments.molecule_mixture.results import COMPARED, Compared, MoleculeMetrics, from_stages, problems
+from experiments.molecule_mixture.results import Compared, MoleculeMetrics, from_stages, problems
 from experiments.reporting import markdown as md
 from experiments.reporting.render import Report, report, sentences
-from mixmin_jax.stats.comparison import summary
+from mixmin_jax.stats.comparison import Difference, paired_difference, summary
 
 BASELINES = ("own", "natural", "uniform", "random_search")
 TOP_SOURCES = 12
+SIZE_EDGES = (30, 100, 300)  # between groups of targets, in positives (regression: molecules) to train on
+SIZE_PAIRS = (("mixmin", "natural"), ("mixmin", "own"), ("mixmin_own", "own"))
 PUBLISHED_GAIN = (0.03, 0.15)  # in average precision, with XGBoost: abstract of arXiv:2502.10510
 
 
@@ -32,7 +36,7 @@ def molecule_report(metrics: MoleculeMetrics) -> Report:
         molecule_figures(metrics),
         **_verdict(metrics),
         names=METRIC_NAMES,
-        pairs=COMPARED,
+        choice=_choice(metrics),
         **_largest_weights(metrics),
         used=np.mean([sum(w > 1e-3 for w in seed.values()) for seed in metrics.arms["mixmin"].weights_per_seed]),
         overlap=f"{min(of_target):.0%} to {max(of_target):.0%} (median {np.median(of_target):.0%})",
@@ -60,8 +64,25 @@ def _verdict(metrics: MoleculeMetrics) -> dict[str, Any]:
         "loses": [f"{md.code(c.other)} ({_interval(c)})" for c in found if c.verdict == "loses"],
         "together": metrics.compared("mixmin_own", "own"),
         "control": metrics.compared("mixmin_own", "natural_own"),
+        "collapsed": [f"{md.code(name)}{seed}" for name, seed in _seeds_apart(metrics.collapsed.arms)],
         "best": max(metrics.arms, key=lambda arm: metrics.arms[arm].scores[metric].mean),
     }
+
+
+def _seeds_apart(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """`own (seed 1)` as its two parts."""
+    return [(name, f" ({rest}") for name, rest in (arm.split(" (", 1) for arm in arms)]
+
+
+def _choice(metrics: MoleculeMetrics) -> list[tuple[str, float, Difference | None]]:
+    """Every learner that was tried: its mean loss, and how much more it is than that of the one that was taken."""
+    if metrics.choice is None:
+        return []
+    losses = metrics.choice.losses
+    ranked = sorted(losses, key=lambda learner: float(np.mean(losses[learner])))
+    best = losses[ranked[0]]
+    more = {learner: paired_difference(losses[learner], best) for learner in ranked[1:]}
+    return [(learner, float(np.mean(losses[learner])), more.get(learner)) for learner in ranked]
 
 
 def _unsolved(metrics: MoleculeMetrics) -> list[str]:
@@ -103,6 +124,8 @@ def molecule_summary(runs: Sequence[MoleculeMetrics]) -> str:
         whole_run=dataclasses.replace(runs[0], seconds=seconds),
         unsolved=[md.code(metrics.target) for metrics in runs if _unsolved(metrics)],
         growth=_growth(runs),
+        by_size=_by_size(runs),
+        mean_and_interval=_mean_and_interval,
     ).markdown
 
 
@@ -115,7 +138,7 @@ def _of_all(runs: Sequence[MoleculeMetrics]) -> dict[str, Any]:
         "metric": metric,
         "name": METRIC_NAMES[metric],
         "means": {arm: np.mean([metrics.arms[arm].scores[metric].mean for metrics in runs]) for arm in runs[0].arms},
-        "differences": {pair: [metrics.compared(*pair) for metrics in runs] for pair in COMPARED},
+        "differences": {pair: [metrics.compared(*pair) for metrics in runs] for pair in runs[0].pairs},
         "mean_and_error": _mean_and_error,
         "published": PUBLISHED_GAIN,
     }
@@ -135,6 +158,27 @@ def _growth(runs: Sequence[MoleculeMetrics]) -> list[tuple[int, list[float], lis
         gains = [np.subtract(mixmin, others).tolist() for others in (natural, own)]
         rows.append((max(number for number, _ in found), *gains))
     return rows
+
+
+def _by_size(runs: Sequence[MoleculeMetrics]) -> list[tuple[str, int, list[list[float]]]]:
+    """By the target's amount of training data: in words, targets, and the gains of `SIZE_PAIRS`."""
+    groups: dict[str, list[MoleculeMetrics]] = {}
+    for low, high in itertools.pairwise((0, *SIZE_EDGES, None)):
+        words = f"fewer than {high}" if not low else f"{low} or more" if high is None else f"{low} to {high - 1}"
+        members = [m for m in runs if m.data.target_train.size >= low and (high is None or m.data.target_train.size < high)]
+        groups |= {words: members} if members else {}
+    return [
+        (words, len(members), [[metrics.compared(*pair).mean for metrics in members] for pair in SIZE_PAIRS])
+        for words, members in groups.items()
+    ]
+
+
+def _mean_and_interval(values: Sequence[float]) -> str:
+    """The mean over targets with its interval of 95 % (Student's)."""
+    if len(values) < 2:
+        return f"{np.mean(values):+.3f}"
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return f"{np.mean(values):+.3f} ({np.mean(values) - half:+.3f} to {np.mean(values) + half:+.3f})"
 
 
 def _write(folder: Path, results: Results) -> None:
@@ -159,7 +203,9 @@ QUESTION = Question(
     MoleculeMetrics,
     _write,
     by_target=True,
-    files=lambda metrics: {"weights.json": {arm: found.weights for arm, found in metrics.arms.items()}},
+    files=lambda metrics: {
+        "weights.json": {arm: found.weights for arm, found in metrics.arms.items() if found.weights}
+    },
     from_stages=from_stages,
     problems=problems,
 )

@@ -14,8 +14,8 @@ from experiments.harness.data_sets import table_record
 from experiments.harness.run_record import run_fields, worst_certificate
 from experiments.harness.stages import Stages, read_stage
 from experiments.molecule_mixture.plan import (
-    ARMS,
     GROWTH_ARMS,
+    MIXED_ARMS,
     SOLVED_ARMS,
     Plan,
     Target,
@@ -23,7 +23,7 @@ from experiments.molecule_mixture.plan import (
     growth_arm,
     identity,
 )
-from experiments.molecule_mixture.stages import SeedResult, TargetRows, weights_stage
+from experiments.molecule_mixture.stages import LearnerChoice, ModelCounts, SeedResult, TargetRows, weights_stage
 from experiments.reporting.schema import Certificate, MadeBy, RunRecord, Verdict, Weights, mean_weights
 from mixmin_jax.data.molecules.cleaning import Unparsable
 from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Fidelity, Point, RowFidelity, Summary, fidelity, summary
@@ -38,16 +38,18 @@ COMPARED = (
     ("mixmin_own", "own"),
     ("mixmin_own", "natural_own"),
     ("mixmin_own", "mixmin"),
+    ("mixmin_own", "multitask"),
+    ("mixmin_own", "nearest"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """What one arm reached on the test molecules, and the mixture that it was trained on."""
+    """What one arm reached on the test molecules, and the mixture that it was trained on, if any."""
 
     scores: dict[Metric, Summary]
     test_loss: Summary  # of the trained models
-    predicted_loss: Summary  # of the mixture of proxies
+    predicted_loss: Summary | None  # of the mixture of proxies
     weights: Weights  # mean over seeds; assays without weight are left out
     weights_per_seed: tuple[Weights, ...]
 
@@ -66,9 +68,11 @@ class Compared:
     lower: float
     upper: float
     confidence: float
-    verdict: Verdict
+    verdict: Verdict | None  # None: one of the arms learned nothing, which decides nothing
 
     def derived(self) -> Self:
+        if self.verdict is None:
+            return self
         return dataclasses.replace(self, verdict=interval_verdict(self.lower, self.upper))
 
 
@@ -126,6 +130,17 @@ class Cost:
 
 
 @dataclasses.dataclass(frozen=True)
+class Collapsed:
+    """Models that learned nothing, even when trained again: constant, or worse than the base rate in training.
+
+    sources: proxies that took no part, in any seed. arms: each with its seed, as in `own (seed 1)`.
+    """
+
+    sources: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Counts:
     """Molecules of the target assay; measured values have no positives."""
 
@@ -180,6 +195,9 @@ class MoleculeMetrics(RunRecord):
     fidelity: dict[str, MoleculeFidelity]  # of the first metric, and of the loss
     cost: Cost
     data: Data
+    choice: LearnerChoice | None = None
+    models: ModelCounts | None = None  # of all seeds and targets; None: not recorded
+    collapsed: Collapsed = Collapsed()
 
     def derived(self) -> Self:
         def mean(found: Compared) -> float:
@@ -193,6 +211,11 @@ class MoleculeMetrics(RunRecord):
         """The comparison of two arms, in the first metric by default."""
         wanted = (arm, other, metric or self.metrics[0])
         return next(found for found in self.comparisons if (found.arm, found.other, found.metric) == wanted)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The arms that are compared, the first less the second."""
+        return tuple(dict.fromkeys((found.arm, found.other) for found in self.comparisons))
 
     def grown(self) -> dict[int, dict[str, tuple[float, ...]]]:
         """The first metric by number of sources, arm and seed; the last number is all of them."""
@@ -234,25 +257,33 @@ def problems(metrics: MoleculeMetrics, folder: Path) -> list[str]:
 
 
 def build_metrics(
-    plan: Plan, target: Target, results: Sequence[SeedResult], stages: Stages, made_by: MadeBy
+    plan: Plan,
+    target: Target,
+    results: Sequence[SeedResult],
+    learner: str,
+    choice: LearnerChoice | None,
+    stages: Stages,
+    made_by: MadeBy,
 ) -> MoleculeMetrics:
     """The record of one target from the seeds that are done."""
     config, rows = plan.config, TargetRows(plan, target, plan.split.is_test_N)
+    collapsed = {arm for result in results for arm in result.collapsed_arms}
     measures = config.task == "regression"
     metrics = REGRESSION_METRICS if measures else CLASSIFICATION_METRICS
-    scores = {arm: np.stack([result.test_scores[arm] for result in results]) for arm in ARMS}
+    scores = {arm: np.stack([result.test_scores[arm] for result in results]) for arm in plan.arms}
     scaffold_T = plan.split.molecules.scaffold_N[rows.index_T]
     resampled = {
         metric: resampled_metric(scores, rows.value_T, metric, NUM_RESAMPLES, groups_N=scaffold_T) for metric in metrics
     }
     arms = {}
-    for arm in ARMS:
-        weights = tuple(plan.named(result.weights[arm]) for result in results)
-        predicted_SxT = np.stack([result.predicted[arm] for result in results])
+    for arm in plan.arms:
+        is_mixed = arm in MIXED_ARMS
+        weights = tuple(plan.named(result.weights[arm]) for result in results) if is_mixed else ()
+        predicted = rows.losses(np.stack([result.predicted[arm] for result in results]).T) if is_mixed else None
         arms[arm] = Arm(
             scores={metric: summary(resampled[metric][arm][:, 0]) for metric in metrics},
             test_loss=summary(rows.losses(scores[arm].T)),
-            predicted_loss=summary(rows.losses(predicted_SxT.T)),
+            predicted_loss=None if predicted is None else summary(predicted),
             weights=mean_weights(weights),
             weights_per_seed=weights,
         )
@@ -269,7 +300,7 @@ def build_metrics(
         identity=identity(plan),
         target=target.name,
         task=config.task,
-        learner=config.learner,
+        learner=learner,
         balanced=config.balanced,
         calibrated=config.calibrate,
         loss="mean squared error" if measures else f"nats per molecule{', classes alike' if config.balanced else ''}",
@@ -277,7 +308,10 @@ def build_metrics(
         arms=arms,
         resamples=NUM_RESAMPLES,
         comparisons=tuple(
-            _compared(arm, other, metric, resampled[metric]) for arm, other in COMPARED for metric in metrics
+            _compared(arm, other, metric, resampled[metric], not collapsed & {arm, other})
+            for arm, other in COMPARED
+            if other in plan.arms
+            for metric in metrics
         ),
         growth=tuple(
             Growth(number, arm, {metric: scored(growth_arm(arm, number), metric) for metric in metrics})
@@ -291,16 +325,22 @@ def build_metrics(
             targets=len(plan.targets),
             folds=config.folds,
             random_mixtures_per_target=plan.num_random,
-            flops_per_model=plan.flops_per_model,
+            flops_per_model=plan.flops_per_model(learner),
         ),
         data=_data(plan, target),
+        choice=choice,
+        models=ModelCounts.over(result.models for result in results),
+        collapsed=Collapsed(
+            tuple(dict.fromkeys(name for result in results for name in result.collapsed_sources)),
+            tuple(f"{arm} (seed {result.seed})" for result in results for arm in result.collapsed_arms),
+        ),
         **run_fields(config, stages.records_of(target.name), made_by, [table_record(plan.split.table, config.assays)]),
     )
 
 
-def _compared(arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndarray]) -> Compared:
+def _compared(arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndarray], decides: bool) -> Compared:
     found = bootstrap_difference(scores[arm], scores[other])
-    word = interval_verdict(found.lower, found.upper)
+    word = interval_verdict(found.lower, found.upper) if decides else None
     return Compared(arm, other, metric, found.mean, found.lower, found.upper, found.confidence, word)
 
 
@@ -317,7 +357,7 @@ def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[
     arms = [
         point(result.seed, arm, "all molecules", [result.test_scores[arm]], result.predicted[arm])
         for result in results
-        for arm in ARMS
+        for arm in MIXED_ARMS
     ]
     random = [
         point(result.seed, RANDOM_MIXTURE, "without a fold", score_FxT, predicted_T)

@@ -4,7 +4,7 @@ Axes: N molecules, T target's molecules of one part, A assays, K sources, F fold
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,34 @@ from experiments.harness.devices import own_rows, solver_mesh
 from experiments.harness.result_files import file_name
 from experiments.harness.stages import Product, Running, Stages, fingerprint
 from experiments.molecule_mixture.plan import Plan, Target, growth_arm
-from mixmin_jax.data.molecules.cleaning import morgan_fingerprints, rdkit_version
+from mixmin_jax.data.molecules.cleaning import rdkit_version
+from mixmin_jax.data.molecules.features import molecule_bits
+from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture
 from mixmin_jax.mixture.objective import Objective, cross_entropy, squared_error
 from mixmin_jax.training.calibration import calibrate
-from mixmin_jax.training.weighted_examples import WeightedExamples, mixture_examples
+from mixmin_jax.training.collapse import train_soundly
+from mixmin_jax.training.multitask import train_multitask
+from mixmin_jax.training.nearest_actives import nearest_active
+from mixmin_jax.training.weighted_examples import WeightedExamples, example_losses, mixture_examples
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCounts:
+    """How trainings went: models in all, those that collapsed and were trained again, those that stayed useless."""
+
+    trained: int
+    retrained: int
+    collapsed: int
+    gradient_norm: float | None  # the largest that a solver stopped at; None: learners that do not solve
+
+    @classmethod
+    def over(cls, counts: Iterable["ModelCounts"]) -> "ModelCounts":
+        """Of several stages or seeds together."""
+        found = list(counts)
+        norms = [count.gradient_norm for count in found if count.gradient_norm is not None]
+        sums = (sum(getattr(count, name) for count in found) for name in ("trained", "retrained", "collapsed"))
+        return cls(*sums, max(norms, default=None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +52,9 @@ class SeedResult:
     weights: dict[str, np.ndarray]  # model -> weights of all assays
     solutions: dict[str, dict[str, Any]]  # solved model -> certificate
     test_scores: dict[str, np.ndarray]  # model -> score of every test molecule of the target
+    collapsed_sources: tuple[str, ...]  # left out, as their proxies learned nothing
+    collapsed_arms: tuple[str, ...]
+    models: ModelCounts  # of the whole seed
     predicted: dict[str, np.ndarray]  # model -> the mixture of proxies' prediction for every test molecule
     random_scores_RxFxT: np.ndarray  # test scores of the models trained on each random mixture, without each fold
     random_predicted_RxT: np.ndarray
@@ -45,24 +71,27 @@ class CrossFitted:
     weights_MxA: np.ndarray  # the mixtures
     heldout_NxM: np.ndarray  # test molecules: NaN
     test_FxNxM: np.ndarray  # in the order of the test molecules
+    is_collapsed_M: np.ndarray  # in any fold
 
     def columns(self, cut: slice) -> "CrossFitted":
         """Some of the mixtures."""
-        parts = self.weights_MxA[cut], self.heldout_NxM[:, cut], self.test_FxNxM[..., cut]
+        parts = self.weights_MxA[cut], self.heldout_NxM[:, cut], self.test_FxNxM[..., cut], self.is_collapsed_M[cut]
         return CrossFitted([self.inputs, [cut.start, cut.stop]], *parts)
 
 
 class SeedStages:
     """Runs the stages of one seed."""
 
-    def __init__(self, plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) -> None:
+    def __init__(self, plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray, learner: str) -> None:
         self._plan, self._seed, self._stages, self._features_NxD = plan, seed, stages, features_NxD
-        self._inputs = plan.split.inputs() | {
-            "fingerprints": [plan.config.radius, plan.config.bits, rdkit_version()],
-            "learner": plan.learner.settings,
+        self._learner = plan.learners[learner]
+        self._data = plan.split.inputs() | {
+            "fingerprints": [plan.config.fingerprints, plan.config.radius, plan.config.bits, rdkit_version()],
             "balanced": plan.config.balanced,
             "seed": seed,
         }
+        self._inputs = self._data | {"learner": self._learner.settings}
+        self.counts: list[ModelCounts] = []
 
     def crossfit(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> CrossFitted:
         """Train a model per mixture and fold, without that fold."""
@@ -71,7 +100,7 @@ class SeedStages:
         inputs = self._inputs | {"folds": num_folds, "weights": _stamp(weights_MxA)}
 
         without = [self._examples(weights_MxA, (fold_N >= 0) & (fold_N != f)) for f in range(num_folds)]
-        scores_FxNxM = [
+        products = [
             self._train(
                 f"{name}-fold{fold}",
                 examples,
@@ -81,6 +110,8 @@ class SeedStages:
             )
             for fold, examples in enumerate(without)
         ]
+        scores_FxNxM = [product["scores_NxM"] for product in products]
+        is_collapsed_M = np.any([product["is_collapsed_M"] for product in products], axis=0)
 
         def compute(_stage: Running) -> Product:
             heldout_NxM = np.full((len(fold_N), num_models), np.nan, np.float32)
@@ -97,17 +128,54 @@ class SeedStages:
         product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute)
         heldout_NxM, test_FxNxM = product["heldout_NxM"], product["test_FxNxM"]
         if not plan.config.calibrate:
-            return CrossFitted([inputs, "raw"], weights_MxA, heldout_NxM, test_FxNxM)
+            return CrossFitted([inputs, "raw"], weights_MxA, heldout_NxM, test_FxNxM, is_collapsed_M)
         slope_F1xM, intercept_F1xM = product["slope_F1xM"], product["intercept_F1xM"]
         # test molecules have no held-out score; their fold, -1, is that of the last line, which was fitted on all folds
         heldout_NxM = slope_F1xM[fold_N] * heldout_NxM + intercept_F1xM[fold_N]
-        return CrossFitted(inputs, weights_MxA, heldout_NxM, slope_F1xM[-1] * test_FxNxM + intercept_F1xM[-1])
+        test_FxNxM = slope_F1xM[-1] * test_FxNxM + intercept_F1xM[-1]
+        return CrossFitted(inputs, weights_MxA, heldout_NxM, test_FxNxM, is_collapsed_M)
 
-    def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-        """Train a model per mixture on all training molecules: scores of the test molecules, N x M."""
+    def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Train a model per mixture on all training molecules: scores of the test molecules, and which collapsed."""
         plan = self._plan
         examples, inputs = self._examples(weights_MxA, plan.train_N), self._inputs | {"weights": _stamp(weights_MxA)}
-        return self._train(name, examples, labels, inputs, float(len(weights_MxA)))[plan.split.is_test_N]
+        product = self._train(name, examples, labels, inputs, float(len(weights_MxA)))
+        return product["scores_NxM"][plan.split.is_test_N], product["is_collapsed_M"]
+
+    def heldout_losses(self, proxies: CrossFitted) -> np.ndarray:
+        """The mean loss of every mixture's own training labels, under models that did not see them."""
+        train_N = self._plan.train_N
+        examples = self._examples(proxies.weights_MxA, train_N)
+        loss_MxN = example_losses(
+            np.where(train_N, proxies.heldout_NxM.T, 0), examples.target_MxN, self._plan.loss
+        )
+        return (examples.weight_MxN * np.asarray(loss_MxN, np.float64)).sum(1)
+
+    def multitask(self) -> np.ndarray:
+        """Scores of the test molecules by one network on all assays, a column per target."""
+        plan, columns = self._plan, self._plan.proxy_columns
+        scored_T = np.searchsorted(columns, [target.column for target in plan.targets])
+        run = dataclasses.asdict(plan.config.multitask)
+        inputs = self._data | {"multitask": run, "assays": columns.tolist(), "scored": scored_T.tolist()}
+
+        def compute(stage: Running) -> Product:
+            with stage.checkpoints() as checkpoints:
+                trained = train_multitask(
+                    plan.config.multitask,
+                    self._features_NxD,
+                    plan.split.values_NxA[:, columns],
+                    plan.train_N,
+                    scored_T,
+                    self._seed,
+                    loss=plan.loss,
+                    balanced=plan.config.balanced,
+                    names=tuple(plan.split.names[a] for a in columns),
+                    on_progress=stage.advance,
+                    checkpoints=checkpoints,
+                )
+            return {"scores_NxT": trained.scores_NxM, "stopped_T": trained.chosen_M}
+
+        return self._stages.run(f"multitask-seed{self._seed}", inputs, compute)["scores_NxT"][plan.split.is_test_N]
 
     def _examples(self, weights_MxA: np.ndarray, train_N: np.ndarray) -> WeightedExamples:
         """What models on these mixtures and molecules are trained on."""
@@ -122,23 +190,36 @@ class SeedStages:
 
     def _train(
         self, name: str, examples: WeightedExamples, labels: Sequence[str], inputs: Any, cost: float
-    ) -> np.ndarray:
-        """Scores of all molecules by one model per row of examples, N x M."""
+    ) -> Product:
+        """One model per row of examples: scores of all molecules, N x M, and how the trainings went."""
 
         def compute(stage: Running) -> Product:
             with stage.checkpoints() as checkpoints:
-                scores_NxM = self._plan.learner(
+                found = train_soundly(
+                    self._learner,
                     self._features_NxD,
                     examples,
                     self._seed,
+                    self._plan.loss,
                     names=tuple(labels),
                     on_progress=stage.advance,
                     checkpoints=checkpoints,
                     on_skipped=stage.skipped,
                 )
-            return {"scores_NxM": scores_NxM}
+            return {
+                "scores_NxM": found.trained.scores_NxM,
+                "chosen_M": found.trained.chosen_M,
+                "gradient_norm_M": found.trained.gradient_norm_M,
+                "is_retrained_M": found.is_retrained_M,
+                "is_collapsed_M": found.is_collapsed_M,
+            }
 
-        return self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)["scores_NxM"]
+        product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute, cost=cost)
+        norm_M = product["gradient_norm_M"]
+        norm = None if np.isnan(norm_M).all() else float(np.nanmax(norm_M))
+        again, useless = int(product["is_retrained_M"].sum()), int(product["is_collapsed_M"].sum())
+        self.counts.append(ModelCounts(len(norm_M), again, useless, norm))
+        return product
 
     def weights(self, target: Target, proxies: CrossFitted, random: CrossFitted) -> Product:
         """The weights of the target's own arms, from its training labels: {arm: {assay: weight}}, with certificates.
@@ -150,6 +231,7 @@ class SeedStages:
         problems = {"mixmin": target.source_columns, "mixmin_own": own_too}
         for number in plan.numbers_of_sources:
             problems[growth_arm("mixmin", number)] = plan.subset(target, self._seed, number)
+        problems = {arm: self._sound(target, columns_K, proxies) for arm, columns_K in problems.items()}
 
         def compute(_stage: Running) -> Product:
             rows = TargetRows(plan, target, plan.train_N)
@@ -158,7 +240,7 @@ class SeedStages:
                 solution = self._solve(rows, columns_K, proxies)
                 weights[arm] = plan.named(plan.over_assays(columns_K, np.array(solution.pop("weights"))))
                 solutions[arm] = solution
-            losses_R = rows.losses(rows.of(random.heldout_NxM))
+            losses_R = np.where(random.is_collapsed_M, np.inf, rows.losses(rows.of(random.heldout_NxM)))
             weights["random_search"] = plan.named(best_random_mixture(random.weights_MxA, losses_R))
             return {"weights": weights, "solutions": solutions}
 
@@ -171,6 +253,16 @@ class SeedStages:
             "tolerance": TOLERANCE,
         }
         return self._stages.run(weights_stage(target.name, self._seed), inputs, compute, target=target.name)
+
+    def _sound(self, target: Target, columns_K: np.ndarray, proxies: CrossFitted) -> np.ndarray:
+        """These columns without those whose proxies learned nothing."""
+        sound_K = columns_K[~proxies.is_collapsed_M[np.searchsorted(self._plan.proxy_columns, columns_K)]]
+        if not len(sound_K):
+            raise InputError(
+                f"none of the {len(columns_K)} sources of {target.name} has a proxy that learned anything (seed"
+                f" {self._seed}): give sources with more positives (--min-positives) or another learner (--learner)"
+            )
+        return sound_K
 
     def _solve(self, rows: "TargetRows", columns_K: np.ndarray, proxies: CrossFitted) -> dict[str, Any]:
         plan = self._plan
@@ -191,10 +283,11 @@ class SeedStages:
         weights: dict[str, np.ndarray],
         solutions: dict[str, dict[str, Any]],
         scores: Mapping[str, np.ndarray],
+        collapsed: tuple[str, ...],
         proxies: CrossFitted,
         random: CrossFitted,
     ) -> SeedResult:
-        """Everything about one target, from the products of the stages; `scores` by trained model."""
+        """Everything about one target, from the products of the stages; `scores` and `collapsed` by trained model."""
         plan = self._plan
         rows = TargetRows(plan, target, plan.split.is_test_N)
         tested_T = np.searchsorted(np.flatnonzero(plan.split.is_test_N), rows.index_T)  # rows among the test molecules
@@ -208,6 +301,13 @@ class SeedStages:
             weights=weights,
             solutions=solutions,
             test_scores={model: score_N[tested_T] for model, score_N in scores.items()},
+            collapsed_sources=tuple(
+                plan.split.names[a]
+                for a, is_collapsed in zip(plan.proxy_columns, proxies.is_collapsed_M, strict=True)
+                if is_collapsed and a in target.source_columns
+            ),
+            collapsed_arms=collapsed,
+            models=ModelCounts.over(self.counts),
             predicted={model: predicted(weights_A) for model, weights_A in weights.items()},
             random_scores_RxFxT=np.moveaxis(random.test_FxNxM[:, tested_T], -1, 0),
             random_predicted_RxT=np.stack([predicted(weights_A) for weights_A in random.weights_MxA]),
@@ -265,20 +365,73 @@ def weights_stage(target: str, seed: int) -> str:
 
 
 def fingerprint_stage(plan: Plan, stages: Stages) -> np.ndarray:
-    """Fingerprints of all molecules, N x D of 0 and 1."""
-    smiles, radius, bits = plan.split.molecules.smiles, plan.config.radius, plan.config.bits
-    inputs = {"smiles": fingerprint(smiles), "radius": radius, "bits": bits, "rdkit": rdkit_version()}
+    """What models see of all molecules, N x D of 0 and 1."""
+    smiles, kind, train_N = plan.split.molecules.smiles, plan.config.fingerprints, plan.train_N
+    sizes = {"radius": plan.config.radius, "num_bits": plan.config.bits}
+    trained_on = fingerprint(train_N.tolist()) if kind == "ecfp_descriptors" else None
+    inputs = {"smiles": fingerprint(smiles), "kind": kind, "train": trained_on, "rdkit": rdkit_version()} | sizes
 
     def compute(_stage: Running) -> Product:
-        return {"packed": np.packbits(morgan_fingerprints(smiles, radius=radius, num_bits=bits), axis=1)}
+        bits_NxD = molecule_bits(smiles, kind, train_N, **sizes)
+        return {"packed": np.packbits(bits_NxD, axis=1), "bits": bits_NxD.shape[1]}
 
-    packed = stages.run("fingerprints", inputs, compute)["packed"]
-    return np.unpackbits(packed, axis=1, count=bits)
+    product = stages.run("fingerprints", inputs, compute)
+    return np.unpackbits(product["packed"], axis=1, count=product["bits"])
 
 
-def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) -> dict[str, SeedResult]:
+@dataclasses.dataclass(frozen=True)
+class LearnerChoice:
+    """Why a learner was taken: the mean loss of some sources' left-out training labels under each.
+
+    losses: of each learner, one number per assay, of seed 0.
+    """
+
+    assays: tuple[str, ...]
+    losses: dict[str, tuple[float, ...]]
+
+    @property
+    def best(self) -> str:
+        """The learner with the least mean loss."""
+        return min(self.losses, key=lambda learner: float(np.mean(self.losses[learner])))
+
+
+def choose_learner(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> LearnerChoice | None:
+    """Compare all learners by cross-fitting on some of the sources; None where there is one only."""
+    if len(plan.learners) == 1:
+        return None
+    columns, assays = plan.choice_columns, tuple(plan.split.names[a] for a in plan.choice_columns)
+    losses = {}
+    for learner in plan.learners:
+        stage = SeedStages(plan, 0, stages, features_NxD, learner)
+        proxies = stage.crossfit(f"choice-{learner}", np.eye(len(plan.split.names))[columns], assays)
+        losses[learner] = tuple(stage.heldout_losses(proxies).tolist())
+    return LearnerChoice(assays, losses)
+
+
+def nearest_stage(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> np.ndarray:
+    """Logits of all molecules by the similarity to the nearest training active of each target, N x T."""
+    inputs = plan.split.inputs() | {"targets": [target.name for target in plan.targets]}
+    inputs |= {"fingerprints": [plan.config.fingerprints, plan.config.radius, plan.config.bits, rdkit_version()]}
+
+    def compute(_stage: Running) -> Product:
+        columns = [target.column for target in plan.targets]
+        is_active_NxT = plan.train_N[:, None] & (plan.split.values_NxA[:, columns] == 1)
+        nearest_NxT = np.stack([nearest_active(features_NxD, is_active_N) for is_active_N in is_active_NxT.T], axis=1)
+        own = mixture_examples(
+            plan.split.values_NxA[:, columns], np.eye(len(columns)), plan.train_N, balanced=plan.config.balanced
+        )
+        line = calibrate(nearest_NxT, own, plan.loss)
+        return {"scores_NxT": line.slope_M * nearest_NxT + line.intercept_M}
+
+    inputs |= {"balanced": plan.config.balanced}
+    return stages.run("nearest", inputs, compute)["scores_NxT"]
+
+
+def run_seed(
+    plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray, learner: str
+) -> dict[str, SeedResult]:
     """All stages of one seed; returns {target name: result}."""
-    stage, names = SeedStages(plan, seed, stages, features_NxD), plan.split.names
+    stage, names = SeedStages(plan, seed, stages, features_NxD, learner), plan.split.names
     proxies = stage.crossfit("proxies", np.eye(len(names))[plan.proxy_columns], [names[a] for a in plan.proxy_columns])
     number = plan.num_random
     all_random = stage.crossfit(
@@ -290,18 +443,24 @@ def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray) ->
     found = [stage.weights(target, proxies, random[t]) for t, target in enumerate(plan.targets)]
     weights = [plan.weights_of_models(target, seed, found[t]["weights"]) for t, target in enumerate(plan.targets)]
     models = list(weights[0])
-    scores_NxM = stage.train(
+    scores_NxM, is_collapsed_M = stage.train(
         "arms",
         np.stack([weights_of[model] for weights_of in weights for model in models]),
         [f"{model} of {target.name}" for target in plan.targets for model in models],
     )
     scores_NxTxM = scores_NxM.reshape(len(scores_NxM), len(plan.targets), len(models))
+    is_collapsed_TxM = is_collapsed_M.reshape(len(plan.targets), len(models))
+    others = {"multitask": stage.multitask()}
+    if "nearest" in plan.other_arms:
+        others["nearest"] = nearest_stage(plan, stages, features_NxD)[plan.split.is_test_N]
     return {
         target.name: stage.result(
             target,
             weights[t],
             found[t]["solutions"],
-            dict(zip(models, scores_NxTxM[:, t].T, strict=True)),
+            dict(zip(models, scores_NxTxM[:, t].T, strict=True))
+            | {arm: scores_NxT[:, t] for arm, scores_NxT in others.items()},
+            tuple(model for model, is_collapsed in zip(models, is_collapsed_TxM[t], strict=True) if is_collapsed),
             proxies,
             random[t],
         )

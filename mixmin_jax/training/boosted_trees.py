@@ -11,13 +11,14 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 from mixmin_jax.training.weighted_examples import (
     Loss,
     OnProgress,
+    Trained,
     WeightedExamples,
     base_scores,
     check_examples,
@@ -61,9 +62,15 @@ class TreeLearner:
 
         return {"learner": "trees", "xgboost": xgboost.__version__, "loss": self.loss, **dataclasses.asdict(self.run)}
 
+    @property
+    def cautious(self) -> "TreeLearner":
+        """Leaves of any weight, and all bits to choose from."""
+        free = dataclasses.replace(self.run, min_child_weight=0.0, subsample=1.0, colsample=1.0)
+        return dataclasses.replace(self, run=free)
+
     def __call__(
         self, features_NxD: UInt8[np.ndarray, "N D"], examples: WeightedExamples, seed: int, **options: Any
-    ) -> Float32[np.ndarray, "N M"]:
+    ) -> Trained:
         options.pop("on_skipped", None)  # trees have no steps to skip
         return train_trees(self.run, features_NxD, examples, seed, loss=self.loss, **options)
 
@@ -71,9 +78,14 @@ class TreeLearner:
         return None
 
 
+def has_xgboost() -> bool:
+    """Whether xgboost is installed."""
+    return importlib.util.find_spec("xgboost") is not None
+
+
 def require_xgboost() -> None:
     """Raise InputError, with the command that installs it, if xgboost is missing."""
-    if importlib.util.find_spec("xgboost") is None:
+    if not has_xgboost():
         raise InputError('xgboost is not installed: pip install "mixmin_jax[molecules]"')
 
 
@@ -87,7 +99,7 @@ def train_trees(
     names: tuple[str, ...] | None = None,
     on_progress: OnProgress | None = None,
     checkpoints: Checkpoints | None = None,
-) -> Float32[np.ndarray, "N M"]:
+) -> Trained:
     """Boost M models one after the other and score all molecules with each.
 
     Each model starts from its best constant score. Bits are given to xgboost as a sparse matrix with zeros "missing":
@@ -106,7 +118,7 @@ def train_trees(
         checkpoints: of whole models; their steps are trees.
 
     Returns:
-        scores_NxM: log-odds for cross-entropy, values for squared error. They depend on the seed and on xgboost's
+        Scores. They depend on the seed and on xgboost's
         version only.
 
     Raises:
@@ -121,10 +133,11 @@ def train_trees(
     bits_NxD = csr_matrix(features_NxD).astype(np.float32)
     everything = xgboost.DMatrix(bits_NxD)
     base_M = base_scores(examples, loss).astype(np.float64)
-    scores_NxM = np.zeros((num_molecules, num_models), np.float32)
+    found = Trained.empty(num_molecules, num_models)
+    scores_NxM = found.scores_NxM
     trained, rounds = 0, num_models * run.rounds
-    if checkpoints and (found := checkpoints.restore(scores_NxM)):
-        trained, scores_NxM = found[0] // run.rounds, found[1]
+    if checkpoints and (restored := checkpoints.restore(scores_NxM)):
+        trained, scores_NxM = restored[0] // run.rounds, restored[1]
     for m in range(trained, num_models):
         used_N = examples.weight_MxN[m] > 0
         weight_U = examples.weight_MxN[m, used_N].astype(np.float64)
@@ -149,4 +162,4 @@ def train_trees(
             on_progress(m + 1, num_models)
         if checkpoints and checkpoints.due((m + 1) * run.rounds, rounds):
             checkpoints.save((m + 1) * run.rounds, rounds, scores_NxM)
-    return scores_NxM
+    return dataclasses.replace(found, scores_NxM=scores_NxM)

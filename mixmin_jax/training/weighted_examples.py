@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+import optax
+from jaxtyping import Array, Bool, Float, Float32, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
@@ -46,12 +47,42 @@ class WeightedExamples:
         return WeightedExamples(self.target_MxN[chosen], self.weight_MxN[chosen])
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """M trained models.
+
+    scores_NxM: of all molecules: logits for cross-entropy, values for squared error.
+    chosen_M: what cross-validation inside the training part chose for each model: the penalty of a regression, the
+        step at which a perceptron stops. NaN where nothing was chosen.
+    gradient_norm_M: the norm of the gradient that a solver stopped at. NaN for learners that do not solve.
+    """
+
+    scores_NxM: Float32[np.ndarray, "N M"]
+    chosen_M: Float32[np.ndarray, " M"]
+    gradient_norm_M: Float32[np.ndarray, " M"]
+
+    @classmethod
+    def empty(cls, num_molecules: int, num_models: int) -> "Trained":
+        """Arrays to fill in."""
+        nothing = np.full((2, num_models), np.nan, np.float32)
+        return cls(np.zeros((num_molecules, num_models), np.float32), *nothing)
+
+    def arrays(self) -> list[np.ndarray]:
+        """Its arrays, for checkpoints."""
+        return [self.scores_NxM, self.chosen_M, self.gradient_norm_M]
+
+
 class Learner(Protocol):
     """Trains M independent models and scores all molecules with each."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that determines the scores except data and seed, as JSON values."""
+        ...
+
+    @property
+    def cautious(self) -> "Learner":
+        """The same with settings for models that collapsed (see `collapse`)."""
         ...
 
     def __call__(
@@ -64,8 +95,8 @@ class Learner(Protocol):
         on_progress: OnProgress | None = None,
         checkpoints: Checkpoints | None = None,
         on_skipped: OnSkipped | None = None,
-    ) -> Float32[np.ndarray, "N M"]:
-        """Train, and return logits (cross-entropy) or values (squared error) of all N molecules.
+    ) -> Trained:
+        """Train, and score all N molecules.
 
         With `checkpoints` training continues from the newest; the result is bit-identical to an uninterrupted one.
         `names` are those of the models, for errors. Learners that skip steps call `on_skipped` at the end.
@@ -161,6 +192,14 @@ def check_examples(
             raise InputError(f"{names[int(wrong_M.argmax())]} has {what}")
 
 
+def example_losses(score_: Array, target_: Array, loss: Loss) -> Array:
+    """The loss of each score: -t log p - (1 - t) log(1 - p) of the probability p = 1 / (1 + exp(-score)), or half the
+    squared error."""
+    if loss == "cross_entropy":
+        return optax.sigmoid_binary_cross_entropy(score_, target_)
+    return optax.l2_loss(score_, target_)
+
+
 def base_scores(examples: WeightedExamples, loss: Loss) -> Float32[np.ndarray, " M"]:
     """The best constant score of each model: the weighted mean target, for cross-entropy as a logit.
 
@@ -172,3 +211,29 @@ def base_scores(examples: WeightedExamples, loss: Loss) -> Float32[np.ndarray, "
         mean_M = np.clip(mean_M, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         mean_M = np.log(mean_M / (1 - mean_M))
     return mean_M.astype(np.float32)
+
+
+def standardized(examples: WeightedExamples, loss: Loss) -> tuple[WeightedExamples, Float32[np.ndarray, " M"]]:
+    """Weights of sum 1, targets in units of their standard deviation for squared error, and those units."""
+    weight_MxN = examples.weight_MxN / examples.weight_MxN.sum(1, keepdims=True)
+    scale_M = np.ones(len(weight_MxN), np.float32)
+    if loss == "squared_error":
+        centered_MxN = examples.target_MxN - base_scores(examples, loss)[:, None]
+        scale_M = np.sqrt((weight_MxN * centered_MxN**2).sum(1))
+        scale_M = np.where(scale_M > 0, scale_M, np.float32(1))
+    return WeightedExamples(examples.target_MxN / scale_M[:, None], weight_MxN), scale_M
+
+
+def equal_groups(num_models: int, num_devices: int, max_bytes: int, bytes_each: int) -> int:
+    """Models per group: groups are equal, a multiple of the devices, and as few as `max_bytes` allows.
+
+    Raises:
+        InputError: one model per device does not fit.
+    """
+    fit = max_bytes // bytes_each // num_devices * num_devices
+    if fit < 1:
+        raise InputError(
+            f"max_bytes {max_bytes} is less than {num_devices} models take, one per device: {num_devices * bytes_each}"
+        )
+    groups = -(-num_models // fit)
+    return -(-num_models // (groups * num_devices)) * num_devices

@@ -95,8 +95,7 @@ def bundled_assays() -> AssayTable:
         ignored={},
         fingerprint={
             "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "values_sha256": hashlib.sha256(values_NxA.astype("<f4").tobytes()).hexdigest(),
+            "sha256": hashlib.sha256(data + values_NxA.astype("<f4").tobytes()).hexdigest(),
         },
         task="classification",
         origin=f"RDKit {rdkit_version()}, {_FILE.as_posix()}, computed properties",
