@@ -1,12 +1,14 @@
 """Splits of molecules into train and test, and of the train part into folds, by scaffold or at random.
 
-Axes: N molecules. `scaffold_N` holds the number of each molecule's scaffold (`cleaning.clean_molecules`); any other
-grouping works too. Random orders come from `hash_order`, so splits are the same on every machine.
+Axes: N molecules, A assays, R train molecules, G groups of them, F folds, E pairs of a molecule and an assay.
+`scaffold_N` holds the number of each molecule's scaffold (`cleaning.clean_molecules`); any other grouping works too.
+Random orders come from `hash_order`, so splits are the same on every machine.
 """
 
 from typing import Literal
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Bool, Int, Int32
 
 from mixmin_jax.data.hash_order import hash_order
@@ -62,13 +64,29 @@ def split_molecules(
 
 
 def make_folds(
-    train_N: Bool[np.ndarray, " N"], scaffold_N: Int[np.ndarray, " N"] | None, num_folds: int, seed: int
+    train_N: Bool[np.ndarray, " N"],
+    scaffold_N: Int[np.ndarray, " N"] | None,
+    num_folds: int,
+    seed: int,
+    rare_NxA: Bool[np.ndarray, "N A"] | None = None,
 ) -> Int32[np.ndarray, " N"]:
     """Divide the train molecules into folds, at random or by scaffold.
 
     Without scaffolds the sizes of folds differ by at most one. With `scaffold_N`, the molecules of a scaffold share a
     fold. Scaffolds go, largest first and in random order among equals, to the fold that is smallest so far. So seeds
     differ in the folds of small scaffolds; the largest ones are divided in the same way.
+
+    With `rare_NxA`, scaffolds (molecules, without scaffolds) that hold rare molecules go first. Those of the rarest
+    assay begin, and within an assay those that hold most. Each goes to the fold that has the fewest rare molecules of
+    that assay so far, among equals to the smallest. (This is iterative stratification, Sechidis et al., ECML 2011, for
+    groups.) So every fold gets its share of them as far as scaffolds allow, and sizes are even only roughly.
+
+    Args:
+        train_N: the molecules to divide.
+        scaffold_N: the group of each molecule; None: molecules are divided one by one.
+        num_folds: at least two.
+        seed: of the random order.
+        rare_NxA: the molecules that each assay can least do without in a fold, such as its positives.
 
     Returns:
         The fold of each molecule, 0 to num_folds - 1; -1 for molecules that are not in `train_N`.
@@ -79,17 +97,36 @@ def make_folds(
     rows = np.flatnonzero(train_N)
     if num_folds < 2:
         raise InputError(f"cross-fitting needs at least two folds; got {num_folds}")
-    what = "molecules" if scaffold_N is None else "scaffolds"
-    sizes = dict.fromkeys(rows.tolist(), 1) if scaffold_N is None else _sizes(scaffold_N[rows])
-    if len(sizes) < num_folds:
-        raise InputError(f"{len(sizes)} {what} in the train part cannot fill {num_folds} folds; ask for fewer folds")
-    fold_of: dict[int, int] = {}
-    filled = [0] * num_folds
-    for group in sorted(hash_order(sizes, f"folds/{what}/{seed}"), key=lambda group: -sizes[group]):
-        fold_of[group] = filled.index(min(filled))
-        filled[fold_of[group]] += sizes[group]
+    what, name_R = ("molecules", rows) if scaffold_N is None else ("scaffolds", scaffold_N[rows])
+    name_G, group_R, size_G = np.unique(name_R, return_inverse=True, return_counts=True)
+    if len(name_G) < num_folds:
+        raise InputError(f"{len(name_G)} {what} in the train part cannot fill {num_folds} folds; ask for fewer folds")
+    hashed = np.searchsorted(name_G, hash_order(name_G.tolist(), f"folds/{what}/{seed}"))
+    order_G = hashed[np.argsort(-size_G[hashed], kind="stable")]
+    fold_G, size_F = np.full(len(name_G), -1, np.int32), np.zeros(num_folds, np.int64)
+
+    def put(group: int, fold: int) -> None:
+        fold_G[group] = fold
+        size_F[fold] += size_G[group]
+
+    if rare_NxA is not None:
+        row_E, assay_E = np.nonzero(rare_NxA[rows])
+        shape = len(name_G), rare_NxA.shape[1]
+        by_group = scipy.sparse.csr_array((np.ones(len(row_E), np.int64), (group_R[row_E], assay_E)), shape)
+        by_assay, rare_FxA = by_group[order_G].tocsc(), np.zeros((num_folds, shape[1]), np.int64)
+        for assay in np.argsort(by_assay.sum(0), kind="stable"):
+            held = slice(*by_assay.indptr[assay : assay + 2])
+            most_first = by_assay.indices[held][np.argsort(-by_assay.data[held], kind="stable")]
+            for group in order_G[most_first].tolist():
+                if fold_G[group] < 0:
+                    fold = int(np.lexsort((size_F, rare_FxA[:, assay]))[0])
+                    own = slice(*by_group.indptr[group : group + 2])
+                    rare_FxA[fold, by_group.indices[own]] += by_group.data[own]
+                    put(group, fold)
+    for group in order_G[fold_G[order_G] < 0].tolist():
+        put(group, int(size_F.argmin()))
     fold_N = np.full(len(train_N), -1, np.int32)
-    fold_N[rows] = [fold_of[group] for group in (rows if scaffold_N is None else scaffold_N[rows]).tolist()]
+    fold_N[rows] = fold_G[group_R]
     return fold_N
 
 
