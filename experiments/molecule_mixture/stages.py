@@ -269,8 +269,9 @@ def fingerprint_stage(plan: Plan, stages: Stages) -> np.ndarray:
     smiles, radius, bits = plan.split.molecules.smiles, plan.config.radius, plan.config.bits
     inputs = {"smiles": fingerprint(smiles), "radius": radius, "bits": bits, "rdkit": rdkit_version()}
 
-    def compute(_stage: Running) -> Product:
-        return {"packed": np.packbits(morgan_fingerprints(smiles, radius=radius, num_bits=bits), axis=1)}
+    def compute(stage: Running) -> Product:
+        bits_NxD = morgan_fingerprints(smiles, radius=radius, num_bits=bits, on_progress=stage.advance)
+        return {"packed": np.packbits(bits_NxD, axis=1)}
 
     packed = stages.run("fingerprints", inputs, compute)["packed"]
     return np.unpackbits(packed, axis=1, count=bits)
