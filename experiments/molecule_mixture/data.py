@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from experiments.harness.progress import RunProgress
 from experiments.molecule_mixture.config import AUTOMATIC, LEAST_IN_FOLD, MoleculeMixture
 from experiments.reporting.markdown import plural
-from mixmin_jax.data.molecules.assay_tables import AssayTable, read_assays
+from mixmin_jax.data.molecules.assay_tables import AssayTable, Task, read_assays
 from mixmin_jax.data.molecules.bundled import BUNDLED_TARGET, bundled_assays
 from mixmin_jax.data.molecules.cleaning import Molecules, clean_molecules
 from mixmin_jax.data.molecules.splits import make_folds, split_molecules
@@ -80,20 +80,11 @@ class Split:
             return np.stack([held(np.isfinite(values_NxA))] * 2)
         return np.stack([held(values_NxA == label) for label in (1, 0)])
 
-    @functools.cached_property
-    def rare_NxA(self) -> np.ndarray:
-        """The molecules of the rarer class of each assay; of measured values, all."""
-        values_NxA = self.molecules.values_NxA
-        if self.config.task == "regression":
-            return np.isfinite(values_NxA)
-        positives_A, negatives_A = self.train_counts + self.test_counts
-        return values_NxA == (positives_A <= negatives_A)
-
     @functools.cache  # noqa: B019  one split lives as long as the run
     def folds(self, seed: int) -> np.ndarray:
         """The fold of every training molecule in one seed; -1 for test molecules."""
         scaffold_N = self.molecules.scaffold_N if self.config.split == "scaffold" else None
-        return make_folds(~self.is_test_N, scaffold_N, self.config.folds, seed, self.rare_NxA)
+        return make_folds(~self.is_test_N, scaffold_N, self.config.folds, seed, _rare(self.molecules, self.config.task))
 
     @functools.cached_property
     def fewest_SxA(self) -> np.ndarray:
@@ -196,8 +187,17 @@ def read_molecules(config: MoleculeMixture) -> Split:
 
 def split_of(config: MoleculeMixture, table: AssayTable, molecules: Molecules) -> Split:
     """The molecules of a table, divided as the options say."""
-    is_test_N = split_molecules(config.split, molecules.scaffold_N, config.test_fraction, config.split_seed)
-    return Split(config, table, molecules, is_test_N)
+    kind, fraction, seed = config.split, config.test_fraction, config.split_seed
+    rare_NxA = _rare(molecules, config.task)
+    return Split(config, table, molecules, split_molecules(kind, molecules.scaffold_N, fraction, seed, rare_NxA))
+
+
+def _rare(molecules: Molecules, task: Task) -> np.ndarray:
+    """The molecules of the rarer class of each assay; of measured values, all. N x A."""
+    values_NxA = molecules.values_NxA
+    if task == "regression":
+        return np.isfinite(values_NxA)
+    return values_NxA == ((values_NxA == 1).sum(0) <= (values_NxA == 0).sum(0))
 
 
 def choose_targets(split: Split) -> tuple[str, ...]:

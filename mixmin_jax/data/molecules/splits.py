@@ -5,6 +5,7 @@ Axes: N molecules, A assays, R train molecules, G groups of them, F folds, E pai
 Random orders come from `hash_order`, so splits are the same on every machine.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,11 @@ SplitKind = Literal["scaffold", "random"]
 
 
 def split_molecules(
-    kind: SplitKind, scaffold_N: Int[np.ndarray, " N"], test_fraction: float, seed: int
+    kind: SplitKind,
+    scaffold_N: Int[np.ndarray, " N"],
+    test_fraction: float,
+    seed: int,
+    rare_NxA: Bool[np.ndarray, "N A"] | None = None,
 ) -> Bool[np.ndarray, " N"]:
     """Choose about T = round(test_fraction N) test molecules, at least one.
 
@@ -27,6 +32,17 @@ def split_molecules(
     scaffold left in train would fit. Scaffolds of more than T / 2 molecules stay in train: one of them would be most
     of the test part. So frequent scaffolds (benzene has a fifth of ToxCast) are never tested. The side of a scaffold
     depends on its number and the sizes, not on the order of the molecules.
+
+    With `rare_NxA`, scaffolds (random: molecules) that hold rare molecules go first, those of the rarest assay before
+    all others. They are taken until the test part has the assay's share, ceil(test_fraction n) of n. So an assay of 24
+    positives is tested on 5 of them; by chance, it would be on fewer every other time.
+
+    Args:
+        kind: what is kept whole.
+        scaffold_N: the group of each molecule.
+        test_fraction: the share to test.
+        seed: of the random order.
+        rare_NxA: the molecules of which each assay has fewest, such as its positives.
 
     Returns:
         True for test molecules.
@@ -41,26 +57,30 @@ def split_molecules(
     if num_molecules < 2:
         raise InputError(f"{num_molecules} molecule(s) cannot be split into train and test")
     num_test = min(max(round(test_fraction * num_molecules), 1), num_molecules - 1)
-    test_N = np.zeros(num_molecules, bool)
-    if kind == "random":
-        test_N[hash_order(range(num_molecules), f"split/random/{seed}")[:num_test]] = True
-        return test_N
-
-    sizes = _sizes(scaffold_N)
-    taken: list[int] = []
-    room = num_test
-    for scaffold in hash_order(sizes, f"split/scaffold/{seed}"):
-        if sizes[scaffold] <= min(room, max(num_test / 2, 1)):
-            taken.append(scaffold)
-            room -= sizes[scaffold]
+    by_scaffold = kind == "scaffold"
+    name_G, group_N, size_G = _groups(scaffold_N if by_scaffold else np.arange(num_molecules))
+    order_G = _hashed(name_G, f"split/{kind}/{seed}")
+    is_test_G, largest, room = np.zeros(len(name_G), bool), max(num_test / 2, 1), num_test
+    later_G = np.ones(len(name_G), bool)  # taken only to fill the test part
+    if rare_NxA is not None:
+        wanted_A, later_G = np.ceil(test_fraction * rare_NxA.sum(0)), np.zeros(len(name_G), bool)
+        for assay, group, own_A, held_A in _rarest_first(group_N, rare_NxA, order_G):
+            if not (is_test_G[group] or later_G[group]):
+                fits = size_G[group] <= min(room, largest) and held_A[own_A == assay].sum() <= wanted_A[assay]
+                is_test_G[group], later_G[group] = fits, not fits
+                room -= size_G[group] * fits
+                wanted_A[own_A] -= held_A * fits
+    for group in order_G[np.argsort(later_G[order_G], kind="stable")].tolist():
+        if not is_test_G[group] and size_G[group] <= min(room, largest):
+            is_test_G[group] = True
+            room -= size_G[group]
     if 2 * room > num_test:
         raise InputError(
-            f"a scaffold split needs many small scaffolds: of {len(sizes)} scaffold(s), the largest with "
-            f"{max(sizes.values())} of {num_molecules} molecules, only {num_test - room} molecule(s) could be taken "
+            f"a scaffold split needs many small scaffolds: of {len(name_G)} scaffold(s), the largest with "
+            f"{size_G.max()} of {num_molecules} molecules, only {num_test - room} molecule(s) could be taken "
             f"for a test part of {num_test}; use a random split"
         )
-    test_N[np.isin(scaffold_N, taken)] = True
-    return test_N
+    return is_test_G[group_N]
 
 
 def make_folds(
@@ -76,17 +96,17 @@ def make_folds(
     fold. Scaffolds go, largest first and in random order among equals, to the fold that is smallest so far. So seeds
     differ in the folds of small scaffolds; the largest ones are divided in the same way.
 
-    With `rare_NxA`, scaffolds (molecules, without scaffolds) that hold rare molecules go first. Those of the rarest
-    assay begin, and within an assay those that hold most. Each goes to the fold that has the fewest rare molecules of
-    that assay so far, among equals to the smallest. (This is iterative stratification, Sechidis et al., ECML 2011, for
-    groups.) So every fold gets its share of them as far as scaffolds allow, and sizes are even only roughly.
+    With `rare_NxA`, scaffolds (molecules, without scaffolds) that hold rare molecules go first, those of the rarest
+    assay before all others. Each goes to the fold that has the fewest rare molecules of that assay so far, among equals
+    to the smallest. (This is iterative stratification, Sechidis et al., ECML 2011, for groups.) So every fold gets its
+    share of them as far as scaffolds allow, and sizes are even only roughly.
 
     Args:
         train_N: the molecules to divide.
         scaffold_N: the group of each molecule; None: molecules are divided one by one.
         num_folds: at least two.
         seed: of the random order.
-        rare_NxA: the molecules that each assay can least do without in a fold, such as its positives.
+        rare_NxA: the molecules of which each assay has fewest, such as its positives.
 
     Returns:
         The fold of each molecule, 0 to num_folds - 1; -1 for molecules that are not in `train_N`.
@@ -98,38 +118,52 @@ def make_folds(
     if num_folds < 2:
         raise InputError(f"cross-fitting needs at least two folds; got {num_folds}")
     what, name_R = ("molecules", rows) if scaffold_N is None else ("scaffolds", scaffold_N[rows])
-    name_G, group_R, size_G = np.unique(name_R, return_inverse=True, return_counts=True)
+    name_G, group_R, size_G = _groups(name_R)
     if len(name_G) < num_folds:
         raise InputError(f"{len(name_G)} {what} in the train part cannot fill {num_folds} folds; ask for fewer folds")
-    hashed = np.searchsorted(name_G, hash_order(name_G.tolist(), f"folds/{what}/{seed}"))
-    order_G = hashed[np.argsort(-size_G[hashed], kind="stable")]
+    order_G = _hashed(name_G, f"folds/{what}/{seed}")
+    order_G = order_G[np.argsort(-size_G[order_G], kind="stable")]
     fold_G, size_F = np.full(len(name_G), -1, np.int32), np.zeros(num_folds, np.int64)
-
-    def put(group: int, fold: int) -> None:
-        fold_G[group] = fold
-        size_F[fold] += size_G[group]
-
     if rare_NxA is not None:
-        row_E, assay_E = np.nonzero(rare_NxA[rows])
-        shape = len(name_G), rare_NxA.shape[1]
-        by_group = scipy.sparse.csr_array((np.ones(len(row_E), np.int64), (group_R[row_E], assay_E)), shape)
-        by_assay, rare_FxA = by_group[order_G].tocsc(), np.zeros((num_folds, shape[1]), np.int64)
-        for assay in np.argsort(by_assay.sum(0), kind="stable"):
-            held = slice(*by_assay.indptr[assay : assay + 2])
-            most_first = by_assay.indices[held][np.argsort(-by_assay.data[held], kind="stable")]
-            for group in order_G[most_first].tolist():
-                if fold_G[group] < 0:
-                    fold = int(np.lexsort((size_F, rare_FxA[:, assay]))[0])
-                    own = slice(*by_group.indptr[group : group + 2])
-                    rare_FxA[fold, by_group.indices[own]] += by_group.data[own]
-                    put(group, fold)
+        rare_FxA = np.zeros((num_folds, rare_NxA.shape[1]), np.int64)
+        for assay, group, own_A, held_A in _rarest_first(group_R, rare_NxA[rows], order_G):
+            if fold_G[group] < 0:
+                fold_G[group] = fold = np.lexsort((size_F, rare_FxA[:, assay]))[0]
+                size_F[fold] += size_G[group]
+                rare_FxA[fold, own_A] += held_A
     for group in order_G[fold_G[order_G] < 0].tolist():
-        put(group, int(size_F.argmin()))
+        fold_G[group] = fold = size_F.argmin()
+        size_F[fold] += size_G[group]
     fold_N = np.full(len(train_N), -1, np.int32)
     fold_N[rows] = fold_G[group_R]
     return fold_N
 
 
-def _sizes(group_N: Int[np.ndarray, " N"]) -> dict[int, int]:
-    groups, sizes = np.unique(group_N, return_counts=True)
-    return dict(zip(groups.tolist(), sizes.tolist(), strict=True))
+def _groups(
+    name_N: Int[np.ndarray, " N"],
+) -> tuple[Int[np.ndarray, " G"], Int[np.ndarray, " N"], Int[np.ndarray, " G"]]:
+    """The distinct names, which of them each molecule has, and how many have each."""
+    return np.unique(name_N, return_inverse=True, return_counts=True)
+
+
+def _hashed(name_G: Int[np.ndarray, " G"], key: str) -> Int[np.ndarray, " G"]:
+    """Sorted names in random order."""
+    return np.searchsorted(name_G, hash_order(name_G.tolist(), key))
+
+
+def _rarest_first(
+    group_N: Int[np.ndarray, " N"], rare_NxA: Bool[np.ndarray, "N A"], order_G: Int[np.ndarray, " G"]
+) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Every assay with each group that holds its rare molecules, from the assay that has fewest on, groups in order.
+
+    With them, all assays of which the group holds rare molecules, and how many.
+    """
+    molecule_E, assay_E = np.nonzero(rare_NxA)
+    counts = np.ones(len(molecule_E), np.int64), (group_N[molecule_E], assay_E)
+    by_group = scipy.sparse.csr_array(counts, (len(order_G), rare_NxA.shape[1]))
+    by_assay = by_group[order_G].tocsc()
+    for assay in np.argsort(by_assay.sum(0), kind="stable").tolist():
+        places = by_assay.indices[slice(*by_assay.indptr[assay : assay + 2])]
+        for group in order_G[places].tolist():
+            own = slice(*by_group.indptr[group : group + 2])
+            yield assay, group, by_group.indices[own], by_group.data[own]
