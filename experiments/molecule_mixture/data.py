@@ -23,6 +23,7 @@ from mixmin_jax.data.molecules.structure_store import stored_structures
 from mixmin_jax.errors import InputError, closest_names, list_some
 
 LEAK = 0.95  # rank correlation with the target above which, or below its negative, a source is a copy of it
+SPLITS = 2  # version of `split_molecules` and `make_folds`, on which all stages depend
 LEAST_SHARED = 20  # molecules that both measured: with fewer, a correlation says little
 
 
@@ -143,7 +144,7 @@ class Split:
         keys = ["task", "smiles_column", "ignore", "split", "test_fraction", "split_seed"]
         keys += ["labels"] if self.config.labels else []
         keys += ["contradictions"] if self.config.contradictions != "drop" else []
-        return {"table": self.table.fingerprint} | {key: getattr(self.config, key) for key in keys}
+        return {"table": self.table.fingerprint, "splits": SPLITS} | {key: getattr(self.config, key) for key in keys}
 
     @functools.cache  # noqa: B019  one split lives as long as the run
     def leaks(self, target: str) -> dict[str, str]:
@@ -221,8 +222,9 @@ def choose_targets(split: Split) -> tuple[str, ...]:
     fit = sorted((int(positives_A[split.names.index(name)]), name) for name in split.can_be_targets)
     if not fit:
         raise InputError(
-            f"no assay of {split.table.origin} has enough data to be a target ({config.least_to_train} of a class to"
-            f" train on, {config.least_to_test} in the test part): {_counted(split, split.names)};"
+            f"no assay of {split.table.origin} has enough data to be a target ({config.least_to_train} to train on,"
+            f" {config.least_to_test} in the test part{', of each class' * (config.task == 'classification')}):"
+            f" {_counted(split, split.names)};"
             f" {_what_admits(split, split.names, Split.unfit_as_target)}"
         )
     first, last = (0.0, len(fit) - 1.0) if config.num_targets > 1 else ((len(fit) - 1) / 2,) * 2
@@ -281,7 +283,7 @@ def _what_admits(split: Split, names: Sequence[str], unfit: Callable[[Split, str
     nearest = int((train_A + test_A).argmax())  # where both are too few
     if train_A[nearest] < config.least_to_train and test_A[nearest] < config.least_to_test:
         changes.append({"min_positives": train_A[nearest], "min_test_positives": test_A[nearest]})
-    changes += [{"split": "random"}, {"test_fraction": 0.4}, {"folds": 2}]
+    changes += [{"split": "random"}, {"test_fraction": min(2 * config.test_fraction, 0.5)}, {"folds": 2}]
     found: list[str] = []
     for change in changes:
         with contextlib.suppress(InputError):  # a number of 0, or a split that cannot be made

@@ -34,8 +34,8 @@ def split_molecules(
     depends on its number and the sizes, not on the order of the molecules.
 
     With `rare_NxA`, scaffolds (random: molecules) that hold rare molecules go first, those of the rarest assay before
-    all others. They are taken until the test part has the assay's share, ceil(test_fraction n) of n. So an assay of 24
-    positives is tested on 5 of them; by chance, it would be on fewer every other time.
+    all others. Each is taken unless that leads away from the assay's share, ceil(test_fraction n) of n. So an assay of
+    24 positives is tested on 5 of them; by chance, it would be on fewer every other time.
 
     Args:
         kind: what is kept whole.
@@ -65,11 +65,12 @@ def split_molecules(
     if rare_NxA is not None:
         wanted_A, later_G = np.ceil(test_fraction * rare_NxA.sum(0)), np.zeros(len(name_G), bool)
         for assay, group, own_A, held_A in _rarest_first(group_N, rare_NxA, order_G):
-            if not (is_test_G[group] or later_G[group]):
-                fits = size_G[group] <= min(room, largest) and held_A[own_A == assay].sum() <= wanted_A[assay]
-                is_test_G[group], later_G[group] = fits, not fits
-                room -= size_G[group] * fits
-                wanted_A[own_A] -= held_A * fits
+            too_many = held_A[own_A == assay].sum() > 2 * wanted_A[assay]
+            later_G[group] = too_many or size_G[group] > min(room, largest)
+            if not later_G[group]:
+                is_test_G[group] = True
+                room -= size_G[group]
+                wanted_A[own_A] -= held_A
     for group in order_G[np.argsort(later_G[order_G], kind="stable")].tolist():
         if not is_test_G[group] and size_G[group] <= min(room, largest):
             is_test_G[group] = True
@@ -127,10 +128,9 @@ def make_folds(
     if rare_NxA is not None:
         rare_FxA = np.zeros((num_folds, rare_NxA.shape[1]), np.int64)
         for assay, group, own_A, held_A in _rarest_first(group_R, rare_NxA[rows], order_G):
-            if fold_G[group] < 0:
-                fold_G[group] = fold = np.lexsort((size_F, rare_FxA[:, assay]))[0]
-                size_F[fold] += size_G[group]
-                rare_FxA[fold, own_A] += held_A
+            fold_G[group] = fold = np.lexsort((size_F, rare_FxA[:, assay]))[0]
+            size_F[fold] += size_G[group]
+            rare_FxA[fold, own_A] += held_A
     for group in order_G[fold_G[order_G] < 0].tolist():
         fold_G[group] = fold = size_F.argmin()
         size_F[fold] += size_G[group]
@@ -154,16 +154,17 @@ def _hashed(name_G: Int[np.ndarray, " G"], key: str) -> Int[np.ndarray, " G"]:
 def _rarest_first(
     group_N: Int[np.ndarray, " N"], rare_NxA: Bool[np.ndarray, "N A"], order_G: Int[np.ndarray, " G"]
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-    """Every assay with each group that holds its rare molecules, from the assay that has fewest on, groups in order.
+    """The groups that hold rare molecules, each with the assay of which fewest are known; those of such assays first.
 
-    With them, all assays of which the group holds rare molecules, and how many.
+    Groups of an assay come in their order. With each, all assays of which it holds rare molecules, and how many.
     """
     molecule_E, assay_E = np.nonzero(rare_NxA)
-    counts = np.ones(len(molecule_E), np.int64), (group_N[molecule_E], assay_E)
-    by_group = scipy.sparse.csr_array(counts, (len(order_G), rare_NxA.shape[1]))
-    by_assay = by_group[order_G].tocsc()
-    for assay in np.argsort(by_assay.sum(0), kind="stable").tolist():
-        places = by_assay.indices[slice(*by_assay.indptr[assay : assay + 2])]
-        for group in order_G[places].tolist():
-            own = slice(*by_group.indptr[group : group + 2])
-            yield assay, group, by_group.indices[own], by_group.data[own]
+    group_E, num_assays = group_N[molecule_E], rare_NxA.shape[1]
+    counts = scipy.sparse.csr_array((np.ones(len(group_E), np.int64), (group_E, assay_E)), (len(order_G), num_assays))
+    by_rank = np.argsort(rare_NxA.sum(0), kind="stable")
+    rank_G = np.full(len(order_G), num_assays)
+    np.minimum.at(rank_G, group_E, np.argsort(by_rank)[assay_E])
+    holders = order_G[rank_G[order_G] < num_assays]
+    for group in holders[np.argsort(rank_G[holders], kind="stable")].tolist():
+        own = slice(*counts.indptr[group : group + 2])
+        yield int(by_rank[rank_G[group]]), group, counts.indices[own], counts.data[own]
