@@ -256,6 +256,17 @@ def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path
 
 
 @pytest.mark.slow
+def test_two_assays_give_a_run_with_one_source_each(config, tmp_path):
+    few = dataclasses.replace(config, seeds=1, sources=1, random_mixtures=None, target=("heavy",), out=tmp_path / "out")
+    main(few)
+    metrics = load(tmp_path / "out", "heavy")
+    (source,) = metrics.data.sources
+    assert all(metrics.arms[arm].weights == {source: 1} for arm in ("mixmin", "natural", "uniform", "random_search"))
+    assert set(metrics.arms["mixmin_own"].weights) <= {source, "heavy"} and metrics.growth == ()
+    assert metrics.compared("mixmin", "natural").verdict == "ties" and metrics.cost.random_mixtures == 1
+
+
+@pytest.mark.slow
 def test_trees_go_through_the_same_stages(config, tmp_path):
     main(dataclasses.replace(config, learner="trees", seeds=1, out=tmp_path / "out", numbers_of_sources=()))
     assert '"learner": "trees"' in next((tmp_path / "out").glob("*/metrics.json")).read_text()

@@ -138,6 +138,24 @@ def test_the_plan_counts_what_it_does_not_name():
     assert told.count(" and 9 more\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "7 contradicting values: not used)\n"),
+        (
+            {"contradictions": "majority"},
+            "7 contradicting values: decided by the majority of rows, 2 draws not used)\n",
+        ),
+    ],
+)
+def test_the_plan_says_what_becomes_of_labels_that_contradict(changes, told):
+    split = clintox(**changes)
+    counted = Cleaning(1490, (), 0, 6, 7, {"CT_TOX": 7}, 2)
+    split = dataclasses.replace(split, molecules=dataclasses.replace(split.molecules, cleaning=counted))
+    assert told in describe_plan(make_plan(split))
+    assert split.inputs() == clintox().inputs() | changes  # stages depend on it
+
+
 def test_the_thresholds_depend_on_the_task_and_are_on_record():
     of_labels = MoleculeMixture(assays=Path("table.csv"))
     of_values = MoleculeMixture(assays=Path("table.csv"), task="regression")
