@@ -103,16 +103,20 @@ def test_folds_that_spread_rare_molecules_keep_scaffolds_whole_and_differ_by_one
 
 
 @pytest.mark.parametrize("grouped", [True, False])
-def test_every_fold_has_its_share_of_every_assay_s_few_positives(grouped):
-    """Ten positives of 600 molecules in each of 17 assays: by chance, most folds of five would miss two of some."""
-    rare_NxA = np.zeros((600, 17), bool)
+def test_every_part_has_its_share_of_every_assay_s_few_positives(grouped):
+    """Twelve positives of 1000 molecules in each of 17 assays, in scaffolds of 1, 2, 3 and 4 molecules."""
+    scaffold_N, rare_NxA = np.repeat(np.arange(400), np.tile([1, 2, 3, 4], 100)), np.zeros((1000, 17), bool)
+    firsts = np.unique(scaffold_N, return_index=True)[1]
     for assay in range(17):
-        rare_NxA[np.random.default_rng(assay).choice(600, 10, replace=False), assay] = True
+        rare_NxA[np.random.default_rng(assay).choice(firsts, 12, replace=False), assay] = True
     for seed in range(3):
-        fold_N = make_folds(np.ones(600, bool), np.arange(600) if grouped else None, 5, seed, rare_NxA)
-        assert min(rare_NxA[fold_N == fold].sum(0).min() for fold in range(5)) >= 1
-        assert np.median([rare_NxA[fold_N == fold].sum(0) for fold in range(5)]) == 2
-        assert np.ptp(np.bincount(fold_N)) <= 1  # the others fill up
+        test_N = split_molecules("scaffold" if grouped else "random", scaffold_N, 0.2, seed, rare_NxA)
+        tested_A = rare_NxA[test_N].sum(0)
+        assert test_N.sum() == 200 and tested_A.min() >= 3 and np.median(tested_A) == 3  # ceil(12 / 5)
+        fold_N = make_folds(~test_N, scaffold_N if grouped else None, 3, seed, rare_NxA)
+        counts_FxA = np.stack([rare_NxA[fold_N == fold].sum(0) for fold in range(3)])
+        assert np.ptp(counts_FxA, axis=0).max() <= 2 and np.median(np.ptp(counts_FxA, axis=0)) <= 1
+        assert np.ptp(np.bincount(fold_N[~test_N])) <= 1  # the others fill up
 
 
 @settings(deadline=None)

@@ -72,6 +72,15 @@ def test_of_two_mirrored_assays_each_is_the_one_source_of_the_other():
     assert describe_plan(plan).count("one source, mixmin, natural, uniform and random_search are the same") == 2
 
 
+def test_a_target_with_one_source_beside_one_with_two_has_one_mixture_as_often():
+    first_N = rare(np.random.default_rng(0), 1000, 100)
+    columns = {"first": first_N, "copy": first_N, "other": rare(np.random.default_rng(1), 1000, 100)}
+    plan = make_plan(made_up(columns, target=("first", "other")))
+    one, two = (plan.random_RxA(target, 0) for target in plan.targets)
+    np.testing.assert_array_equal(one, [[0, 0, 1]] * plan.num_random)
+    assert len({*map(tuple, two.tolist())}) == len(two) == plan.num_random == 2
+
+
 def test_a_source_of_which_nearly_a_copy_is_left_needs_keep():
     mirrored = {"toxic": np.arange(500) % 7 == 0, "approved": np.arange(500) % 7 != 0}
     split = made_up({name: values_N.astype(float) for name, values_N in mirrored.items()}, target=("toxic",))
