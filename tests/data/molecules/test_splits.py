@@ -112,7 +112,7 @@ def test_every_part_has_its_share_of_every_assay_s_few_positives(grouped):
     for seed in range(3):
         test_N = split_molecules("scaffold" if grouped else "random", scaffold_N, 0.2, seed, rare_NxA)
         tested_A = rare_NxA[test_N].sum(0)
-        assert test_N.sum() == 200 and tested_A.min() >= 3 and np.median(tested_A) == 3  # ceil(12 / 5)
+        assert test_N.sum() == 200 and set(tested_A.tolist()) <= {3, 4}  # ceil(12 / 5), one more by others
         fold_N = make_folds(~test_N, scaffold_N if grouped else None, 3, seed, rare_NxA)
         counts_FxA = np.stack([rare_NxA[fold_N == fold].sum(0) for fold in range(3)])
         assert np.ptp(counts_FxA, axis=0).max() <= 2 and np.median(np.ptp(counts_FxA, axis=0)) <= 1
