@@ -17,7 +17,7 @@ from experiments.harness.machine_rate import product_rate
 from experiments.harness.options import numbers_of
 from experiments.harness.progress import duration
 from experiments.harness.result_files import file_name
-from experiments.molecule_mixture.config import MoleculeMixture
+from experiments.molecule_mixture.config import LEAST_IN_FOLD, MoleculeMixture
 from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
 from experiments.reporting.render import report
 from experiments.reporting.schema import Weights
@@ -258,6 +258,7 @@ def describe_plan(plan: Plan) -> str:
         time=flops and duration(plan.cost_in_all * flops / (product_rate() * TRAINING_SHARE)),
         some=lambda names: list_some(names, NAMES_SHOWN),
         few=FEW_TO_TEST,
+        least_in_fold=LEAST_IN_FOLD,
         ignored=_grouped(plan.split.table.ignored),
     ).markdown.rstrip()
 

@@ -202,7 +202,9 @@ def test_a_larger_radius_adds_bits_and_fewer_bits_fold_them():
     aspirin = ["CC(=O)Oc1ccccc1C(=O)O"]
     small, large = (morgan_fingerprints(aspirin, radius=radius)[0] for radius in (1, 2))
     assert (small <= large).all() and small.sum() < large.sum()
-    folded = morgan_fingerprints(aspirin, num_bits=1024)[0]
+    told: list[tuple[int, int]] = []
+    folded = morgan_fingerprints(aspirin * 300, num_bits=1024, on_progress=lambda *done: told.append(done))[0]
+    assert told == [(0, 300), (256, 300)]
     np.testing.assert_array_equal(folded, large.reshape(2, 1024).max(0))
     assert morgan_fingerprints([]).shape == (0, 2048)
 

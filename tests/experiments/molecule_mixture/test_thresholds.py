@@ -55,8 +55,8 @@ def test_every_assay_of_muv_s_shape_can_be_a_target_and_a_source():
     assert split.fewest_SxA.min() >= 5 and split.test_counts[0].min() >= 5
     told = describe_plan(plan)
     assert f"targets, 10 of 17 that can be: {', '.join(target.name for target in plan.targets)}" in told
-    assert "A source needs 10 positives and as many negatives to train on (--min-positives), 2 in every fold" in told
-    assert "Fewer than 20 positives or negatives to test, so intervals are rough: MUV-" in told
+    assert "10 positives and as many negatives to train on (--min-positives), 2 of them in every fold" in told
+    assert "Fewer than 20 molecules of a class to test, so intervals are rough: MUV-" in told
     many = make_plan(muv(num_targets=17, sources=4, folds=5))  # every fold of five has two positives of every assay
     assert len(many.targets) == 17 and many.split.fewest_SxA.min() >= 2
 
