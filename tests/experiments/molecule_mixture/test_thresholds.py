@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.molecule_mixture.config import MoleculeMixture
-from experiments.molecule_mixture.data import choose_targets, split_of
+from experiments.molecule_mixture.data import choose_targets, read_molecules, split_of
 from experiments.molecule_mixture.plan import config_record, describe_plan, make_plan
+from mixmin_jax.data.molecules import structure_store
 from mixmin_jax.data.molecules.assay_tables import AssayTable
 from mixmin_jax.data.molecules.cleaning import Cleaning, Molecules
 from mixmin_jax.errors import InputError
@@ -145,6 +146,18 @@ def test_the_plan_counts_what_it_does_not_name():
     told = describe_plan(plan)
     assert "as --sources 10 takes those with more molecules of their rarer class, 49: " in told
     assert told.count(" and 9 more\n") == 1
+
+
+def test_a_table_is_read_with_progress_once_and_its_contradictions_as_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(structure_store, "LEAST", 1)
+    labels = [("CCO", 1), ("OCC", 1), ("CCO", 0), *(("C" * n, 1) for n in range(3, 9))]
+    (tmp_path / "t.csv").write_text("smiles,a\n" + "".join(f"{text},{label}\n" for text, label in labels))
+    config = MoleculeMixture(assays=tmp_path / "t.csv", split="random")
+    assert np.isnan(read_molecules(config).values_NxA[0, 0])
+    assert capsys.readouterr().err == "reading 9 structures: 0 s\n"
+    monkeypatch.setattr(structure_store, "read_structures", lambda *_: pytest.fail("read again"))
+    assert read_molecules(dataclasses.replace(config, contradictions="majority")).values_NxA[0, 0] == 1
 
 
 @pytest.mark.parametrize(
