@@ -8,7 +8,7 @@ import pytest
 
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import choose_targets, read_molecules, split_of
-from experiments.molecule_mixture.plan import config_record, describe_plan, make_plan
+from experiments.molecule_mixture.plan import Plan, config_record, describe_plan, make_plan
 from mixmin_jax.data.molecules import cleaning, structure_store
 from mixmin_jax.data.molecules.assay_tables import AssayTable
 from mixmin_jax.data.molecules.cleaning import Cleaning, Molecules
@@ -64,7 +64,7 @@ def test_every_assay_of_muv_s_shape_can_be_a_target_and_a_source():
     assert len(many.targets) == 17 and many.split.fewest_SxA.min() >= 2
 
 
-def test_of_two_mirrored_assays_each_is_the_one_source_of_the_other():
+def test_of_two_mirrored_assays_each_is_the_one_source_of_the_other(monkeypatch):
     plan = make_plan(clintox())
     assert {target.name: target.sources for target in plan.targets} == {
         "CT_TOX": ("FDA_APPROVED",),
@@ -72,7 +72,11 @@ def test_of_two_mirrored_assays_each_is_the_one_source_of_the_other():
     }
     for target in plan.targets:
         np.testing.assert_array_equal(plan.random_RxA(target, 0), [plan.natural_A(target.source_columns)])
-    assert describe_plan(plan).count("one source, mixmin, natural, uniform and random_search are the same") == 2
+    told = describe_plan(plan)
+    assert told.count("one source, mixmin, natural, uniform and random_search are the same") == 2
+    assert "FLOPs each)\nAbout " in told
+    monkeypatch.setattr(Plan, "flops_per_model", None)
+    assert describe_plan(plan).endswith("not known beforehand; the run says it from its first stage on")
 
 
 def test_a_target_with_one_source_beside_one_with_two_has_one_mixture_as_often():
