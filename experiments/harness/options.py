@@ -110,6 +110,7 @@ _ADDED: dict[str, Any] = {
     "unlabeled_windows": None,
     "follow_links": False,
     "probe": False,
+    "contradictions": "drop",
     "init": None,
     "init_normalization": None,
 }

@@ -61,7 +61,10 @@ def run_plan(plan: Plan, folder: RunFolder) -> dict[str, MoleculeMetrics]:
         for name, result in run_seed(plan, seed, stages, features_NxD, learner).items():
             done[name].append(result)
         for target in plan.targets:
-            metrics, place = build_metrics(plan, target, done[target.name], learner, choice, stages, made_by), out / target.file_name
+            metrics, place = (
+                build_metrics(plan, target, done[target.name], learner, choice, stages, made_by),
+                out / target.file_name,
+            )
             results[target.file_name] = metrics
             place.mkdir(parents=True, exist_ok=True)
             for file, content in {"metrics.json": metrics, **QUESTION.files(metrics)}.items():

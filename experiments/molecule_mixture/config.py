@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.harness.options import ManyModelsOptions
+from mixmin_jax.data.molecules.cleaning import Contradictions
 from mixmin_jax.data.molecules.features import Features
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.boosted_trees import TreeRun
 from mixmin_jax.training.logistic_learner import LogisticRun
 from mixmin_jax.training.mlp_learner import MAX_BYTES, MlpRun
 from mixmin_jax.training.multitask import MultitaskRun
+
+AUTOMATIC = {"classification": (10, 5), "regression": (20, 20)}  # of --min-positives and --min-test-positives
+LEAST_IN_FOLD = 2  # of each class of an assay: with one, nothing is left to choose a model's settings by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +55,15 @@ class MoleculeMixture(ManyModelsOptions):
     random_mixtures: int | None = None
     """Random mixtures per target for random_search. By default as many as make its training cost that of MixMin's
     proxies, which all targets share: sources / targets."""
-    min_positives: int = 20
-    """An assay needs as many positives, and negatives, among the training molecules (regression: molecules)."""
-    min_test_positives: int = 20
-    """A target needs as many of both among the test molecules."""
+    min_positives: int | None = None
+    """An assay needs as many positives, and negatives, among the training molecules (regression: molecules). By
+    default 10 (regression: 20)."""
+    min_test_positives: int | None = None
+    """A target needs as many of both among the test molecules, from 5 scaffolds or more (fewer, if this is less). By
+    default 5 (regression: 20)."""
+    contradictions: Contradictions = "drop"
+    """Rows of one molecule whose labels contradict: both count as not measured, or the majority of the rows decides
+    (a draw counts as not measured). Measured values are averaged."""
     max_unparsable: float = 0.05
     """Stop if RDKit cannot read more than this share of the rows."""
     split: Literal["scaffold", "random"] = "scaffold"
@@ -98,8 +107,8 @@ class MoleculeMixture(ManyModelsOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        numbers = ("seeds", "num_targets", "min_positives", "min_test_positives", "bits", "random_mixtures")
-        least = {**dict.fromkeys((*numbers, "numbers_of_sources"), 1), "sources": 2, "radius": 0, "folds": 2}
+        numbers = ("seeds", "sources", "num_targets", "min_positives", "min_test_positives", "bits", "random_mixtures")
+        least = {**dict.fromkeys((*numbers, "numbers_of_sources"), 1), "radius": 0, "folds": 2}
         for name, bound in least.items():
             given = getattr(self, name)
             if small := [n for n in (given if isinstance(given, tuple) else (given,)) if n is not None and n < bound]:
@@ -127,6 +136,8 @@ class MoleculeMixture(ManyModelsOptions):
         table = self.smiles_column or self.ignore or self.keep or self.labels
         if self.demonstration and (self.task == "regression" or table):
             raise InputError("--task, --smiles-column, --ignore, --keep and --labels describe a table: give --assays")
+        if self.task == "regression" and self.contradictions != "drop":
+            raise InputError("--contradictions majority: measured values that differ are averaged; leave it out")
         if both := [name for name in self.keep if name in self.ignore]:
             raise InputError(f"--keep and --ignore both name {both[0]!r}")
         _ = self.meaning  # for its errors
@@ -139,6 +150,33 @@ class MoleculeMixture(ManyModelsOptions):
     def is_spread(self) -> bool:
         """Whether devices or processes are named, which trees know nothing of."""
         return self.mesh_source is not None or self.mesh_data > 1 or bool(self.coordinator) or self.distributed
+
+    @property
+    def least_to_train(self) -> int:
+        """Positives, and negatives, that an assay needs among the training molecules (regression: molecules).
+
+        10, unless --min-positives says otherwise: each proxy is calibrated by one slope, which takes ten events by the
+        rule of thumb of logistic regression (Peduzzi et al., J. Clin. Epidemiol. 1996, 49, 1373). Measured values: 20.
+        `LEAST_IN_FOLD` of them must lie in every fold of every seed.
+        """
+        return self.min_positives or AUTOMATIC[self.task][0]
+
+    @property
+    def least_to_test(self) -> int:
+        """Positives, and negatives, that a target needs among the test molecules (regression: molecules).
+
+        5, unless --min-test-positives says otherwise, and from `least_scaffolds_to_test` scaffolds. Intervals come from
+        resamples of the scaffolds. If the positives are in g scaffolds, a resample lacks all of them with a probability
+        of about e^-g: 0.7 % with 5, 5 % with 3, which is more than an interval of 95 % leaves out at either end.
+        Intervals from few positives are sound but rough: those of a mean of 5 normal numbers cover 85 %, of 10 90 %, of
+        20 93 %. Measured values: 20, as a rank correlation of a handful says nothing.
+        """
+        return self.min_test_positives or AUTOMATIC[self.task][1]
+
+    @property
+    def least_scaffolds_to_test(self) -> int:
+        """Scaffolds that the positives, and the negatives, of a target need among the test molecules."""
+        return min(AUTOMATIC["classification"][1], self.least_to_test)
 
     @property
     def meaning(self) -> dict[str, float | None]:

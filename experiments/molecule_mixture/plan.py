@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.devices import whole_mesh
+from experiments.harness.machine_rate import product_rate
 from experiments.harness.options import numbers_of
+from experiments.harness.progress import duration
 from experiments.harness.result_files import file_name
-from experiments.molecule_mixture.config import MoleculeMixture
+from experiments.molecule_mixture.config import LEAST_IN_FOLD, MoleculeMixture
 from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
 from experiments.reporting.render import report
 from experiments.reporting.schema import Weights
+from mixmin_jax.errors import list_some
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
 from mixmin_jax.training import logistic_learner, mlp_learner
-from mixmin_jax.training.boosted_trees import TreeLearner, has_xgboost, require_xgboost
+from mixmin_jax.training.boosted_trees import TreeLearner, has_xgboost
 from mixmin_jax.training.logistic_learner import LogisticLearner
 from mixmin_jax.training.mlp_learner import MlpLearner
 from mixmin_jax.training.weighted_examples import Learner, Loss
@@ -31,6 +34,10 @@ SOLVED_ARMS = ("mixmin", "mixmin_own")  # weights from the solver: over the othe
 MIXED_ARMS = (*SOLVED_ARMS, "own", "natural", "uniform", "random_search", "natural_own")  # trained on a mixture
 GROWTH_ARMS = ("mixmin", "natural")  # trained on smaller sets of sources too
 CHOICE_ASSAYS = 24  # by which a learner is chosen
+
+TRAINING_SHARE = 0.5  # of the FLOP/s of products of matrices that training reaches, measured on 2 cores
+NAMES_SHOWN = 40  # columns of one kind that the plan names; it counts the others
+FEW_TO_TEST = 20  # positives of a target in the test part below which the plan calls intervals rough
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +109,9 @@ class Plan:
 
     @property
     def num_random(self) -> int:
-        """Random mixtures per target."""
+        """Random mixtures per target; one source has one mixture."""
+        if all(len(target.sources) == 1 for target in self.targets):
+            return 1
         shared = math.ceil(len(self.proxy_columns) / len(self.targets))
         return self.config.random_mixtures or max(shared, 2)
 
@@ -137,6 +146,8 @@ class Plan:
     def random_RxA(self, target: Target, seed: int) -> np.ndarray:
         """The random mixtures of one target and seed."""
         columns_K = target.source_columns
+        if len(columns_K) == 1:
+            return np.repeat(self.over_assays(columns_K, 1.0)[None], self.num_random, axis=0)
         drawn_RxK = random_mixtures(self.num_random, self.sizes_A[columns_K], _seed(seed, target.column, 0), minimum=0)
         return np.stack([self.over_assays(columns_K, weights_K) for weights_K in drawn_RxK])
 
@@ -190,11 +201,41 @@ class Plan:
         """One training on all training molecules; None where the learner cannot tell."""
         return self.learners[learner].flops(int(self.train_N.sum()), self.config.bits, 1)
 
+    # What columns are taken for -----------------------------------------------------------------------------------
+
+    @property
+    def sources(self) -> list[str]:
+        """The assays that are sources and no targets."""
+        targets, used = [target.name for target in self.targets], {name for t in self.targets for name in t.sources}
+        return [name for name in self.split.names if name in used and name not in targets]
+
+    @property
+    def neither(self) -> dict[str, list[str]]:
+        """The assays that are neither source nor target, by the reason, each with its numbers."""
+        used = {name for target in self.targets for name in (target.name, *target.sources)}
+        leaks = {name for target in self.targets for name in self.split.leaks(target.name)}
+        reasons = {name: self.split.unusable.get(name) for name in self.split.names if name not in used}
+        most = "molecules" if self.config.task == "regression" else "molecules of their rarer class"
+        beyond = f"--sources {self.config.sources} takes those with more {most}"
+        return _grouped(
+            {name: why or ("nearly a copy of a target" if name in leaks else beyond) for name, why in reasons.items()}
+        )
+
+    @property
+    def no_targets(self) -> dict[str, list[str]]:
+        """The sources that can be no targets, by the reason, each with its numbers."""
+        reasons = {name: self.split.unfit_as_target(name) for name in self.sources}
+        return _grouped({name: why for name, why in reasons.items() if why})
+
+    @property
+    def rough(self) -> list[str]:
+        """The targets with so few test molecules of a class that their intervals are rough."""
+        fewest_A = self.split.test_counts.min(0)
+        return [target.name for target in self.targets if fewest_A[target.column] < FEW_TO_TEST]
+
 
 def make_plan(split: Split) -> Plan:
     """Everything that can be found wrong before compute is spent is an InputError here."""
-    if split.config.learner == "trees":
-        require_xgboost()
     column_of = {name: a for a, name in enumerate(split.names)}
     targets = []
     for name in choose_targets(split):
@@ -223,9 +264,32 @@ def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
+def _grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Names by the first part of their reason; with each the rest, which is in brackets."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        kind, bracket, numbers = reason.partition(" (")
+        groups.setdefault(kind, []).append(f"{name}{bracket}{numbers}")
+    return groups
+
+
 def describe_plan(plan: Plan) -> str:
-    """The plan in words: data, targets, models and their cost."""
-    return report("molecule_plan", "", {}, plan=plan, config=plan.config, split=plan.split).markdown.rstrip()
+    """The plan in words: columns, data, targets, models and their cost; it times this machine."""
+    flops = {learner: plan.flops_per_model(learner) for learner in plan.learners}
+    rate = product_rate() * TRAINING_SHARE
+    return report(
+        "molecule_plan",
+        "",
+        {},
+        plan=plan,
+        config=plan.config,
+        split=plan.split,
+        times={learner: duration(plan.cost_in_all * each / rate) for learner, each in flops.items() if each},
+        some=lambda names: list_some(names, NAMES_SHOWN),
+        few=FEW_TO_TEST,
+        least_in_fold=LEAST_IN_FOLD,
+        ignored=_grouped(plan.split.table.ignored),
+    ).markdown.rstrip()
 
 
 def identity(plan: Plan) -> dict[str, Any]:
@@ -240,6 +304,7 @@ def config_record(config: MoleculeMixture, without: tuple[str, ...] = ()) -> dic
     """The configuration as JSON, with what is needed to run it again."""
     record = dataclasses.asdict(config)
     record["assays"] = None if config.assays is None else str(config.assays)
+    record |= {"min_positives": config.least_to_train, "min_test_positives": config.least_to_test}
     learners = {"logistic", "perceptron", "trees"}
     unused = learners - {config.learner} if config.learner in learners else set()
     return numbers_of(record, (*unused, *without))

@@ -146,9 +146,8 @@ class SeedStages:
         """The mean loss of every mixture's own training labels, under models that did not see them."""
         train_N = self._plan.train_N
         examples = self._examples(proxies.weights_MxA, train_N)
-        loss_MxN = example_losses(
-            np.where(train_N, proxies.heldout_NxM.T, 0), examples.target_MxN, self._plan.loss
-        )
+        score_MxN = np.where(train_N, proxies.heldout_NxM.T, 0).astype(np.float32)
+        loss_MxN = example_losses(score_MxN, examples.target_MxN, self._plan.loss)
         return (examples.weight_MxN * np.asarray(loss_MxN, np.float64)).sum(1)
 
     def multitask(self) -> np.ndarray:
@@ -188,9 +187,7 @@ class SeedStages:
             names=tuple(self._plan.split.names[a] for a in used_A),
         )
 
-    def _train(
-        self, name: str, examples: WeightedExamples, labels: Sequence[str], inputs: Any, cost: float
-    ) -> Product:
+    def _train(self, name: str, examples: WeightedExamples, labels: Sequence[str], inputs: Any, cost: float) -> Product:
         """One model per row of examples: scores of all molecules, N x M, and how the trainings went."""
 
         def compute(stage: Running) -> Product:
@@ -371,8 +368,8 @@ def fingerprint_stage(plan: Plan, stages: Stages) -> np.ndarray:
     trained_on = fingerprint(train_N.tolist()) if kind == "ecfp_descriptors" else None
     inputs = {"smiles": fingerprint(smiles), "kind": kind, "train": trained_on, "rdkit": rdkit_version()} | sizes
 
-    def compute(_stage: Running) -> Product:
-        bits_NxD = molecule_bits(smiles, kind, train_N, **sizes)
+    def compute(stage: Running) -> Product:
+        bits_NxD = molecule_bits(smiles, kind, train_N, **sizes, on_progress=stage.advance)
         return {"packed": np.packbits(bits_NxD, axis=1), "bits": bits_NxD.shape[1]}
 
     product = stages.run("fingerprints", inputs, compute)
@@ -427,9 +424,7 @@ def nearest_stage(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> np.nd
     return stages.run("nearest", inputs, compute)["scores_NxT"]
 
 
-def run_seed(
-    plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray, learner: str
-) -> dict[str, SeedResult]:
+def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray, learner: str) -> dict[str, SeedResult]:
     """All stages of one seed; returns {target name: result}."""
     stage, names = SeedStages(plan, seed, stages, features_NxD, learner), plan.split.names
     proxies = stage.crossfit("proxies", np.eye(len(names))[plan.proxy_columns], [names[a] for a in plan.proxy_columns])

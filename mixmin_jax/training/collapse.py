@@ -21,9 +21,7 @@ from mixmin_jax.training.weighted_examples import (
 LEAST_SPREAD = 1e-6  # scores that differ by less, in the unit of logits or of the targets' spread, are constant
 
 
-def collapsed(
-    scores_NxM: np.ndarray, examples: WeightedExamples, loss: Loss
-) -> Bool[np.ndarray, " M"]:
+def collapsed(scores_NxM: np.ndarray, examples: WeightedExamples, loss: Loss) -> Bool[np.ndarray, " M"]:
     """Whether each model's scores of its own training molecules are constant, or worse than the best constant.
 
     A model that had nothing to learn, as all of its targets are equal, has not collapsed.

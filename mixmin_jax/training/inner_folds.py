@@ -3,7 +3,6 @@
 Axes: N molecules, M models, F folds.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -22,9 +21,7 @@ def random_folds(num_molecules: int, seed: int) -> Int[np.ndarray, " N"]:
     return np.random.default_rng(seed).permutation(num_molecules) % NUM_FOLDS
 
 
-def without_folds(
-    weight_MxN: Float[Array, "M N"], fold_N: Int[Array, " N"]
-) -> Float[Array, "MF N"]:
+def without_folds(weight_MxN: Float[Array, "M N"], fold_N: Int[Array, " N"]) -> Float[Array, "MF N"]:
     """The weights of M F models: model m without fold f is row m F + f.
 
     Where nothing would be left, the model keeps the fold: its held-out loss says nothing then, but it can be trained.

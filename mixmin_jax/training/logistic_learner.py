@@ -38,6 +38,7 @@ from mixmin_jax.training.weighted_examples import (
 MAX_BYTES = 2**30  # default memory in bytes for the models that are solved at once
 BLOCK = 8192  # molecules that are scored at once
 PAIRS = 8  # of steps and changes of the gradient that L-BFGS keeps
+USUAL_ITERATIONS = 9  # of a solve, the mean over the usual penalties on ToxCast; for estimates of the cost
 LINE_STEPS = 3  # of Newton's method, for the length of a step
 
 
@@ -95,9 +96,10 @@ class LogisticLearner:
             **options,
         )
 
-    def flops(self, num_molecules: int, num_bits: int, num_models: int) -> None:
-        """Unknown: how many iterations the solver needs depends on the data."""
-        return None
+    def flops(self, num_molecules: int, num_bits: int, num_models: int) -> float:
+        """About: with `USUAL_ITERATIONS` of each solve, two products with the bits in each."""
+        solves = NUM_FOLDS * len(self.run.penalties) + 1
+        return float(num_models * solves * USUAL_ITERATIONS * 4 * num_molecules * num_bits)
 
 
 def train_logistic(
@@ -174,9 +176,7 @@ def train_logistic(
     return found
 
 
-def models_at_once(
-    num_models: int, num_molecules: int, num_bits: int, num_devices: int, max_bytes: int
-) -> int:
+def models_at_once(num_models: int, num_molecules: int, num_bits: int, num_devices: int, max_bytes: int) -> int:
     """Models per group: groups are equal, a multiple of the devices, and as few as `max_bytes` allows.
 
     A model needs memory for one solution per fold: the solver's pairs of steps and gradients and a few more vectors of

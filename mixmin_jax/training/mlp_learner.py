@@ -372,7 +372,9 @@ def compiled(run: MlpRun, loss: Loss, mesh: Mesh, on_nonfinite: OnNonfinite = "s
         def better(new: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(is_better_M.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
-        new = _Best(jax.tree.map(lambda leaf: leaf[::NETWORKS], state.params), loss_M, jnp.full_like(loss_M, state.step))
+        new = _Best(
+            jax.tree.map(lambda leaf: leaf[::NETWORKS], state.params), loss_M, jnp.full_like(loss_M, state.step)
+        )
         return jax.tree.map(better, new, best)
 
     return Programs(init, compile_block(step, fetch), judge, jax.jit(score))
@@ -425,8 +427,6 @@ def _blocks(bits_NxD: jax.Array) -> jax.Array:
     return padded.reshape(blocks, SCORED, -1)
 
 
-def _score(
-    score: Callable, params: Any, features: jax.Array, offset_M: jax.Array
-) -> Float32[np.ndarray, "M N"]:
+def _score(score: Callable, params: Any, features: jax.Array, offset_M: jax.Array) -> Float32[np.ndarray, "M N"]:
     score_SxMxB = gathered(score(params, _blocks(features), offset_M))
     return np.moveaxis(score_SxMxB, 1, 0).reshape(len(offset_M), -1)[:, : len(features)]

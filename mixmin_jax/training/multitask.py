@@ -48,7 +48,9 @@ class MultitaskRun:
         if not (0 < self.epochs < math.inf and 0 < self.learning_rate < math.inf):
             raise InputError(f"epochs and learning_rate must be positive, got {self.epochs}, {self.learning_rate}")
         if not (0 <= self.dropout < 1 and 0 <= self.weight_decay < math.inf):
-            raise InputError(f"dropout must be in [0, 1) and weight_decay not negative: {self.dropout}, {self.weight_decay}")
+            raise InputError(
+                f"dropout must be in [0, 1) and weight_decay not negative: {self.dropout}, {self.weight_decay}"
+            )
 
 
 class _Network(nn.Module):

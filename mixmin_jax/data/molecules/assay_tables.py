@@ -55,7 +55,8 @@ class AssayTable:
 
     smiles: N structures as text, possibly empty or unreadable.      row_N: their rows in the file; row 1 is the header.
     values_NxA: 0 or 1 (classification) or a finite number (regression); NaN where nothing was measured.
-    ignored: the columns that are not assays, with the reason: "text", "empty", "as asked" or a type of Parquet.
+    ignored: the columns that are not assays, with the reason: "text", "empty", "as asked", "index of pandas" or a
+        type of Parquet.
     fingerprint: `bytes` and `sha256` of the file.      origin: the path, for messages.
     """
 
@@ -103,9 +104,10 @@ def read_assays(
     """
     path = Path(path)
     data = _contents(path)
-    separator = ","
+    separator, ignored = ",", dict[str, str]()
     if path.name.endswith(".parquet"):
-        columns = _parquet_columns(path, data)
+        columns, index = _parquet_columns(path, data)
+        ignored |= dict.fromkeys(index, "index of pandas")
     else:
         columns, separator = _csv_columns(path, data)
     meaning = {_key(cell): value for cell, value in (labels or {}).items()}
@@ -123,7 +125,6 @@ def read_assays(
 
     filled_N = np.array([bool(text) for text in smiles])
     values: dict[str, Float32[np.ndarray, " N"]] = {}
-    ignored: dict[str, str] = {}
     bad: list[tuple[str, int, str]] = []
     wrong, with_commas = list[str](), list[str]()
     for name, column in columns.items():
@@ -296,7 +297,8 @@ def _unzipped(path: Path, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _parquet_columns(path: Path, data: bytes) -> dict[str, pyarrow.ChunkedArray]:
+def _parquet_columns(path: Path, data: bytes) -> tuple[dict[str, pyarrow.ChunkedArray], list[str]]:
+    """The columns by name, and those that are left out, as they hold the index of a DataFrame."""
     try:
         table = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read()
         table.validate(full=True)  # finds invalid UTF-8, which nothing later would
@@ -308,7 +310,7 @@ def _parquet_columns(path: Path, data: bytes) -> dict[str, pyarrow.ChunkedArray]
     kept = [i for i, name in enumerate(all_names) if name not in index]
     names = [all_names[i] for i in kept]
     _refuse_names(path, names)
-    return {name: table.column(i) for name, i in zip(names, kept, strict=True)}
+    return {name: table.column(i) for name, i in zip(names, kept, strict=True)}, index
 
 
 def _refuse_names(path: Path, names: Sequence[str]) -> None:

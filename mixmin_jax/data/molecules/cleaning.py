@@ -6,16 +6,20 @@ imported by the functions that use it.
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, UInt8
 
 from mixmin_jax.data.molecules.assay_tables import AssayTable, Task
 from mixmin_jax.errors import InputError
 
 MAX_UNPARSABLE = 0.05
+_TOLD_EVERY = 256  # structures between two reports of progress
+
+Contradictions = Literal["drop", "majority"]
+OnProgress = Callable[[int, int], None]  # (done, of how many)
 
 
 class Unparsable(NamedTuple):
@@ -33,6 +37,7 @@ class Cleaning:
     rows: all rows.      unparsable: rows left out.      salts: rows from which smaller fragments were removed.
     duplicates: rows merged into the molecule of an earlier row: molecules = rows - len(unparsable) - duplicates.
     conflicts: values of molecules on which their rows disagree.      conflicts_by_assay: the same for each assay.
+    undecided: conflicts of which no value came: they count as not measured.
     """
 
     rows: int
@@ -41,6 +46,25 @@ class Cleaning:
     duplicates: int
     conflicts: int
     conflicts_by_assay: dict[str, int]
+    undecided: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Structures:
+    """What RDKit reads in the structures of R rows, whatever was measured on them (`read_structures`).
+
+    parents: canonical SMILES of the distinct parents, in order of first appearance.
+    scaffold_N: number of each parent's scaffold, by first appearance.
+    parent_R: number of each row's parent; -1 if the row is unreadable.
+    is_salt_R: whether smaller fragments were removed.
+    reasons: why the unreadable rows are, in their order.
+    """
+
+    parents: tuple[str, ...]
+    scaffold_N: Int32[np.ndarray, " N"]
+    parent_R: Int32[np.ndarray, " R"]
+    is_salt_R: Bool[np.ndarray, " R"]
+    reasons: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,24 +100,69 @@ def rdkit_version() -> str:
     return str(rdBase.rdkitVersion)
 
 
-def clean_molecules(table: AssayTable, max_unparsable: float = MAX_UNPARSABLE) -> Molecules:
-    """Merge the rows of each distinct parent structure into one molecule.
+def read_structures(smiles: Sequence[str], on_progress: OnProgress | None = None) -> Structures:
+    """The parent and the scaffold of every structure: the slow part of `clean_molecules`, about a millisecond each.
 
     Parent: the largest organic fragment, neutralized where protons can do that. A salt and its acid or base are one
     compound in an assay, so they become one molecule. Two kinds stay whole: salts without carbon (else copper and zinc
     sulfate would be one molecule), and structures that RDKit cannot read after neutralizing (ferrocene). Molecules
     with the same canonical SMILES of the parent are the same; stereoisomers and tautomers differ.
 
-    Merging: equal labels stay, contradicting labels become NaN ("not measured"); measured values become their mean.
-    Cells without a value do not count.
-
     Scaffold: the ring systems and the chains between them (Bemis and Murcko, J. Med. Chem. 1996, 39, 2887), without
     stereochemistry. A molecule without a ring forms a group with its stereoisomers only. (A fifth of ToxCast has no
     ring, and these molecules have little in common. As one group they would fill a test part.)
 
+    Raises:
+        InputError: RDKit is not installed.
+    """
+    require_rdkit()
+    from rdkit import rdBase
+
+    def told(texts: Sequence[str], begun: float) -> Iterator[str]:
+        """The texts, while progress is reported; each of two passes is half of it."""
+        for place, text in enumerate(texts):
+            if on_progress and place % _TOLD_EVERY == 0:
+                on_progress(round((begun + place / len(texts) / 2) * len(smiles)), len(smiles))
+            yield text
+
+    parents: list[str] = []
+    reasons: list[str] = []
+    is_read_R, is_salt_R = np.ones(len(smiles), bool), np.zeros(len(smiles), bool)
+    with rdBase.BlockLogs():
+        parent_of = _parent_chooser()
+        for row, text in enumerate(told(smiles, 0.0)):
+            mol = _read(text)
+            if isinstance(mol, str):
+                is_read_R[row] = False
+                reasons.append(mol)
+            else:
+                parent, is_salt_R[row] = parent_of(mol)
+                parents.append(parent)
+        distinct, number = _numbered(parents)
+        _, scaffold_N = _numbered([_scaffold(parent) for parent in told(distinct, 0.5)])
+    parent_R = np.full(len(smiles), -1, np.int32)
+    parent_R[is_read_R] = number
+    return Structures(tuple(distinct), scaffold_N, parent_R, is_salt_R, tuple(reasons))
+
+
+def clean_molecules(
+    table: AssayTable,
+    max_unparsable: float = MAX_UNPARSABLE,
+    *,
+    contradictions: Contradictions = "drop",
+    structures: Structures | None = None,
+) -> Molecules:
+    """Merge the rows of each distinct parent structure (`read_structures`) into one molecule.
+
+    Merging: equal labels stay. Contradicting labels become NaN ("not measured"), or the label of most rows. Measured
+    values become their mean. Cells without a value do not count.
+
     Args:
         table: the rows.
         max_unparsable: largest share of rows that may be unreadable.
+        contradictions: "drop": labels that contradict become NaN. "majority": only those that have as many rows for 1
+            as for 0 do.
+        structures: of the table's rows, if `read_structures` was called before.
 
     Raises:
         InputError: RDKit is not installed, `max_unparsable` is outside [0, 1], or too many rows, or all of them, cannot
@@ -101,40 +170,32 @@ def clean_molecules(table: AssayTable, max_unparsable: float = MAX_UNPARSABLE) -
     """
     if not 0 <= max_unparsable <= 1:
         raise InputError(f"max_unparsable must lie in [0, 1]; it is {max_unparsable}")
-    require_rdkit()
-    from rdkit import rdBase
-
-    unparsable: list[Unparsable] = []
-    readable: list[int] = []
-    parents: list[str] = []
-    num_salts = 0
-    with rdBase.BlockLogs():
-        parent_of = _parent_chooser()
-        for place, (row, smiles) in enumerate(zip(table.row_N.tolist(), table.smiles, strict=True)):
-            mol = _read(smiles)
-            if isinstance(mol, str):
-                unparsable.append(Unparsable(row, smiles, mol))
-                continue
-            parent, was_salt = parent_of(mol)
-            num_salts += was_salt
-            readable.append(place)
-            parents.append(parent)
-        _refuse_unparsable(table, unparsable, max_unparsable)
-        molecules, molecule_R = _numbered(parents)
-        _, scaffold_N = _numbered([_scaffold(molecule) for molecule in molecules])
-    values_NxA, conflicts_A = _merge(table.values_NxA[readable], molecule_R, table.task)
+    structures = structures or read_structures(table.smiles)
+    is_read_R = structures.parent_R >= 0
+    unparsable = [
+        Unparsable(int(table.row_N[place]), table.smiles[place], reason)
+        for place, reason in zip(np.flatnonzero(~is_read_R), structures.reasons, strict=True)
+    ]
+    _refuse_unparsable(table, unparsable, max_unparsable)
+    values_NxA, differ_NxA = _merge(
+        table.values_NxA[is_read_R], structures.parent_R[is_read_R], table.task, contradictions
+    )
+    conflicts_A = differ_NxA.sum(0)
     cleaning = Cleaning(
         rows=len(table.smiles),
         unparsable=tuple(unparsable),
-        salts=num_salts,
-        duplicates=len(parents) - len(molecules),
+        salts=int(structures.is_salt_R.sum()),
+        duplicates=int(is_read_R.sum()) - len(structures.parents),
         conflicts=int(conflicts_A.sum()),
         conflicts_by_assay={n: c for n, c in zip(table.assays, conflicts_A.tolist(), strict=True) if c},
+        undecided=int(np.isnan(values_NxA[differ_NxA]).sum()),
     )
-    return Molecules(tuple(molecules), scaffold_N, values_NxA, table.assays, cleaning)
+    return Molecules(structures.parents, structures.scaffold_N, values_NxA, table.assays, cleaning)
 
 
-def morgan_fingerprints(smiles: Sequence[str], *, radius: int = 2, num_bits: int = 2048) -> UInt8[np.ndarray, "N D"]:
+def morgan_fingerprints(
+    smiles: Sequence[str], *, radius: int = 2, num_bits: int = 2048, on_progress: OnProgress | None = None
+) -> UInt8[np.ndarray, "N D"]:
     """Extended-connectivity fingerprints (Rogers and Hahn, J. Chem. Inf. Model. 2010, 50, 742).
 
     Chirality is ignored, so stereoisomers have the same bits.
@@ -143,6 +204,7 @@ def morgan_fingerprints(smiles: Sequence[str], *, radius: int = 2, num_bits: int
         smiles: the structures.
         radius: in bonds; 2 gives ECFP4.
         num_bits: D, to which the fingerprint is folded.
+        on_progress: called now and then.
 
     Returns:
         bits_NxD, one bit (0 or 1) per byte.
@@ -160,6 +222,8 @@ def morgan_fingerprints(smiles: Sequence[str], *, radius: int = 2, num_bits: int
     bits_NxD = np.zeros((len(smiles), num_bits), np.uint8)
     with rdBase.BlockLogs():
         for number, text in enumerate(smiles):
+            if on_progress and number % _TOLD_EVERY == 0:
+                on_progress(number, len(smiles))
             mol = _read(text)
             if isinstance(mol, str):
                 raise InputError(f"molecule {number} (counting from 0), {text!r}: {mol}")
@@ -227,20 +291,23 @@ def _refuse_unparsable(table: AssayTable, rows: list[Unparsable], max_unparsable
 
 
 def _merge(
-    values_RxA: Float32[np.ndarray, "R A"], molecule_R: Int[np.ndarray, " R"], task: Task
-) -> tuple[Float32[np.ndarray, "N A"], Int[np.ndarray, " A"]]:
-    """Merge the values of each molecule's rows; also the number of values per assay on which rows disagree."""
+    values_RxA: Float32[np.ndarray, "R A"],
+    molecule_R: Int[np.ndarray, " R"],
+    task: Task,
+    contradictions: Contradictions,
+) -> tuple[Float32[np.ndarray, "N A"], Bool[np.ndarray, "N A"]]:
+    """Merge the values of each molecule's rows; also where rows disagree."""
     order_R = np.argsort(molecule_R, kind="stable")
     first_N = np.searchsorted(molecule_R[order_R], np.arange(molecule_R.max() + 1))
     sorted_RxA = values_RxA[order_R]
     low_NxA, high_NxA = (bound.reduceat(sorted_RxA, first_N, axis=0) for bound in (np.fmin, np.fmax))
     differ_NxA = low_NxA < high_NxA
+    if task == "classification" and contradictions == "drop":
+        return np.where(differ_NxA, np.float32(np.nan), low_NxA), differ_NxA
+    there_RxA = ~np.isnan(sorted_RxA)
+    count_NxA = np.add.reduceat(there_RxA, first_N, axis=0, dtype=np.int64)
+    sum_NxA = np.add.reduceat(np.where(there_RxA, sorted_RxA, 0), first_N, axis=0, dtype=np.float64)
+    mean_NxA = (sum_NxA / np.maximum(count_NxA, 1)).astype(np.float32)
     if task == "classification":
-        merged_NxA = np.where(differ_NxA, np.float32(np.nan), low_NxA)
-    else:
-        there_RxA = ~np.isnan(sorted_RxA)
-        count_NxA = np.add.reduceat(there_RxA, first_N, axis=0, dtype=np.int64)
-        sum_NxA = np.add.reduceat(np.where(there_RxA, sorted_RxA, 0), first_N, axis=0, dtype=np.float64)
-        mean_NxA = (sum_NxA / np.maximum(count_NxA, 1)).astype(np.float32)
-        merged_NxA = np.where(differ_NxA, mean_NxA, low_NxA)
-    return merged_NxA, differ_NxA.sum(0)
+        mean_NxA = np.where(mean_NxA == 0.5, np.float32(np.nan), np.round(mean_NxA))
+    return np.where(differ_NxA, mean_NxA, low_NxA), differ_NxA

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
-from mixmin_jax.data.molecules.cleaning import morgan_fingerprints
+from mixmin_jax.data.molecules.cleaning import OnProgress, morgan_fingerprints
 
 Features = Literal["ecfp", "ecfp_counts", "ecfp_descriptors"]
 AT_LEAST = (2, 4)  # counts that have a bit of their own
@@ -17,7 +17,13 @@ LEVELS = 8  # bits of a descriptor
 
 
 def molecule_bits(
-    smiles: Sequence[str], kind: Features, train_N: Bool[np.ndarray, " N"], *, radius: int = 2, num_bits: int = 2048
+    smiles: Sequence[str],
+    kind: Features,
+    train_N: Bool[np.ndarray, " N"],
+    *,
+    radius: int = 2,
+    num_bits: int = 2048,
+    on_progress: OnProgress | None = None,
 ) -> UInt8[np.ndarray, "N D"]:
     """The bits of every molecule.
 
@@ -34,16 +40,15 @@ def molecule_bits(
         kind: which bits.
         train_N: the molecules that quantiles are taken over.
         radius, num_bits: of the fingerprints.
+        on_progress: as `morgan_fingerprints`.
 
     Raises:
         InputError: as `morgan_fingerprints`.
     """
-    bits_NxD = morgan_fingerprints(smiles, radius=radius, num_bits=num_bits)
+    bits_NxD = morgan_fingerprints(smiles, radius=radius, num_bits=num_bits, on_progress=on_progress)
     if kind == "ecfp":
         return bits_NxD
-    more = (
-        _counts(smiles, radius, num_bits) if kind == "ecfp_counts" else quantile_bits(descriptors(smiles), train_N)
-    )
+    more = _counts(smiles, radius, num_bits) if kind == "ecfp_counts" else quantile_bits(descriptors(smiles), train_N)
     return np.concatenate([bits_NxD, more], axis=1)
 
 

@@ -96,7 +96,7 @@ def test_parquet_gives_what_csv_gives(tmp_path):
     )
     table = read_assays(path)
     assert (table.smiles, table.assays) == (expected.smiles, expected.assays)
-    assert table.ignored == {**expected.ignored, "when": "date32[day]"}
+    assert table.ignored == {**expected.ignored, "when": "date32[day]", "__index_level_0__": "index of pandas"}
     np.testing.assert_array_equal(table.values_NxA, expected.values_NxA)
     np.testing.assert_array_equal(table.row_N, expected.row_N)
 

@@ -3,8 +3,9 @@ import importlib.util
 import numpy as np
 import pytest
 
+from mixmin_jax.data.molecules import cleaning
 from mixmin_jax.data.molecules.assay_tables import AssayTable
-from mixmin_jax.data.molecules.cleaning import clean_molecules, morgan_fingerprints, rdkit_version
+from mixmin_jax.data.molecules.cleaning import clean_molecules, morgan_fingerprints, rdkit_version, read_structures
 from mixmin_jax.errors import InputError
 
 NAN = np.nan
@@ -74,10 +75,25 @@ def test_salts_duplicates_and_conflicts_are_merged_and_counted():
     )
     assert cleaned.smiles == ("CCO", "c1ccccc1")
     np.testing.assert_array_equal(cleaned.values_NxA, [[1, NAN, 0, NAN], [0, 1, NAN, NAN]])
-    cleaning = cleaned.cleaning
-    assert (cleaning.rows, cleaning.salts, cleaning.duplicates, cleaning.unparsable) == (6, 2, 4, ())
-    assert (cleaning.conflicts, cleaning.conflicts_by_assay) == (2, {"assay1": 1, "assay2": 1})
-    assert cleaned.assays == ("assay0", "assay1", "assay2", "assay3")
+    counts = cleaned.cleaning
+    assert (counts.rows, counts.salts, counts.duplicates, counts.unparsable) == (6, 2, 4, ())
+    assert (counts.conflicts, counts.conflicts_by_assay) == (2, {"assay1": 1, "assay2": 1})
+    assert cleaned.assays == ("assay0", "assay1", "assay2", "assay3") and counts.undecided == 2
+
+
+def test_of_contradicting_labels_those_of_most_rows_stay_if_asked_for():
+    rows = [
+        ("CCO", 1, 1, 0),
+        ("OCC", 1, 0, 0),
+        ("CCO", 0, NAN, 1),
+        ("CC", 1, 0, NAN),
+        ("CC", 1, 1, 0),
+        ("CC", NAN, 1, 1),
+    ]
+    cleaned = clean_molecules(table(rows), contradictions="majority")
+    np.testing.assert_array_equal(cleaned.values_NxA, [[1, NAN, 0], [1, 1, NAN]])
+    assert (cleaned.cleaning.conflicts, cleaned.cleaning.undecided) == (5, 2)
+    assert cleaned.cleaning.conflicts_by_assay == {"assay0": 1, "assay1": 2, "assay2": 2}
 
 
 def test_merging_agrees_with_a_loop_over_molecules():
@@ -98,6 +114,17 @@ def test_merging_agrees_with_a_loop_over_molecules():
                 missing = not len(known) or (differ and task == "classification")
                 np.testing.assert_allclose(merged_A[assay], NAN if missing else known.mean(), rtol=1e-6)
         assert cleaned.cleaning.conflicts == conflicts > 0
+
+
+def test_structures_that_were_read_before_are_not_read_again_and_progress_is_told(monkeypatch):
+    rows, told = [*(("CCO", 1), ("FAIL", 0), ("OCC.Cl", 1)), *[("CC", 0)] * 599], []
+    structures = read_structures([text for text, _ in rows], lambda done, of: told.append((done, of)))
+    assert told == sorted(told) and {of for _, of in told} == {602} and told[0][0] == 0 and len(told) > 3
+    plain = clean_molecules(table(rows))
+    monkeypatch.setattr(cleaning, "read_structures", lambda *_: pytest.fail("read again"))
+    given = clean_molecules(table(rows), structures=structures)
+    assert given.smiles == plain.smiles and given.cleaning == plain.cleaning and plain.cleaning.salts == 1
+    np.testing.assert_array_equal(given.values_NxA, plain.values_NxA)
 
 
 def test_unreadable_rows_are_skipped_with_row_and_reason(capfd):
@@ -175,7 +202,9 @@ def test_a_larger_radius_adds_bits_and_fewer_bits_fold_them():
     aspirin = ["CC(=O)Oc1ccccc1C(=O)O"]
     small, large = (morgan_fingerprints(aspirin, radius=radius)[0] for radius in (1, 2))
     assert (small <= large).all() and small.sum() < large.sum()
-    folded = morgan_fingerprints(aspirin, num_bits=1024)[0]
+    told: list[tuple[int, int]] = []
+    folded = morgan_fingerprints(aspirin * 300, num_bits=1024, on_progress=lambda *done: told.append(done))[0]
+    assert told == [(0, 300), (256, 300)]
     np.testing.assert_array_equal(folded, large.reshape(2, 1024).max(0))
     assert morgan_fingerprints([]).shape == (0, 2048)
 

@@ -85,6 +85,40 @@ def test_folds_by_scaffold_are_whole_and_as_even_as_their_last_scaffold_allows(s
     )  # the order of molecules does not matter
 
 
+@settings(deadline=None, max_examples=25)
+@given(scaffold_N=SCAFFOLDS, num_folds=st.integers(2, 5), seed=SEEDS)
+def test_folds_that_spread_rare_molecules_keep_scaffolds_whole_and_differ_by_one_scaffold(scaffold_N, num_folds, seed):
+    rng = np.random.default_rng(seed)
+    train_N, rare_NxA = rng.random(len(scaffold_N)) < 0.8, rng.random((len(scaffold_N), 2)) < [0.1, 0.5]
+    assume(len(set(scaffold_N[train_N].tolist())) >= num_folds and rare_NxA[train_N].any(0).all())
+    fold_N = make_folds(train_N, scaffold_N, num_folds, seed, rare_NxA)
+    np.testing.assert_array_equal(fold_N < 0, ~train_N)
+    assert all(len(set(fold_N[train_N & (scaffold_N == one)].tolist())) < 2 for one in scaffold_N)
+    rarest_N = train_N & rare_NxA[:, rare_NxA[train_N].sum(0).argmin()]
+    counts = np.bincount(fold_N[rarest_N], minlength=num_folds)
+    assert np.ptp(counts) <= np.bincount(scaffold_N[rarest_N]).max()
+    order_N = rng.permutation(len(scaffold_N))
+    moved_N = make_folds(train_N[order_N], scaffold_N[order_N], num_folds, seed, rare_NxA[order_N])
+    np.testing.assert_array_equal(moved_N, fold_N[order_N])
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_every_part_has_its_share_of_every_assay_s_few_positives(grouped):
+    """Twelve positives of 1000 molecules in each of 17 assays, in scaffolds of 1, 2, 3 and 4 molecules."""
+    scaffold_N, rare_NxA = np.repeat(np.arange(400), np.tile([1, 2, 3, 4], 100)), np.zeros((1000, 17), bool)
+    firsts = np.unique(scaffold_N, return_index=True)[1]
+    for assay in range(17):
+        rare_NxA[np.random.default_rng(assay).choice(firsts, 12, replace=False), assay] = True
+    for seed in range(3):
+        test_N = split_molecules("scaffold" if grouped else "random", scaffold_N, 0.2, seed, rare_NxA)
+        tested_A = rare_NxA[test_N].sum(0)
+        assert test_N.sum() == 200 and set(tested_A.tolist()) <= {3, 4}  # ceil(12 / 5), one more by others
+        fold_N = make_folds(~test_N, scaffold_N if grouped else None, 3, seed, rare_NxA)
+        counts_FxA = np.stack([rare_NxA[fold_N == fold].sum(0) for fold in range(3)])
+        assert np.ptp(counts_FxA, axis=0).max() <= 2 and np.median(np.ptp(counts_FxA, axis=0)) <= 1
+        assert np.ptp(np.bincount(fold_N[~test_N])) <= 1  # the others fill up
+
+
 @settings(deadline=None)
 @given(num=st.integers(5, 100), num_folds=st.integers(2, 5), seed=SEEDS)
 def test_random_folds_are_even(num, num_folds, seed):

@@ -256,6 +256,17 @@ def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path
 
 
 @pytest.mark.slow
+def test_two_assays_give_a_run_with_one_source_each(config, tmp_path):
+    few = dataclasses.replace(config, seeds=1, sources=1, random_mixtures=None, target=("heavy",), out=tmp_path / "out")
+    main(few)
+    metrics = load(tmp_path / "out", "heavy")
+    (source,) = metrics.data.sources
+    assert all(metrics.arms[arm].weights == {source: 1} for arm in ("mixmin", "natural", "uniform", "random_search"))
+    assert set(metrics.arms["mixmin_own"].weights) <= {source, "heavy"} and metrics.growth == ()
+    assert metrics.compared("mixmin", "natural").verdict == "ties" and metrics.cost.random_mixtures == 1
+
+
+@pytest.mark.slow
 def test_trees_go_through_the_same_stages(config, tmp_path):
     main(dataclasses.replace(config, learner="trees", seeds=1, out=tmp_path / "out", numbers_of_sources=()))
     assert '"learner": "trees"' in next((tmp_path / "out").glob("*/metrics.json")).read_text()
@@ -338,7 +349,8 @@ def test_any_name_of_an_assay_becomes_one_file_name_of_its_own(name):
         ({"keep": ("rare",), "ignore": ("rare",)}, "--keep and --ignore both name 'rare'"),
         ({"folds": 1}, "--folds must be at least 2"),
         ({"seeds": 0}, "--seeds must be at least 1"),
-        ({"sources": 1}, "--sources must be at least 2"),
+        ({"sources": 0}, "--sources must be at least 1"),
+        ({"task": "regression", "contradictions": "majority"}, "values that differ are averaged"),
         ({"max_bytes": 1000}, "max_bytes 1000 is less than"),
         ({"max_unparsable": 0.0}, "no molecule"),
     ],
@@ -351,10 +363,21 @@ def test_bad_input_is_named_before_any_training(config, changes, message):
 def test_the_plan_says_what_it_will_do_and_a_dry_run_does_no_more(config, plan, tmp_path, capsys):
     main(dataclasses.replace(config, dry_run=True, out=tmp_path / "none"))
     told = capsys.readouterr().out
-    assert told.strip() == describe_plan(plan) and not (tmp_path / "none").exists()
-    assert "smiles: structures" in told and "name: no assay (text)" in told
-    assert f"8 assays, as the cells are 0, 1 or empty: {', '.join(plan.split.names)}" in told
-    assert "scaffold split" in told and plan.targets[0].name in told and "FLOPs each" in told
+    *lines, time = told.strip().splitlines()
+    assert lines == describe_plan(plan).splitlines()[:-1] and not (tmp_path / "none").exists()
+    assert time.startswith("About ") and time.endswith("suggests here, without compiling")
+    names = [target.name for target in plan.targets]
+    counts = plan.split.unusable["rare"].partition("(")[2].rstrip(")")
+    columns = [
+        "  smiles: structures",
+        f"  targets, 2 of {len(plan.split.can_be_targets)} that can be: {', '.join(names)}",
+        f"  sources and no targets, 5: {', '.join(n for n in plan.split.names if n not in (*names, 'rare'))}",
+        f"  neither target nor source, as fewer than 10 among the training molecules, 1: rare ({counts})",
+        "  no assay, as text, 1: name",
+    ]
+    place = lines.index("Columns:") + 1
+    assert lines[place : place + len(columns)] == columns
+    assert "scaffold split" in told and "FLOPs each" in told
 
 
 def test_a_source_that_nearly_copies_the_target_is_called_a_leak(config, plan, table, tmp_path):
