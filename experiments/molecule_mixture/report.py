@@ -163,11 +163,9 @@ def _growth(runs: Sequence[MoleculeMetrics]) -> list[tuple[int, list[float], lis
 def _by_size(runs: Sequence[MoleculeMetrics]) -> list[tuple[str, int, list[list[float]]]]:
     """By the target's amount of training data: in words, targets, and the gains of `SIZE_PAIRS`."""
     groups: dict[str, list[MoleculeMetrics]] = {}
-    for low, high in itertools.pairwise((0, *SIZE_EDGES, None)):
-        words = f"fewer than {high}" if not low else f"{low} or more" if high is None else f"{low} to {high - 1}"
-        members = [
-            m for m in runs if m.data.target_train.size >= low and (high is None or m.data.target_train.size < high)
-        ]
+    for low, high in itertools.pairwise((0, *SIZE_EDGES, math.inf)):
+        words = f"fewer than {high}" if not low else f"{low} or more" if math.isinf(high) else f"{low} to {high - 1}"
+        members = [metrics for metrics in runs if low <= metrics.data.target_train.size < high]
         groups |= {words: members} if members else {}
     return [
         (words, len(members), [[metrics.compared(*pair).mean for metrics in members] for pair in SIZE_PAIRS])

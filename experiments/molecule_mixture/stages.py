@@ -40,8 +40,10 @@ class ModelCounts:
         """Of several stages or seeds together."""
         found = list(counts)
         norms = [count.gradient_norm for count in found if count.gradient_norm is not None]
-        sums = (sum(getattr(count, name) for count in found) for name in ("trained", "retrained", "collapsed"))
-        return cls(*sums, max(norms, default=None))
+        trained, retrained, collapsed = (
+            sum(getattr(count, name) for count in found) for name in ("trained", "retrained", "collapsed")
+        )
+        return cls(trained, retrained, collapsed, max(norms, default=None))
 
 
 @dataclasses.dataclass(frozen=True)

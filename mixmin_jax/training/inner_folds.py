@@ -3,11 +3,12 @@
 Axes: N molecules, M models, F folds.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from mixmin_jax.training.weighted_examples import Loss, example_losses
+from mixmin_jax.training.weighted_examples import AnyArray, Loss, example_losses
 
 NUM_FOLDS = 2
 
@@ -21,23 +22,24 @@ def random_folds(num_molecules: int, seed: int) -> Int[np.ndarray, " N"]:
     return np.random.default_rng(seed).permutation(num_molecules) % NUM_FOLDS
 
 
-def without_folds(weight_MxN: Float[Array, "M N"], fold_N: Int[Array, " N"]) -> Float[Array, "MF N"]:
+def without_folds(weight_MxN: Float[AnyArray, "M N"], fold_N: Int[AnyArray, " N"]) -> Float[jax.Array, "MF N"]:
     """The weights of M F models: model m without fold f is row m F + f.
 
     Where nothing would be left, the model keeps the fold: its held-out loss says nothing then, but it can be trained.
     """
+    weight_MxN, fold_N = jnp.asarray(weight_MxN), jnp.asarray(fold_N)
     left_MxFxN = weight_MxN[:, None] * (fold_N != jnp.arange(NUM_FOLDS)[:, None])
     left_MxFxN = jnp.where(left_MxFxN.any(-1, keepdims=True), left_MxFxN, weight_MxN[:, None])
     return left_MxFxN.reshape(-1, left_MxFxN.shape[-1])
 
 
 def heldout_losses(
-    score_MFxN: Float[Array, "MF N"],
-    target_MxN: Float[Array, "M N"],
-    weight_MxN: Float[Array, "M N"],
-    fold_N: Int[Array, " N"],
+    score_MFxN: Float[AnyArray, "MF N"],
+    target_MxN: Float[AnyArray, "M N"],
+    weight_MxN: Float[AnyArray, "M N"],
+    fold_N: Int[AnyArray, " N"],
     loss: Loss,
-) -> Float[Array, " M"]:
+) -> Float[jax.Array, " M"]:
     """The mean loss of every model's own molecules, each under the model that was trained without its fold.
 
     Weights sum to 1.

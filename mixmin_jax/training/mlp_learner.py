@@ -271,10 +271,10 @@ def train_mlps(
         data = _put(part, used_U, group, loss, bits_UxD, fold_U, batch_key, mesh)
         state, best = programs.init(init_key, features_NxD[:1], data.offset_R)
         networks = [network for name in names[members] for network in _networks(name)]
-        if first == 0 and checkpoints:
-            if restored := checkpoints.restore((state, best, found.arrays(), skipped_M)):
-                start, (resumed, resumed_best, arrays, skipped_M) = restored
-                found = Trained(*arrays)
+        saved = (state, best, found.arrays(), skipped_M)
+        if first == 0 and checkpoints and (restored := checkpoints.restore(saved)):
+            start, (resumed, resumed_best, arrays, skipped_M) = restored
+            found = Trained(*arrays)
         if start >= end:
             continue
         if start > before:
@@ -416,8 +416,8 @@ def _put(
     drawn_RxU = np.cumsum(weight_RxU, axis=1, dtype=np.float64)
     drawn_RxU = np.minimum(drawn_RxU / drawn_RxU[:, -1:], 1).astype(np.float32)
     offset_R = base_scores(WeightedExamples(target_RxU, weight_RxU), loss)
-    arrays = (drawn_RxU, target_RxU, offset_R, target_MxU, weight_MxU)
-    return _Data(bits_UxD, *put(arrays, over_models(mesh)), fold_U, key)
+    of_models: Any = put((drawn_RxU, target_RxU, offset_R, target_MxU, weight_MxU), over_models(mesh))
+    return _Data(bits_UxD, *of_models, fold_U, key)
 
 
 def _blocks(bits_NxD: jax.Array) -> jax.Array:

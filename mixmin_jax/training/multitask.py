@@ -133,15 +133,15 @@ def train_multitask(
     offset_A = np.log(mean_A / (1 - mean_A)) if loss == "cross_entropy" else mean_A
     fold_U = random_folds(len(features_NxD), seed)[used_U]
     init_key, batch_key = jax.random.split(jax.random.key(seed))
-    arrays = features_NxD[used_U], target_UxA, weight_UxA, offset_A.astype(np.float32), fold_U, batch_key
-    data = jax.device_put(_Data(*arrays))
+    on_device: Any = (features_NxD[used_U], target_UxA, weight_UxA, offset_A.astype(np.float32), fold_U, batch_key)
+    data = _Data(*jax.device_put(on_device))
     num_steps = max(1, math.ceil(run.epochs * len(used_U) / run.batch_size))
     init, block, score = _programs(run, loss, num_assays, num_steps)
     state = init(init_key, features_NxD[:1])
     found, least_T, start = Trained.empty(len(features_NxD), len(scored_T)), np.full(len(scored_T), np.inf), 0
     if checkpoints and (restored := checkpoints.restore((state, found.arrays(), least_T))):
-        start, (state, arrays, least_T) = restored
-        found = Trained(*arrays)
+        start, (state, products, least_T) = restored
+        found = Trained(*products)
     bounds = block_bounds(num_steps, BLOCK_STEPS, start)
     network_names = ("the network of all assays", *(f"that without inner fold {fold}" for fold in range(NUM_FOLDS)))
 

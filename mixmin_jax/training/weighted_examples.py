@@ -17,14 +17,17 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
 
 Loss = Literal["cross_entropy", "squared_error"]
+AnyArray = np.ndarray | jax.Array
 OnProgress = Callable[[int, int], None]  # (steps done, steps in all)
 OnSkipped = Callable[[dict[str, int]], None]  # {model: number of skipped steps}, models with any
 
@@ -192,12 +195,12 @@ def check_examples(
             raise InputError(f"{names[int(wrong_M.argmax())]} has {what}")
 
 
-def example_losses(score_: Array, target_: Array, loss: Loss) -> Array:
+def example_losses(score_: AnyArray, target_: AnyArray, loss: Loss) -> jax.Array:
     """The loss of each score: -t log p - (1 - t) log(1 - p) of the probability p = 1 / (1 + exp(-score)), or half the
     squared error."""
     if loss == "cross_entropy":
-        return optax.sigmoid_binary_cross_entropy(score_, target_)
-    return optax.l2_loss(score_, target_)
+        return optax.sigmoid_binary_cross_entropy(jnp.asarray(score_), jnp.asarray(target_))
+    return optax.l2_loss(jnp.asarray(score_), jnp.asarray(target_))
 
 
 def base_scores(examples: WeightedExamples, loss: Loss) -> Float32[np.ndarray, " M"]:
