@@ -15,7 +15,7 @@ Axes: N molecules, K sources (assays), M models, D fingerprint bits.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,7 @@ class Trained:
         return [self.scores_NxM, self.chosen_M, self.gradient_norm_M]
 
 
+@runtime_checkable
 class Learner(Protocol):
     """Trains M independent models and scores all molecules with each."""
 

@@ -1,7 +1,6 @@
 """Steps that are not finite: skipped by option, counted, without a trace in what else is trained."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.training import language_model, mlp_learner, nonfinite, proxies
 from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 from mixmin_jax.training.loop import init_state, make_train_step
-from mixmin_jax.training.mlp_learner import train_mlps, visiting_order
+from mixmin_jax.training.mlp_learner import train_mlps
 from mixmin_jax.training.nonfinite import MOST_IN_A_ROW, Diverged, Skipped, counted, counters, too_many
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.weighted_examples import WeightedExamples
@@ -118,45 +117,38 @@ def test_a_model_that_skips_steps_touches_no_other_and_goes_on_after_an_interrup
 
 
 def test_perceptrons_skip_alone(monkeypatch):
-    """Two molecules in one batch are poison to model 1."""
-    order_TxB = visiting_order(np.flatnonzero(mlps.USED), mlps.RUN.num_steps(40), 8, jax.random.split(mlps.KEY)[1])
-
-    def batches_with(a, b):
-        return int(((order_TxB == a).any(1) & (order_TxB == b).any(1)).sum())
-
-    pairs = itertools.combinations(np.flatnonzero(mlps.USED[20:]) + 20, 2)  # of which model 1 sees all
-    a, b = next(pair for pair in pairs if batches_with(*pair) == 3)
-    original = mlp_learner.weighted_loss
+    """Molecules with one target are poison: model 1 has one, and draws it in some steps."""
+    original = mlp_learner.mean_loss
 
     def loss(run, kind, params, batch, key):
-        is_bad = (batch.target_B == 0.125).any() & (batch.target_B == 0.875).any()
+        is_bad = (batch.target_B == 0.875).any()
         return jnp.where(is_bad, jnp.nan, 1.0) * original(run, kind, params, batch, key)
 
-    def train(*marks):
-        """In two groups, with these targets of molecules a and b in model 1."""
-        told, targets_MxN = [], mlps.EXAMPLES.target_MxN.copy()
-        targets_MxN[1, [a, b]] = marks
-        scores_NxM = train_mlps(
+    def train(mark):
+        """In two groups, with this target of one molecule of little weight in model 1."""
+        told, targets_MxN, weights_MxN = [], mlps.EXAMPLES.target_MxN.copy(), mlps.EXAMPLES.weight_MxN.copy()
+        targets_MxN[1, 21], weights_MxN[1, 21] = mark, weights_MxN[1].sum() / 200
+        found = train_mlps(
             mlps.RUN,
             mlps.BITS,
-            WeightedExamples(targets_MxN, mlps.EXAMPLES.weight_MxN),
-            mlps.KEY,
+            WeightedExamples(targets_MxN, weights_MxN),
+            mlps.SEED,
             names=("one", "two", "three"),
             max_bytes=2 * mlps.ONE_MODEL,
             on_nonfinite="skip",
             on_skipped=told.append,
         )
-        return scores_NxM, told
+        return found.scores_NxM, told
 
-    monkeypatch.setattr(mlp_learner, "weighted_loss", loss)
+    monkeypatch.setattr(mlp_learner, "mean_loss", loss)
     mlp_learner.compiled.cache_clear()
-    sound, told_of_sound = train(0.125, 0.75)
-    found, told = train(0.125, 0.875)
-    monkeypatch.setattr(nonfinite, "LARGEST_SHARE", 0.05)
-    with pytest.raises(Diverged, match=r"^two: 3 of 40 steps"):
-        train(0.125, 0.875)
+    sound, told_of_sound = train(0.75)
+    found, told = train(0.875)
+    monkeypatch.setattr(nonfinite, "LARGEST_SHARE", 0.01)
+    with pytest.raises(Diverged, match=r"^two( \(.*\))?: \d of 40 steps"):
+        train(0.875)
     mlp_learner.compiled.cache_clear()
-    assert told_of_sound == [{}] and told == [{"two": 3}]
+    assert told_of_sound == [{}] and list(told[0]) == ["two"] and 1 <= told[0]["two"] <= 12
     np.testing.assert_array_equal(found[:, [0, 2]], sound[:, [0, 2]])
     assert np.isfinite(found).all() and np.abs(found[:, 1] - sound[:, 1]).max() > 1e-3
 

@@ -191,13 +191,15 @@ N, D, M = 50, 12, 5
 RNG = np.random.default_rng(1)
 BITS = RNG.integers(0, 2, (N, D)).astype(np.uint8)
 EXAMPLES = WeightedExamples(RNG.random((M, N)).astype(np.float32), RNG.random((M, N)).astype(np.float32))
-RUN = MlpRun(hidden=(4,), epochs=8, batch_size=10, learning_rate=0.05, weight_decay=0.1)  # 40 steps, two blocks
-TWO_MODELS = 2 * 4 * (4 * (D * 4 + 4 + 4 + 1) + 3 * 10 * 5 + 3 * N)  # bytes: three groups, the last one padded
+RUN = MlpRun(hidden=(4,), steps=40, batch_size=10, learning_rate=0.05, weight_decay=0.1)  # two blocks
+PARAMETERS = D * 4 + 4 + 4 + 1
+ONE_MODEL = 4 * (3 * (4 * PARAMETERS + 10 * (D + 3 * 5) + 3 * N) + PARAMETERS)  # bytes
+TWO_MODELS = 2 * ONE_MODEL  # three groups, the last one padded
 NAMES = tuple("abcde")
 
 
 def perceptrons(run=RUN, **options):
-    return train_mlps(run, BITS, EXAMPLES, KEY, max_bytes=TWO_MODELS, names=NAMES, **options)
+    return train_mlps(run, BITS, EXAMPLES, max_bytes=TWO_MODELS, names=NAMES, **options).scores_NxM
 
 
 def test_groups_of_perceptrons(tmp_path):
@@ -217,7 +219,7 @@ def test_a_perceptron_that_diverges_after_a_resume_names_the_step_of_its_trainin
     """Steps of a model count from the beginning of its group."""
 
     def change(before, state, loss_TxM):
-        return state, loss_TxM.at[4, 1].set(np.nan) if before == 20 else loss_TxM
+        return state, loss_TxM.at[4, 3].set(np.nan) if before == 20 else loss_TxM  # the second model of a group
 
     stop(perceptrons, tmp_path, 3)
     monkeypatch.setattr(mlp_learner, "compiled", spoil(mlp_learner.compiled, change))
@@ -240,7 +242,10 @@ def test_trees(tmp_path):
     from mixmin_jax.training.boosted_trees import TreeRun, train_trees
 
     seen, lines = [], []
-    trees = functools.partial(train_trees, TreeRun(rounds=3, depth=2), BITS, EXAMPLES, 7, names=NAMES)
+
+    def trees(**options):
+        return train_trees(TreeRun(rounds=3, depth=2), BITS, EXAMPLES, 7, names=NAMES, **options).scores_NxM
+
     resumed = functools.partial(trees, on_progress=lambda done, of: seen.append((done, of)))
     whole = trees()
     stop(trees, tmp_path, 3, every=3)
