@@ -5,6 +5,7 @@ Axes: N labeled windows of all tasks, K sources.
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -29,15 +30,19 @@ from mixmin_jax.training.mixtraining import train
 from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.schedule import phase_steps
 
+FAILED = "failed"  # folder of the last good parameters of a training that failed
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
 
 
-def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, Product]:
-    """What the stages of proxies' scores, weights, all arms and references made, by their names."""
+def run_seed(plan: Plan, seed: int, stages: Stages, out: Path) -> dict[str, Product]:
+    """What the stages of proxies' scores, weights, all arms and references made, by their names.
+
+    Raises `Diverged` if a training fails; its last good parameters are in a folder in `out`.
+    """
     examples = plan.labeled(seed)
     products = _solve(plan, seed, as_documents(examples), stages)
     weights = mixtures(products[f"weights-seed{seed}"], plan.store.windows_K)
-    products |= {f"{arm}-seed{seed}": _run(plan, arm, seed, weights, examples, stages) for arm in ARMS}
+    products |= {f"{arm}-seed{seed}": _run(plan, arm, seed, weights, examples, stages, out) for arm in ARMS}
     for number, (own, task) in enumerate(zip(examples, plan.tasks, strict=True)):
         name = f"reference-{number}-seed{seed}"
         products[name] = stages.run(
@@ -97,7 +102,13 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> dict[
 
 
 def _run(
-    plan: Plan, arm: str, seed: int, weights: Mapping[str, np.ndarray], examples: tuple[Labels, ...], stages: Stages
+    plan: Plan,
+    arm: str,
+    seed: int,
+    weights: Mapping[str, np.ndarray],
+    examples: tuple[Labels, ...],
+    stages: Stages,
+    out: Path,
 ) -> Product:
     """One training, found again if it is there."""
     mixture = mixture_of(arm)
@@ -107,13 +118,13 @@ def _run(
     return stages.run(
         f"{arm}-seed{seed}",
         inputs,
-        lambda stage: _train(plan, arm, seed, weights_K, examples, stage),
+        lambda stage: _train(plan, arm, seed, weights_K, examples, stage, out),
         cost=plan.flops(arm),
     )
 
 
 def _train(
-    plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], stage: Running
+    plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], stage: Running, out: Path
 ) -> Product:
     """Train an arm and test it. Raises `Diverged` if its loss is not finite, with the last good parameters kept."""
     started, steps, mesh = time.perf_counter(), plan.steps(arm), batch_mesh(plan.config)
@@ -134,7 +145,8 @@ def _train(
         )
     stage.skipped({arm: run.skipped} if run.skipped else {})
     if run.failure is not None:
-        path = plan.config.out / f"failed-{arm}-seed{seed}.npz"
+        path = out / FAILED / f"{arm}-seed{seed}.npz"
+        path.parent.mkdir(exist_ok=True)
         write_npz(path, flatten_dict(jax.device_get(run.state.params), sep="/"))
         raise Diverged(f"{arm}, seed {seed}: {run.failure}. The parameters are in {path}")
     judged = [

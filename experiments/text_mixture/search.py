@@ -16,7 +16,7 @@ from experiments.harness.devices import own_rows, solver_mesh
 from experiments.text_mixture.plan import Plan
 from mixmin_jax.mixture.baselines.olmix import fit_log_linear, propose_near
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures
-from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
+from mixmin_jax.mixture.baselines.regmix import fit_regmix, fit_ridge, propose
 from mixmin_jax.mixture.inference.bootstrap import Bootstrap, Comparison, bootstrap
 from mixmin_jax.mixture.objective import CrossEntropy, cross_entropy
 from mixmin_jax.mixture.rows import Rows, mixture_losses, row_length, rows
@@ -145,7 +145,7 @@ def searched(plan: Plan, losses_R: np.ndarray, proxies: Scores | None, seed: int
             assert proxies is not None
             near_MxK = candidates_MxK[:: len(candidates_MxK) // MDE_CANDIDATES]
             mixed_R, mixed_M = (proxies.losses(some, "token") for some in (random_RxK, near_MxK))
-            predictor = fit_regmix(np.column_stack([random_RxK, mixed_R]), losses_R)
+            predictor, _ = fit_ridge(np.column_stack([random_RxK, mixed_R]), losses_R)
             best_M = np.argsort(predictor(np.column_stack([near_MxK, mixed_M])), kind="stable")[:MDE_TOP]
             weights[arm] = near_MxK[best_M].mean(0)
     return {arm: (w_K / w_K.sum()).tolist() for arm, w_K in weights.items()}

@@ -259,7 +259,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
 def test_a_training_that_fails_says_where_and_keeps_its_parameters(config, tmp_path, capsys):
     with pytest.raises(Diverged, match=r"sl, seed 0: .*step \d+, in the phase 'sl'"):
         main(dataclasses.replace(config, out=tmp_path / "out", sl_learning_rate=1e30))
-    with np.load(tmp_path / "out" / "failed-sl-seed0.npz") as file:
+    with np.load(tmp_path / "out" / "failed" / "sl-seed0.npz") as file:
         assert all(np.isfinite(file[name]).all() for name in file.files)
     assert json.loads((tmp_path / "out" / "status.json").read_text())["complete"] is False
 

@@ -332,6 +332,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, cli):
     "options, parts",
     [
         (["--tolerance", "-1"], ["tolerance must be"]),
+        (["--tolerance", "10"], ["tolerance must be a number above 0 and below 1"]),
         (["--upper-bounds", "mth=0.5"], ["'mth'", "closest name is 'math'"]),
         (["--upper-bounds", "math"], ["expected NAME=VALUE"]),
         (["--upper-bounds", "math=much"], ["expected NAME=VALUE"]),
