@@ -73,10 +73,10 @@ class RunOptions:
                 raise InputError(f"{option} must lie between 0 and 1, not {value}")
             if name in _POSITIVE and not 0 < value < math.inf:
                 raise InputError(f"{option} must be positive and finite, not {value}")
-            if name in _DISTINCT and isinstance(value, tuple):
-                if twice := [one for one in value if value.count(one) > 1]:
-                    shown = " ".join(twice[0]) if isinstance(twice[0], tuple) else twice[0]
-                    raise InputError(f"{option} names {shown} twice")
+            several = value if name in _DISTINCT and isinstance(value, tuple) else ()
+            if twice := [one for one in several if several.count(one) > 1]:
+                shown = " ".join(twice[0]) if isinstance(twice[0], tuple) else twice[0]
+                raise InputError(f"{option} names {shown} twice")
 
     def _check_processes(self) -> None:
         place = (self.coordinator, self.num_processes, self.process_id)

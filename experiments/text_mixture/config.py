@@ -147,7 +147,8 @@ class TextMixture(ManyModelsOptions):
             row_length(self.rows)
         if not 0 < self.search_budget <= 1:
             raise InputError(
-                f"--search-budget is a share of a target run, above 0 and at most 1 (5 %: 0.05), not {self.search_budget}"
+                f"--search-budget must be a share of a target run, above 0 and at most 1 (0.05 for 5 %), not"
+                f" {self.search_budget}"
             )
         if "none" in self.arms and (self.arms != ("none",) or self.compare or self.multiples or self.seeds > 1):
             raise InputError(

@@ -68,7 +68,7 @@ def checked_number(value: Any, what: str, meaning: str, below: float = np.inf) -
 
 
 def checked_tolerance(tolerance: Any) -> float:
-    """A number above 0 and below 1: a gap of the whole unit (1 nat per row, the targets' variance) certifies nothing."""
+    """A number above 0 and below 1: a gap of 1 nat per row, or of the targets' variance, certifies nothing."""
     return checked_number(tolerance, "tolerance", "a number above 0 and below 1, such as 1e-9", below=1)
 
 
