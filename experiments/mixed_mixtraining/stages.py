@@ -3,6 +3,8 @@
 Axes: N labeled windows of all tasks, K sources.
 """
 
+import dataclasses
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments.harness.certified_weights import TOLERANCE, certified_weights
 from experiments.harness.devices import batch_mesh, models_mesh, own_rows, solver_mesh
-from experiments.harness.language_model_stages import score_models, train_models
+from experiments.harness.language_model_stages import score_models, train_models, unlearned_records
 from experiments.harness.processes import several
 from experiments.harness.stages import Product, Running, Stages
 from experiments.mixed_mixtraining.config import ARMS
@@ -29,6 +31,7 @@ from mixmin_jax.mixture.objective import cross_entropy
 from mixmin_jax.training.mixtraining import train
 from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.schedule import phase_steps
+from mixmin_jax.training.unlearned import Learned, frequencies_loss
 
 FAILED = "failed"  # folder of the last good parameters of a training that failed
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
@@ -86,6 +89,14 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> dict[
         mesh=mesh,
         tokens_on="host" if several() else "device",
     )
+    learned = {
+        name: Learned(float(loss), frequencies_loss(plan.store.tokens_of(name)))
+        for name, loss in zip(plan.names, () if proxies.end_loss_M is None else proxies.end_loss_M, strict=False)
+    }
+    unlearned = unlearned_records("proxies", seed, learned)
+    for record in unlearned:
+        print(f"warning: {record}", file=sys.stderr)
+    caps = {record.source: 0.0 for record in unlearned if record.left_out} or None
     described = {"windows": fingerprint_of(windows)}
     scored = score_models(stages, scores, proxies, windows, described, mesh=mesh)
     logp_NxK, bytes_N = scored["document_DxM"], scored["bytes_D"]
@@ -95,7 +106,8 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> dict[
         mine_NxK = logp_NxK[own_rows(rows_mesh, len(logp_NxK))]
         per_byte_N = np.full(len(mine_NxK), 1 / bytes_N.sum())
         objective = cross_entropy(mine_NxK, example_weights=per_byte_N, sources=plan.names)
-        return certified_weights(objective, method=plan.config.method, mesh=rows_mesh)[0]
+        record, _ = certified_weights(objective, method=plan.config.method, upper_bounds=caps, mesh=rows_mesh)
+        return record | {"unlearned": [dataclasses.asdict(one) for one in unlearned]}
 
     inputs = {"proxies": proxies.inputs, **described, "method": plan.config.method, "tolerance": TOLERANCE}
     return {scores: scored, weights: stages.run(weights, inputs, compute)}

@@ -23,6 +23,18 @@ def test_a_tie_keeps_mixmin_and_is_said(arm):
     assert "Use the weights of `mixmin`" in text and f"not distinguishable from `{arm}`." in text
 
 
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [(True, "each byte occurs: `source_3` got no weight from them"), (False, "weights found with them say little.")],
+)
+def test_proxies_that_learned_too_little_are_named(left_out, said):
+    unlearned = {"proxies": "proxies-6400", "source": "source_3", "loss": 5.1, "frequencies": 4.5, "left_out": left_out}
+    metrics = changed(made_up(), unlearned=[{"seed": seed} | unlearned for seed in (0, 1)])
+    assert said in verdict(metrics) and "learned less" not in verdict(made_up())
+    row = f"| proxies-6400 | `source_3` | 1 | 5.10 | 4.50 | {'yes' if left_out else 'no'} |"
+    assert row in text_mixture_report(metrics).markdown
+
+
 def test_what_a_mixture_is_worth_stands_first():
     metrics = changed(
         made_up(),
