@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -54,11 +54,13 @@ class Proxies:
         return {source: Learned(*own) for source, own in found.items() if own is not None}
 
 
-def unlearned_records(name: str, seed: int, proxies: Mapping[str, Learned]) -> tuple[Unlearned, ...]:
-    """The proxies that learned less than frequencies of bytes."""
-    bits, out = 1 / math.log(2), left_out(proxies)
+def unlearned_records(
+    name: str, seed: int, proxies: Mapping[str, Learned], otherwise: Literal["used", "passed over"] = "used"
+) -> tuple[Unlearned, ...]:
+    """The proxies that learned less than frequencies of bytes; `otherwise`: what happens if none is left out."""
+    bits, then = 1 / math.log(2), "left out" if left_out(proxies) else otherwise
     return tuple(
-        Unlearned(seed, name, source, found.loss * bits, found.frequencies * bits, source in out)
+        Unlearned(seed, name, source, found.loss * bits, found.frequencies * bits, then)
         for source, found in proxies.items()
         if found.too_little
     )

@@ -96,7 +96,7 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> dict[
     unlearned = unlearned_records("proxies", seed, learned)
     for record in unlearned:
         print(f"warning: {record}", file=sys.stderr)
-    caps = {record.source: 0.0 for record in unlearned if record.left_out} or None
+    caps = {record.source: 0.0 for record in unlearned if record.then == "left out"} or None
     described = {"windows": fingerprint_of(windows)}
     scored = score_models(stages, scores, proxies, windows, described, mesh=mesh)
     logp_NxK, bytes_N = scored["document_DxM"], scored["bytes_D"]

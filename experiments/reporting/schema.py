@@ -109,10 +109,10 @@ class Unlearned:
     source: str
     loss: float  # on the source itself, in the last quarter of the training
     frequencies: float  # of a model that knows frequencies alone
-    left_out: bool  # whether its source got no weight; where half of all proxies are so, none is left out
+    then: Literal["left out", "used", "passed over"]  # its source; or all proxies, as half or more of them are so
 
     def __str__(self) -> str:
-        result = "it is left out" if self.left_out else "so have half of all or more, and none is left out"
+        result = "it is left out" if self.then == "left out" else f"so have half or more: all are {self.then}"
         return (
             f"the proxy of {self.source!r} ({self.proxies}, seed {self.seed}) has learned less than frequencies of"
             f" bytes ({self.loss:.2f} bits per byte where these reach {self.frequencies:.2f}), and {result}: train"

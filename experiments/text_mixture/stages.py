@@ -179,7 +179,7 @@ class SeedStages:
         """
         plan = self._plan
         found = self._ngram_scores() if rung.run is None else self._trained_scores(rung, rung.run)
-        left_out = tuple(plan.names.index(one.source) for one in self._unlearned_of(rung) if one.left_out)
+        left_out = tuple(plan.names.index(one.source) for one in self._unlearned_of(rung) if one.then == "left out")
         scores = {}
         for target in plan.targets:
             token_NxK = np.stack([found[target.name][source]["token_N"] for source in plan.names], axis=1)
@@ -215,8 +215,11 @@ class SeedStages:
             tokens_on=plan.tokens_on,
             on_nonfinite=plan.config.on_nonfinite,
         )
-        for record in unlearned_records(rung.name, self._seed, proxies.learned):
-            self.unlearned.append(record)
+        found = unlearned_records(
+            rung.name, self._seed, proxies.learned, "passed over" if rung in plan.rungs[1:] else "used"
+        )
+        self.unlearned += found
+        for record in found:
             print(f"warning: {record}", file=sys.stderr)
         return {
             target.name: score_proxies(
@@ -291,7 +294,7 @@ class SeedStages:
                     reached[target.name] = Climbed((*(own.rungs if own else ()), found), found, fit, test)
                 elif own:
                     reached[target.name] = dataclasses.replace(own, rungs=(*own.rungs, found))
-                    if not self._untrained(rung):
+                    if not self._passed_over(rung):
                         going.discard(target.name)
         return reached
 
@@ -308,17 +311,18 @@ class SeedStages:
             "natural": plan.rule_K("natural").tolist(),
             "bootstrap": [RESAMPLES, LEVEL],
         }
-        name = rung_stage(target.name, index, self._seed)
-        found = self._stages.run(
-            name, inputs, lambda _: rung_result(plan, scores, rung.kind, earlier_K), target=target.name
-        )
-        changed = found["changed"] and (earlier_K is None or not self._untrained(rung))
-        described = {"kind": rung.kind, "tokens": rung.run and rung.run.tokens, "flops": flops}
-        return found | described | {"changed": changed}
+        if passed_over := self._passed_over(rung):
+            inputs |= {"passed_over": True}
 
-    def _untrained(self, rung: Rung) -> bool:
-        """Whether proxies have learned too little in general."""
-        return any(not one.left_out for one in self._unlearned_of(rung))
+        def compute(_stage: Running) -> Product:
+            found = rung_result(plan, scores, rung.kind, earlier_K)
+            return found | {"changed": found["changed"] and not passed_over}
+
+        found = self._stages.run(rung_stage(target.name, index, self._seed), inputs, compute, target=target.name)
+        return found | {"kind": rung.kind, "tokens": rung.run and rung.run.tokens, "flops": flops}
+
+    def _passed_over(self, rung: Rung) -> bool:
+        return any(one.then == "passed over" for one in self._unlearned_of(rung))
 
     def moved(self, target: Target, climb: Climbed, before_K: np.ndarray) -> Product:
         """What the weights found gain over earlier ones."""

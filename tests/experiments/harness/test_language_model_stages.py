@@ -49,5 +49,5 @@ def test_a_proxy_that_learned_less_than_frequencies_is_named(tmp_path):
     for _ in range(2):  # the second time, proxies are found
         proxies = train_proxies(stages, "train", run, store, jax.random.key(0), inputs, mesh=mesh)
         (record,) = unlearned_records("proxies", 0, proxies.learned)
-        assert record.source == "noise" and record.left_out and record.loss > record.frequencies
+        assert record.source == "noise" and record.then == "left out" and record.loss > record.frequencies
         assert record.frequencies == pytest.approx(8, abs=0.05) and "where these reach 7.9" in str(record)

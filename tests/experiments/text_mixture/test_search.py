@@ -15,7 +15,7 @@ from tests.experiments.verify.verified import assert_verified
 
 @pytest.mark.slow
 def test_only_weights_are_found_without_arms_and_a_ladder_ends_at_its_budget(config, tmp_path, monkeypatch, capsys):
-    """n-grams, and one transformer; the second would exceed the budget."""
+    """n-grams, and one transformer, which learns too little to be kept; the second would exceed the budget."""
     out = tmp_path / "out"
     only = dataclasses.replace(config, out=out, proxy="auto", target=config.target[1:], **UNTRIED)
     plan = plan_of(only)
@@ -25,12 +25,13 @@ def test_only_weights_are_found_without_arms_and_a_ladder_ends_at_its_budget(con
     main(dataclasses.replace(only, search_budget=budget))
     metrics = load(out, "both")
     assert [rung["tokens"] for rung in metrics["search"]["rungs"]] == [None, PROXY.tokens // 16]
-    assert metrics["search"]["kept"] == 1 and metrics["search"]["share"] == pytest.approx(
+    assert metrics["search"]["kept"] == 0 and metrics["search"]["share"] == pytest.approx(
         sum(flops[:2]) / costs.training(plan, "target")
     )
     assert metrics["arms"] == {} and metrics["search"]["target_seconds"] is None
     weights = load(out, "both", "weights.json")
-    assert list(weights) == ["mixmin", "recommended", "sources"] and sum(weights["mixmin"].values()) == pytest.approx(1)
+    assert list(weights) == ["mixmin", "recommended", "unit", "sources"]
+    assert sum(weights["mixmin"].values()) == pytest.approx(1)
     assert {path.name for path in (out / "stages").iterdir() if path.name.startswith("train")} == {
         f"train-proxies-{PROXY.tokens // 16}-matched-seed0"
     }
@@ -72,7 +73,7 @@ def test_proxies_that_were_all_trained_too_little_are_passed_over(config, monkey
 
     def rung_scores(rung):
         if rung == plan.rungs[1]:
-            stage.unlearned = [Unlearned(0, rung.name, "web", 9.0, 4.0, left_out=False)]
+            stage.unlearned = [Unlearned(0, rung.name, "web", 9.0, 4.0, "passed over")]
         best = np.arange(3) == plan.rungs.index(rung) % 3  # each rung finds another source best
         return {name: search.Scores(-5 + best + 0.1 * rng.normal(size=(sizes.sum(), 3)), sizes)}
 
