@@ -447,6 +447,7 @@ def test_sources_that_differ_between_files_are_named(tmp_path, cli, files, other
     assert_refused(cli([files[0], more], "--combine", "weighted"), more, "'web'", str(files[0]))
     bad = write(tmp_path / "bad.npz", np.where(np.arange(3) == 1, np.nan, other_NxK))
     assert_refused(cli([files[0], bad], "--combine", "weighted"), bad, "NaN", "math")
+    assert_refused(cli([files[0], files[0]], "--combine", "weighted"), "", "--log-likelihoods names", "twice")
 
 
 @pytest.mark.parametrize(
