@@ -6,7 +6,7 @@ Axes: M mixtures, K sources, N bytes, R rows, D documents.
 import numpy as np
 
 from mixmin_jax.mixture.baselines.olmix import fit_log_linear
-from mixmin_jax.mixture.baselines.regmix import fit_regmix
+from mixmin_jax.mixture.baselines.regmix import fit_regmix, fit_ridge
 from mixmin_jax.mixture.rows import Rows, rows
 
 DOCUMENT = "document"
@@ -25,7 +25,7 @@ def regressions(
     predicted = {
         "RegMix, linear": fit_regmix(random_RxK, losses_R)(weights_MxK),
         "Olmix, log-linear": fit_log_linear(random_RxK, losses_R)(weights_MxK),
-        "MDE, linear with the loss of mixed proxies": fit_regmix(with_moe_RxF, losses_R)(with_moe_MxF),
+        "MDE, linear with the loss of mixed proxies": fit_ridge(with_moe_RxF, losses_R)[0](with_moe_MxF),
     }
     if len(losses_R) >= 64:
         predicted["RegMix, boosted trees"] = fit_regmix(random_RxK, losses_R, "boosted_trees")(weights_MxK)

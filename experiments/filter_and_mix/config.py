@@ -111,17 +111,11 @@ class FilterAndMix(ManyModelsOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.limits, self.cut  # for their errors
-        if self.seeds < 1:
-            raise InputError(f"--seeds must be at least 1, not {self.seeds}")
         if not 0 <= self.noise_share < 1:
             raise InputError(f"--noise must be at least 0 and less than 1, not {self.noise}")
-        if self.max_epochs is not None and not self.max_epochs > 0:
-            raise InputError(f"--max-epochs must be positive, not {self.max_epochs}")
         if not 1 <= self.ngram_order <= MAX_ORDER:
             raise InputError(f"--ngram-order must be 1 to {MAX_ORDER}, not {self.ngram_order}")
         row_length(self.rows)
-        if min(self.fit_bytes, self.test_bytes) < 1:
-            raise InputError("--fit-bytes and --test-bytes must be positive")
         if "none" in self.arms and (self.arms != ("none",) or self.seeds > 1):
             raise InputError("--arms none trains no target model: leave out other arms and --seeds")
         if "none" not in self.arms and SUBJECT not in self.arms:

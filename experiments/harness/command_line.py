@@ -18,7 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 from experiments.harness.interruption import Interrupted
 from experiments.harness.memory import out_of_memory
 from experiments.harness.options import RunOptions
-from experiments.harness.paths import REGISTRY
+from experiments.harness.paths import REGISTRY, one_word
 from experiments.harness.printing import printing
 from experiments.harness.processes import joined, lost_process
 from experiments.harness.provenance import main_module
@@ -33,23 +33,27 @@ Config = TypeVar("Config")
 
 @REGISTRY.primitive_rule
 def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
-    """No option takes NaN, which passes every comparison with a bound."""
-    if info.type is not float:
-        return None
+    """No option takes NaN, which passes every comparison with a bound, or infinity."""
 
-    def parse(texts: list[str]) -> float:
-        number = float(texts[0])
-        if math.isnan(number):
-            raise InputError(f"{texts[0]} is no number")
+    def parse(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise InputError(f"{text} is no finite number")
         return number
 
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="FLOAT",
-        instance_from_str=parse,
-        is_instance=lambda value: isinstance(value, int | float),
-        str_from_instance=lambda number: [str(number)],
-    )
+    return one_word("FLOAT", parse, (int, float)) if info.type is float else None
+
+
+@REGISTRY.primitive_rule
+def _text(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[str] | None:
+    """No option takes empty text."""
+
+    def parse(text: str) -> str:
+        if not text:
+            raise InputError("the text is empty, as that of a variable that is not set")
+        return text
+
+    return one_word("STR", parse, str) if info.type is str else None
 
 
 def run(

@@ -5,8 +5,9 @@ Axes: M models, K sources, D documents, N bytes of all documents.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 from experiments.harness.stages import Product, Running, Stages
+from experiments.reporting.schema import Unlearned
 from mixmin_jax.data.text.tokens import TokenStore
 from mixmin_jax.training import language_model
 from mixmin_jax.training.language_model import LanguageModelRun
@@ -22,6 +24,7 @@ from mixmin_jax.training.nonfinite import OnNonfinite
 from mixmin_jax.training.proxies import train_on_mixtures
 from mixmin_jax.training.scoring import count_windows, score_documents
 from mixmin_jax.training.source_monitor import SourceMonitor
+from mixmin_jax.training.unlearned import Learned, end_losses, frequencies_loss, left_out
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +36,7 @@ class Models:
     params: Any
     draws_MxK: np.ndarray
     monitor: SourceMonitor | None = None
+    end_loss_M: np.ndarray | None = None  # of their training; None: of an earlier version, which did not keep it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +46,24 @@ class Proxies:
     run: LanguageModelRun
     inputs: Mapping[str, Any]  # by source
     products: Mapping[str, Product]  # by source, with its parameters
+
+    @property
+    def learned(self) -> dict[str, Learned]:
+        """By source; without those that an earlier version trained, which did not keep it."""
+        found = {source: product.get("learned") for source, product in self.products.items()}
+        return {source: Learned(*own) for source, own in found.items() if own is not None}
+
+
+def unlearned_records(
+    name: str, seed: int, proxies: Mapping[str, Learned], otherwise: Literal["used", "passed over"] = "used"
+) -> tuple[Unlearned, ...]:
+    """The proxies that learned less than frequencies of bytes; `otherwise`: what happens if none is left out."""
+    bits, then = 1 / math.log(2), "left out" if left_out(proxies) else otherwise
+    return tuple(
+        Unlearned(seed, name, source, found.loss * bits, found.frequencies * bits, then)
+        for source, found in proxies.items()
+        if found.too_little
+    )
 
 
 training_flops = functools.lru_cache(language_model.training_flops)  # counting lowers a program
@@ -100,12 +122,12 @@ def train_models(
         stage.skipped({label: int(n) for label, n in zip(labels, trained.skipped_M, strict=True) if n})
         if trained.monitor is not None:
             product |= {f"monitor/{name}": sums for name, sums in trained.monitor._asdict().items()}
-        return product | {"draws_MxK": trained.draws_MxK}
+        return product | {"draws_MxK": trained.draws_MxK, "end_loss_M": end_losses(trained.loss_TxM)}
 
     product = stages.run(name, inputs, compute, cost=len(weights_MxK) * training_flops(run), target=target)
     seen = [product[f"monitor/{name}"] for name in SourceMonitor._fields] if monitor_sources else []
     monitor = SourceMonitor(*seen) if seen else None
-    return Models(run, inputs, _params(product), product["draws_MxK"], monitor)
+    return Models(run, inputs, _params(product), product["draws_MxK"], monitor, product.get("end_loss_M"))
 
 
 def train_proxies(
@@ -150,7 +172,11 @@ def train_proxies(
             )
             stored = _stored(trained.params)
         stage.skipped({source: int(n) for source, n in zip(missing, trained.skipped_M, strict=True) if n})
-        return [{path: leaf[m] for path, leaf in stored.items()} for m in range(len(missing))]
+        return [
+            {path: leaf[m] for path, leaf in stored.items()}
+            | {"learned": [float(loss), frequencies_loss(store.tokens_of(source))]}
+            for m, (source, loss) in enumerate(zip(missing, end_losses(trained.loss_TxM), strict=True))
+        ]
 
     return Proxies(run, inputs, stages.run_each(name, inputs, compute, cost=training_flops(run)))
 

@@ -1,6 +1,7 @@
 """The options of all experiments that train: the folder for results, the devices, and how to stop and resume."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,17 @@ from typing import Any
 from mixmin_jax.data.text.shards import without_secrets
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.nonfinite import OnNonfinite
+
+# Bounds of options by their names, which mean the same in every experiment that has them.
+_LEAST = {
+    **dict.fromkeys(("checkpoint_every", "mesh_data", "mesh_source", "seeds", "batch_size", "ssl_batch_size"), 1),
+    **dict.fromkeys(("fit_bytes", "test_bytes", "windows", "unlabeled_windows", "test_windows", "max_bytes"), 1),
+    **dict.fromkeys(("length", "patch_length", "image_size", "patch_size"), 1),
+    **dict.fromkeys(("padding", "shift", "split_seed"), 0),
+}
+_SHARES = ("fit_fraction", "test_fraction", "validation_fraction")  # of a part and of the rest: neither is empty
+_POSITIVE = ("max_epochs", "price_per_hour")
+_DISTINCT = ("sources", "target", "task", "unlabeled", "arms", "compare", "numbers_of_sources")  # of several values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +57,26 @@ class RunOptions:
     """Several processes that Slurm, Open MPI, Kubernetes or a TPU pod starts: it says how many there are and where."""
 
     def __post_init__(self) -> None:
-        if self.checkpoint_every < 1:
-            raise InputError(f"--checkpoint-every must be at least 1, not {self.checkpoint_every}")
+        self._check_common()
         if self.resume and self.overwrite:
             raise InputError("--resume goes on with the run in --out, --overwrite replaces it: give one of them")
-        if self.mesh_data < 1:
-            raise InputError(f"--mesh-data must be at least 1, not {self.mesh_data}")
         self._check_processes()
+
+    def _check_common(self) -> None:
+        for field in dataclasses.fields(self):
+            name, value, option = field.name, getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            if value is None:
+                continue
+            if name in _LEAST and not value >= _LEAST[name]:
+                raise InputError(f"{option} must be at least {_LEAST[name]}, not {value}")
+            if name in _SHARES and not 0 < value < 1:
+                raise InputError(f"{option} must lie between 0 and 1, not {value}")
+            if name in _POSITIVE and not 0 < value < math.inf:
+                raise InputError(f"{option} must be positive and finite, not {value}")
+            several = value if name in _DISTINCT and isinstance(value, tuple) else ()
+            if twice := [one for one in several if several.count(one) > 1]:
+                shown = " ".join(twice[0]) if isinstance(twice[0], tuple) else twice[0]
+                raise InputError(f"{option} names {shown} twice")
 
     def _check_processes(self) -> None:
         place = (self.coordinator, self.num_processes, self.process_id)
@@ -88,11 +113,6 @@ class ManyModelsOptions(RunOptions):
 
     mesh_source: int | None = None
     """Devices over which models are split. Default: all; on a CPU one virtual device per core, at most 8."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mesh_source is not None and self.mesh_source < 1:
-            raise InputError(f"--mesh-source must be at least 1, not {self.mesh_source}")
 
 
 # Options that change results by rounding at most: sums over devices have another order.

@@ -5,13 +5,16 @@ Config classes annotate files and folders as `Path`, and text that names one, wi
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from mixmin_jax.data.text.shards import is_url
 from mixmin_jax.errors import InputError
+
+Value = TypeVar("Value")
 
 REGISTRY = ConstructorRegistry()  # for tyro
 _HOME = re.compile(r"((?:[^=/]+=|folder:|file:)?)(~[^/]*)")  # where a path begins in a `Place`
@@ -45,26 +48,20 @@ def _at_home(text: str) -> str:
     return home
 
 
-@REGISTRY.primitive_rule
-def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
-    if info.type is not Path:
-        return None
+def one_word(metavar: str, parse: Callable[[str], Value], kinds: type | tuple[type, ...]) -> PrimitiveConstructorSpec:
+    """How tyro reads an option that takes one word: `parse` may raise InputError."""
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="PATH",
-        instance_from_str=lambda texts: local_path(texts[0]),
-        is_instance=lambda value: isinstance(value, Path),
-        str_from_instance=lambda path: [str(path)],
+        metavar=metavar,
+        instance_from_str=lambda texts: parse(texts[0]),
+        is_instance=lambda value: isinstance(value, kinds),
+        str_from_instance=lambda value: [str(value)],
     )
 
 
-Place = Annotated[
-    str,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="STR",
-        instance_from_str=lambda texts: local_place(texts[0]),
-        is_instance=lambda value: isinstance(value, str),
-        str_from_instance=lambda place: [place],
-    ),
-]
+@REGISTRY.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    return one_word("PATH", local_path, Path) if info.type is Path else None
+
+
+Place = Annotated[str, one_word("STR", local_place, str)]

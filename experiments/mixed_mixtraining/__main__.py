@@ -23,11 +23,11 @@ from experiments.mixed_mixtraining.config import PRESETS, MixedMixTraining
 from experiments.mixed_mixtraining.plan import describe_plan, make_plan
 from experiments.mixed_mixtraining.report import QUESTION, verdict
 from experiments.mixed_mixtraining.results import build_metrics
-from experiments.mixed_mixtraining.stages import overlap_stage, run_seed
+from experiments.mixed_mixtraining.stages import FAILED, overlap_stage, run_seed
 
 DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "matplotlib")
 # patterns of the files that a run writes
-RESULTS = ("metrics.json", "weights.json", "report.md", "report.html", "*.png", "failed-*.npz")
+RESULTS = ("metrics.json", "weights.json", "report.md", "report.html", "*.png", f"{FAILED}/*.npz")
 
 
 def main(config: MixedMixTraining) -> None:
@@ -42,7 +42,7 @@ def main(config: MixedMixTraining) -> None:
         stages = folder.stages(RunProgress(plan.flops_in_all), made_by)
         products = {"overlap": overlap_stage(plan, stages)}
         for seed in range(config.seeds):
-            products |= run_seed(plan, seed, stages)
+            products |= run_seed(plan, seed, stages, folder.place)
             metrics = build_metrics(plan, range(seed + 1), products, stages, made_by)
             write_json(folder.place / "metrics.json", metrics)
             for name, content in QUESTION.files(metrics).items():

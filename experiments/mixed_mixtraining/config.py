@@ -79,20 +79,15 @@ class MixedMixTraining(ScheduleOptions, ManyModelsOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = {"--seeds": self.seeds, "--labels": self.labels, "--test-windows": self.test_windows}
-        counts |= {"--ssl-steps": self.ssl_steps, "--sl-steps": self.sl_steps}
-        counts |= {"--ssl-batch-size": self.ssl_batch_size, "--batch-size": self.batch_size}
-        for name, count in counts.items():
+        for name, count in {"labels": self.labels, "ssl-steps": self.ssl_steps, "sl-steps": self.sl_steps}.items():
             if count < 1:
-                raise InputError(f"{name} must be at least 1, not {count}")
+                raise InputError(f"--{name} must be at least 1, not {count}")
         if bool(self.sources) != bool(self.task):
             given, missing = ("--sources", "--task") if self.sources else ("--task", "--sources")
             what = "the labels come from it" if self.sources else "self-supervision reads them"
             raise InputError(
                 f"{given} is given without {missing}: {what}; give both, or neither for the built-in demonstration"
             )
-        if not 0 < self.test_fraction < 1:
-            raise InputError(f"--test-fraction must lie between 0 and 1, not {self.test_fraction}")
         if self.schedule().joint_epochs == 0:
             raise InputError(
                 f"--mix-ratio {self.mix_ratio} makes no joint step: raise it, or the steps (mixmin_ssl_then_sl is the"

@@ -26,6 +26,7 @@ from experiments.reporting.schema import (
     MadeBy,
     Note,
     RunRecord,
+    Unlearned,
     Weights,
     mean_weights,
     paired,
@@ -126,6 +127,7 @@ class MixedMetrics(RunRecord):
     flops: Flops
     model: Model
     source_notes: dict[str, Note]
+    unlearned: tuple[Unlearned, ...] = ()
     weights_unit: str | None = None  # what weights are shares of; None: not known, as in older records
 
     def derived(self) -> Self:
@@ -214,7 +216,8 @@ def _from_products(
 ) -> dict[str, Any]:
     """The fields of `MixedMetrics` that follow from stages; `product` gives what a stage made, by its name."""
     windows_K = np.array([source.windows for source in data.values()])
-    solutions = {seed: product(f"weights-seed{seed}") for seed in seeds}
+    solutions = {seed: dict(product(f"weights-seed{seed}")) for seed in seeds}
+    unlearned = [solution.pop("unlearned", []) for solution in solutions.values()]  # none in older ones
     weights = [mixtures(solution, windows_K) for solution in solutions.values()]
 
     def arm_of(arm: str) -> Arm:
@@ -250,6 +253,7 @@ def _from_products(
             for name in per_seed[0]
         ),
         "mixmin": worst_certificate(solutions),
+        "unlearned": tuple(typed(one, Unlearned, "the stage of weights") for records in unlearned for one in records),
         "overlap": typed(product("overlap"), Overlap, "the stage overlap"),
     }
 

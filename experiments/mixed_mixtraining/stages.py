@@ -3,8 +3,11 @@
 Axes: N labeled windows of all tasks, K sources.
 """
 
+import dataclasses
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments.harness.certified_weights import TOLERANCE, certified_weights
 from experiments.harness.devices import batch_mesh, models_mesh, own_rows, solver_mesh
-from experiments.harness.language_model_stages import score_models, train_models
+from experiments.harness.language_model_stages import score_models, train_models, unlearned_records
 from experiments.harness.processes import several
 from experiments.harness.stages import Product, Running, Stages
 from experiments.mixed_mixtraining.config import ARMS
@@ -28,16 +31,21 @@ from mixmin_jax.mixture.objective import cross_entropy
 from mixmin_jax.training.mixtraining import train
 from mixmin_jax.training.nonfinite import Diverged
 from mixmin_jax.training.schedule import phase_steps
+from mixmin_jax.training.unlearned import Learned, frequencies_loss
 
+FAILED = "failed"  # folder of the last good parameters of a training that failed
 NGRAM_WORDS, NGRAM_SHARE = 13, 0.5  # a near-duplicate shares this share of its n-grams with a source
 
 
-def run_seed(plan: Plan, seed: int, stages: Stages) -> dict[str, Product]:
-    """What the stages of proxies' scores, weights, all arms and references made, by their names."""
+def run_seed(plan: Plan, seed: int, stages: Stages, out: Path) -> dict[str, Product]:
+    """What the stages of proxies' scores, weights, all arms and references made, by their names.
+
+    Raises `Diverged` if a training fails; its last good parameters are in a folder in `out`.
+    """
     examples = plan.labeled(seed)
     products = _solve(plan, seed, as_documents(examples), stages)
     weights = mixtures(products[f"weights-seed{seed}"], plan.store.windows_K)
-    products |= {f"{arm}-seed{seed}": _run(plan, arm, seed, weights, examples, stages) for arm in ARMS}
+    products |= {f"{arm}-seed{seed}": _run(plan, arm, seed, weights, examples, stages, out) for arm in ARMS}
     for number, (own, task) in enumerate(zip(examples, plan.tasks, strict=True)):
         name = f"reference-{number}-seed{seed}"
         products[name] = stages.run(
@@ -81,6 +89,14 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> dict[
         mesh=mesh,
         tokens_on="host" if several() else "device",
     )
+    learned = {
+        name: Learned(float(loss), frequencies_loss(plan.store.tokens_of(name)))
+        for name, loss in zip(plan.names, () if proxies.end_loss_M is None else proxies.end_loss_M, strict=False)
+    }
+    unlearned = unlearned_records("proxies", seed, learned)
+    for record in unlearned:
+        print(f"warning: {record}", file=sys.stderr)
+    caps = {record.source: 0.0 for record in unlearned if record.then == "left out"} or None
     described = {"windows": fingerprint_of(windows)}
     scored = score_models(stages, scores, proxies, windows, described, mesh=mesh)
     logp_NxK, bytes_N = scored["document_DxM"], scored["bytes_D"]
@@ -90,14 +106,21 @@ def _solve(plan: Plan, seed: int, windows: list[bytes], stages: Stages) -> dict[
         mine_NxK = logp_NxK[own_rows(rows_mesh, len(logp_NxK))]
         per_byte_N = np.full(len(mine_NxK), 1 / bytes_N.sum())
         objective = cross_entropy(mine_NxK, example_weights=per_byte_N, sources=plan.names)
-        return certified_weights(objective, method=plan.config.method, mesh=rows_mesh)[0]
+        record, _ = certified_weights(objective, method=plan.config.method, upper_bounds=caps, mesh=rows_mesh)
+        return record | {"unlearned": [dataclasses.asdict(one) for one in unlearned]}
 
     inputs = {"proxies": proxies.inputs, **described, "method": plan.config.method, "tolerance": TOLERANCE}
     return {scores: scored, weights: stages.run(weights, inputs, compute)}
 
 
 def _run(
-    plan: Plan, arm: str, seed: int, weights: Mapping[str, np.ndarray], examples: tuple[Labels, ...], stages: Stages
+    plan: Plan,
+    arm: str,
+    seed: int,
+    weights: Mapping[str, np.ndarray],
+    examples: tuple[Labels, ...],
+    stages: Stages,
+    out: Path,
 ) -> Product:
     """One training, found again if it is there."""
     mixture = mixture_of(arm)
@@ -107,13 +130,13 @@ def _run(
     return stages.run(
         f"{arm}-seed{seed}",
         inputs,
-        lambda stage: _train(plan, arm, seed, weights_K, examples, stage),
+        lambda stage: _train(plan, arm, seed, weights_K, examples, stage, out),
         cost=plan.flops(arm),
     )
 
 
 def _train(
-    plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], stage: Running
+    plan: Plan, arm: str, seed: int, weights_K: np.ndarray, examples: tuple[Labels, ...], stage: Running, out: Path
 ) -> Product:
     """Train an arm and test it. Raises `Diverged` if its loss is not finite, with the last good parameters kept."""
     started, steps, mesh = time.perf_counter(), plan.steps(arm), batch_mesh(plan.config)
@@ -134,7 +157,8 @@ def _train(
         )
     stage.skipped({arm: run.skipped} if run.skipped else {})
     if run.failure is not None:
-        path = plan.config.out / f"failed-{arm}-seed{seed}.npz"
+        path = out / FAILED / f"{arm}-seed{seed}.npz"
+        path.parent.mkdir(exist_ok=True)
         write_npz(path, flatten_dict(jax.device_get(run.state.params), sep="/"))
         raise Diverged(f"{arm}, seed {seed}: {run.failure}. The parameters are in {path}")
     judged = [

@@ -177,10 +177,8 @@ class MixTrainingOptions(ScheduleOptions):
             raise InputError(f"{named} must lie in (0, 1], not {given}")
         if len(set(self.shares)) < len(self.shares):
             raise InputError(f"{named} names one twice: {given}")
-        if min(self.seeds, self.batch_size, self.checkpoint_examples) < 1 or self.checkpoints < 0:
-            raise InputError(
-                "--seeds, --batch-size and --checkpoint-examples must be at least 1, --checkpoints at least 0"
-            )
+        if self.checkpoint_examples < 1 or self.checkpoints < 0:
+            raise InputError("--checkpoint-examples must be at least 1, --checkpoints at least 0")
         if min(self.ssl_epochs, self.sl_epochs) < 1:
             raise InputError(
                 f"--ssl-epochs and --sl-epochs must be at least 1, not {self.ssl_epochs} and {self.sl_epochs}:"
@@ -188,12 +186,8 @@ class MixTrainingOptions(ScheduleOptions):
             )
         if self.times_cheaper is not None and not 1 < self.times_cheaper < float("inf"):
             raise InputError(f"--times-cheaper must be above 1, not {self.times_cheaper}; equal FLOPs are --matched")
-        if not 0 < self.validation_fraction < 1:
-            raise InputError(f"--validation-fraction must lie between 0 and 1, not {self.validation_fraction}")
         if not 2 <= self.tune_trials <= 32:
             raise InputError(f"--tune-trials must lie between 2 and 32, not {self.tune_trials}")
-        if self.price_per_hour is not None and not self.price_per_hour > 0:
-            raise InputError(f"--price-per-hour must be positive, not {self.price_per_hour}")
         adapter_rank(self.train)
         if self.probe and self.checkpoints == 0:
             raise InputError("--probe probes --checkpoints times, which is 0: raise it")

@@ -100,6 +100,26 @@ class Note:
     tokens: int | None = None  # in all, if a part is read
 
 
+@dataclasses.dataclass(frozen=True)
+class Unlearned:
+    """A proxy that learned less of its source than how often each byte occurs in it; losses in bits per byte."""
+
+    seed: int
+    proxies: str  # that were trained together
+    source: str
+    loss: float  # on the source itself, in the last quarter of the training
+    frequencies: float  # of a model that knows frequencies alone
+    then: Literal["left out", "used", "passed over"]  # its source; or all proxies, as half or more of them are so
+
+    def __str__(self) -> str:
+        result = "it is left out" if self.then == "left out" else f"so have half or more: all are {self.then}"
+        return (
+            f"the proxy of {self.source!r} ({self.proxies}, seed {self.seed}) has learned less than frequencies of"
+            f" bytes ({self.loss:.2f} bits per byte where these reach {self.frequencies:.2f}), and {result}: train"
+            " proxies on more tokens, or lower their learning rate"
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """What every result file says of its run; the questions' results extend it."""

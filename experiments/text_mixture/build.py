@@ -107,6 +107,7 @@ def build_metrics(
         ),
         overlap=_overlap(overlap, target),
         monitors=_monitors(plan, results) if arms else None,
+        unlearned=tuple(found for result in results for found in result.unlearned),
         source_notes={name: Note(**dataclasses.asdict(note)) for name, note in plan.care.notes.items()},
         flops=Flops(
             **costs.of_target(plan, target, len(results[0].rungs)),

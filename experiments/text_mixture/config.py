@@ -1,6 +1,7 @@
 """The configuration of the text experiment and its presets."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
@@ -118,14 +119,10 @@ class TextMixture(ManyModelsOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.limits  # for its errors
-        if self.seeds < 1:
-            raise InputError(f"--seeds must be at least 1, not {self.seeds}")
-        if self.max_epochs is not None and not self.max_epochs > 0:
-            raise InputError(f"--max-epochs must be positive, not {self.max_epochs}")
         if self.regmix_runs < 2:
             raise InputError(f"--regmix-runs must be at least 2, not {self.regmix_runs}")
         self._check_search()
+        _ = self.limits  # for its errors
         if self.extend and self.overwrite:
             raise InputError("--extend keeps the results in --out, --overwrite replaces them: give one of them")
         if self.combine and len(self.target) < 2:
@@ -137,8 +134,6 @@ class TextMixture(ManyModelsOptions):
             raise InputError(
                 f"--method active_set knows one target and no caps, but {other} is given: use --method auto"
             )
-        if min(self.fit_bytes, self.test_bytes) < 1:
-            raise InputError("--fit-bytes and --test-bytes must be positive")
         self.check_batches(proxy_model__batch_size=self.proxy_model.batch_size, model__batch_size=self.model.batch_size)
         if self.proxy_model.sequence_length != self.model.sequence_length:
             raise InputError(
@@ -150,8 +145,11 @@ class TextMixture(ManyModelsOptions):
             raise InputError(f"--ngram-order must be 1 to {MAX_ORDER}, not {self.ngram_order}")
         if self.rows != "auto":
             row_length(self.rows)
-        if not self.search_budget > 0:
-            raise InputError(f"--search-budget must be positive, not {self.search_budget}")
+        if not 0 < self.search_budget <= 1:
+            raise InputError(
+                f"--search-budget must be a share of a target run, above 0 and at most 1 (0.05 for 5 %), not"
+                f" {self.search_budget}"
+            )
         if "none" in self.arms and (self.arms != ("none",) or self.compare or self.multiples or self.seeds > 1):
             raise InputError(
                 "--arms none trains no target model: leave out other arms, --compare, --multiples, --seeds"
@@ -164,10 +162,9 @@ class TextMixture(ManyModelsOptions):
             raise InputError(f"--combine {self.combine} is an arm: leave it out with --arms none")
         if self.target_tokens is not None and self.target_tokens < self.model.batch_size * self.model.sequence_length:
             raise InputError(f"--target-tokens {self.target_tokens} is less than one batch of the target model")
-        if any(multiple <= 1 for multiple in self.multiples) or list(self.multiples) != sorted({*self.multiples}):
+        finite = all(1 < multiple < math.inf for multiple in self.multiples)
+        if not finite or list(self.multiples) != sorted({*self.multiples}):
             raise InputError(f"--multiples must be above 1 and rise, not {' '.join(map(str, self.multiples))}")
-        if self.price_per_hour is not None and not self.price_per_hour > 0:
-            raise InputError(f"--price-per-hour must be positive, not {self.price_per_hour}")
 
     @property
     def limits(self) -> Limits:

@@ -9,6 +9,7 @@ from experiments.reporting.schema import (
     Comparison,
     Note,
     RunRecord,
+    Unlearned,
     Weights,
     mean_weights,
     paired,
@@ -271,6 +272,7 @@ class TextMetrics(RunRecord):
     random_mixtures: tuple[RandomMixture, ...]
     overlap: Overlap
     monitors: Monitors | None = None  # None: of a version that had none
+    unlearned: tuple[Unlearned, ...] = ()
     source_notes: dict[str, Note] = dataclasses.field(default_factory=dict)
     weights_unit: str | None = None  # what weights are shares of; None: not known, as in older records
     flops: Flops

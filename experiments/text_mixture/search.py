@@ -16,7 +16,7 @@ from experiments.harness.devices import own_rows, solver_mesh
 from experiments.text_mixture.plan import Plan
 from mixmin_jax.mixture.baselines.olmix import fit_log_linear, propose_near
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture, candidate_mixtures
-from mixmin_jax.mixture.baselines.regmix import fit_regmix, propose
+from mixmin_jax.mixture.baselines.regmix import fit_regmix, fit_ridge, propose
 from mixmin_jax.mixture.inference.bootstrap import Bootstrap, Comparison, bootstrap
 from mixmin_jax.mixture.objective import CrossEntropy, cross_entropy
 from mixmin_jax.mixture.rows import Rows, mixture_losses, row_length, rows
@@ -40,6 +40,7 @@ class Scores:
 
     token_NxK: np.ndarray
     bytes_D: np.ndarray
+    left_out: tuple[int, ...] = ()  # sources without weight: their proxies collapsed
 
     def rows(self, length: str) -> Rows:
         return rows(self.token_NxK, self.bytes_D, row_length(length))
@@ -52,8 +53,8 @@ class Scores:
         """Those of the first documents, and of the others."""
         end = int(self.bytes_D[:num_first].sum())
         return (
-            Scores(self.token_NxK[:end], self.bytes_D[:num_first]),
-            Scores(self.token_NxK[end:], self.bytes_D[num_first:]),
+            Scores(self.token_NxK[:end], self.bytes_D[:num_first], self.left_out),
+            Scores(self.token_NxK[end:], self.bytes_D[num_first:], self.left_out),
         )
 
 
@@ -69,11 +70,20 @@ def objective_of(plan: Plan, scores: Scores, length: str) -> CrossEntropy:
     return cross_entropy(mine_RxK, example_weights=np.full(len(mine_RxK), 1 / scores.bytes_D.sum()), sources=plan.names)
 
 
-def solved(plan: Plan, objective: Any) -> tuple[dict[str, Any], Any]:
-    """The weights that minimize a loss in nats per byte, with their certificate, and the solver's solution."""
-    return certified_weights(
-        objective, method=plan.config.method, upper_bounds=plan.upper_bounds_K, mesh=solver_mesh(plan.config)
-    )
+def caps_of(plan: Plan, *scores: Scores) -> np.ndarray | None:
+    """The plan's caps, and 0 for what one of the scores leaves out; None without either."""
+    out = [k for one in scores for k in one.left_out]
+    if not out:
+        return plan.upper_bounds_K
+    caps_K = np.ones(len(plan.names)) if plan.upper_bounds_K is None else plan.upper_bounds_K.copy()
+    caps_K[out] = 0
+    return caps_K
+
+
+def solved(plan: Plan, objective: Any, *scores: Scores) -> tuple[dict[str, Any], Any]:
+    """The weights that minimize a loss of scores, in nats per byte, with their certificate, and the solution."""
+    caps_K = caps_of(plan, *scores)
+    return certified_weights(objective, method=plan.config.method, upper_bounds=caps_K, mesh=solver_mesh(plan.config))
 
 
 def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | None) -> dict[str, Any]:
@@ -84,7 +94,7 @@ def rung_result(plan: Plan, scores: Scores, kind: str, earlier_K: np.ndarray | N
     quantile at LEVEL times its standard error over documents.
     """
     length = chosen_rows(plan, kind)
-    record, solution = solved(plan, objective_of(plan, scores, length))
+    record, solution = solved(plan, objective_of(plan, scores, length), scores)
     found = scores.rows(length)
     natural_K = plan.rule_K("natural")
     resampled, comparison = _resampled(plan, scores, found, natural_K if earlier_K is None else earlier_K)
@@ -121,7 +131,7 @@ def _resampled(plan: Plan, scores: Scores, found: Rows, reference_K: np.ndarray)
         groups=found.document_R,
         reference=reference_K,
         level=LEVEL,
-        upper_bounds=plan.upper_bounds_K,
+        upper_bounds=caps_of(plan, scores),
         throw=False,
     )
     assert resampled.comparison is not None
@@ -145,7 +155,7 @@ def searched(plan: Plan, losses_R: np.ndarray, proxies: Scores | None, seed: int
             assert proxies is not None
             near_MxK = candidates_MxK[:: len(candidates_MxK) // MDE_CANDIDATES]
             mixed_R, mixed_M = (proxies.losses(some, "token") for some in (random_RxK, near_MxK))
-            predictor = fit_regmix(np.column_stack([random_RxK, mixed_R]), losses_R)
+            predictor, _ = fit_ridge(np.column_stack([random_RxK, mixed_R]), losses_R)
             best_M = np.argsort(predictor(np.column_stack([near_MxK, mixed_M])), kind="stable")[:MDE_TOP]
             weights[arm] = near_MxK[best_M].mean(0)
     return {arm: (w_K / w_K.sum()).tolist() for arm, w_K in weights.items()}

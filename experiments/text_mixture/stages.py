@@ -14,8 +14,16 @@ import jax
 import numpy as np
 
 from experiments.harness.certified_weights import TOLERANCE
-from experiments.harness.language_model_stages import Models, score_models, score_proxies, train_models, train_proxies
+from experiments.harness.language_model_stages import (
+    Models,
+    score_models,
+    score_proxies,
+    train_models,
+    train_proxies,
+    unlearned_records,
+)
 from experiments.harness.stages import Product, Running, Stages
+from experiments.reporting.schema import Unlearned
 from experiments.text_mixture import costs
 from experiments.text_mixture.data import Target
 from experiments.text_mixture.divergence import divergence_records
@@ -93,6 +101,7 @@ class SeedResult:
     random_predicted: list[dict[str, float]]
     monitors: dict[str, SourceMonitor]  # arm -> that of its one model
     multiples: dict[float, float]  # test loss of `natural` on so many times the tokens
+    unlearned: tuple[Unlearned, ...] = ()
     moved: Product | None = None  # `search.gain_over`, in a first seed that extends a run and found other weights
 
 
@@ -111,6 +120,7 @@ class SeedStages:
 
     def __init__(self, plan: Plan, seed: int, stages: Stages) -> None:
         self._plan, self._seed, self._stages = plan, seed, stages
+        self.unlearned: list[Unlearned] = []  # of the proxies that were trained so far
 
     def _key(self, role: Role) -> jax.Array:
         return jax.random.fold_in(jax.random.key(self._seed), 1 if role == "target" else 0)
@@ -169,12 +179,16 @@ class SeedStages:
         """
         plan = self._plan
         found = self._ngram_scores() if rung.run is None else self._trained_scores(rung, rung.run)
+        left_out = tuple(plan.names.index(one.source) for one in self._unlearned_of(rung) if one.then == "left out")
         scores = {}
         for target in plan.targets:
             token_NxK = np.stack([found[target.name][source]["token_N"] for source in plan.names], axis=1)
             sizes = [len(document) for part in ("fit", "test") for document in target.documents(part)]
-            scores[target.name] = Scores(token_NxK, np.array(sizes))
+            scores[target.name] = Scores(token_NxK, np.array(sizes), left_out)
         return scores
+
+    def _unlearned_of(self, rung: Rung) -> list[Unlearned]:
+        return [one for one in self.unlearned if one.proxies == rung.name]
 
     def _trained_scores(self, rung: Rung, run: LanguageModelRun) -> dict[str, Mapping[str, Product]]:
         """{target: {source: product with token_N}}."""
@@ -201,6 +215,12 @@ class SeedStages:
             tokens_on=plan.tokens_on,
             on_nonfinite=plan.config.on_nonfinite,
         )
+        found = unlearned_records(
+            rung.name, self._seed, proxies.learned, "passed over" if rung in plan.rungs[1:] else "used"
+        )
+        self.unlearned += found
+        for record in found:
+            print(f"warning: {record}", file=sys.stderr)
         return {
             target.name: score_proxies(
                 self._stages,
@@ -251,7 +271,8 @@ class SeedStages:
         """For every target the rungs that were reached, and the weights found with each.
 
         A rung that would cost more than the budget, with those below it, is not begun. The last one is the first that
-        did not change what the weights are worth, so those of the rung below it stay.
+        did not change what the weights are worth, so those of the rung below it stay. Rungs of proxies that were
+        trained too little, all of them, are passed over.
         """
         plan, reached = self._plan, dict[str, Climbed]()
         going = {target.name for target in plan.targets}
@@ -273,7 +294,8 @@ class SeedStages:
                     reached[target.name] = Climbed((*(own.rungs if own else ()), found), found, fit, test)
                 elif own:
                     reached[target.name] = dataclasses.replace(own, rungs=(*own.rungs, found))
-                    going.discard(target.name)
+                    if not self._passed_over(rung):
+                        going.discard(target.name)
         return reached
 
     def _rung(
@@ -289,11 +311,18 @@ class SeedStages:
             "natural": plan.rule_K("natural").tolist(),
             "bootstrap": [RESAMPLES, LEVEL],
         }
-        name = rung_stage(target.name, index, self._seed)
-        found = self._stages.run(
-            name, inputs, lambda _: rung_result(plan, scores, rung.kind, earlier_K), target=target.name
-        )
+        if passed_over := self._passed_over(rung):
+            inputs |= {"passed_over": True}
+
+        def compute(_stage: Running) -> Product:
+            found = rung_result(plan, scores, rung.kind, earlier_K)
+            return found | {"changed": found["changed"] and not passed_over}
+
+        found = self._stages.run(rung_stage(target.name, index, self._seed), inputs, compute, target=target.name)
         return found | {"kind": rung.kind, "tokens": rung.run and rung.run.tokens, "flops": flops}
+
+    def _passed_over(self, rung: Rung) -> bool:
+        return any(one.then == "passed over" for one in self._unlearned_of(rung))
 
     def moved(self, target: Target, climb: Climbed, before_K: np.ndarray) -> Product:
         """What the weights found gain over earlier ones."""
@@ -321,7 +350,7 @@ class SeedStages:
             for arm, length in zip(PUBLISHED, PUBLISHED_ROWS, strict=True):
                 if arm in plan.arms:
                     assert proxies is not None
-                    solutions[arm], _ = solved(plan, objective_of(plan, proxies, length))
+                    solutions[arm], _ = solved(plan, objective_of(plan, proxies, length), proxies)
             weights = {arm: solution.pop("weights") for arm, solution in solutions.items()}
             if losses_R is not None:
                 weights |= searched(plan, losses_R, proxies, self._seed)
@@ -347,7 +376,7 @@ class SeedStages:
             objectives = [objective_of(plan, scores, length) for scores, length in fits]
             weighted = plan.config.combine == "weighted"
             both = weighted_sum(objectives) if weighted else worst_case(objectives, relative_to="best")
-            record, solution = solved(plan, both)
+            record, solution = solved(plan, both, *(scores for scores, _ in fits))
             if solution.targets is None:
                 return record
             columns = {
@@ -428,6 +457,7 @@ def run_seed(
             random_predicted=_predicted(climb, list(random_RxK)),
             monitors=monitors,
             multiples=multiples.get(target.name, {}),
+            unlearned=tuple(stage.unlearned),
             moved=moved,
         )
     return results
@@ -506,7 +536,8 @@ def _described(target: Target, parts: tuple[str, ...]) -> dict[str, Any]:
 
 def _fingerprint(scores: Scores) -> list[Any]:
     """What scores are, for the stages that rest on them."""
-    return [hashlib.sha256(scores.token_NxK.tobytes()).hexdigest(), scores.bytes_D.tolist()]
+    shown = [hashlib.sha256(scores.token_NxK.tobytes()).hexdigest(), scores.bytes_D.tolist()]
+    return [*shown, list(scores.left_out)] if scores.left_out else shown
 
 
 def solver_settings(plan: Plan) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def make_plan(config: Config) -> Plan:
     Raises:
         InputError: files that cannot be read or do not fit each other, options that do not go together.
     """
-    several = config.combine is not None
+    several, files = config.combine is not None, config.log_likelihoods
+    if twice := [name for name in files if files.count(name) > 1]:
+        raise InputError(f"--log-likelihoods names {twice[0]} twice")
     if config.groups is not None and config.bootstrap is None and config.reference is None:
         raise InputError("--groups says what --bootstrap and --reference draw together: give one of them")
     if config.reference_arm is not None and config.reference is None:

@@ -68,8 +68,8 @@ def checked_number(value: Any, what: str, meaning: str, below: float = np.inf) -
 
 
 def checked_tolerance(tolerance: Any) -> float:
-    """A finite number above 0."""
-    return checked_number(tolerance, "tolerance", "a finite number above 0")
+    """A number above 0 and below 1: a gap of 1 nat per row, or of the targets' variance, certifies nothing."""
+    return checked_number(tolerance, "tolerance", "a number above 0 and below 1, such as 1e-9", below=1)
 
 
 def checked_whole(value: Any, what: str, least: int) -> int:

@@ -71,7 +71,7 @@ def solve(
         prior, prior_strength: q, with sum 1, and s > 0, in the units of f.
         tolerance: stop when gap <= tolerance x scale. The scale is the sum of the example weights (cross-entropy), the
             variance of the target (squared error), the weighted sum of the targets' scales, or their largest (worst
-            case). Default: 1e-9, in float32 1e-6.
+            case). Below 1; default: 1e-9, in float32 1e-6.
         max_iterations: default: 100 for the interior point, 30 for the active set, 20 000 for the others.
         compiled: True compiles a program for problems of this shape, which takes seconds; then each solve is a few
             times as fast. False solves in NumPy at once. The default is False for small problems (N K^2 <= 4e9; for

@@ -93,6 +93,8 @@ def paired_bootstrap_over_documents(
 ) -> Difference:
     """Difference in bits per byte of two trained models on the same N test documents.
 
+    Documents are matched by position: entry n of all three arguments is of document n.
+
         mean = sum_n (nats_a_n - nats_b_n) / (ln 2 sum_n bytes_n)
 
     The standard error is the standard deviation of that ratio over `num_samples` draws of N documents with replacement.

@@ -4,6 +4,7 @@ Axes: B batch, L positions.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -38,8 +39,8 @@ class LanguageModelRun:
             raise InputError(
                 f"tokens ({self.tokens}) is less than one batch of {self.batch_size} x {self.sequence_length}"
             )
-        if not (self.learning_rate > 0 and self.weight_decay >= 0):
-            raise InputError("learning_rate must be positive and weight_decay not negative")
+        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
+            raise InputError("learning_rate must be positive and weight_decay not negative, and both finite")
 
     @property
     def num_steps(self) -> int:

@@ -273,6 +273,7 @@ def test_one_output_is_the_same_as_a_vector_of_one():
         ({"method": "projected_gradient", "prior": problems.PRIOR, "prior_strength": 1.0}, "cannot take a prior"),
         ({"precision": "half"}, "unknown precision 'half'; choose one of float64, float32"),
         ({"tolerance": 0.0}, "tolerance must be"),
+        ({"tolerance": 1.0}, "tolerance must be a number above 0 and below 1"),
         ({"tolerance": float("nan")}, "tolerance must be"),
         ({"tolerance": "1e-6"}, "tolerance must be"),
         ({"max_iterations": 1.5}, "max_iterations must be"),

@@ -61,8 +61,8 @@ class SeriesMixTraining(MixTrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shift < 0 or not 0 <= self.jitter < float("inf"):
-            raise InputError(f"--shift and --jitter must be at least 0, not {self.shift} and {self.jitter}")
+        if not 0 <= self.jitter < float("inf"):
+            raise InputError(f"--jitter must be at least 0, not {self.jitter}")
 
     @property
     def demonstration(self) -> bool:

@@ -8,7 +8,6 @@ from typing import Literal
 from experiments.harness.paths import Place
 from experiments.mixtraining.config import MixTrainingOptions
 from experiments.mixtraining.text.model import TextSize
-from mixmin_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +49,6 @@ class TextMixTraining(MixTrainingOptions):
     """What the classification head reads: the mean of the bytes' features, or the class token's."""
     bfloat16: bool = False
     """Compute in bfloat16; parameters and losses stay float32."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.length, self.windows, self.test_windows) < 1:
-            raise InputError("--length, --windows and --test-windows must be at least 1")
-        if self.unlabeled_windows is not None and self.unlabeled_windows < 1:
-            raise InputError(f"--unlabeled-windows must be at least 1, not {self.unlabeled_windows}")
-        if not 0 < self.test_fraction < 1:
-            raise InputError(f"--test-fraction must lie between 0 and 1, not {self.test_fraction}")
 
     @property
     def demonstration(self) -> bool:

@@ -38,6 +38,11 @@ class TokenStore:
     windows_K: np.ndarray  # int64: whole windows in each source
     length: int  # L: positions in a window
 
+    def tokens_of(self, source: str) -> np.ndarray:
+        """The tokens of a source's windows."""
+        first, windows = (int(values_K[self.names.index(source)]) for values_K in (self.starts_K, self.windows_K))
+        return self.tokens[first : first + windows * self.length]
+
 
 def build_store(names: Sequence[str], documents: Sequence[Iterable[bytes]], length: int) -> TokenStore:
     """Join the documents of each source, and then the sources.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.mixture.baselines.regmix import LinearPredictor, checked_runs, fit_ridge
+from mixmin_jax.mixture.baselines.regmix import LinearPredictor, checked_mixtures, checked_runs, fit_ridge
 from mixmin_jax.mixture.baselines.rules import fit_under_caps, natural_weights
 
 FLOOR_SHARES = np.concatenate([np.linspace(0, 0.9, 10), [0.95, 0.98]])  # of the least loss, tried as c
@@ -38,7 +38,7 @@ def fit_log_linear(mixtures_RxK: ArrayLike, losses_R: ArrayLike) -> LogLinearPre
     Raises:
         InputError: as `fit_regmix`, or a loss that is not positive.
     """
-    mixtures_RxK, losses_R = checked_runs(mixtures_RxK, losses_R, 2, "linear")
+    mixtures_RxK, losses_R = checked_runs(checked_mixtures(mixtures_RxK), losses_R, 2, "linear")
     if (losses_R <= 0).any():
         raise InputError("a log-linear fit needs positive losses")
     best: tuple[float, LogLinearPredictor] | None = None

@@ -28,6 +28,7 @@ TREES = 1000
 TREE_SETTINGS = {"learning_rate": 1e-2, "max_leaf_nodes": 31, "min_samples_leaf": 20, "early_stopping": False}
 MIN_RUNS_FOR_TREES = 64  # a leaf holds at least 20 runs, so 40 runs give a constant; 64 give a few splits
 RIDGE_GRID = np.geomspace(1e-5, 1e2, 29)
+_DIGITS = 0.01  # largest distance of a mixture's sum from 1; the published ones, in three decimals, reach 0.004
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def fit_regmix(
     well: `python -m experiments.regmix_published`. One thread, deterministic.
 
     Args:
-        mixtures_RxK: the weights of each run.
+        mixtures_RxK: the weights of each run, as shares of 1.
         losses_R: the loss that each run reached, in any unit.
         model: which regression.
         ridge: the strength for `linear`; None chooses it by leave-one-out.
@@ -82,10 +83,12 @@ def fit_regmix(
         A function from mixtures to predicted losses.
 
     Raises:
-        InputError: shapes that don't match, values that are not finite, or too few runs.
+        InputError: shapes that don't match, values that are not finite, weights that are negative or do not sum to 1
+            (percents), or too few runs.
     """
     if model not in ("linear", "boosted_trees"):
         raise InputError(f"unknown model {model!r}; choose linear or boosted_trees")
+    mixtures_RxK = checked_mixtures(mixtures_RxK)
     if model == "linear":
         return fit_ridge(mixtures_RxK, losses_R, ridge)[0]
     if ridge is not None:
@@ -99,10 +102,10 @@ def propose(predictor: Predictor, candidates_MxK: ArrayLike, top: int = 128) -> 
     Candidates under caps give weights under caps: a mean of feasible mixtures is feasible.
 
     Raises:
-        InputError: `top` is not between 1 and the number of candidates.
+        InputError: `top` is not between 1 and the number of candidates, or one of these is no mixture.
     """
-    candidates_MxK = np.asarray(candidates_MxK, np.float64)
-    if candidates_MxK.ndim != 2 or not 1 <= top <= len(candidates_MxK):
+    candidates_MxK = checked_mixtures(candidates_MxK)
+    if not 1 <= top <= len(candidates_MxK):
         raise InputError(f"top must lie between 1 and the number of candidates {candidates_MxK.shape[:1]}; got {top}")
     mean_K = candidates_MxK[np.argsort(predictor(candidates_MxK), kind="stable")[:top]].mean(0)
     return mean_K / mean_K.sum()
@@ -137,6 +140,22 @@ def fit_ridge(
     slope_F = right_JxF.T @ (scale_J / (scale_J**2 + ridge) * target_J)
     with np.errstate(divide="ignore", invalid="ignore"):  # ridge = 0 may interpolate, and then leaves nothing out
         return LinearPredictor(slope_F, float(center - center_F @ slope_F), ridge), held_out(ridge)
+
+
+def checked_mixtures(mixtures_RxK: ArrayLike) -> Float[np.ndarray, "R K"]:
+    """As float64. Raises InputError for rows that are no mixtures."""
+    mixtures_RxK = np.asarray(mixtures_RxK, np.float64)
+    if mixtures_RxK.ndim != 2:
+        raise InputError(f"mixtures must have two axes, runs x sources; got the shape {mixtures_RxK.shape}")
+    total_R = mixtures_RxK.sum(1)
+    wrong_R = ~(np.abs(total_R - 1) <= _DIGITS) | (mixtures_RxK < 0).any(1)
+    if wrong_R.any():
+        row = int(np.argmax(wrong_R))
+        what = "has a negative weight" if (mixtures_RxK[row] < 0).any() else f"sums to {total_R[row]:.6g}"
+        raise InputError(
+            f"row {row} (counting from 0) of the mixtures {what}: weights are shares of 1; divide each row by its sum"
+        )
+    return mixtures_RxK
 
 
 def checked_runs(

@@ -157,15 +157,20 @@ class Numbers:
     """Some."""
     price: float | None = None
     """One, or none."""
+    name: str = ""
+    """Text."""
+    names: tuple[str, ...] = ()
+    """Texts."""
 
 
-@pytest.mark.parametrize("option", ["--share", "--shares", "--price"])
-def test_no_option_takes_nan(capsys, option):
+@pytest.mark.parametrize("option", ["--share", "--shares", "--price", "--name", "--names"])
+def test_no_option_takes_nan_infinity_or_empty_text(capsys, option):
     assert parse(Numbers, None, [option, "0.5"]) != parse(Numbers, None, []) == Numbers()
-    with pytest.raises(SystemExit):
-        parse(Numbers, None, [option, "nan"])
-    error = capsys.readouterr().err
-    assert option in error and "nan" in error
+    for value in ("",) if "name" in option else ("nan", "inf", "-inf"):
+        with pytest.raises(SystemExit):
+            parse(Numbers, None, [f"{option}={value}"])
+        error = capsys.readouterr().err
+        assert option in error and value in error
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.harness import certified_weights, language_model_stages
 from experiments.harness.command_line import parse
+from experiments.harness.replacement import UNFINISHED
 from experiments.harness.result_files import NotRendered, read_result
 from experiments.mixed_mixtraining import __main__ as command
 from experiments.mixed_mixtraining import report
@@ -249,9 +250,9 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
     monkeypatch.setattr(report, "mixed_report", lambda metrics: 1 / 0)
     with pytest.raises(NotRendered, match=r"cannot be rendered, metrics.json is whole \(ZeroDivisionError"):
         main(dataclasses.replace(config, out=copied))
-    metrics = read_result(copied / "metrics.json", MixedMetrics)
+    metrics = read_result(copied / UNFINISHED / "metrics.json", MixedMetrics)
     assert metrics.seeds == (0,) and not metrics.complete
-    weights = json.loads((copied / "weights.json").read_text())
+    weights = json.loads((copied / UNFINISHED / "weights.json").read_text())
     assert all(weights[arm] == metrics.arms[arm].weights for arm in MIXTURES)
 
 
@@ -259,7 +260,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(finished, config, monk
 def test_a_training_that_fails_says_where_and_keeps_its_parameters(config, tmp_path, capsys):
     with pytest.raises(Diverged, match=r"sl, seed 0: .*step \d+, in the phase 'sl'"):
         main(dataclasses.replace(config, out=tmp_path / "out", sl_learning_rate=1e30))
-    with np.load(tmp_path / "out" / "failed-sl-seed0.npz") as file:
+    with np.load(tmp_path / "out" / "failed" / "sl-seed0.npz") as file:
         assert all(np.isfinite(file[name]).all() for name in file.files)
     assert json.loads((tmp_path / "out" / "status.json").read_text())["complete"] is False
 

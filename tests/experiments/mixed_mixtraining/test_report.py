@@ -7,7 +7,7 @@ import pytest
 from experiments.mixed_mixtraining.config import ARMS
 from experiments.mixed_mixtraining.report import mixed_report, verdict
 from experiments.mixed_mixtraining.results import Overlap, Reference
-from experiments.reporting.schema import Note
+from experiments.reporting.schema import Note, Unlearned
 from mixmin_jax.stats.comparison import summary
 from tests.experiments.mixed_mixtraining import made_up
 
@@ -40,6 +40,14 @@ def unsolved(found):
 def test_what_speaks_against_the_mixture_comes_first(found, first):
     assert verdict(found).startswith(first)
     assert verdict(found) in mixed_report(found).markdown
+
+
+def test_proxies_that_learned_too_little_are_named():
+    found = made_up.metrics(WON, unlearned=(Unlearned(1, "proxies", "web", 5.1, 4.5, "left out"),))
+    assert verdict(found).startswith(
+        "**Proxies learned less of their source than how often each byte occurs: `web` got"
+    )
+    assert "| proxies | `web` | 1 | 5.10 | 4.50 | left out |" in mixed_report(found).markdown
 
 
 def test_wins_and_ties_are_told_apart():

@@ -23,6 +23,21 @@ def test_a_tie_keeps_mixmin_and_is_said(arm):
     assert "Use the weights of `mixmin`" in text and f"not distinguishable from `{arm}`." in text
 
 
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ("left out", "**The proxies of `source_3` learned less than how often each byte occurs: these sources got no"),
+        ("used", "weights found with them say little.**"),
+        ("passed over", "Use the weights of `mixmin`"),
+    ],
+)
+def test_proxies_that_learned_too_little_are_named(then, said):
+    unlearned = {"proxies": "proxies-6400", "source": "source_3", "loss": 5.1, "frequencies": 4.5, "then": then}
+    metrics = changed(made_up(), unlearned=[{"seed": seed} | unlearned for seed in (0, 1)])
+    assert said in verdict(metrics) and ("learned less" in verdict(metrics)) == (then != "passed over")
+    assert f"| proxies-6400 | `source_3` | 1 | 5.10 | 4.50 | {then} |" in text_mixture_report(metrics).markdown
+
+
 def test_what_a_mixture_is_worth_stands_first():
     metrics = changed(
         made_up(),

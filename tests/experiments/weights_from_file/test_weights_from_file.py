@@ -332,6 +332,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, cli):
     "options, parts",
     [
         (["--tolerance", "-1"], ["tolerance must be"]),
+        (["--tolerance", "10"], ["tolerance must be a number above 0 and below 1"]),
         (["--upper-bounds", "mth=0.5"], ["'mth'", "closest name is 'math'"]),
         (["--upper-bounds", "math"], ["expected NAME=VALUE"]),
         (["--upper-bounds", "math=much"], ["expected NAME=VALUE"]),
@@ -446,6 +447,7 @@ def test_sources_that_differ_between_files_are_named(tmp_path, cli, files, other
     assert_refused(cli([files[0], more], "--combine", "weighted"), more, "'web'", str(files[0]))
     bad = write(tmp_path / "bad.npz", np.where(np.arange(3) == 1, np.nan, other_NxK))
     assert_refused(cli([files[0], bad], "--combine", "weighted"), bad, "NaN", "math")
+    assert_refused(cli([files[0], files[0]], "--combine", "weighted"), "", "--log-likelihoods names", "twice")
 
 
 @pytest.mark.parametrize(

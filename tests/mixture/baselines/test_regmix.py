@@ -123,6 +123,8 @@ def test_propose_refuses_a_top_outside_the_candidates(top):
     "change, message",
     [
         ({"losses_R": np.ones(3)}, "do not match"),
+        ({"mixtures_RxK": 100 * runs(40)[0]}, r"row 0 .* sums to 100: weights are shares of 1"),
+        ({"mixtures_RxK": np.tile([1.5, -0.5], (40, 1))}, r"row 0 .* a negative weight"),
         ({"losses_R": np.where(np.arange(40) == 7, np.nan, 1.0)}, "run 7 "),
         ({"model": "forest"}, "unknown model 'forest'"),
         ({"ridge": -1.0}, "ridge must"),
