@@ -112,7 +112,7 @@ def test_a_model_stops_where_left_out_molecules_are_predicted_best():
     rng = np.random.default_rng(5)
     bits, labels = rng.integers(0, 2, (60, 40)).astype(np.uint8), rng.integers(0, 2, (2, 60)).astype(np.float32)
     labels[1] = bits[:, 0]
-    run = MlpRun(hidden=(8,), steps=80, batch_size=16, learning_rate=0.03, weight_decay=0.0)
+    run = MlpRun(hidden=(8,), steps=80, batch_size=16, learning_rate=0.01, weight_decay=0.0)
     found = train_mlps(run, bits, WeightedExamples(labels, np.ones((2, 60), np.float32)))
     short = train_mlps(dataclasses.replace(run, steps=20), bits, WeightedExamples(labels, np.ones((2, 60), np.float32)))
     assert found.chosen_M[0] == 20 and found.chosen_M[1] > 20 and short.chosen_M.tolist() == [20, 20]

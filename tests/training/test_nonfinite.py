@@ -127,7 +127,7 @@ def test_perceptrons_skip_alone(monkeypatch):
     def train(mark):
         """In two groups, with this target of one molecule of little weight in model 1."""
         told, targets_MxN, weights_MxN = [], mlps.EXAMPLES.target_MxN.copy(), mlps.EXAMPLES.weight_MxN.copy()
-        targets_MxN[1, 21], weights_MxN[1, 21] = mark, weights_MxN[1].sum() / 200
+        targets_MxN[1, 21], weights_MxN[1, 21] = mark, weights_MxN[1].sum() / 400
         found = train_mlps(
             mlps.RUN,
             mlps.BITS,

@@ -232,7 +232,10 @@ def test_a_perceptron_that_the_last_step_spoils_is_not_saved(tmp_path, monkeypat
         return with_parameters_of_model_1(state, np.inf), loss_TxM
 
     monkeypatch.setattr(mlp_learner, "compiled", spoil(mlp_learner.compiled, change))
-    with pytest.raises(Diverged, match="the parameters of b are not finite after step 19: lower the learning rate"):
+    with pytest.raises(
+        Diverged,
+        match="the parameters of a .without inner fold 0. are not finite after step 19: lower the learning rate",
+    ):
         go_on(perceptrons, tmp_path, every=20)
     assert not list(tmp_path.glob("*/[0-9]*"))
 

@@ -55,7 +55,7 @@ def text_mixture(folder):
     return Experiment("experiments.text_mixture", given, kinds)
 
 
-def molecule_mixture(folder, learner="mlp"):
+def molecule_mixture(folder, learner="perceptron"):
     """Some assays of the bundled molecules; perceptrons in groups."""
     from mixmin_jax.data.molecules.bundled import bundled_assays
 
@@ -69,7 +69,7 @@ def molecule_mixture(folder, learner="mlp"):
     (folder / "table.csv").write_text("\n".join(map(",".join, lines)))
     given = {"assays": folder / "table.csv", "num-targets": 1, "seeds": 1, "numbers-of-sources": 2}
     given |= {"random-mixtures": 3, "min-positives": 10, "min-test-positives": 5, "bits": 64, "learner": learner}
-    given |= {"mlp.hidden": 4, "mlp.epochs": 20, "mlp.batch-size": 64, "max-bytes": 40_000}
+    given |= {"perceptron.hidden": 4, "perceptron.batch-size": 64, "multitask.hidden": 4, "max-bytes": 300_000}
     given |= {"trees.rounds": 60, "trees.depth": 2}  # so that each model's end is due for a checkpoint
     kinds = {"proxies": "(proxies|random).*fold", "solve": "weights", "training": "arms"}
     return Experiment("experiments.molecule_mixture", given, kinds)

@@ -266,5 +266,5 @@ def test_options_that_do_nothing_are_not_offered():
         ManyModelsOptions(mesh_source=0)
     with pytest.raises(InputError, match="--learner trees runs in one process"):
         MoleculeMixture(learner="trees", mesh_source=2)
-    with pytest.raises(InputError, match=r"--mlp\.batch-size 256 does not divide over --mesh-data 3"):
+    with pytest.raises(InputError, match=r"--perceptron\.batch-size 128 does not divide over --mesh-data 3"):
         MoleculeMixture(mesh_data=3)

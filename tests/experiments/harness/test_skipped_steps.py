@@ -34,7 +34,7 @@ def test_the_option_is_part_of_a_run_only_where_it_changes_numbers():
 
 
 def test_trees_have_nothing_to_skip():
-    with pytest.raises(InputError, match="--on-nonfinite skip is for --learner mlp"):
+    with pytest.raises(InputError, match="--on-nonfinite skip is for --learner perceptron"):
         MoleculeMixture(learner="trees", on_nonfinite="skip")
     MoleculeMixture(on_nonfinite="skip")
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from experiments.molecule_mixture import results
-from experiments.molecule_mixture.plan import ARMS, GROWTH_ARMS, SOLVED_ARMS
+from experiments.molecule_mixture.plan import GROWTH_ARMS, MIXED_ARMS, SOLVED_ARMS
 from experiments.reporting.schema import Certificate, MadeBy, mean_weights
 from mixmin_jax.data.molecules.cleaning import Unparsable
 from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Point, summary
@@ -22,9 +22,15 @@ def arm(number, *weights):
     )
 
 
+def without_mixture(number):
+    return dataclasses.replace(arm(-number), predicted_loss=None)
+
+
 def record(**changes):
     weights = {"a": 0.75, "b": 0.25}, {"a": 1.0}
-    points = [Point(seed, name, "all molecules", 0.5 + seed, {"molecule": 0.5}) for seed in (0, 1) for name in ARMS]
+    points = [
+        Point(seed, name, "all molecules", 0.5 + seed, {"molecule": 0.5}) for seed in (0, 1) for name in MIXED_ARMS
+    ]
     points += [Point(0, RANDOM_MIXTURE, "without a fold", 0.1 * r, {"molecule": 0.2 * r}) for r in range(4)]
     fidelity = results.MoleculeFidelity.of(points)
     found = results.MoleculeMetrics(
@@ -37,12 +43,13 @@ def record(**changes):
         seconds={"fingerprints": 1.5},
         target="target",
         task="classification",
-        learner="mlp",
+        learner="logistic",
         balanced=True,
         calibrated=True,
         loss="nats per molecule, classes alike",
         metrics=METRICS,
-        arms={name: arm(number, *weights) for number, name in enumerate(ARMS)},
+        arms={name: arm(number, *weights) for number, name in enumerate(MIXED_ARMS)}
+        | {name: without_mixture(number) for number, name in enumerate(("multitask", "nearest"))},
         resamples=1000,
         comparisons=(),
         growth=tuple(results.Growth(2, name, {metric: (0.4, 0.5) for metric in METRICS}) for name in GROWTH_ARMS),

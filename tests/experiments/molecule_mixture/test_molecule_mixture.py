@@ -17,14 +17,16 @@ from experiments.molecule_mixture import report as molecule_reports
 from experiments.molecule_mixture.__main__ import QUESTION, main
 from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import choose_sources, choose_targets, read_molecules
-from experiments.molecule_mixture.plan import ARMS, describe_plan, make_plan
+from experiments.molecule_mixture.plan import MIXED_ARMS, describe_plan, make_plan
 from experiments.molecule_mixture.report import conclusion, molecule_gains, molecule_report, molecule_summary
 from experiments.molecule_mixture.results import MoleculeMetrics
 from experiments.molecule_mixture.stages import TargetRows
 from mixmin_jax.data.molecules.bundled import bundled_assays
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.boosted_trees import TreeRun
+from mixmin_jax.training.logistic_learner import LogisticRun
 from mixmin_jax.training.mlp_learner import MlpRun
+from mixmin_jax.training.multitask import MultitaskRun
 from tests.experiments.molecule_mixture.made_up import record, with_verdicts
 from tests.experiments.verify.verified import assert_verified, failures
 
@@ -68,7 +70,10 @@ def config(table, tmp_path_factory):
         min_positives=10,
         min_test_positives=5,
         bits=128,
-        mlp=MlpRun(hidden=(8,), epochs=4, batch_size=64),
+        learner="logistic",
+        logistic=LogisticRun((10.0, 100.0)),
+        perceptron=MlpRun(hidden=(8,), steps=20, batch_size=64),
+        multitask=MultitaskRun(hidden=8, epochs=2.0),
         trees=TreeRun(rounds=3, depth=2),
         out=tmp_path_factory.mktemp("run") / "out",
     )
@@ -107,10 +112,10 @@ def test_every_target_gets_its_files(finished, plan):
 def test_metrics_hold_what_readers_rely_on(finished, plan):
     for target in plan.targets:
         metrics = load(finished, target.name)
-        assert list(metrics.arms) == list(ARMS) and metrics.complete and metrics.seeds == (0, 1)
+        assert list(metrics.arms) == list(plan.arms) and metrics.complete and metrics.seeds == (0, 1)
         for name, arm in metrics.arms.items():
             assert 0 < arm.scores["average_precision"].mean <= 1 and len(arm.scores["roc_auc"].per_seed) == 2
-            assert sum(arm.weights.values()) == pytest.approx(1)
+            assert sum(arm.weights.values()) == pytest.approx(name in MIXED_ARMS)
             assert (target.name in arm.weights) == (name in ("own", "natural_own")) or name == "mixmin_own"
         assert all(solved.converged and solved.gap <= solved.tolerance for solved in metrics.solved.values())
         assert list(metrics.grown()) == [3, len(target.sources)]
@@ -118,7 +123,7 @@ def test_metrics_hold_what_readers_rely_on(finished, plan):
         assert metrics.data.unparsable[0][:2] == (NUM_MOLECULES + 1, "no molecule")
         assert set(metrics.data.unusable_assays) == {"rare"} and metrics.data.ignored_columns == {"name": "text"}
         assert tuple(metrics.data.sources) == tuple(metrics.data.shared) == target.sources
-        assert {found.correlations.all.n for found in metrics.fidelity.values()} == {2 * (len(ARMS) + 4)}
+        assert {found.correlations.all.n for found in metrics.fidelity.values()} == {2 * (len(MIXED_ARMS) + 4)}
         assert metrics.cost.random_mixtures_per_target == 4 and metrics.cost.random_mixtures == 2 * 4
 
 
@@ -184,7 +189,7 @@ def test_own_arm_s_numbers_can_be_computed_from_the_stages(finished, plan):
     test_NxM = stage_arrays(finished, "arms-seed1")["scores_NxM"][is_test_N]
     assert test_NxM.shape[1] == 2 * plan.num_arms
     for arm in ("own", "natural"):
-        expected = average_precision_score(labels_N[measured_N], test_NxM[measured_N, ARMS.index(arm)])
+        expected = average_precision_score(labels_N[measured_N], test_NxM[measured_N, MIXED_ARMS.index(arm)])
         assert metrics.arms[arm].scores["average_precision"].per_seed[1] == pytest.approx(expected)
 
     found, own = stage_arrays(finished, "proxies-seed0"), np.searchsorted(plan.proxy_columns, target.column)
@@ -242,7 +247,7 @@ def test_a_source_that_is_the_target_in_disguise_gets_the_weight(table, tmp_path
     config = MoleculeMixture(
         assays=twin, target=("target",), keep=("twin",), seeds=1, numbers_of_sources=(), random_mixtures=2,
         min_positives=10, min_test_positives=5, bits=256, split="random",
-        mlp=MlpRun(hidden=(16,), epochs=20, batch_size=64), out=tmp_path / "out",
+        out=tmp_path / "out",
     )  # fmt: skip
     main(config)
     metrics = load(tmp_path / "out", "target")
@@ -273,6 +278,18 @@ def test_trees_go_through_the_same_stages(config, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_learner_that_predicts_left_out_molecules_best_is_taken(config, tmp_path):
+    config = dataclasses.replace(config, learner="auto", seeds=1, numbers_of_sources=(), fingerprints="ecfp_counts")
+    config = dataclasses.replace(config, out=tmp_path / "out", perceptron=MlpRun(hidden=(8,), steps=1, batch_size=8))
+    main(config)
+    for target in make_plan(read_molecules(config)).targets:
+        metrics = load(tmp_path / "out", target.name)
+        means = {learner: np.mean(losses) for learner, losses in metrics.choice.losses.items()}
+        assert set(means) == {"logistic", "perceptron", "trees"} and min(means, key=means.get) == metrics.learner
+        assert "was taken for all models" in molecule_report(metrics).markdown and metrics.learner != "perceptron"
+
+
+@pytest.mark.slow
 def test_measured_values_are_predicted_by_squared_error(tmp_path):
     bundled, rng = bundled_assays(), np.random.default_rng(0)
     smiles = bundled.smiles[:200]
@@ -283,7 +300,7 @@ def test_measured_values_are_predicted_by_squared_error(tmp_path):
     write_table(tmp_path / "sizes.csv", smiles, columns)
     config = MoleculeMixture(
         assays=tmp_path / "sizes.csv", task="regression", target=("size 0",), seeds=1, numbers_of_sources=(),
-        random_mixtures=2, bits=64, mlp=MlpRun(hidden=(8,), epochs=4, batch_size=32), split="random",
+        random_mixtures=2, bits=64, split="random",
         out=tmp_path / "out",
     )  # fmt: skip
     main(config)
@@ -365,7 +382,9 @@ def test_the_plan_says_what_it_will_do_and_a_dry_run_does_no_more(config, plan, 
     told = capsys.readouterr().out
     *lines, time = told.strip().splitlines()
     assert lines == describe_plan(plan).splitlines()[:-1] and not (tmp_path / "none").exists()
-    assert time.startswith("About ") and time.endswith("suggests here, without compiling")
+    assert time.startswith("In all about ") and time.endswith(
+        " by logistic, as a product of matrices suggests here, without compiling"
+    )
     names = [target.name for target in plan.targets]
     counts = plan.split.unusable["rare"].partition("(")[2].rstrip(")")
     columns = [
@@ -377,7 +396,7 @@ def test_the_plan_says_what_it_will_do_and_a_dry_run_does_no_more(config, plan, 
     ]
     place = lines.index("Columns:") + 1
     assert lines[place : place + len(columns)] == columns
-    assert "scaffold split" in told and "FLOPs each" in told
+    assert "scaffold split" in told and "(logistic)" in told
 
 
 def test_a_source_that_nearly_copies_the_target_is_called_a_leak(config, plan, table, tmp_path):
@@ -399,8 +418,10 @@ def test_a_source_that_nearly_copies_the_target_is_called_a_leak(config, plan, t
 
 
 def test_the_command_line_knows_the_options():
-    parsed = command_line.parse(MoleculeMixture, arguments=["--target", "a", "b", "--mlp.epochs", "3", "--no-balance"])
-    assert parsed.target == ("a", "b") and parsed.mlp.epochs == 3 and not parsed.balance
+    parsed = command_line.parse(
+        MoleculeMixture, arguments=["--target", "a", "b", "--perceptron.steps", "3", "--no-balance"]
+    )
+    assert parsed.target == ("a", "b") and parsed.perceptron.steps == 3 and not parsed.balance
 
 
 @pytest.mark.parametrize(
