@@ -42,7 +42,7 @@ def test_tables_of_results_are_included_from_the_results():
         "text_mixture", "image_mixtraining", "image_mixtraining_variants", "text_mixtraining", "molecule_mixture",
     }  # fmt: skip
     assert {Path(path).name.split("-")[0] for path in included if path.startswith("benchmarks/results/")} == {
-        "fidelity", "solver", "mixtraining", "proxies", "reading",
+        "fidelity", "solver", "mixtraining", "proxies", "reading", "many_sources",
     }  # fmt: skip
     assert not [path for path in included if not (ROOT / path).is_file()]
 

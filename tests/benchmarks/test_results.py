@@ -8,6 +8,8 @@ import pytest
 from benchmarks import machine
 from benchmarks.fidelity import __main__ as fidelity
 from benchmarks.fidelity.records import FidelityRecord
+from benchmarks.many_sources import __main__ as many_sources
+from benchmarks.many_sources.records import ManySourcesRecord
 from benchmarks.mixtraining import __main__ as mixtraining
 from benchmarks.mixtraining.records import MixTrainingRecord
 from benchmarks.options import PUBLISHED, Options
@@ -29,13 +31,15 @@ BENCHMARKS = {
     "mixtraining": (mixtraining, MixTrainingRecord),
     "fidelity": (fidelity, FidelityRecord),
     "reading": (reading, ReadingRecord),
+    "many_sources": (many_sources, ManySourcesRecord),
 }
 OTHERS = {
     "solver": "proxies",
     "proxies": "mixtraining",
     "mixtraining": "fidelity",
     "fidelity": "reading",
-    "reading": "solver",
+    "reading": "many_sources",
+    "many_sources": "solver",
 }
 
 
@@ -54,6 +58,7 @@ SUMMARIES = {  # parts of what the published results come to
         "reading 10 GB: time over plain decompression: jsonl.gz 1.32",
         "dry run 33.8 s and 612 MB, again 2.0 s",
     ],
+    "many_sources": ["many_sources, 200 kB each: 10 buckets 21 s and 0.81 GB", "1000 buckets 1687 s and 2.6 GB"],
     "mixtraining": [
         "mixtraining: speed-up in time over ssl_then_sl (the paper: up to 1.29): ssl_then_sl 1.00 (0.86 to 1.16), mixt",
         "sl 1.51 (1.29 to 1.79); time in the switch over alone: ssl 1.07 (0.83 to 1.42), joint 0.97 (0.78 to 1.34), sl",
