@@ -50,10 +50,12 @@ class Arm:
     scores: dict[Metric, Summary]
     test_loss: Summary  # of the trained models
     predicted_loss: Summary | None  # of the mixture of proxies
-    weights: Weights  # mean over seeds; assays without weight are left out
+    weights: Weights | None  # mean over seeds; assays without weight are left out; None: trained on no mixture
     weights_per_seed: tuple[Weights, ...]
 
     def derived(self) -> Self:
+        if self.weights is None:
+            return self
         return dataclasses.replace(self, weights=mean_weights(self.weights_per_seed))
 
 
@@ -284,7 +286,7 @@ def build_metrics(
             scores={metric: summary(resampled[metric][arm][:, 0]) for metric in metrics},
             test_loss=summary(rows.losses(scores[arm].T)),
             predicted_loss=None if predicted is None else summary(predicted),
-            weights=mean_weights(weights),
+            weights=mean_weights(weights) if is_mixed else None,
             weights_per_seed=weights,
         )
 

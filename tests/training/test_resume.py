@@ -234,7 +234,7 @@ def test_a_perceptron_that_the_last_step_spoils_is_not_saved(tmp_path, monkeypat
     monkeypatch.setattr(mlp_learner, "compiled", spoil(mlp_learner.compiled, change))
     with pytest.raises(
         Diverged,
-        match="the parameters of a .without inner fold 0. are not finite after step 19: lower the learning rate",
+        match=r"the parameters of a .without inner fold 0. are not finite after step 19: lower the learning rate",
     ):
         go_on(perceptrons, tmp_path, every=20)
     assert not list(tmp_path.glob("*/[0-9]*"))

@@ -18,13 +18,14 @@ LEGAL = {  # and say what they mean
     0: {
         *("alpha_end", "alpha_start", "checkpoints", "jitter", "joint_mask", "label_smoothing", "max_unparsable"),
         *("max_unreadable", "mix_ratio", "noise", "padding", "radius", "shift", "split_seed", "warmup_fraction"),
-        *("weight_decay", "l2", "min_child_weight"),
+        *("weight_decay", "l2", "min_child_weight", "dropout"),
     },
     50: {
         *("learning_rate", "sl_learning_rate", "scratch_learning_rate", "weight_decay", "jitter", "max_epochs"),
         *("multiples", "price_per_hour", "times_cheaper", "epsilon", "l2", "min_child_weight"),
+        *("epochs", "usual", "spread", "penalties"),
     },
-    "twice": {"hidden", "max_share", "min_share"},  # widths; said twice
+    "twice": {"hidden", "max_share", "min_share", "penalties"},  # widths; said twice
 }
 
 

@@ -23,7 +23,7 @@ def arm(number, *weights):
 
 
 def without_mixture(number):
-    return dataclasses.replace(arm(-number), predicted_loss=None)
+    return dataclasses.replace(arm(-number), predicted_loss=None, weights=None)
 
 
 def record(**changes):
