@@ -44,7 +44,7 @@ def main(config: MoleculeMixture) -> None:
         results = run_plan(plan, folder)
     for name, metrics in results.items():
         print(f"\n{metrics.target}: {config.out / name / 'report.md'}\n{conclusion(metrics)}")
-        print(md.weights("mixmin", metrics.arms["mixmin"].weights))
+        print(md.weights("mixmin", metrics.arms["mixmin"].weights or {}))
     print(f"\nAll targets: {config.out / 'summary.md'}")
 
 

@@ -95,7 +95,7 @@ def _interval(found: Compared) -> str:
 
 def _largest_weights(metrics: MoleculeMetrics) -> dict[str, Any]:
     """`weights` by arm, the `top` sources by solved weight, the `others`, and the `rest`: what these have, by arm."""
-    weights = {arm: metrics.arms[arm].weights for arm in ("mixmin", "mixmin_own", "random_search", "natural")}
+    weights = {arm: metrics.arms[arm].weights or {} for arm in ("mixmin", "mixmin_own", "random_search", "natural")}
     everything = {*metrics.data.sources, *(name for found in weights.values() for name in found)}
     largest = {name: max(weights[arm].get(name, 0) for arm in metrics.solved) for name in everything}
     order = sorted(everything, key=lambda name: (-largest[name], name))

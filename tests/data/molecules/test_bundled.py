@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from rdkit import Chem, RDConfig
 
+from experiments.harness.data_sets import table_record
 from mixmin_jax.data.molecules.bundled import BUNDLED_TARGET, bundled_assays, esol
 from mixmin_jax.data.molecules.cleaning import clean_molecules
 from mixmin_jax.errors import InputError
@@ -81,6 +82,7 @@ def test_the_same_molecules_are_measured_again(table):
     again = bundled_assays()
     np.testing.assert_array_equal(again.values_NxA, table.values_NxA)
     assert again.fingerprint == table.fingerprint
+    assert table_record(table, None).sha256 == table.fingerprint["sha256"]  # what a run of the demonstration records
 
 
 def test_a_build_without_the_file_is_one_clear_error(monkeypatch, tmp_path):
