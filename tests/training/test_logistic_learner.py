@@ -90,19 +90,6 @@ def test_groups_of_one_size_compile_once(monkeypatch):
     logistic_learner._choose_and_solve.clear_cache()
 
 
-def test_rare_positives_among_thousands_are_found():
-    """24 of 3000, each with one bit that others hardly have: the shape of MUV."""
-    rng = np.random.default_rng(0)
-    bits = (rng.random((3000, 64)) < 0.1).astype(np.uint8)
-    labels = np.zeros(3000, np.float32)
-    labels[:24] = 1
-    bits[:24, 0], bits[24:, 0] = 1, rng.random(2976) < 0.02
-    weight = np.where(labels == 1, 1 / 48, 1 / 5952).astype(np.float32)
-    found = train_logistic(LogisticRun(), bits, WeightedExamples(labels[None], weight[None]))
-    score_N = found.scores_NxM[:, 0]
-    assert (score_N[:24].mean() - score_N[24:].mean()) > 1 and found.gradient_norm_M[0] <= 2e-3
-
-
 def test_a_model_that_is_not_solved_is_named_with_its_gradient():
     with pytest.raises(RuntimeError, match=r"the regression of [abc] stopped at gradient norm \d.* after 1 iterations"):
         train_logistic(LogisticRun(max_iterations=1, tolerance=1e-6), BITS, EXAMPLES, names=("a", "b", "c"))
