@@ -26,8 +26,17 @@ from experiments.molecule_mixture.plan import (
 from experiments.molecule_mixture.stages import SeedResult, TargetRows, weights_stage
 from experiments.reporting.schema import Certificate, MadeBy, RunRecord, Verdict, Weights, mean_weights
 from mixmin_jax.data.molecules.cleaning import Unparsable
-from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Fidelity, Point, RowFidelity, Summary, fidelity, summary
-from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, interval_verdict, resampled_metric
+from mixmin_jax.stats.comparison import (
+    RANDOM_MIXTURE,
+    Fidelity,
+    Point,
+    RowFidelity,
+    Summary,
+    fidelity,
+    interval_verdict,
+    summary,
+)
+from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, resampled_metric
 from mixmin_jax.stats.prediction_metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, Metric, evaluate
 
 NUM_RESAMPLES = 1000
@@ -67,9 +76,7 @@ class Compared:
     upper: float
     confidence: float
     verdict: Verdict
-
-    def derived(self) -> Self:
-        return dataclasses.replace(self, verdict=interval_verdict(self.lower, self.upper))
+    p_value: float | None = None  # two-sided; None: of a version that recorded none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,12 +189,13 @@ class MoleculeMetrics(RunRecord):
     data: Data
 
     def derived(self) -> Self:
-        def mean(found: Compared) -> float:
+        def judged(found: Compared) -> Compared:
             a_S, b_S = (self.arms[arm].scores[found.metric].per_seed for arm in (found.arm, found.other))
-            return float(np.mean(np.subtract(a_S, b_S)))
+            mean = float(np.mean(np.subtract(a_S, b_S)))
+            word = interval_verdict(mean, found.lower, found.upper, matters=self.matters)
+            return dataclasses.replace(found, mean=mean, verdict=word)
 
-        comparisons = tuple(dataclasses.replace(found, mean=mean(found)) for found in self.comparisons)
-        return dataclasses.replace(self, comparisons=comparisons)
+        return dataclasses.replace(self, comparisons=tuple(map(judged, self.comparisons)))
 
     def compared(self, arm: str, other: str, metric: Metric | None = None) -> Compared:
         """The comparison of two arms, in the first metric by default."""
@@ -277,7 +285,9 @@ def build_metrics(
         arms=arms,
         resamples=NUM_RESAMPLES,
         comparisons=tuple(
-            _compared(arm, other, metric, resampled[metric]) for arm, other in COMPARED for metric in metrics
+            _compared(arm, other, metric, resampled[metric], config.matters)
+            for arm, other in COMPARED
+            for metric in metrics
         ),
         growth=tuple(
             Growth(number, arm, {metric: scored(growth_arm(arm, number), metric) for metric in metrics})
@@ -298,10 +308,10 @@ def build_metrics(
     )
 
 
-def _compared(arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndarray]) -> Compared:
+def _compared(arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndarray], matters: float) -> Compared:
     found = bootstrap_difference(scores[arm], scores[other])
-    word = interval_verdict(found.lower, found.upper)
-    return Compared(arm, other, metric, found.mean, found.lower, found.upper, found.confidence, word)
+    word = interval_verdict(found.mean, found.lower, found.upper, matters=matters)
+    return Compared(arm, other, metric, found.mean, found.lower, found.upper, found.confidence, word, found.p_value)
 
 
 def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[Point]:
