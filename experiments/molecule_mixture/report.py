@@ -51,7 +51,7 @@ def _verdict(metrics: MoleculeMetrics) -> dict[str, Any]:
     """What the rules of the first paragraph read."""
     metric = metrics.metrics[0]
     found = [metrics.compared("mixmin", other) for other in BASELINES]
-    decided = [found for found in metrics.comparisons if found.verdict != "ties"]
+    decided = [found for found in metrics.comparisons if found.verdict in ("wins", "loses")]
     shown = md.decimals(end for c in decided for end in (c.mean, c.lower, c.upper))
     interval = functools.partial(_with_interval, digits=shown)
     return {
@@ -118,7 +118,7 @@ def _of_all(runs: Sequence[MoleculeMetrics]) -> dict[str, Any]:
     differences = {pair: [metrics.compared(*pair) for metrics in runs] for pair in COMPARED}
     return {
         "runs": runs,
-        "digits": md.decimals(c.mean for pair in differences.values() for c in pair if c.verdict != "ties"),
+        "digits": md.decimals(c.mean for pair in differences.values() for c in pair if c.verdict in ("wins", "loses")),
         "first": runs[0],
         "metric": metric,
         "name": METRIC_NAMES[metric],

@@ -50,10 +50,11 @@ def over_targets(found: Sequence[Compared], matters: float, higher_is_better: bo
     """One pair of arms over all targets of a run: they are the family that p-values are corrected for.
 
     Args:
-        found: the comparison on each target.
+        found: the comparison on each target; those without a verdict are left out.
         matters: the smallest difference that counts in the sign test.
         higher_is_better: what differences are of.
     """
+    found = [one for one in found if one.verdict is not None]
     p_values, left = [one.p_value for one in found if one.p_value is not None], None
     if len(p_values) == len(found):
         stays = (holm(p_values) <= LEVEL).tolist()

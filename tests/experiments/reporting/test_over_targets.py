@@ -11,7 +11,7 @@ from mixmin_jax.stats.multiple_targets import SignTest
 @dataclasses.dataclass(frozen=True)
 class Found:
     mean: float
-    verdict: str
+    verdict: str | None
     p_value: float | None
 
 
@@ -26,6 +26,7 @@ FOUND = [Found(0.3, "wins", 0.01), Found(0.1, "wins", 0.04), Found(0.002, "ties"
         (FOUND[1:3], ("none", "1 better, 0 worse, 1 small: p = 1")),
         ([Found(0.1, "wins", 0.001)] * 3, ("3 wins", "3 better, 0 worse: p = 0.25")),
         ([Found(-0.1, "loses", 0.001)] * 2, ("2 losses", "0 better, 2 worse: p = 0.5")),
+        ([*FOUND, Found(-0.9, None, 1.0)], ("1 win, 1 loss", "2 better, 1 worse, 1 small: p = 1")),
         ([*FOUND[:3], Found(-0.2, "loses", None)], ("not on record", "2 better, 1 worse, 1 small: p = 1")),
     ],
 )
