@@ -41,6 +41,11 @@ def main(config: MixTrainingCompression) -> None:
     for folder, metrics in others:
         if metrics.dataset != first[1].dataset or metrics.model != first[1].model:
             raise InputError(f"{folder} and {first[0]} are of different data or models: give each a table of its own")
+        if metrics.matters != first[1].matters:
+            raise InputError(
+                f"{folder} and {first[0]} call differences below {metrics.matters:g} and {first[1].matters:g} ties:"
+                " judge one of them again (python -m experiments.report DIR --matters)"
+            )
     table = compression_table(list(records.values()))
     if config.out is None:
         print(table)

@@ -96,7 +96,8 @@ def prediction(
 ) -> Axes:
     """A point per mixture: the loss that was predicted, and the loss that training reached.
 
-    The diagonal is where both are equal. Spearman's rank correlation stands in the title.
+    The diagonal is where both are equal. Spearman's rank correlation stands in the title, unless there are
+    fewer than six points.
 
     Args:
         predicted, reached: P numbers each.
@@ -125,7 +126,8 @@ def prediction(
             ax.annotate(text, (x, y), (4, 4), textcoords="offset points", fontsize="small", parse_math=False)
     found = stratified_spearman(predicted_P, reached_P, [0] * len(predicted_P))
     rho = "not defined" if found.spearman is None else f"{found.spearman:.2f}"
-    ax.set(xlabel="predicted", ylabel="reached", title=f"Spearman {rho}, n = {len(predicted_P)}")
+    title = f"Spearman {rho}, n = {found.n}" if found.enough else f"n = {len(predicted_P)}: too few to rank"
+    ax.set(xlabel="predicted", ylabel="reached", title=title)
     return ax
 
 

@@ -129,8 +129,9 @@ def test_predictions_lie_beside_the_diagonal(ax):
     np.testing.assert_array_equal(ax.collections[0].get_offsets(), [[1, 2.5], [2, 2], [3, 4]])
     np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[1, 1], [4, 4]])
     assert [text.get_text() for text in ax.texts] == ["a", "$b$"] and not ax.texts[1].get_parse_math()
-    assert ax.get_title() == "Spearman 0.50, n = 3" and not plt.get_fignums()
-    assert plot.prediction([1.0], [1.0]).get_title() == "Spearman not defined, n = 1"
+    assert ax.get_title() == "n = 3: too few to rank" and not plt.get_fignums()
+    assert plot.prediction([1.0] * 6, [1.0] * 6).get_title() == "Spearman not defined, n = 6"
+    assert plot.prediction([1, 2, 3, 4, 5, 6], [2, 1, 3, 4, 5, 6]).get_title() == "Spearman 0.94, n = 6"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_index, write_report
 from experiments.reporting import markdown as md
 from experiments.reporting.figures import ReportFigure, gap_figure, loss_figure, loss_panels_figure
+from experiments.reporting.over_targets import COLUMNS, over_targets, over_targets_note
 from experiments.reporting.render import Report, report, sentences
-from experiments.reporting.schema import SHARE_OF_TOKENS, weights_file
+from experiments.reporting.schema import SHARE_OF_TOKENS, visible_sizes, weights_file
 from mixmin_jax.stats.comparison import chance_of_false_verdict
 
 TEMPLATE = "filter_and_mix"
@@ -49,6 +50,7 @@ def _context(metrics: FilterMetrics) -> dict[str, Any]:
     noisy = [name for name, bucket in metrics.buckets.items() if bucket.noise > MOSTLY]
     return {
         "metrics": metrics,
+        "digits": md.decimals(visible_sizes(metrics.comparisons.values())),
         "subject": SUBJECT,
         "by_verdict": {
             word: [arm for arm, found in metrics.comparisons.items() if found.verdict == word]
@@ -115,6 +117,7 @@ def write(folder: Path, results: Results) -> None:
 
 def summary_table(runs: Mapping[str, FilterMetrics]) -> str:
     """Test bits per byte of each arm on every target, what SUBJECT does against it, and its share of noise."""
+    digits = md.decimals(visible_sizes(found for metrics in runs.values() for found in metrics.comparisons.values()))
     said = {"wins": "wins", "ties": "tie", "loses": "**loses**", None: ""}
 
     def cell(metrics: FilterMetrics, arm: str) -> str:
@@ -122,17 +125,24 @@ def summary_table(runs: Mapping[str, FilterMetrics]) -> str:
         if found.test_bits_per_byte is None:
             return ""
         against = metrics.comparisons.get(arm)
-        text = md.mean_std(found.test_bits_per_byte) + (f" ({said[against.verdict]})" if against else "")
+        text = md.mean_std(found.test_bits_per_byte, digits) + (f" ({said[against.verdict]})" if against else "")
         return text + (f", noise {md.percent(round(found.noise, 4))}" if metrics.identity["noise"] else "")
 
     first = next(iter(runs.values()))
-    return (
-        md.table(
-            ["test bits per byte", *(md.code(metrics.target) for metrics in runs.values())],
-            [[md.code(arm), *(cell(metrics, arm) for metrics in runs.values())] for arm in first.arms],
-        )
-        + f"\nIn brackets, what {md.code(SUBJECT)} does against the arm."
+    together = len(runs) > 1 and len(first.comparisons) > 0
+
+    def of_all(arm: str) -> tuple[str, ...]:
+        if arm == SUBJECT or not together:
+            return ("", "") if together else ()
+        return over_targets([m.comparisons[arm] for m in runs.values()], first.matters, higher_is_better=False).cells
+
+    table = md.table(
+        ["test bits per byte", *(md.code(m.target) for m in runs.values()), *(COLUMNS if together else ())],
+        [[md.code(arm), *(cell(metrics, arm) for metrics in runs.values()), *of_all(arm)] for arm in first.arms],
     )
+    notes = [f"In brackets, what {md.code(SUBJECT)} does against the arm."]
+    notes += [over_targets_note(len(runs), first.matters, "bits per byte", md.code(SUBJECT))] if together else []
+    return "\n\n".join([table, *notes])
 
 
 def _files(metrics: FilterMetrics) -> dict[str, Any]:

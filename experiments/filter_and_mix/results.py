@@ -153,12 +153,13 @@ class FilterMetrics(RunRecord):
 
     def derived(self) -> Self:
         arms = {arm: found.derived() for arm, found in self.arms.items()}
-        comparisons = dict(self.comparisons)
+        # those of one seed are over test documents, whose losses are in the stages
+        comparisons = {arm: Comparison.of(found, matters=self.matters) for arm, found in self.comparisons.items()}
         if len(self.seeds) > 1:
             ours = arms[SUBJECT].test_bits_per_byte
             assert ours is not None
             comparisons = {
-                arm: Comparison.of(paired(ours, found.test_bits_per_byte))
+                arm: Comparison.of(paired(ours, found.test_bits_per_byte), matters=self.matters)
                 for arm, found in arms.items()
                 if arm != SUBJECT and found.test_bits_per_byte is not None
             }
@@ -289,7 +290,7 @@ def _with_levels(
         nats_MxD = -nats[0].T
         ours_D = nats_MxD[arms.index(SUBJECT)]
         comparisons = {
-            arm: Comparison.of(paired_bootstrap_over_documents(ours_D, theirs_D, bytes_D))
+            arm: Comparison.of(paired_bootstrap_over_documents(ours_D, theirs_D, bytes_D), matters=metrics.matters)
             for arm, theirs_D in zip(arms, nats_MxD, strict=True)
             if arm != SUBJECT
         }

@@ -10,6 +10,7 @@ from mixmin_jax.data.text.shards import without_secrets
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.nonfinite import OnNonfinite
 
+MATTERS = 0.005  # bits per byte, or a share (half a point of accuracy): less than this hardly changes a decision
 # Bounds of options by their names, which mean the same in every experiment that has them.
 _LEAST = {
     **dict.fromkeys(("checkpoint_every", "mesh_data", "mesh_source", "seeds", "batch_size", "ssl_batch_size"), 1),
@@ -20,6 +21,12 @@ _LEAST = {
 _SHARES = ("fit_fraction", "test_fraction", "validation_fraction")  # of a part and of the rest: neither is empty
 _POSITIVE = ("max_epochs", "price_per_hour")
 _DISTINCT = ("sources", "target", "task", "unlabeled", "arms", "compare", "numbers_of_sources")  # of several values
+
+
+def check_matters(matters: float) -> None:
+    """Raise InputError unless it is a size of a difference."""
+    if not 0 <= matters < math.inf:
+        raise InputError(f"--matters must be a finite number of at least 0, not {matters}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +51,10 @@ class RunOptions:
     dry_run: bool = False
     """Print the plan and its cost, and stop."""
 
+    matters: float = MATTERS
+    """The smallest difference of two arms that matters, in the unit that they are compared in: bits per byte, a share
+    of right answers (0.005 is half a point), or a metric of molecules. Smaller ones are called ties, whatever their
+    interval. --resume with another value changes the verdicts of results that are there."""
     mesh_data: int = 1
     """Devices over which the rows of every batch are split (and those of a solver)."""
     coordinator: str | None = None
@@ -60,6 +71,7 @@ class RunOptions:
         self._check_common()
         if self.resume and self.overwrite:
             raise InputError("--resume goes on with the run in --out, --overwrite replaces it: give one of them")
+        check_matters(self.matters)
         self._check_processes()
 
     def _check_common(self) -> None:
@@ -115,7 +127,8 @@ class ManyModelsOptions(RunOptions):
     """Devices over which models are split. Default: all; on a CPU one virtual device per core, at most 8."""
 
 
-# Options that change results by rounding at most: sums over devices have another order.
+# Options that change results by rounding at most (sums over devices have another order), and `matters`, which changes
+# verdicts and no other number.
 _SAME_RESULTS = tuple(field.name for field in dataclasses.fields(ManyModelsOptions) if field.name != "on_nonfinite")
 
 

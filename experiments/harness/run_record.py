@@ -17,6 +17,7 @@ def run_fields(
     skipped = {name: record.skipped for name, record in records.items() if record.skipped}
     return {
         "made_by": made_by,
+        "matters": options.matters,
         "data_sets": tuple(data_sets),
         "seconds": {name: record.seconds for name, record in records.items()},
         "stage_commits": tuple(sorted({str(record.made_by.git_commit) for record in records.values()})),

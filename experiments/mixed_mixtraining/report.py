@@ -11,7 +11,7 @@ from experiments.mixed_mixtraining.results import MixedMetrics, from_stages
 from experiments.reporting import markdown as md
 from experiments.reporting.figures import gap_figure, loss_figure, weights_figure
 from experiments.reporting.render import Report, report, sentences
-from experiments.reporting.schema import weights_file
+from experiments.reporting.schema import visible_sizes, weights_file
 from mixmin_jax.stats.comparison import chance_of_false_verdict
 
 TEMPLATE = "mixed_mixtraining"
@@ -56,15 +56,16 @@ def verdict(metrics: MixedMetrics) -> str:
 def _context(metrics: MixedMetrics) -> dict[str, Any]:
     """What the verdict's sentences are about: arms by their verdicts, and references that are as good."""
     by_verdict: dict[str | None, list[str]] = {word: [] for word in ("loses", "ties", "wins", None)}
+    digits = md.decimals(visible_sizes(metrics.comparisons.values()))
     for arm, found in metrics.comparisons.items():
-        by_verdict[found.verdict].append(f"{md.code(arm)} ({md.points(found)} points)")
+        by_verdict[found.verdict].append(f"{md.code(arm)} ({md.points(found, digits)} points)")
     better = []
     for reference in metrics.references:
         ours, theirs = metrics.arms[SUBJECT].accuracy_per_task[reference.task].mean, reference.accuracy.mean
         if theirs >= ours:
             on = f"{md.plain(reference.name)} on {_task(metrics, reference.task)}"
             better.append(f"{on} ({100 * theirs:.1f}% against {100 * ours:.1f}%)")
-    return {"metrics": metrics, "by_verdict": by_verdict, "better": better}
+    return {"metrics": metrics, "digits": digits, "by_verdict": by_verdict, "better": better}
 
 
 def _task(metrics: MixedMetrics, number: int) -> str:

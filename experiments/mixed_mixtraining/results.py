@@ -133,7 +133,9 @@ class MixedMetrics(RunRecord):
     def derived(self) -> Self:
         ours = self.arms[SUBJECT].accuracy
         comparisons = {
-            arm: Comparison.of(paired(ours, found.accuracy), "higher", decides=len(self.seeds) > 1)
+            arm: Comparison.of(
+                paired(ours, found.accuracy), "higher", matters=self.matters, decides=len(self.seeds) > 1
+            )
             for arm, found in self.arms.items()
             if arm != SUBJECT
         }

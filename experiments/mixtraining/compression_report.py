@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from experiments.mixtraining.results import MixTrainingMetrics, Run
 from experiments.mixtraining.runs import CONVENTIONAL, Cell, Pair, accuracy, cell_runs, cells, pairs
+from experiments.reporting import markdown as md
 from experiments.reporting.render import report
+from experiments.reporting.schema import visible_sizes
 from mixmin_jax.stats.comparison import Difference, Summary, paired_difference
 
 DENSE = "all, float32"  # the model as it was trained
@@ -32,12 +34,15 @@ class Row(NamedTuple):
 
 
 def compression_table(records: Sequence[MixTrainingMetrics]) -> str:
-    """A row for each run, fraction and method; nothing if no run was compressed."""
+    """A row for each run, fraction and method; nothing if no run was compressed. All call the same differences ties."""
     columns = sorted(dict.fromkeys(cell for metrics in records for cell in cells(metrics)), key=_baseline_first)
     rows = [row for metrics in records for row in _rows(metrics, columns)]
     if not rows:
         return ""
-    context: dict[str, Any] = {"columns": columns, "conventional": CONVENTIONAL, "rows": rows}
+    against = [entry.against for row in rows for _, entry in row.entries if entry and entry.against]
+    digits = md.decimals(visible_sizes(pair.difference for pair in against))
+    context: dict[str, Any] = {"columns": columns, "conventional": CONVENTIONAL, "rows": rows, "digits": digits}
+    context |= {"matters": records[0].matters}
     return report(TEMPLATE, "", {}, **context).markdown.strip()
 
 

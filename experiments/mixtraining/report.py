@@ -28,6 +28,7 @@ from experiments.mixtraining.runs import (
 from experiments.mixtraining.unlabeled import LABELED_ALONE
 from experiments.reporting import markdown as md
 from experiments.reporting.render import Report, report, sentences
+from experiments.reporting.schema import visible_sizes
 from mixmin_jax.stats.comparison import Summary, chance_of_false_verdict, summary
 
 TEMPLATE = "mixtraining"
@@ -110,7 +111,10 @@ def summary_table(metrics: MixTrainingMetrics) -> str:
         + [FINETUNED] * (metrics.start is not None)
     )
     lines = {fraction: levels(metrics, fraction, (CONVENTIONAL, SCHEDULE, *extra)) for fraction in metrics.fractions}
-    return report("mixtraining_summary", "", {}, metrics=metrics, extra=extra, lines=lines).markdown.strip()
+    against = [level.against for found in lines.values() for level in found if level.against]
+    digits = md.decimals(visible_sizes(pair.difference for pair in against))
+    context: dict[str, Any] = {"extra": extra, "lines": lines, "digits": digits}
+    return report("mixtraining_summary", "", {}, metrics=metrics, **context).markdown.strip()
 
 
 def verdict(metrics: MixTrainingMetrics) -> str:
@@ -130,12 +134,17 @@ def _context(metrics: MixTrainingMetrics) -> dict[str, Any]:
     equal = [cell for cell in cells(metrics) if cell.budget in ("matched", LABELED_ALONE)]
     matched = [pair for cell in equal for pair in pairs(metrics, cell).values()]
     price = metrics.price_per_hour
+    shown = [pair for compared in (*QUESTIONS.values(), *UNLABELED) for pair in pairs(metrics, *compared).values()]
+    shown += [pair for cell in cells(metrics) for pair in pairs(metrics, cell).values()]
+    digits = md.decimals(visible_sizes(pair.difference for pair in shown))
     return {
         "metrics": metrics,
+        "digits": digits,
         "decisions": decisions(metrics),
         "paper_speed_up": PAPER_SPEED_UP,
+        "beyond": "beyond noise" + f" or {100 * metrics.matters:g} points" * bool(metrics.matters),
         "compared": found,
-        "at": {name: _by_verdict(pairs) for name, pairs in found.items()},
+        "at": {name: _by_verdict(pairs, digits) for name, pairs in found.items()},
         "unlabeled": [pair for compared in UNLABELED for pair in pairs(metrics, *compared).values()],
         "failed": [
             f"{md.code(Cell(run.arm, run.budget).name)} at {md.percent(run.fraction)}, seed {run.seed} "
@@ -157,11 +166,11 @@ def _context(metrics: MixTrainingMetrics) -> dict[str, Any]:
     }
 
 
-def _by_verdict(compared: Iterable[Pair]) -> dict[str, str]:
+def _by_verdict(compared: Iterable[Pair], digits: int) -> dict[str, str]:
     """The fractions with each verdict, "one seed" included, as `10% (44.0% against 44.3%: -0.36 ± 0.06 points)`."""
     found: dict[str, list[str]] = {"wins": [], "ties": [], "loses": [], "one seed": []}
     for pair in compared:
-        place = f"{md.percent(pair.fraction)} ({pair.levels}: {md.points(pair.difference)} points)"
+        place = f"{md.percent(pair.fraction)} ({pair.levels(digits)}: {md.points(pair.difference, digits)} points)"
         found[pair.verdict].append(place)
     return {word: md.listing(places) for word, places in found.items()}
 

@@ -88,12 +88,12 @@ class Pair:
     def difference(self) -> Comparison:
         """Accuracy of a less that of b, paired by seed."""
         difference = paired_difference(accuracy(self.ours).per_seed, accuracy(self.theirs).per_seed)
-        return Comparison.of(difference, "higher", decides=difference.standard_error is not None)
+        decides = difference.standard_error is not None
+        return Comparison.of(difference, "higher", matters=self.metrics.matters, decides=decides)
 
-    @property
-    def levels(self) -> str:
-        """`44.0% against 44.3%`."""
-        return " against ".join(f"{100 * accuracy(runs).mean:.1f}%" for runs in (self.ours, self.theirs))
+    def levels(self, digits: int = 3) -> str:
+        """`44.0% against 44.3%`: shares, of which `digits` decimals are shown."""
+        return " against ".join(f"{100 * accuracy(runs).mean:.{digits - 2}f}%" for runs in (self.ours, self.theirs))
 
     @property
     def verdict(self) -> str:

@@ -2,14 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from experiments.harness.question import Question, Results
 from experiments.harness.result_files import write_text
 from experiments.harness.stages import Product, read_stage
 from experiments.mixtraining.results import Dataset, Failure, Settings
+from experiments.reporting import markdown as md
 from experiments.reporting.render import report
-from experiments.reporting.schema import Comparison, RunRecord, paired
+from experiments.reporting.schema import Comparison, RunRecord, paired, visible_sizes
 from mixmin_jax.stats.comparison import Summary, summary
 
 BASE: Final = "mixtraining"
@@ -42,7 +43,9 @@ class VariantsMetrics(RunRecord):
         reached = {name: summary([run.accuracy for run in runs]) for name, runs in self.variants.items()}
         comparisons = {
             name: {
-                other: Comparison.of(paired(ours, reached[other]), "higher", decides=len(self.seeds) > 1)
+                other: Comparison.of(
+                    paired(ours, reached[other]), "higher", matters=self.matters, decides=len(self.seeds) > 1
+                )
                 for other in (BASE, REFERENCE)
                 if other != name
             }
@@ -56,7 +59,9 @@ def variants_table(metrics: VariantsMetrics) -> str:
 
     Cost is the FLOPs relative to those of `ssl_then_sl`, whose accuracy is to be reached for less.
     """
-    return report("mixtraining_variants", "", {}, metrics=metrics, base=BASE, reference=REFERENCE).markdown.strip()
+    digits = md.decimals(visible_sizes(found for pair in metrics.comparisons.values() for found in pair.values()))
+    context: dict[str, Any] = {"base": BASE, "reference": REFERENCE, "digits": digits}
+    return report("mixtraining_variants", "", {}, metrics=metrics, **context).markdown.strip()
 
 
 def stage_name(variant: str, seed: int) -> str:

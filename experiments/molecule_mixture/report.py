@@ -1,6 +1,7 @@
 """Reports of the molecule experiment, from its records; the words stand in the templates `molecule_*.md.jinja`."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from experiments.molecule_mixture.figures import METRIC_NAMES, gains_figure, gro
 from experiments.molecule_mixture.plan import GROWTH_ARMS
 from experiments.molecule_mixture.results import Compared, MoleculeMetrics, from_stages, problems
 from experiments.reporting import markdown as md
+from experiments.reporting.over_targets import COLUMNS, over_targets, over_targets_note
 from experiments.reporting.render import Report, report, sentences
 from mixmin_jax.stats.comparison import Difference, paired_difference, summary
 
@@ -53,15 +55,19 @@ def _verdict(metrics: MoleculeMetrics) -> dict[str, Any]:
     """What the rules of the first paragraph read."""
     metric = metrics.metrics[0]
     found = [metrics.compared("mixmin", other) for other in BASELINES]
+    decided = [found for found in metrics.comparisons if found.verdict in ("wins", "loses")]
+    shown = md.decimals(end for c in decided for end in (c.mean, c.lower, c.upper))
+    interval = functools.partial(_with_interval, digits=shown)
     return {
         "metrics": metrics,
+        "digits": md.decimals(c.mean for c in decided),
         "metric": metric,
         "name": METRIC_NAMES[metric],
-        "interval": _interval,
+        "interval": interval,
         "unsolved": _unsolved(metrics),
-        "wins": [f"{md.code(c.other)} ({_interval(c)})" for c in found if c.verdict == "wins"],
+        "wins": [f"{md.code(c.other)} ({interval(c)})" for c in found if c.verdict == "wins"],
         "ties": [md.code(c.other) for c in found if c.verdict == "ties"],
-        "loses": [f"{md.code(c.other)} ({_interval(c)})" for c in found if c.verdict == "loses"],
+        "loses": [f"{md.code(c.other)} ({interval(c)})" for c in found if c.verdict == "loses"],
         "together": metrics.compared("mixmin_own", "own"),
         "control": metrics.compared("mixmin_own", "natural_own"),
         "collapsed": [f"{md.code(name)}{seed}" for name, seed in _seeds_apart(metrics.collapsed.arms)],
@@ -89,8 +95,8 @@ def _unsolved(metrics: MoleculeMetrics) -> list[str]:
     return [md.code(arm) for arm, solved in metrics.solved.items() if not solved.converged]
 
 
-def _interval(found: Compared) -> str:
-    return f"{found.mean:+.3f}, {found.lower:+.3f} to {found.upper:+.3f}"
+def _with_interval(found: Compared, digits: int) -> str:
+    return f"{found.mean:+.{digits}f}, {found.lower:+.{digits}f} to {found.upper:+.{digits}f}"
 
 
 def _largest_weights(metrics: MoleculeMetrics) -> dict[str, Any]:
@@ -132,13 +138,20 @@ def molecule_summary(runs: Sequence[MoleculeMetrics]) -> str:
 def _of_all(runs: Sequence[MoleculeMetrics]) -> dict[str, Any]:
     """What the tables of all targets read."""
     metric = runs[0].metrics[0]
+    differences = {pair: [metrics.compared(*pair) for metrics in runs] for pair in runs[0].pairs}
     return {
         "runs": runs,
+        "digits": md.decimals(c.mean for pair in differences.values() for c in pair if c.verdict in ("wins", "loses")),
         "first": runs[0],
         "metric": metric,
         "name": METRIC_NAMES[metric],
         "means": {arm: np.mean([metrics.arms[arm].scores[metric].mean for metrics in runs]) for arm in runs[0].arms},
-        "differences": {pair: [metrics.compared(*pair) for metrics in runs] for pair in runs[0].pairs},
+        "differences": differences,
+        "together": {
+            pair: over_targets(found, runs[0].matters, higher_is_better=True) for pair, found in differences.items()
+        },
+        "columns": COLUMNS,
+        "note": over_targets_note(len(runs), runs[0].matters, f"in {METRIC_NAMES[metric]}"),
         "mean_and_error": _mean_and_error,
         "published": PUBLISHED_GAIN,
     }

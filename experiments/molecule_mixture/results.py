@@ -26,8 +26,17 @@ from experiments.molecule_mixture.plan import (
 from experiments.molecule_mixture.stages import LearnerChoice, ModelCounts, SeedResult, TargetRows, weights_stage
 from experiments.reporting.schema import Certificate, MadeBy, RunRecord, Verdict, Weights, mean_weights
 from mixmin_jax.data.molecules.cleaning import Unparsable
-from mixmin_jax.stats.comparison import RANDOM_MIXTURE, Fidelity, Point, RowFidelity, Summary, fidelity, summary
-from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, interval_verdict, resampled_metric
+from mixmin_jax.stats.comparison import (
+    RANDOM_MIXTURE,
+    Fidelity,
+    Point,
+    RowFidelity,
+    Summary,
+    fidelity,
+    interval_verdict,
+    summary,
+)
+from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, resampled_metric
 from mixmin_jax.stats.prediction_metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, Metric, evaluate
 
 NUM_RESAMPLES = 1000
@@ -71,11 +80,7 @@ class Compared:
     upper: float
     confidence: float
     verdict: Verdict | None  # None: one of the arms learned nothing, which decides nothing
-
-    def derived(self) -> Self:
-        if self.verdict is None:
-            return self
-        return dataclasses.replace(self, verdict=interval_verdict(self.lower, self.upper))
+    p_value: float | None = None  # two-sided; None: of a version that recorded none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,12 +207,13 @@ class MoleculeMetrics(RunRecord):
     collapsed: Collapsed = Collapsed()
 
     def derived(self) -> Self:
-        def mean(found: Compared) -> float:
+        def judged(found: Compared) -> Compared:
             a_S, b_S = (self.arms[arm].scores[found.metric].per_seed for arm in (found.arm, found.other))
-            return float(np.mean(np.subtract(a_S, b_S)))
+            mean = float(np.mean(np.subtract(a_S, b_S)))
+            word = interval_verdict(mean, found.lower, found.upper, matters=self.matters)
+            return dataclasses.replace(found, mean=mean, verdict=found.verdict and word)
 
-        comparisons = tuple(dataclasses.replace(found, mean=mean(found)) for found in self.comparisons)
-        return dataclasses.replace(self, comparisons=comparisons)
+        return dataclasses.replace(self, comparisons=tuple(map(judged, self.comparisons)))
 
     def compared(self, arm: str, other: str, metric: Metric | None = None) -> Compared:
         """The comparison of two arms, in the first metric by default."""
@@ -310,7 +316,7 @@ def build_metrics(
         arms=arms,
         resamples=NUM_RESAMPLES,
         comparisons=tuple(
-            _compared(arm, other, metric, resampled[metric], not collapsed & {arm, other})
+            _compared(arm, other, metric, resampled[metric], config.matters, decides=not collapsed & {arm, other})
             for arm, other in COMPARED
             if other in plan.arms
             for metric in metrics
@@ -340,10 +346,12 @@ def build_metrics(
     )
 
 
-def _compared(arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndarray], decides: bool) -> Compared:
+def _compared(
+    arm: str, other: str, metric: Metric, scores: Mapping[str, np.ndarray], matters: float, decides: bool
+) -> Compared:
     found = bootstrap_difference(scores[arm], scores[other])
-    word = interval_verdict(found.lower, found.upper) if decides else None
-    return Compared(arm, other, metric, found.mean, found.lower, found.upper, found.confidence, word)
+    word = interval_verdict(found.mean, found.lower, found.upper, matters=matters) if decides else None
+    return Compared(arm, other, metric, found.mean, found.lower, found.upper, found.confidence, word, found.p_value)
 
 
 def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[Point]:

@@ -28,6 +28,7 @@ from experiments.regmix_published.results import (
 )
 from experiments.reporting.json_files import to_builtins
 from mixmin_jax.errors import InputError
+from mixmin_jax.stats.comparison import LEAST_POINTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,11 @@ def main(config: Config) -> None:
     for size, test in tests.items():
         if (test.sources, test.domains) != (train.sources, train.domains):
             raise InputError(f"{config.data}: the columns of the {size} test files are not those of the training files")
+        if len(test.losses_RxD) < LEAST_POINTS:
+            raise InputError(
+                f"{config.data}: the {size} test files hold {len(test.losses_RxD)} runs, and rank correlations need at"
+                f" least {LEAST_POINTS}"
+            )
     if not all(2 <= size <= len(train.losses_RxD) for size in config.subset_runs) or config.subset_repeats < 1:
         raise InputError(f"--subset-runs must lie between 2 and {len(train.losses_RxD)}, --subset-repeats from 1 on")
     with claimed_folder(

@@ -243,4 +243,4 @@ def fidelity_figure(fidelity: Fidelity, unit: str = "bits per byte") -> ReportFi
 
 
 def _correlation(found: RankCorrelation) -> str:
-    return f"Spearman {md.spearman(found.spearman)}, n = {found.n}"
+    return f"Spearman {md.spearman(found)}, n = {found.n}"

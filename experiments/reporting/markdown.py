@@ -1,9 +1,16 @@
 """Numbers, names and quotations as Markdown: what every report needs, and what templates know as filters."""
 
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from mixmin_jax.stats.comparison import Difference, RankCorrelation, Summary
+
+
+def decimals(sizes: Iterable[float]) -> int:
+    """Decimals, 3 to 6, with which none of these looks like 0; with differences, what they are of looks different."""
+    smallest = min((abs(size) for size in sizes if size), default=1.0)
+    return min(max(math.ceil(-math.log10(smallest)), 3), 6)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -12,22 +19,25 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def mean_std(summary: Summary) -> str:
+def mean_std(summary: Summary, digits: int = 3) -> str:
     """`2.735 ± 0.029`: mean and standard deviation over seeds; the mean alone for one seed."""
-    return f"{summary.mean:.3f}" + (f" ± {summary.std:.3f}" if summary.std is not None else "")
+    return f"{summary.mean:.{digits}f}" + (f" ± {summary.std:.{digits}f}" if summary.std is not None else "")
 
 
-def plus_minus(difference: Difference, signed: bool = False) -> str:
-    """`0.1198 ± 0.0094`: size of a difference and its standard error; with its sign if `signed`."""
-    mean = f"{difference.mean:+.4f}" if signed else f"{abs(difference.mean):.4f}"
+def plus_minus(difference: Difference, digits: int = 3, signed: bool = False) -> str:
+    """`0.1198 ± 0.0094`: size of a difference and its standard error; with its sign if `signed`.
+
+    It has one decimal more than the `digits` of what is compared.
+    """
+    mean = f"{difference.mean:+.{digits + 1}f}" if signed else f"{abs(difference.mean):.{digits + 1}f}"
     error = difference.standard_error
-    return mean + (f" ± {error:.4f}" if error is not None else " (error unknown)")
+    return mean + (f" ± {error:.{digits + 1}f}" if error is not None else " (error unknown)")
 
 
-def percent_mean_std(summary: Summary) -> str:
-    """`49.9 ± 0.3%`: mean and standard deviation of shares; the mean alone for one seed."""
-    std = f" ± {100 * summary.std:.1f}" if summary.std is not None else ""
-    return f"{100 * summary.mean:.1f}{std}%"
+def percent_mean_std(summary: Summary, digits: int = 3) -> str:
+    """`49.9 ± 0.3%`: mean and standard deviation of shares, of which `digits` decimals are shown."""
+    std = f" ± {100 * summary.std:.{digits - 2}f}" if summary.std is not None else ""
+    return f"{100 * summary.mean:.{digits - 2}f}{std}%"
 
 
 def percent(share: float) -> str:
@@ -42,20 +52,26 @@ def number_range(values: Iterable[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def points(difference: Difference) -> str:
-    """`+0.68 ± 0.21`: a difference of shares, in percentage points, with its standard error."""
+def points(difference: Difference, digits: int = 3) -> str:
+    """`+0.68 ± 0.21`: a difference of shares, in percentage points, with its standard error.
+
+    It has one decimal more than shares with `digits` decimals.
+    """
     error = difference.standard_error
-    return f"{100 * difference.mean:+.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
+    shown = f"{100 * difference.mean:+.{digits - 1}f}"
+    return shown + (f" ± {100 * error:.{digits - 1}f}" if error is not None else "")
 
 
-def spearman(value: float | None) -> str:
-    """A rank correlation, or that there is none."""
-    return "undefined" if value is None else f"{value:.2f}"
+def spearman(found: RankCorrelation) -> str:
+    """A rank correlation, or why there is none."""
+    if not found.enough:
+        return "too few points"
+    return "undefined" if found.spearman is None else f"{found.spearman:.2f}"
 
 
 def correlation(found: RankCorrelation) -> str:
     """`0.80 (n = 42)`: a rank correlation with its n."""
-    return f"{spearman(found.spearman)} (n = {found.n})"
+    return f"{spearman(found)} (n = {found.n})"
 
 
 def si_count(value: int | float) -> str:

@@ -8,7 +8,7 @@ Weights are shares of training tokens, {source: weight}.  Losses and FLOPs have 
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from mixmin_jax.stats.comparison import Difference, Summary, paired_difference, verdict
@@ -29,10 +29,18 @@ class Comparison(Difference):
 
     @classmethod
     def of(
-        cls, difference: Difference, better: Literal["lower", "higher"] = "lower", decides: bool = True
+        cls,
+        difference: Difference,
+        better: Literal["lower", "higher"] = "lower",
+        *,
+        matters: float,
+        decides: bool = True,
     ) -> "Comparison":
-        """With the verdict at two standard errors; without any if nothing `decides` one."""
-        word = verdict(difference, better=better) if decides else None
+        """With the verdict at two standard errors; without any if nothing `decides` one.
+
+        `matters` is the smallest difference that is no tie.
+        """
+        word = verdict(difference, better=better, matters=matters) if decides else None
         return cls(
             **{field.name: getattr(difference, field.name) for field in dataclasses.fields(Difference)}, verdict=word
         )
@@ -134,6 +142,7 @@ class RunRecord:
     identity: dict[str, Any]  # all that the numbers follow from: that of config.json
     data_sets: tuple[DataSet, ...]
     seconds: dict[str, float]  # of each stage
+    matters: float = 0.0  # the smallest difference that is no tie; 0: any that exceeds its error, as in older records
     stage_commits: tuple[str, ...] = ()
     stage_devices: tuple[str, ...] = ()  # of stages that were made elsewhere, if any were
     stage_versions: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # and settings, that differ
@@ -147,6 +156,17 @@ class RunRecord:
 def paired(a: Summary, b: Summary) -> Difference:
     """Arm a less arm b, paired by seed."""
     return paired_difference(a.per_seed, b.per_seed)
+
+
+def visible_sizes(comparisons: Iterable[Comparison]) -> list[float]:
+    """What must not look like 0 where comparisons are shown, for `markdown.decimals`: nothing of ties.
+
+    Standard errors count ten times, as they are shown with one decimal more than what is compared. Those below a
+    hundredth of their difference are as good as 0.
+    """
+    decided = [found for found in comparisons if found.verdict in ("wins", "loses")]
+    errors = [(found.standard_error or 0.0, abs(found.mean)) for found in decided]
+    return [found.mean for found in decided] + [10 * error for error, mean in errors if error > mean / 100]
 
 
 def mean_weights(per_seed: Sequence[Weights]) -> Weights:

@@ -93,7 +93,7 @@ def build_metrics(
         target=target.name,
         sources=plan.names,
         arms=arms,
-        comparisons=comparisons_of(arms, [result.test_nats for result in results], _bytes(target)),
+        comparisons=comparisons_of(arms, [result.test_nats for result in results], _bytes(target), config.matters),
         **solved,
         search=_search(plan, target, results[0], {name: record.seconds for name, record in records.items()}),
         extension=extension,
@@ -230,7 +230,7 @@ def _arm(arm: str, target: Target, results: Sequence[SeedResult], plan: Plan) ->
 
 
 def comparisons_of(
-    arms: Mapping[str, Arm], nats: Sequence[Mapping[str, np.ndarray]], bytes_D: np.ndarray
+    arms: Mapping[str, Arm], nats: Sequence[Mapping[str, np.ndarray]], bytes_D: np.ndarray, matters: float
 ) -> dict[str, Comparison]:
     """`mixmin` less each other arm: paired over seeds or, with one seed, over the test documents."""
     found = {}
@@ -240,7 +240,7 @@ def comparisons_of(
         difference = paired(arms["mixmin"].test_bits_per_byte, arms[arm].test_bits_per_byte)
         if len(nats) == 1:
             difference = paired_bootstrap_over_documents(nats[0]["mixmin"], nats[0][arm], bytes_D)
-        found[arm] = Comparison.of(difference)
+        found[arm] = Comparison.of(difference, matters=matters)
     return found
 
 

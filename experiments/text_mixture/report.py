@@ -1,6 +1,6 @@
 """The reports of the text experiment, from its records alone: one for each target, and a summary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from experiments.reporting.figures import (
     loss_panels_figure,
     weights_figure,
 )
+from experiments.reporting.over_targets import COLUMNS, over_targets, over_targets_note
 from experiments.reporting.render import Report, report, sentences
-from experiments.reporting.schema import Weights, weights_file
+from experiments.reporting.schema import Weights, visible_sizes, weights_file
 from experiments.text_mixture.figures import source_loss_figure
 from experiments.text_mixture.results import TextMetrics
 from experiments.text_mixture.verification import from_stages, problems
@@ -62,6 +63,7 @@ def _context(metrics: TextMetrics) -> dict[str, Any]:
     leaks = _leaks(metrics, LEAKING_SHARE * metrics.data.target.documents)
     return {
         "metrics": metrics,
+        "digits": md.decimals(visible_sizes(metrics.comparisons.values())),
         "by_verdict": by_verdict,
         "best": best,
         "leaking": sum(metrics.recommended.weights[source] for source in leaks),
@@ -89,7 +91,8 @@ def _moved(metrics: TextMetrics) -> str:
         return f"{moved}."
     gain = f"{extension.gain:.4f} ± {extension.standard_error:.4f} bits per byte"
     if extension.distinguishable:
-        return f"{moved}: more than noise, as the new weights gain {gain} on documents left out."
+        small = f", which is less than the {metrics.matters:g} that matter" * (extension.gain < metrics.matters)
+        return f"{moved}: more than noise, as the new weights gain {gain} on documents left out{small}."
     share_out = ", with what the sources that are gone had shared among the rest" if extension.removed else ""
     return f"{moved}: **not shown to gain** ({gain} on documents left out), so the old weights would do{share_out}."
 
@@ -133,7 +136,7 @@ def _what_to_check(metrics: TextMetrics) -> list[tuple[str, bool, str]]:
         f"{theirs.weights[name]:.3f}"
         for name in _leaks(metrics)
     ]
-    ranks = [found.spearman for found in (document.arms, document.random_mixtures) if found.n]
+    ranks = [found.spearman for found in (document.arms, document.random_mixtures) if found.enough]
     return [
         (
             "proxies too weak, or rows of another length",
@@ -172,29 +175,39 @@ def _figures(metrics: TextMetrics) -> dict[str, ReportFigure]:
 
 
 def summary_table(runs: Mapping[str, TextMetrics]) -> str:
-    """Test bits per byte of each arm on every target, and what MixMin does against it."""
+    """Test bits per byte of each arm on every target, what MixMin does against it, and that on all targets together."""
+    first = next(iter(runs.values()))
+    together = len(runs) > 1 and len(first.arms) > 1
+    digits = md.decimals(visible_sizes(found for metrics in runs.values() for found in metrics.comparisons.values()))
 
-    def row(name: str, cell: Callable[[TextMetrics], str]) -> list[str]:
-        return [name, *(cell(metrics) for metrics in runs.values())]
+    def row(name: str, cell: Callable[[TextMetrics], str], last: Iterable[str] = ("", "")) -> list[str]:
+        return [name, *(cell(metrics) for metrics in runs.values()), *(last if together else ())]
 
     def level(arm: str) -> Callable[[TextMetrics], str]:
         def cell(metrics: TextMetrics) -> str:
-            found = md.mean_std(metrics.arms[arm].test_bits_per_byte)
+            found = md.mean_std(metrics.arms[arm].test_bits_per_byte, digits)
             return found if arm == "mixmin" else f"{found} ({VERDICTS[metrics.comparisons[arm].verdict or 'ties']})"
 
         return cell
 
-    first = next(iter(runs.values()))
-    return md.table(
-        row("test bits per byte", lambda metrics: md.code(metrics.target)),
+    def of_all(arm: str) -> tuple[str, str]:
+        if arm == "mixmin":
+            return "", ""
+        found = [metrics.comparisons[arm] for metrics in runs.values()]
+        return over_targets(found, first.matters, higher_is_better=False).cells
+
+    table = md.table(
+        row("test bits per byte", lambda metrics: md.code(metrics.target), COLUMNS),
         [
-            *(row(md.code(arm), level(arm)) for arm in first.arms),
+            *(row(md.code(arm), level(arm), of_all(arm) if together else ()) for arm in first.arms),
             *(
                 row(f"rank correlation, {kind} rows", lambda m, kind=kind: md.correlation(m.fidelity.rows[kind].all))  # type: ignore[misc]
                 for kind in first.fidelity.rows
             ),
         ],
     )
+    note = over_targets_note(len(runs), first.matters, "bits per byte", md.code("mixmin"))
+    return f"{table}\n\n{note}" if together else table
 
 
 def write(folder: Path, results: Results) -> None:

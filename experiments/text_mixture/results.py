@@ -296,7 +296,7 @@ class TextMetrics(RunRecord):
             if len(self.seeds) == 1:  # its error is over test documents, whose losses are in the stages
                 known = {name: getattr(held, name) for name in ("standard_error", "n", "basis")}
                 difference = dataclasses.replace(difference, **known)
-            comparisons[arm] = Comparison.of(difference)
+            comparisons[arm] = Comparison.of(difference, matters=self.matters)
         return dataclasses.replace(
             self, comparisons=comparisons, compute_multiplier=compute_multiplier(self.arms, self.multiples)
         )
@@ -308,7 +308,7 @@ class TextMetrics(RunRecord):
         if not better:
             weights = self.arms["mixmin"].weights if self.arms else self.found
             ties = [arm for arm, found in self.comparisons.items() if found.verdict == "ties"]
-            reason = "no arm beats it" + f"; not distinguishable from {', '.join(ties)}" * bool(ties)
+            reason = "no arm beats it" + f"; it ties with {', '.join(ties)}" * bool(ties)
             return Recommendation("mixmin", reason if self.arms else "found, and not tried", weights)
         best = min(better, key=lambda arm: self.arms[arm].test_bits_per_byte.mean)
         lost = self.comparisons[best]

@@ -65,7 +65,7 @@ def from_stages(metrics: TextMetrics, stages: Path) -> TextMetrics | None:
         )
         for arm, stated in metrics.arms.items()
     }
-    return dataclasses.replace(metrics, arms=arms, comparisons=comparisons_of(arms, nats, bytes_D))
+    return dataclasses.replace(metrics, arms=arms, comparisons=comparisons_of(arms, nats, bytes_D, metrics.matters))
 
 
 def _searched(search: Search, rungs: Sequence[Mapping[str, Any]], sources: Sequence[str]) -> Search:

@@ -47,7 +47,10 @@ def computed_again(value: Any) -> Any:
         return found.derived() if hasattr(found, "derived") else found
     if isinstance(value, Mapping):
         return {key: computed_again(part) for key, part in value.items()}
-    return tuple(map(computed_again, value)) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        parts_of = map(computed_again, value)
+        return value._make(parts_of) if hasattr(value, "_make") else tuple(parts_of)
+    return value
 
 
 def weights(result: Result) -> Iterator[Finding]:

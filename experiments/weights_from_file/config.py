@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from experiments.harness.options import MATTERS
 from experiments.harness.paths import Place
 
 
@@ -68,6 +69,10 @@ class Config:
 
     reference_arm: Annotated[str | None, tyro.conf.arg(metavar="ARM")] = None
     """The arm in the weights.json that --reference names, if it holds several."""
+
+    matters: float = MATTERS
+    """The smallest gain over --reference that matters, in the unit of the loss: with a smaller one, the weights found
+    are not called better."""
 
     worth: bool = False
     """Solve again without each source: how much the loss grows. For one target or --combine weighted."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.harness.assignments import parse_assignments
+from experiments.harness.options import check_matters
 from experiments.reporting.schema import Weights
 from experiments.weights_from_file.config import Config
 from experiments.weights_from_file.data import Roles
@@ -51,6 +52,7 @@ def make_plan(config: Config) -> Plan:
         raise InputError("--reference-arm goes with --reference")
     if config.bootstrap is not None and config.bootstrap < 2:
         raise InputError(f"--bootstrap takes a number of resamples from 2 on, not {config.bootstrap}")
+    check_matters(config.matters)
     if several and (config.bootstrap is not None or config.groups is not None):
         option = "--groups" if config.bootstrap is None else "--bootstrap"
         raise InputError(f"{option} is for one target, not with --combine: run it for each target alone")

@@ -85,8 +85,11 @@ def comparison_sentence(metrics: WeightsFromFile) -> str:
     wins = found.verdict == "wins"
     what = f"The weights found are {'better than' if wins else 'not shown to be better than'} {reference}"
     where = "lower" if found.gain >= 0 else "higher"
-    # the interval alone would say yes: the other test of `bootstrap` is not passed
-    few = "; with so few groups, a rare source may be missing by chance" if not wins and found.lower > 0 else ""
+    few = ""
+    if not wins and found.lower > 0:  # the interval alone would say yes
+        few = "; with so few groups, a rare source may be missing by chance"
+        if found.gain < metrics.matters:
+            few = f"; less than {metrics.matters:g} is called a tie"
     return (
         f"{what}: on groups of rows left out of the fit, their loss is {abs(found.gain):.3g} {metrics.unit} {where}"
         f" ({md.percent(found.level)} interval of the gain: {found.lower:.3g} to {found.upper:.3g}){few}."

@@ -27,6 +27,7 @@ from experiments.weights_from_file.solving import Solved
 from experiments.weights_from_file.targets import Target, read_targets
 from mixmin_jax import Bootstrap, LeaveOneOut
 from mixmin_jax.mixture.inference.bootstrap import Comparison
+from mixmin_jax.stats.comparison import interval_verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,9 @@ class AgainstReference:
     """Loss of the reference less that of the weights found, on groups of rows that were left out of the fit.
 
     The interval is paired: over the differences of the groups, with Student's distribution. The weights found
-    win if the interval lies above 0, and the gain is too large for rare sources that are missing by
-    chance (`mixmin_jax.bootstrap`). They never lose: fits to resamples are worse than the one to all rows, so a gain
-    below 0 shows nothing about the weights found.
+    win by the rule of `comparison.interval_verdict`, if the gain is also too large for rare sources that are missing
+    by chance (`mixmin_jax.bootstrap`). They never lose: fits to resamples are worse than the one to all rows, so a
+    gain below 0 shows nothing about the weights found.
     """
 
     gain: float | None  # None: infinite, or no two groups were ever left out
@@ -86,11 +87,16 @@ class AgainstReference:
 
     def derived(self) -> Self:
         if self.gain is None or self.standard_error is None:
-            return dataclasses.replace(self, verdict="wins" if self.distinguishable else "ties")
+            return self
         half = float(stdtrit(self.groups - 1, (1 + self.level) / 2)) * self.standard_error
-        lower, upper = self.gain - half, self.gain + half
-        verdict: Verdict = "wins" if lower > 0 and self.distinguishable else "ties"
-        return dataclasses.replace(self, lower=lower, upper=upper, verdict=verdict)
+        return dataclasses.replace(self, lower=self.gain - half, upper=self.gain + half)
+
+    def judged(self, matters: float) -> Self:
+        """With the verdict, if gains below `matters` are ties."""
+        better = self.distinguishable
+        if self.gain is not None and self.lower is not None and self.upper is not None:
+            better &= interval_verdict(self.gain, self.lower, self.upper, matters=matters) == "wins"
+        return dataclasses.replace(self, verdict="wins" if better else "ties")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +169,8 @@ class WeightsFromFile(RunRecord):
             losses = [target.loss_compared for target in self.targets]
             loss = None if None in losses else self.objective([loss for loss in losses if loss is not None])
             arms[self.compared_with] = Arm(loss, self.arms[self.compared_with].weights)
-        return dataclasses.replace(self, arms=arms)
+        comparison = self.comparison and self.comparison.judged(self.matters)
+        return dataclasses.replace(self, arms=arms, comparison=comparison)
 
 
 def build_metrics(plan: Plan, found: Solved, made_by: MadeBy) -> WeightsFromFile:
@@ -182,11 +189,12 @@ def build_metrics(plan: Plan, found: Solved, made_by: MadeBy) -> WeightsFromFile
         experiment="weights_from_file",
         seeds=(),  # the bootstrap always draws with the same key, and nothing else is random
         made_by=made_by,
+        matters=config.matters,
         config=options,
         identity={
             key: value
             for key, value in options.items()
-            if key not in ("log_likelihoods", "out", "overwrite", "no_locks")
+            if key not in ("log_likelihoods", "out", "overwrite", "no_locks", "matters")
         }
         | {"data": [file.sha256 for file in files], "sources": list(plan.sources), "reference": compared},
         data_sets=files,

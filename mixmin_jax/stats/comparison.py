@@ -18,6 +18,7 @@ from mixmin_jax.errors import InputError
 
 Values = ArrayLike | tuple[float, ...]  # NumPy's own type knows no tuples
 RANDOM_MIXTURE = "random_mixture"  # the label of points that are no arm
+LEAST_POINTS = 6  # of a rank correlation that reports show; with four, rho is 1 or -1 by chance in one of 12 cases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,18 @@ class Difference:
     per_seed: tuple[float, ...]
     basis: Literal["seeds", "documents"]
 
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided p-value of "both arms are equal"; None without a standard error.
+
+        p = P(|t| >= |mean| / standard_error),   t: Student's distribution with n - 1 degrees of freedom
+        """
+        if self.standard_error is None:
+            return None
+        if self.standard_error == 0:
+            return float(self.mean == 0)
+        return float(2 * scipy.stats.t.sf(abs(self.mean) / self.standard_error, self.n - 1))
+
 
 @dataclasses.dataclass(frozen=True)
 class CostShare:
@@ -63,10 +76,17 @@ class CostShare:
 
 @dataclasses.dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's rank correlation over n points; None if it is not defined."""
+    """Spearman's rank correlation over n points; None if it is not defined.
+
+    Reports show it where there are `enough` points (LEAST_POINTS).
+    """
 
     spearman: float | None
     n: int
+
+    @property
+    def enough(self) -> bool:
+        return self.n >= LEAST_POINTS
 
 
 def summary(values_S: Values) -> Summary:
@@ -116,16 +136,32 @@ def paired_bootstrap_over_documents(
 
 
 def verdict(
-    difference: Difference, num_standard_errors: float = 2, better: Literal["lower", "higher"] = "lower"
+    difference: Difference,
+    num_standard_errors: float = 2,
+    better: Literal["lower", "higher"] = "lower",
+    matters: float = 0.0,
 ) -> Literal["wins", "ties", "loses"]:
-    """Whether arm a wins against arm b: it differs by more than `num_standard_errors` in the direction `better`.
+    """`interval_verdict` of mean - e to mean + e, where e is `num_standard_errors` of the difference.
 
-    "ties" means not distinguishable. A difference without a standard error is a tie.
+    A difference without a standard error is a tie.
     """
-    error = difference.standard_error
-    if error is None or not abs(difference.mean) > num_standard_errors * error:
+    if difference.standard_error is None:
         return "ties"
-    return "wins" if (difference.mean < 0) == (better == "lower") else "loses"
+    mean, half = difference.mean, num_standard_errors * difference.standard_error
+    return interval_verdict(mean, mean - half, mean + half, better, matters)
+
+
+def interval_verdict(
+    mean: float, lower: float, upper: float, better: Literal["lower", "higher"] = "higher", matters: float = 0.0
+) -> Literal["wins", "ties", "loses"]:
+    """Whether arm a wins against arm b, from their difference a - b: the rule of all reports.
+
+    It wins or loses if the interval `lower` to `upper` excludes 0, and |mean| >= `matters`. Everything else "ties": it
+    is not distinguishable, or smaller than the smallest difference that matters.
+    """
+    if not (lower > 0 or upper < 0) or abs(mean) < matters:
+        return "ties"
+    return "wins" if (lower > 0) == (better == "higher") else "loses"
 
 
 def chance_of_false_verdict(num_seeds: int, num_standard_errors: float = 2) -> float:

@@ -5,7 +5,6 @@ NumPy only. Axes: N examples, G groups of examples, S seeds, R resamples.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,7 +20,8 @@ _MAX_ROUNDS = 100  # most rounds of drawing again resamples in which all values 
 class BootstrapDifference:
     """A difference a - b with its percentile interval.
 
-    `mean` is that of the given examples and seeds; `lower` and `upper` are percentiles over resamples.
+    `mean` is that of the given examples and seeds; `lower` and `upper` are percentiles over resamples. `p_value` is
+    two-sided, of "both are equal", and at least 2 / (R + 1).
     """
 
     mean: float
@@ -29,6 +29,7 @@ class BootstrapDifference:
     upper: float
     confidence: float
     per_seed: list[float]
+    p_value: float
 
 
 def resample_counts(
@@ -95,6 +96,8 @@ def bootstrap_difference(
     Each resample also draws S seeds with replacement, the same for both arms, so the interval includes the randomness
     of training. With few seeds this part is rough and a little too small; with one seed it is missing.
 
+        p = min(1, 2 (1 + min(#(d_r <= 0), #(d_r >= 0))) / (R + 1)),   d_r: the difference in resample r
+
     Args:
         a_SxR, b_SxR: from one call of `resampled_metric`, so a resample has the same examples for both.
         confidence: probability of the interval.
@@ -107,9 +110,6 @@ def bootstrap_difference(
     tail = (1 - confidence) / 2
     lower, upper = np.quantile(resampled_R, [tail, 1 - tail])
     per_seed = difference_SxR[:, 0].tolist()
-    return BootstrapDifference(float(np.mean(per_seed)), float(lower), float(upper), confidence, per_seed)
-
-
-def interval_verdict(lower: float, upper: float) -> Literal["wins", "ties", "loses"]:
-    """Whether a wins against b, from the interval of a - b, if higher is better; "ties": the interval contains 0."""
-    return "wins" if lower > 0 else "loses" if upper < 0 else "ties"
+    fewer = min((resampled_R <= 0).sum(), (resampled_R >= 0).sum())
+    p_value = min(1.0, 2 * (1 + int(fewer)) / num_columns)  # the given examples are a column too: R + 1
+    return BootstrapDifference(float(np.mean(per_seed)), float(lower), float(upper), confidence, per_seed, p_value)

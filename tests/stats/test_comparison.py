@@ -46,6 +46,28 @@ def test_verdict_needs_more_than_two_standard_errors_in_the_better_direction(mea
     difference, negative = (comparison.Difference(sign * mean, error, 3, (), "seeds") for sign in (1, -1))
     assert comparison.verdict(difference) == comparison.verdict(negative, better="higher") == expected
     assert comparison.verdict(difference, num_standard_errors=math.inf) == "ties"
+    assert comparison.verdict(difference, matters=abs(mean)) == expected
+    assert comparison.verdict(difference, matters=1.001 * abs(mean) + 1e-9) == "ties"
+
+
+def test_an_interval_decides_in_the_better_direction_if_it_excludes_0_and_the_mean_matters():
+    assert (
+        comparison.interval_verdict(0.2, 0.1, 0.3) == comparison.interval_verdict(-0.2, -0.3, -0.1, "lower") == "wins"
+    )
+    assert (
+        comparison.interval_verdict(-0.2, -0.3, -0.1) == comparison.interval_verdict(0.2, 0.1, 0.3, "lower") == "loses"
+    )
+    assert (
+        comparison.interval_verdict(0.2, 0.0, 0.3) == comparison.interval_verdict(0.2, 0.1, 0.3, matters=0.21) == "ties"
+    )
+
+
+def test_the_p_value_is_that_of_the_paired_t_test():
+    a_S, b_S = np.random.default_rng(0).standard_normal((2, 4))
+    assert comparison.paired_difference(a_S, b_S).p_value == pytest.approx(scipy.stats.ttest_rel(a_S, b_S).pvalue)
+    assert comparison.paired_difference([1.0], [2.0]).p_value is None
+    assert comparison.paired_difference([1.0, 2.0], [1.0, 2.0]).p_value == 1
+    assert comparison.paired_difference([1.0, 2.0], [2.0, 3.0]).p_value == 0
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from mixmin_jax.errors import InputError
-from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, interval_verdict, resample_counts, resampled_metric
+from mixmin_jax.stats.comparison import interval_verdict
+from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, resample_counts, resampled_metric
 from mixmin_jax.stats.prediction_metrics import evaluate
 
 
 def verdict(found):
-    return interval_verdict(found.lower, found.upper)
+    return interval_verdict(found.mean, found.lower, found.upper)
 
 
 def examples(seed, num):
@@ -66,6 +67,16 @@ def test_seeds_that_disagree_widen_the_interval():
     assert found.mean == pytest.approx(0.5) and (found.lower, found.upper) == (-1, 1.5)
     one = bootstrap_difference(a_SxR[:1], np.zeros((1, 2001)))
     assert (one.mean, one.lower, one.upper) == (-1, -1, -1)
+
+
+def test_the_p_value_counts_resamples_on_the_other_side():
+    none_below_0 = bootstrap_difference(np.full((2, 1000), 0.5), np.zeros((2, 1000)))
+    assert (
+        none_below_0.p_value == 2 / 1000 == bootstrap_difference(np.full((1, 1000), -1.0), np.zeros((1, 1000))).p_value
+    )
+    difference_1xR = np.r_[0.1, np.full(980, 0.1), np.full(19, -0.1)][None]
+    assert bootstrap_difference(difference_1xR, np.zeros((1, 1000))).p_value == 2 * 20 / 1000
+    assert bootstrap_difference(np.zeros((1, 1000)), np.zeros((1, 1000))).p_value == 1  # equal arms
 
 
 def test_measured_values_are_resampled_too():

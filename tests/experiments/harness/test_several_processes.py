@@ -253,6 +253,8 @@ def test_a_file_that_one_process_lacks_ends_all_with_that_error(text, tmp_path):
         ({"mesh_data": 0}, "--mesh-data must be at least 1"),
         ({"resume": True, "overwrite": True}, "--resume goes on"),
         ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1"),
+        ({"matters": -0.1}, "--matters must be a finite number of at least 0"),
+        ({"matters": float("nan")}, "--matters must be a finite number of at least 0"),
     ],
 )
 def test_options_that_make_no_process_or_contradict_each_other_are_refused(options, message):

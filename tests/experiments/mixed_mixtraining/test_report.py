@@ -53,7 +53,7 @@ def test_proxies_that_learned_too_little_are_named():
 def test_wins_and_ties_are_told_apart():
     assert "It is more accurate than `sl` (+5.50 ± 0.50 points), `sl_matched`" in verdict(made_up.metrics(WON))
     assert verdict(made_up.metrics(WON)).count("points") == len(ARMS) - 1
-    assert verdict(made_up.metrics(TIED)).endswith("It is not distinguishable from `natural` (+1.00 ± 8.00 points).")
+    assert verdict(made_up.metrics(TIED)).endswith("It ties with `natural` (+1.00 ± 8.00 points).")
 
 
 def test_every_question_has_its_verdicts():

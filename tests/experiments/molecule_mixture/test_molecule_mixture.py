@@ -23,6 +23,7 @@ from experiments.molecule_mixture.results import MoleculeMetrics
 from experiments.molecule_mixture.stages import TargetRows
 from mixmin_jax.data.molecules.bundled import bundled_assays
 from mixmin_jax.errors import InputError
+from mixmin_jax.stats.comparison import summary
 from mixmin_jax.training.boosted_trees import TreeRun
 from mixmin_jax.training.logistic_learner import LogisticRun
 from mixmin_jax.training.mlp_learner import MlpRun
@@ -155,7 +156,7 @@ def test_what_follows_from_other_numbers_is_computed_again():
     found = record()
     assert found.derived().compared("mixmin", "natural").mean == pytest.approx(-0.03)
     wrong = dataclasses.replace(found.comparisons[0], lower=0.1, verdict="loses")
-    assert wrong.derived().verdict == "wins"
+    assert dataclasses.replace(found, comparisons=(wrong,)).derived().comparisons[0].verdict == "wins"
     fidelity = found.fidelity["loss"]
     assert fidelity.derived() == fidelity and fidelity.correlations.random_mixtures.spearman == 1
     turned = dataclasses.replace(fidelity, reached=fidelity.reached[::-1])
@@ -430,7 +431,7 @@ def test_the_command_line_knows_the_options():
 @pytest.mark.parametrize(
     ("found", "sentences"),
     [
-        (record(), ["`mixmin` is not distinguishable from `own`, `natural`, `uniform` and `random_search`.",
+        (record(), ["`mixmin` ties with `own`, `natural`, `uniform` and `random_search`.",
                     "(`mixmin_own`) makes no clear difference: +0.000, -0.100 to +0.100 against `own`.",
                     "The highest mean average precision on the test molecules has `natural_own`: 0.610 ± 0.071."]),
         (with_verdicts(record(), "loses"), ["**`mixmin` loses against `own` (-0.200, -0.300 to -0.100), `natural`",
@@ -441,7 +442,7 @@ def test_the_command_line_knows_the_options():
                                            "MixMin's weights are better than half own, half natural"]),
         (with_verdicts(record(), natural="wins", uniform="loses"), ["**`mixmin` loses against `uniform` (",
                                                                     "`mixmin` wins against `natural` (",
-                                                                    "not distinguishable from `own` and `random_s"]),
+                                                                    "ties with `own` and `random_s"]),
         (record(complete=False, demonstration=True, solved={
             "mixmin": dataclasses.replace(record().solved["mixmin"], converged=False)
         }), ["**This run did not end", "a demonstration on computed properties and decides nothing.**",
@@ -467,6 +468,35 @@ def test_a_report_says_what_a_reader_is_warned_of():
     assert "One seed:" in one and "**loses**" in one and "growth.png" not in one
     skipped = molecule_report(dataclasses.replace(found, skipped_steps={"arms-seed0": {"own of target": 2}})).markdown
     assert "2 of `own of target`" in skipped
+
+
+def test_differences_that_are_too_small_tie_and_decided_ones_show_what_decides():
+    found = with_verdicts(record(matters=0.005), "wins")
+    near = dataclasses.replace(found.comparisons[0], lower=0.0003)
+    reached = found.arms["own"].scores["average_precision"].per_seed
+    for gain, verdict in ((0.004, "ties"), (0.006, "wins")):
+        scores = {
+            "average_precision": summary(np.array(reached) + gain),
+            "roc_auc": found.arms["own"].scores["roc_auc"],
+        }
+        arms = found.arms | {"mixmin": dataclasses.replace(found.arms["mixmin"], scores=scores)}
+        judged = dataclasses.replace(found, arms=arms, comparisons=(near, *found.comparisons[1:])).derived()
+        assert judged.compared("mixmin", "own").verdict == verdict
+        told = molecule_report(judged).markdown
+        assert "Differences below 0.005 in either metric are called ties." in told
+        assert ("| `mixmin` less `own` | +0.0060, +0.0003 to +0.3000 | wins |" in told) == (verdict == "wins")
+
+
+def test_the_summary_says_which_verdicts_holm_leaves():
+    def with_p(p_value, verdict="wins"):
+        found = with_verdicts(record(), verdict)
+        comparisons = tuple(dataclasses.replace(one, p_value=p_value) for one in found.comparisons)
+        return dataclasses.replace(found, comparisons=comparisons)
+
+    line = "| `mixmin` less `own` | +0.200 ± 0.000 | +0.200 | +0.200 | 2 | 0 | 0 |"
+    assert f"{line} 2 wins | 2 better, 0 worse: p = 0.5 |" in molecule_gains([with_p(0.02), with_p(0.04)])
+    assert f"{line} none | 2 better" in molecule_gains([with_p(0.03), with_p(0.04)])
+    assert f"{line} not on record | 2 better" in molecule_gains([with_p(0.02), with_p(None)])
 
 
 def test_the_summary_counts_verdicts_over_targets():

@@ -1,4 +1,5 @@
 import csv
+import shutil
 import sys
 
 import numpy as np
@@ -75,6 +76,13 @@ def test_bad_files_are_named(tmp_path, mixtures, losses, message):
     (tmp_path / "l.csv").write_text(losses)
     with pytest.raises(InputError, match=message):
         read_runs(tmp_path / "m.csv", tmp_path / "l.csv")
+
+
+def test_held_out_runs_that_are_too_few_to_rank_are_refused(published, tmp_path):
+    data = shutil.copytree(published, tmp_path / "few")
+    write_runs(data, "test", "60m", 5, seed=1)
+    with pytest.raises(InputError, match="the 60m test files hold 5 runs, and rank correlations need at least 6"):
+        main(Config(data=data, out=tmp_path / "out"))
 
 
 def test_the_experiment_end_to_end(published, tmp_path, monkeypatch, capsys):

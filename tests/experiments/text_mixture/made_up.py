@@ -62,7 +62,7 @@ def made_up(num_seeds=3, num_sources=8, levels=LEVELS, noise=0.004, demonstratio
             nats_D = levels[arm] * np.log(2) * bytes_D
             less_D = (levels["mixmin"] - levels[arm] + noise * rng.standard_normal(DOCUMENTS)) * bytes_D
             difference = paired_bootstrap_over_documents(nats_D + less_D, nats_D, bytes_D, num_samples=50)
-        comparisons[arm] = Comparison.of(difference)
+        comparisons[arm] = Comparison.of(difference, matters=0.0)
     history = tuple(tuple(10.0 ** (1 - 1.1 * i - 0.3 * s) for i in range(12)) for s in range(num_seeds))
     solved = Certificate(2.31, 3e-12, 1e-9, 11, True, "interior_point", 0, history)
     seen = {

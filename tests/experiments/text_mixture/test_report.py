@@ -6,6 +6,7 @@ import pytest
 
 from experiments.reporting.json_files import to_builtins
 from experiments.text_mixture.report import summary_table, text_mixture_report, verdict
+from mixmin_jax.stats.comparison import fidelity
 from tests.experiments.text_mixture.made_up import ARMS, LEVELS, changed, made_up
 
 
@@ -14,13 +15,13 @@ def test_a_win_names_the_mixture_its_gain_its_cost_and_every_arm_it_beats():
     assert "Use the weights of `mixmin`: they reach 3.030 ±" in text and "0.280 less than `natural`" in text
     assert "cost 3.0% of the FLOPs of one target run" in text
     assert all(f"`{arm}` (by 0." in text for arm in ARMS[1:])
-    assert "loses" not in text and "not distinguishable" not in text and "demonstration" not in text
+    assert "loses" not in text and "ties with" not in text and "demonstration" not in text
 
 
 @pytest.mark.parametrize("arm", ["natural", "regmix"])
 def test_a_tie_keeps_mixmin_and_is_said(arm):
     text = verdict(made_up(levels=LEVELS | {arm: LEVELS["mixmin"]}, noise=0.02))
-    assert "Use the weights of `mixmin`" in text and f"not distinguishable from `{arm}`." in text
+    assert "Use the weights of `mixmin`" in text and f"`mixmin` ties with `{arm}`." in text
 
 
 @pytest.mark.parametrize(
@@ -242,10 +243,39 @@ def test_tables_are_complete_and_the_report_is_the_same_each_time():
 def test_the_summary_has_a_column_for_each_target_and_says_what_loses():
     table = summary_table({"a": made_up(), "b": changed(made_up(levels=LEVELS | {"natural": 2.9}), target="other")})
     lines = table.splitlines()
-    assert lines[0] == "| test bits per byte | `science_news` | `other` |" and len(lines) == 2 + len(ARMS) + 3
+    assert lines[0] == "| test bits per byte | `science_news` | `other` | left after Holm | sign test over targets |"
+    assert len(lines) == 2 + len(ARMS) + 3 + 2
     (natural,) = [line for line in lines if "`natural`" in line]
     assert "(MixMin wins)" in natural and "(**MixMin loses**)" in natural
-    assert lines[-1].startswith("| rank correlation, token rows | 0.")
+    assert natural.endswith("| 1 win, 1 loss | 1 better, 1 worse: p = 1 |")
+    assert lines[-3].startswith("| rank correlation, token rows | 0.") and lines[-1].startswith("*Left after Holm*")
+    assert "Holm" not in summary_table({"a": made_up()})  # one target
+
+
+def test_small_differences_tie_and_are_told_from_noise():
+    levels = LEVELS | {"natural": 3.034}
+    metrics = made_up(levels=levels, noise=0.0005)
+    assert metrics.derived() == metrics and metrics.comparisons["natural"].verdict == "wins"
+    judged = dataclasses.replace(metrics, matters=0.005).derived()
+    assert judged.comparisons["natural"].verdict == "ties" and judged.comparisons["uniform"].verdict == "wins"
+    assert "Differences below 0.005 bits per byte are called ties." in text_mixture_report(judged).markdown
+    assert "are called ties" not in text_mixture_report(metrics).markdown
+    _, signs = summary_table({"a": judged, "b": judged}).split("`natural`")[1].splitlines()[0].split(" | ")[-2:]
+    assert signs == "0 better, 0 worse, 2 small: p = 1 |"
+
+
+def test_what_is_compared_shows_as_many_decimals_as_it_needs():
+    text = text_mixture_report(made_up(levels=LEVELS | {"natural": 3.0302}, noise=0.00002)).markdown
+    assert "| `mixmin` | 3.03000 ± 0.0000" in text and "| `natural` | 3.03020 ± 0.0000" in text
+    assert "| -0.000200 ± 0.0000" in text and "| 3.030 ± 0.002 |" in text_mixture_report(made_up()).markdown
+
+
+def test_few_points_have_no_rank_correlation():
+    one = made_up(1)
+    few = dataclasses.replace(one, fidelity=fidelity(one.fidelity.points[:5]))
+    assert "| mixmin rows | too few points (n = 5) | too few points (n = 5) |" in text_mixture_report(few).markdown
+    enough = dataclasses.replace(one, fidelity=fidelity(one.fidelity.points[:6]))
+    assert "too few points (n = 6)" not in text_mixture_report(enough).markdown
 
 
 def test_a_source_of_which_a_sample_is_kept_is_said_with_its_size():

@@ -35,7 +35,7 @@ class MadeUp(schema.RunRecord):
 
     def derived(self):
         difference = schema.paired(self.arms["mixmin"].loss, self.arms["uniform"].loss)
-        return dataclasses.replace(self, comparison=schema.Comparison.of(difference))
+        return dataclasses.replace(self, comparison=schema.Comparison.of(difference, matters=self.matters))
 
 
 def write(folder, results):
@@ -89,7 +89,7 @@ def write_run(folder):
         data_sets=(file_record("source", data, {}),),
         seconds={},
         arms={"mixmin": mixed, "uniform": even},
-        comparison=schema.Comparison.of(schema.paired(mixed.loss, even.loss)),
+        comparison=schema.Comparison.of(schema.paired(mixed.loss, even.loss), matters=0.0),
         mixmin=schema.Certificate(0.9, 2e-10, 1e-9, 3, True, "interior_point", 1, history),
     )
     write_json(folder / "metrics.json", record)

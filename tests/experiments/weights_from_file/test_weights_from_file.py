@@ -26,7 +26,7 @@ from experiments.reporting.json_files import to_builtins
 from experiments.weights_from_file import __main__ as weights_from_file
 from experiments.weights_from_file import report, solving
 from experiments.weights_from_file.report import weights_report
-from experiments.weights_from_file.results import WeightsFromFile
+from experiments.weights_from_file.results import AgainstReference, WeightsFromFile
 from mixmin_jax import NotConverged, bootstrap, cross_entropy, leave_one_out, solve, weighted_sum, worst_case
 from mixmin_jax.errors import InputError
 from tests.experiments.harness.held_folder import held_elsewhere
@@ -641,6 +641,25 @@ def test_a_reference_that_excludes_a_row_and_one_that_wins(tmp_path, cli, logp_N
     assert "The weights found are not shown to be better than reference" in (tmp_path / "out" / "report.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("gain", "distinguishable", "matters", "verdict"),
+    [
+        (0.004, True, 0.0, "wins"),
+        (0.004, True, 0.005, "ties"),
+        (0.006, True, 0.005, "wins"),
+        (0.006, False, 0.0, "ties"),
+        (-0.006, True, 0.0, "ties"),
+        (None, True, 0.005, "wins"),
+    ],
+)
+def test_a_gain_wins_if_it_is_more_than_noise_and_matters(gain, distinguishable, matters, verdict):
+    error = None if gain is None else 0.001
+    found = AgainstReference(
+        gain=gain, standard_error=error, level=0.95, groups=50, distinguishable=distinguishable, status=""
+    )
+    assert found.derived().judged(matters).verdict == verdict
+
+
 def test_several_targets_get_losses_of_the_reference_and_the_worth_of_their_sum(
     tmp_path, cli, files, logp_NxK, other_NxK
 ):
@@ -671,6 +690,7 @@ def test_several_targets_get_losses_of_the_reference_and_the_worth_of_their_sum(
         (["--lower-bounds", "code=0.8", "--upper-bounds", "code=0.3"], ["a floor of 0.8 above its cap of 0.3"]),
         (["--lower-bounds", "cod=0.8"], ["--lower-bounds cod=0.8", "the closest name is 'code'"]),
         (["--reference-arm", "mixmin"], ["goes with --reference"]),
+        (["--matters", "-1"], ["--matters must be a finite number of at least 0, not -1.0"]),
         (["--reference", "natural"], ["needs the size of every source", "'code'", "--sources-info"]),
         (["--reference", "natural", "--reference-arm", "a"], ["--reference natural is none"]),
         (["--reference", "none.json"], ["--reference none.json", "cannot be read"]),
