@@ -44,9 +44,7 @@ def test_what_speaks_against_the_mixture_comes_first(found, first):
 
 def test_proxies_that_learned_too_little_are_named():
     found = made_up.metrics(WON, unlearned=(Unlearned(1, "proxies", "web", 5.1, 4.5, "left out"),))
-    assert verdict(found).startswith(
-        "**Proxies learned less of their source than how often each byte occurs: `web` got"
-    )
+    assert verdict(found).startswith("**The proxies of `web` learned less than how often each byte occurs:")
     assert "| proxies | `web` | 1 | 5.10 | 4.50 | left out |" in mixed_report(found).markdown
 
 
