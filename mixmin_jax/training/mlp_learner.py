@@ -417,7 +417,7 @@ def _put(
     drawn_RxU = np.minimum(drawn_RxU / drawn_RxU[:, -1:], 1).astype(np.float32)
     offset_R = base_scores(WeightedExamples(target_RxU, weight_RxU), loss)
     of_models: Any = put((drawn_RxU, target_RxU, offset_R, target_MxU, weight_MxU), over_models(mesh))
-    return _Data(bits_UxD, *of_models, fold_U, key)
+    return _Data._make((bits_UxD, *of_models, fold_U, key))
 
 
 def _blocks(bits_NxD: jax.Array) -> jax.Array:
