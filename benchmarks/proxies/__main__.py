@@ -5,10 +5,11 @@
     python -m benchmarks.proxies --cases molecules --assays 300 --against one_after_another xgboost
     python -m benchmarks.proxies --report benchmarks/results/proxies-cpu-2-cores.json
 
-MixMin needs a model per source. They can be trained all at once, one after the other by the same compiled program, one
-after the other with everything compiled anew, and on molecules by XGBoost. A case's methods are timed in turns, after
-compilation and a first run. N-grams are counted beside transformers and NLTK. The data are made up, see
-`benchmarks.proxies.cases` and `benchmarks.proxies.ngrams`.
+MixMin needs a model per source. They can be trained all at once, one after the other by the same compiled program, or
+one after the other with everything compiled anew. Perceptrons on molecules are also compared with logistic regressions,
+in one program and by scikit-learn, and with XGBoost's trees. A case's methods are timed in turns, after compilation and
+a first run. N-grams are counted beside transformers and NLTK. The data are made up, see `benchmarks.proxies.cases` and
+`benchmarks.proxies.ngrams`.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ from mixmin_jax.training.language_model import LanguageModelRun
 from mixmin_jax.training.mesh import split_cpu
 from mixmin_jax.training.mlp_learner import MlpRun
 
-DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "xgboost-cpu", "nltk")
+DISTRIBUTIONS = ("mixmin_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "nltk")
 QUICK_PROXY = LanguageModelRun(TransformerConfig(32, 1, 2), sequence_length=64)
 
 
@@ -63,8 +64,8 @@ class Config(Options):
     labelled: float | None = None
     """Share of the molecules that each assay labels; 0.3 (ToxCast's is about that)."""
 
-    epochs: int | None = None
-    """Passes of a molecule proxy over its molecules; 10 as in the experiment."""
+    steps: int | None = None
+    """Steps that a perceptron on molecules trains at most; 200 as in the experiment."""
 
     sources: int | None = None
     """Sources of text: text proxies to train; 6 (8 for n-grams), with --quick 2."""

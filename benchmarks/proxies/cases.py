@@ -11,26 +11,28 @@ import numpy as np
 from jax import block_until_ready, random
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from benchmarks.proxies.sklearn_logistic import train_sklearn
 from experiments.text_mixture.config import DEMO_PROXY
 from mixmin_jax.data.text.tokens import TokenStore, build_store
 from mixmin_jax.errors import InputError
 from mixmin_jax.stats.prediction_metrics import evaluate
 from mixmin_jax.training import language_model, mlp_learner
 from mixmin_jax.training.boosted_trees import TreeLearner, TreeRun
+from mixmin_jax.training.inner_folds import NUM_FOLDS, random_folds
 from mixmin_jax.training.language_model import LanguageModelRun
+from mixmin_jax.training.logistic_learner import LogisticLearner, LogisticRun
 from mixmin_jax.training.mesh import make_mesh, source_devices
 from mixmin_jax.training.mlp_learner import MlpLearner, MlpRun
 from mixmin_jax.training.proxies import train_on_mixtures
-from mixmin_jax.training.weighted_examples import WeightedExamples, mixture_examples
+from mixmin_jax.training.weighted_examples import Learner, WeightedExamples, mixture_examples
 
 BITS_SET = 50  # bits of a molecule, of 2048: about what ECFP4 sets
 POSITIVE = 0.15  # share of an assay's molecules, about that of ToxCast
 TEST_PART = 5  # one molecule in five is held out
-FAINT = 1e-30  # weight of molecules to visit without learning from them: float32 loses it beside any other weight
 
 CaseName = Literal["molecules", "text", "ngrams", "ngrams_large"]
 ONE_PROGRAM = "one_program"
-TrainedRival = Literal["one_device", "one_after_another", "own_molecules", "compiled_anew", "xgboost"]
+TrainedRival = Literal["one_device", "one_after_another", "compiled_anew", "logistic", "sklearn", "xgboost"]
 Outputs = Float[np.ndarray, "X M"]  # of M models: scores of N molecules, or losses of T steps
 
 
@@ -41,7 +43,7 @@ class MoleculeData(NamedTuple):
     examples: WeightedExamples  # model m is trained on assay m
 
     @property
-    def num_visited(self) -> int:
+    def num_used(self) -> int:
         """Molecules that some assay labels for training."""
         return int(self.examples.weight_MxN.any(0).sum())
 
@@ -53,7 +55,7 @@ class MoleculeData(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MoleculeCase:
-    """Perceptrons on fingerprints, one per assay, that predict its labels."""
+    """Models on fingerprints, one per assay, that predict its labels: perceptrons, and what they are compared with."""
 
     name: ClassVar[CaseName] = "molecules"
     base: ClassVar[str] = ONE_PROGRAM
@@ -63,6 +65,7 @@ class MoleculeCase:
     assays: int
     labelled: float  # share of the molecules, in training and test part, that each assay labels
     run: MlpRun = MlpRun()
+    regressions: LogisticRun = LogisticRun()
     trees: TreeRun = TreeRun()
     seed: int = 0
 
@@ -76,15 +79,16 @@ class MoleculeCase:
         hidden = " and ".join(map(str, self.run.hidden)) or "no"
         return (
             f"{self.assays} assays on {self.molecules} molecules of {self.bits} bits, each labelling"
-            f" {self.labelled:.0%} of them; perceptrons with {hidden} hidden units, {self.run.epochs} passes in batches"
-            f" of {self.run.batch_size}; trees: {self.trees.rounds} rounds, at most {self.trees.depth} deep"
+            f" {self.labelled:.0%} of them; perceptrons with {hidden} hidden units, at most {self.run.steps} steps of"
+            f" {self.run.batch_size} molecules; regressions: {len(self.regressions.penalties)} penalties;"
+            f" trees: {self.trees.rounds} rounds, at most {self.trees.depth} deep"
         )
 
     def data(self) -> MoleculeData:
         """Molecules with some 50 bits set, few of them common, and labels that depend on common bits and on pairs.
 
-        Every assay labels equally many molecules of either part. Raises InputError if an assay has molecules of one
-        class only in one of the parts.
+        The parts are the held-out molecules and the inner folds of the others. Every assay labels equally many
+        molecules of a part. Raises InputError if an assay has molecules of one class only in one of the parts.
         """
         rng = np.random.default_rng(self.seed)
         frequency_D = 1 / (np.arange(self.bits) + 20)
@@ -95,8 +99,9 @@ class MoleculeCase:
         is_positive_NxA = score_NxA > np.quantile(score_NxA, 1 - POSITIVE, axis=0)
 
         is_train_N = np.arange(self.molecules) >= self.molecules // TEST_PART
+        part_N = np.where(is_train_N, random_folds(self.molecules, self.seed), NUM_FOLDS)
         values_NxA = np.full(score_NxA.shape, np.nan, np.float32)
-        for part in (np.flatnonzero(is_train_N), np.flatnonzero(~is_train_N)):
+        for part in (np.flatnonzero(part_N == number) for number in range(NUM_FOLDS + 1)):
             for a in range(self.assays):
                 rows = rng.permutation(part)[: round(self.labelled * len(part))]
                 values_NxA[rows, a] = is_positive_NxA[rows, a]
@@ -110,38 +115,29 @@ class MoleculeCase:
 
     def train_all(self, data: MoleculeData, devices: int) -> Outputs:
         """All models in one program, spread as the experiment spreads them."""
-        return MlpLearner(self.run, mesh=make_mesh(devices))(data.features_NxD, data.examples, self.seed)
+        return self._scores(MlpLearner(self.run, mesh=make_mesh(devices)), data, data.examples)
 
     def train_one(self, data: MoleculeData, m: int) -> Outputs:
-        """Model m alone, on the first device: up to rounding column m of `train_all`.
+        """Model m alone, on the first device: up to rounding column m of `train_all`."""
+        return self._scores(MlpLearner(self.run), data, data.examples.rows(slice(m, m + 1)))
 
-        It visits the same molecules in the same order: those of other assays have a faint weight.
-        """
-        visited_N = data.examples.weight_MxN.any(0)
-        alone = data.examples.rows(slice(m, m + 1))
-        faint_1xN = np.where(visited_N, np.float32(FAINT), np.float32(0))[None]
-        alone = WeightedExamples(alone.target_MxN, np.maximum(alone.weight_MxN, faint_1xN))
-        return MlpLearner(self.run)(data.features_NxD, alone, self.seed)
+    def train_logistic(self, data: MoleculeData, devices: int) -> Outputs:
+        """All regressions in one program, spread as `train_all` spreads perceptrons."""
+        return self._scores(LogisticLearner(self.regressions, mesh=make_mesh(devices)), data, data.examples)
 
-    def train_one_on_own(self, data: MoleculeData, m: int) -> Outputs:
-        """Model m on the molecules of assay m only, in batches of `own_run`."""
-        return MlpLearner(self.own_run(data))(data.features_NxD, data.examples.rows(slice(m, m + 1)), self.seed)
-
-    def own_run(self, data: MoleculeData) -> MlpRun:
-        """Batches as large as an assay's average part of a batch of `train_all`, so that steps are as many."""
-        batch_size = round(self.run.batch_size * data.num_own / data.num_visited)
-        return dataclasses.replace(self.run, batch_size=max(1, batch_size))
+    def train_sklearn(self, data: MoleculeData) -> Outputs:
+        """The regressions of `train_logistic` up to the solvers' tolerances, one after the other."""
+        return train_sklearn(self.regressions, data.features_NxD, data.examples, self.seed)
 
     def train_trees(self, data: MoleculeData) -> Outputs:
-        return TreeLearner(self.trees)(data.features_NxD, data.examples, self.seed)
+        return self._scores(TreeLearner(self.trees), data, data.examples)
 
-    def flops(self, data: MoleculeData) -> float:
-        """Of `train_all` without padding."""
-        return mlp_learner.training_flops(self.run, data.num_visited, self.bits, self.assays)
+    def _scores(self, learner: Learner, data: MoleculeData, examples: WeightedExamples) -> Outputs:
+        return learner(data.features_NxD, examples, self.seed).scores_NxM
 
-    def own_flops(self, data: MoleculeData) -> float:
-        """Of `train_one_on_own` for all models."""
-        return mlp_learner.training_flops(self.own_run(data), data.num_own, self.bits, self.assays)
+    def flops(self, data: MoleculeData, together: bool = True) -> float:
+        """Of `train_all` without padding, or of `train_one` for all models: it judges a model on its own molecules."""
+        return mlp_learner.training_flops(self.run, data.num_used if together else data.num_own, self.bits, self.assays)
 
     def quality(self, data: MoleculeData, outputs: Outputs) -> dict[str, float]:
         """On the held-out labels: log loss in nats, and average precision."""
@@ -217,7 +213,7 @@ class TextCase:
         block_until_ready(trained.params)
         return trained.loss_TxM
 
-    def flops(self, data: TokenStore) -> float:
+    def flops(self, data: TokenStore, together: bool = True) -> float:
         return self.sources * language_model.training_flops(self.run)
 
     def quality(self, data: TokenStore, outputs: Outputs) -> dict[str, float]:

@@ -32,12 +32,14 @@ WHAT = {
     "one_device": "all models in one program on one device",
     "one_after_another": "one model after the other on one device, the same program for all: the same models, which see"
     " the same batches",
-    "own_molecules": "one model after the other on one device, the same program for all, but each visits only the"
-    " molecules that its assay labels, in smaller batches: as many passes and steps, other models",
     "compiled_anew": "as one_after_another, but JAX's caches are emptied before each model, as if each were trained by"
     " a process of its own (whose start is not counted)",
-    "xgboost": "gradient-boosted trees, one assay after the other on all of the CPU's cores, each on the molecules that"
-    " its assay labels: other models, and no passes that could be equal",
+    "logistic": "penalized logistic regressions instead, each with the best of several penalties, all in one program,"
+    " spread as one_program",
+    "sklearn": "scikit-learn's `LogisticRegression` (L-BFGS on sparse bits), one assay after the other on one"
+    " core, with the penalties, inner folds and choice of `logistic`: the same models up to the solvers' tolerances",
+    "xgboost": "gradient-boosted trees, one assay after the other on all of the CPU's cores: other models, and no steps"
+    " that could be equal",
     **ngrams.WHAT,
 }
 SAME_MODELS = ("one_device", "one_after_another", "compiled_anew")  # as one_program's, up to rounding
@@ -81,14 +83,16 @@ def make_method(name: str, case: MoleculeCase | TextCase, data: Any, child: Exec
             return f"there is one device only, as for {ONE_PROGRAM}"
         return Method(_counted(lambda: case.train_all(data, 1)), case.flops(data))
     if name == "one_after_another":
-        return Method(_counted(lambda: one_by_one(case.train_one, data, case.num_models)), case.flops(data))
+        alone = case.flops(data, together=False)
+        return Method(_counted(lambda: one_by_one(case.train_one, data, case.num_models)), alone)
     if name == "compiled_anew":
-        return Method(_anew(case, data, child), case.flops(data), compiles_always=True)
+        return Method(_anew(case, data, child), case.flops(data, together=False), compiles_always=True)
     if not isinstance(case, MoleculeCase):
-        return "every source has examples of its own anyway" if name == "own_molecules" else "trees do not model text"
-    if name == "own_molecules":
-        alone = case.train_one_on_own
-        return Method(_counted(lambda: one_by_one(alone, data, case.num_models)), case.own_flops(data))
+        return "it learns from fingerprints, not from text"
+    if name == "logistic":
+        return Method(_counted(lambda: case.train_logistic(data, jax.device_count())), None)
+    if name == "sklearn":
+        return Method(_counted(lambda: case.train_sklearn(data)), None)
     try:
         require_xgboost()
     except InputError as error:
