@@ -91,7 +91,7 @@ def test_a_run_says_where_its_weights_come_from_and_how_long_its_documents_are(c
 
 
 @pytest.mark.parametrize(
-    "path", ["mixed_mixtraining_demo/weights.json", "molecule_mixture/TOX21_ERa_BLA_Agonist_ch1/weights.json"]
+    "path", ["mixed_mixtraining_demo/weights.json", "molecule_mixture_logistic/TOX21_ERa_BLA_Agonist_ch1/weights.json"]
 )
 def test_weights_of_other_experiments(capsys, path):
     text, _ = exported(capsys, RESULTS / path)
