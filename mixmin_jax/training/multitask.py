@@ -25,7 +25,8 @@ from mixmin_jax.training.mesh import gathered
 from mixmin_jax.training.nonfinite import check_losses, check_parameters
 from mixmin_jax.training.weighted_examples import Loss, OnProgress, Trained, example_losses, mixture_examples
 
-BLOCK_STEPS = 50  # steps per compiled call, after which the training may stop
+BLOCK_STEPS = 50  # least steps per compiled call, after which the training may stop
+MOST_BLOCKS = 20  # as all molecules are scored after each: with blocks of 50, that would cost more than the training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +140,15 @@ def train_multitask(
     init, block, score = _programs(run, loss, num_assays, num_steps)
     state = init(init_key, features_NxD[:1])
     found, least_T, start = Trained.empty(len(features_NxD), len(scored_T)), np.full(len(scored_T), np.inf), 0
-    if checkpoints and (restored := checkpoints.restore((state, found.arrays(), least_T))):
-        start, (state, products, least_T) = restored
-        found = Trained(*products)
-    bounds = block_bounds(num_steps, BLOCK_STEPS, start)
+
+    def saved(state: TrainState) -> Any:
+        """As NumPy arrays, which several processes, each with this whole training, save once; the key is constant."""
+        return gathered(state._replace(key=())), found.arrays(), least_T  # type: ignore[arg-type]
+
+    if checkpoints and (restored := checkpoints.restore(saved(state))):
+        start, (trained, products, least_T) = restored
+        state, found = trained._replace(key=state.key), Trained(*products)
+    bounds = block_bounds(num_steps, max(BLOCK_STEPS, -(-num_steps // MOST_BLOCKS)), start)
     network_names = ("the network of all assays", *(f"that without inner fold {fold}" for fold in range(NUM_FOLDS)))
 
     def report(block: Finished) -> None:
@@ -162,7 +168,7 @@ def train_multitask(
             found.scores_NxM[:, better_T] = whole_NxA[:, scored_T[better_T]]
             found.chosen_M[better_T], least_T[better_T] = done, loss_T[better_T]
         if checkpoints and checkpoints.due(done, num_steps):
-            checkpoints.save(done, num_steps, (state, found.arrays(), least_T))
+            checkpoints.save(done, num_steps, saved(state))
 
     run_blocks(
         lambda state, step_T: block(state, step_T, data),

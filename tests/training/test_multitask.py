@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training import multitask
 from mixmin_jax.training.multitask import MultitaskRun, train_multitask
 from tests.training.test_resume import go_on, stop
 
@@ -61,3 +62,11 @@ def test_a_resumed_training_is_the_uninterrupted_one(found, tmp_path):
 def test_impossible_runs_are_refused(changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         MultitaskRun(**changes)
+
+
+def test_all_molecules_are_scored_twenty_times_at_most(monkeypatch):
+    """Scoring 93 000 molecules after every 50 steps takes several times as long as the steps."""
+    monkeypatch.setattr(multitask, "BLOCK_STEPS", 1)
+    done = []
+    train(dataclasses.replace(RUN, epochs=4.0), on_progress=lambda *steps: done.append(steps))
+    assert done[-1] == (23, 23) and len(done) == 12
