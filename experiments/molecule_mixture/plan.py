@@ -21,6 +21,7 @@ from experiments.molecule_mixture.config import LEAST_IN_FOLD, MoleculeMixture
 from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
 from experiments.reporting.render import report
 from experiments.reporting.schema import Weights
+from mixmin_jax.data.molecules.features import num_features
 from mixmin_jax.errors import list_some
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
@@ -76,7 +77,7 @@ class Plan:
 
     @functools.cached_property
     def choice_columns(self) -> np.ndarray:
-        """The assays by which a learner is chosen: at equal distances in the order of their molecules."""
+        """The assays by which a learner is chosen: sources, at equal distances in the order of their rarer class."""
         sources = np.unique(np.concatenate([target.source_columns for target in self.targets]))
         order = sources[np.argsort(self.split.train_counts.min(0)[sources], kind="stable")]
         number = min(len(order), CHOICE_ASSAYS)
@@ -118,6 +119,11 @@ class Plan:
     @property
     def train_N(self) -> np.ndarray:
         return ~self.split.is_test_N
+
+    @functools.cached_property
+    def num_features(self) -> int:
+        """Bits that models see of a molecule."""
+        return num_features(self.config.fingerprints, self.config.bits)
 
     @functools.cached_property
     def sizes_A(self) -> np.ndarray:
@@ -195,11 +201,13 @@ class Plan:
 
     @property
     def cost_in_all(self) -> float:
-        return self.config.seeds * sum(self.models.values())
+        """Of all seeds, and of choosing the learner; one network on all assays is not counted."""
+        tried = len(self.learners) * len(self.choice_columns) if len(self.learners) > 1 else 0
+        return self.config.seeds * sum(self.models.values()) + tried * self.crossfit_cost
 
     def flops_per_model(self, learner: str) -> float | None:
         """One training on all training molecules; None where the learner cannot tell."""
-        return self.learners[learner].flops(int(self.train_N.sum()), self.config.bits, 1)
+        return self.learners[learner].flops(int(self.train_N.sum()), self.num_features, 1)
 
     # What columns are taken for -----------------------------------------------------------------------------------
 
@@ -245,7 +253,7 @@ def make_plan(split: Split) -> Plan:
     plan = Plan(split.config, split, tuple(targets))
     for target, seed in itertools.product(plan.targets, range(plan.config.seeds)):
         plan.random_RxA(target, seed)
-    sizes = len(plan.proxy_columns), len(split.is_test_N), plan.config.bits
+    sizes = len(plan.proxy_columns), len(split.is_test_N), plan.num_features
     room = whole_mesh(plan.config).shape["source"], plan.config.max_bytes
     if "logistic" in plan.learners:
         logistic_learner.models_at_once(*sizes, *room)
