@@ -25,7 +25,7 @@ from mixmin_jax.data.molecules.features import num_features
 from mixmin_jax.errors import list_some
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
-from mixmin_jax.training import logistic_learner, mlp_learner
+from mixmin_jax.training import logistic_learner, mlp_learner, multitask
 from mixmin_jax.training.boosted_trees import TreeLearner, has_xgboost
 from mixmin_jax.training.logistic_learner import LogisticLearner
 from mixmin_jax.training.mlp_learner import MlpLearner
@@ -201,13 +201,19 @@ class Plan:
 
     @property
     def cost_in_all(self) -> float:
-        """Of all seeds, and of choosing the learner; one network on all assays is not counted."""
+        """Of all seeds, and of choosing the learner; without `multitask_flops`."""
         tried = len(self.learners) * len(self.choice_columns) if len(self.learners) > 1 else 0
         return self.config.seeds * sum(self.models.values()) + tried * self.crossfit_cost
 
     def flops_per_model(self, learner: str) -> float | None:
         """One training on all training molecules; None where the learner cannot tell."""
         return self.learners[learner].flops(int(self.train_N.sum()), self.num_features, 1)
+
+    @property
+    def multitask_flops(self) -> float:
+        """Of the networks on all assays, of all seeds."""
+        sizes = int(self.train_N.sum()), len(self.train_N), self.num_features, len(self.proxy_columns)
+        return self.config.seeds * multitask.training_flops(self.config.multitask, *sizes)
 
     # What columns are taken for -----------------------------------------------------------------------------------
 
@@ -284,6 +290,7 @@ def _grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 def describe_plan(plan: Plan) -> str:
     """The plan in words: columns, data, targets, models and their cost; it times this machine."""
     flops = {learner: plan.flops_per_model(learner) for learner in plan.learners}
+    in_all = {learner: plan.cost_in_all * each + plan.multitask_flops for learner, each in flops.items() if each}
     rate = product_rate() * TRAINING_SHARE
     return report(
         "molecule_plan",
@@ -292,7 +299,7 @@ def describe_plan(plan: Plan) -> str:
         plan=plan,
         config=plan.config,
         split=plan.split,
-        times={learner: duration(plan.cost_in_all * each / rate) for learner, each in flops.items() if each},
+        times={learner: duration(each / rate) for learner, each in in_all.items()},
         some=lambda names: list_some(names, NAMES_SHOWN),
         few=FEW_TO_TEST,
         least_in_fold=LEAST_IN_FOLD,

@@ -118,8 +118,7 @@ def train_trees(
         checkpoints: of whole models; their steps are trees.
 
     Returns:
-        Scores. They depend on the seed and on xgboost's
-        version only.
+        Scores. They depend on the seed and on xgboost's version only.
 
     Raises:
         InputError: examples that cannot be trained on, or xgboost is not installed.

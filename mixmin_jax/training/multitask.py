@@ -53,6 +53,9 @@ class MultitaskRun:
                 f"dropout must be in [0, 1) and weight_decay not negative: {self.dropout}, {self.weight_decay}"
             )
 
+    def num_steps(self, num_molecules: int) -> int:
+        return max(1, math.ceil(self.epochs * num_molecules / self.batch_size))
+
 
 class _Network(nn.Module):
     """bits_BxD -> scores_BxA."""
@@ -136,7 +139,7 @@ def train_multitask(
     init_key, batch_key = jax.random.split(jax.random.key(seed))
     on_device: Any = (features_NxD[used_U], target_UxA, weight_UxA, offset_A.astype(np.float32), fold_U, batch_key)
     data = _Data(*jax.device_put(on_device))
-    num_steps = max(1, math.ceil(run.epochs * len(used_U) / run.batch_size))
+    num_steps = run.num_steps(len(used_U))
     init, block, score = _programs(run, loss, num_assays, num_steps)
     state = init(init_key, features_NxD[:1])
     found, least_T, start = Trained.empty(len(features_NxD), len(scored_T)), np.full(len(scored_T), np.inf), 0
@@ -148,7 +151,7 @@ def train_multitask(
     if checkpoints and (restored := checkpoints.restore(saved(state))):
         start, (trained, products, least_T) = restored
         state, found = trained._replace(key=state.key), Trained(*products)
-    bounds = block_bounds(num_steps, max(BLOCK_STEPS, -(-num_steps // MOST_BLOCKS)), start)
+    bounds = block_bounds(num_steps, _block_steps(num_steps), start)
     network_names = ("the network of all assays", *(f"that without inner fold {fold}" for fold in range(NUM_FOLDS)))
 
     def report(block: Finished) -> None:
@@ -180,6 +183,18 @@ def train_multitask(
         at_pause=at_pause,
     )
     return found
+
+
+def training_flops(run: MultitaskRun, num_train: int, num_molecules: int, num_bits: int, num_assays: int) -> float:
+    """About the FLOPs of matrix products in training on `num_train` molecules and in scoring all for when to stop."""
+    steps, inner, outer = run.num_steps(num_train), num_bits * run.hidden, run.hidden * num_assays
+    trained = steps * run.batch_size * (4 * inner + 6 * outer)  # inputs need no gradient
+    scored = -(-steps // _block_steps(steps)) * num_molecules * 2 * (inner + outer)
+    return float((1 + NUM_FOLDS) * (trained + scored))
+
+
+def _block_steps(num_steps: int) -> int:
+    return max(BLOCK_STEPS, -(-num_steps // MOST_BLOCKS))
 
 
 @functools.lru_cache(maxsize=4)
