@@ -429,7 +429,8 @@ def nearest_stage(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> np.nd
     def compute(_stage: Running) -> Product:
         columns = [target.column for target in plan.targets]
         is_active_NxT = plan.train_N[:, None] & (plan.split.values_NxA[:, columns] == 1)
-        nearest_NxT = np.stack([nearest_active(features_NxD, is_active_N) for is_active_N in is_active_NxT.T], axis=1)
+        bits_NxD = features_NxD[:, : plan.config.bits]  # the fingerprints: similarity is no matter of descriptors
+        nearest_NxT = np.stack([nearest_active(bits_NxD, is_active_N) for is_active_N in is_active_NxT.T], axis=1)
         own = mixture_examples(
             plan.split.values_NxA[:, columns], np.eye(len(columns)), plan.train_N, balanced=plan.config.balanced
         )
