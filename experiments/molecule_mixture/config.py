@@ -84,7 +84,7 @@ class MoleculeMixture(ManyModelsOptions):
     learner: Literal["auto", "logistic", "perceptron", "trees"] = "auto"
     """Proxies and target models: penalized logistic regressions (linear ones for --task regression) or perceptrons, all
     in one compiled program, or gradient-boosted trees (XGBoost). By default the one that predicts left-out training
-    molecules of some sources best, trees only where XGBoost is installed."""
+    molecules of some sources best, trees only where XGBoost is installed and no devices are named."""
     logistic: LogisticRun = LogisticRun()
     """Of logistic regressions."""
     perceptron: MlpRun = MlpRun()

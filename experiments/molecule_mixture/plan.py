@@ -21,10 +21,11 @@ from experiments.molecule_mixture.config import LEAST_IN_FOLD, MoleculeMixture
 from experiments.molecule_mixture.data import Split, choose_sources, choose_targets
 from experiments.reporting.render import report
 from experiments.reporting.schema import Weights
+from mixmin_jax.data.molecules.features import num_features
 from mixmin_jax.errors import list_some
 from mixmin_jax.mixture.baselines.random_search import random_mixtures
 from mixmin_jax.mixture.baselines.rules import natural_weights, uniform_weights
-from mixmin_jax.training import logistic_learner, mlp_learner
+from mixmin_jax.training import logistic_learner, mlp_learner, multitask
 from mixmin_jax.training.boosted_trees import TreeLearner, has_xgboost
 from mixmin_jax.training.logistic_learner import LogisticLearner
 from mixmin_jax.training.mlp_learner import MlpLearner
@@ -76,7 +77,7 @@ class Plan:
 
     @functools.cached_property
     def choice_columns(self) -> np.ndarray:
-        """The assays by which a learner is chosen: at equal distances in the order of their molecules."""
+        """The assays by which a learner is chosen: sources, at equal distances in the order of their rarer class."""
         sources = np.unique(np.concatenate([target.source_columns for target in self.targets]))
         order = sources[np.argsort(self.split.train_counts.min(0)[sources], kind="stable")]
         number = min(len(order), CHOICE_ASSAYS)
@@ -118,6 +119,11 @@ class Plan:
     @property
     def train_N(self) -> np.ndarray:
         return ~self.split.is_test_N
+
+    @functools.cached_property
+    def num_features(self) -> int:
+        """Bits that models see of a molecule."""
+        return num_features(self.config.fingerprints, self.config.bits)
 
     @functools.cached_property
     def sizes_A(self) -> np.ndarray:
@@ -195,11 +201,19 @@ class Plan:
 
     @property
     def cost_in_all(self) -> float:
-        return self.config.seeds * sum(self.models.values())
+        """Of all seeds, and of choosing the learner; without `multitask_flops`."""
+        tried = len(self.learners) * len(self.choice_columns) if len(self.learners) > 1 else 0
+        return self.config.seeds * sum(self.models.values()) + tried * self.crossfit_cost
 
     def flops_per_model(self, learner: str) -> float | None:
         """One training on all training molecules; None where the learner cannot tell."""
-        return self.learners[learner].flops(int(self.train_N.sum()), self.config.bits, 1)
+        return self.learners[learner].flops(int(self.train_N.sum()), self.num_features, 1)
+
+    @property
+    def multitask_flops(self) -> float:
+        """Of the networks on all assays, of all seeds."""
+        sizes = int(self.train_N.sum()), len(self.train_N), self.num_features, len(self.proxy_columns)
+        return self.config.seeds * multitask.training_flops(self.config.multitask, *sizes)
 
     # What columns are taken for -----------------------------------------------------------------------------------
 
@@ -245,7 +259,7 @@ def make_plan(split: Split) -> Plan:
     plan = Plan(split.config, split, tuple(targets))
     for target, seed in itertools.product(plan.targets, range(plan.config.seeds)):
         plan.random_RxA(target, seed)
-    sizes = len(plan.proxy_columns), len(split.is_test_N), plan.config.bits
+    sizes = len(plan.proxy_columns), len(split.is_test_N), plan.num_features
     room = whole_mesh(plan.config).shape["source"], plan.config.max_bytes
     if "logistic" in plan.learners:
         logistic_learner.models_at_once(*sizes, *room)
@@ -276,6 +290,7 @@ def _grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 def describe_plan(plan: Plan) -> str:
     """The plan in words: columns, data, targets, models and their cost; it times this machine."""
     flops = {learner: plan.flops_per_model(learner) for learner in plan.learners}
+    in_all = {learner: plan.cost_in_all * each + plan.multitask_flops for learner, each in flops.items() if each}
     rate = product_rate() * TRAINING_SHARE
     return report(
         "molecule_plan",
@@ -284,7 +299,7 @@ def describe_plan(plan: Plan) -> str:
         plan=plan,
         config=plan.config,
         split=plan.split,
-        times={learner: duration(plan.cost_in_all * each / rate) for learner, each in flops.items() if each},
+        times={learner: duration(each / rate) for learner, each in in_all.items()},
         some=lambda names: list_some(names, NAMES_SHOWN),
         few=FEW_TO_TEST,
         least_in_fold=LEAST_IN_FOLD,

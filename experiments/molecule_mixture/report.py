@@ -147,6 +147,7 @@ def _of_all(runs: Sequence[MoleculeMetrics]) -> dict[str, Any]:
         "name": METRIC_NAMES[metric],
         "means": {arm: np.mean([metrics.arms[arm].scores[metric].mean for metrics in runs]) for arm in runs[0].arms},
         "differences": differences,
+        "gains": {pair: _gains(runs, pair) for pair in differences},
         "together": {
             pair: over_targets(found, runs[0].matters, higher_is_better=True) for pair, found in differences.items()
         },
@@ -158,6 +159,8 @@ def _of_all(runs: Sequence[MoleculeMetrics]) -> dict[str, Any]:
 
 
 def _mean_and_error(values: Sequence[float]) -> str:
+    if not values:
+        return "left out"
     error = f" ± {np.std(values, ddof=1) / math.sqrt(len(values)):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):+.3f}{error}"
 
@@ -180,10 +183,12 @@ def _by_size(runs: Sequence[MoleculeMetrics]) -> list[tuple[str, int, list[list[
         words = f"fewer than {high}" if not low else f"{low} or more" if math.isinf(high) else f"{low} to {high - 1}"
         members = [metrics for metrics in runs if low <= metrics.data.target_train.size < high]
         groups |= {words: members} if members else {}
-    return [
-        (words, len(members), [[metrics.compared(*pair).mean for metrics in members] for pair in SIZE_PAIRS])
-        for words, members in groups.items()
-    ]
+    return [(words, len(members), [_gains(members, pair) for pair in SIZE_PAIRS]) for words, members in groups.items()]
+
+
+def _gains(runs: Sequence[MoleculeMetrics], pair: tuple[str, str]) -> list[float]:
+    """The difference of two arms on each target, without targets on which one of them learned nothing."""
+    return [found.mean for found in (metrics.compared(*pair) for metrics in runs) if found.verdict]
 
 
 def _mean_and_interval(values: Sequence[float]) -> str:

@@ -140,7 +140,8 @@ class Cost:
 class Collapsed:
     """Models that learned nothing, even when trained again: constant, or worse than the base rate in training.
 
-    sources: proxies that took no part, in any seed. arms: each with its seed, as in `own (seed 1)`.
+    sources: proxies that took no part, in any seed; that of the target itself is one of them, for `mixmin_own`.
+    arms: each with its seed, as in `own (seed 1)`.
     """
 
     sources: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from mixmin_jax.errors import InputError
 from mixmin_jax.mixture.baselines.random_search import best_random_mixture
 from mixmin_jax.mixture.objective import Objective, cross_entropy, squared_error
 from mixmin_jax.training.calibration import calibrate
-from mixmin_jax.training.collapse import train_soundly
+from mixmin_jax.training.collapse import collapsed, train_soundly
 from mixmin_jax.training.multitask import train_multitask
 from mixmin_jax.training.nearest_actives import nearest_active
 from mixmin_jax.training.weighted_examples import WeightedExamples, example_losses, mixture_examples
@@ -54,7 +54,7 @@ class SeedResult:
     weights: dict[str, np.ndarray]  # model -> weights of all assays
     solutions: dict[str, dict[str, Any]]  # solved model -> certificate
     test_scores: dict[str, np.ndarray]  # model -> score of every test molecule of the target
-    collapsed_sources: tuple[str, ...]  # left out, as their proxies learned nothing
+    collapsed_sources: tuple[str, ...]  # left out, as their proxies learned nothing; of `mixmin_own`, the target too
     collapsed_arms: tuple[str, ...]
     models: ModelCounts  # of the whole seed
     predicted: dict[str, np.ndarray]  # model -> the mixture of proxies' prediction for every test molecule
@@ -153,7 +153,7 @@ class SeedStages:
         return (examples.weight_MxN * np.asarray(loss_MxN, np.float64)).sum(1)
 
     def multitask(self) -> np.ndarray:
-        """Scores of the test molecules by one network on all assays, a column per target."""
+        """Scores of all molecules by one network on all assays, N x T targets."""
         plan, columns = self._plan, self._plan.proxy_columns
         scored_T = np.searchsorted(columns, [target.column for target in plan.targets])
         run = dataclasses.asdict(plan.config.multitask)
@@ -176,7 +176,12 @@ class SeedStages:
                 )
             return {"scores_NxT": trained.scores_NxM, "stopped_T": trained.chosen_M}
 
-        return self._stages.run(f"multitask-seed{self._seed}", inputs, compute)["scores_NxT"][plan.split.is_test_N]
+        return self._stages.run(f"multitask-seed{self._seed}", inputs, compute)["scores_NxT"]
+
+    def collapsed_on_targets(self, scores_NxT: np.ndarray) -> np.ndarray:
+        """Whether scores tell no more of each target's own training molecules than a constant."""
+        own_TxA = np.eye(len(self._plan.split.names))[[target.column for target in self._plan.targets]]
+        return collapsed(scores_NxT, self._examples(own_TxA, self._plan.train_N), self._plan.loss)
 
     def _examples(self, weights_MxA: np.ndarray, train_N: np.ndarray) -> WeightedExamples:
         """What models on these mixtures and molecules are trained on."""
@@ -239,8 +244,8 @@ class SeedStages:
                 solution = self._solve(rows, columns_K, proxies)
                 weights[arm] = plan.named(plan.over_assays(columns_K, np.array(solution.pop("weights"))))
                 solutions[arm] = solution
-            losses_R = np.where(random.is_collapsed_M, np.inf, rows.losses(rows.of(random.heldout_NxM)))
-            weights["random_search"] = plan.named(best_random_mixture(random.weights_MxA, losses_R))
+            losses_R = rows.losses(rows.of(random.heldout_NxM))
+            weights["random_search"] = plan.named(best_sound_mixture(random, losses_R))
             return {"weights": weights, "solutions": solutions}
 
         inputs = {
@@ -303,7 +308,7 @@ class SeedStages:
             collapsed_sources=tuple(
                 plan.split.names[a]
                 for a, is_collapsed in zip(plan.proxy_columns, proxies.is_collapsed_M, strict=True)
-                if is_collapsed and a in target.source_columns
+                if is_collapsed and a in (target.column, *target.source_columns)
             ),
             collapsed_arms=collapsed,
             models=ModelCounts.over(self.counts),
@@ -358,6 +363,12 @@ class TargetRows:
         return log_odds[0] - log_odds[1]
 
 
+def best_sound_mixture(random: CrossFitted, losses_R: np.ndarray) -> np.ndarray:
+    """The random mixture of least loss, without those that collapsed (with all, where all did)."""
+    is_kept_R = ~random.is_collapsed_M | random.is_collapsed_M.all()
+    return best_random_mixture(random.weights_MxA[is_kept_R], losses_R[is_kept_R])
+
+
 def weights_stage(target: str, seed: int) -> str:
     """The name of the stage that finds a target's weights."""
     return f"weights-{file_name(target)}-seed{seed}"
@@ -409,20 +420,23 @@ def choose_learner(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> Lear
 
 def nearest_stage(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> np.ndarray:
     """Logits of all molecules by the similarity to the nearest training active of each target, N x T."""
-    inputs = plan.split.inputs() | {"targets": [target.name for target in plan.targets]}
-    inputs |= {"fingerprints": [plan.config.fingerprints, plan.config.radius, plan.config.bits, rdkit_version()]}
+    inputs = plan.split.inputs() | {
+        "targets": [target.name for target in plan.targets],
+        "fingerprints": [plan.config.fingerprints, plan.config.radius, plan.config.bits, rdkit_version()],
+        "balanced": plan.config.balanced,
+    }
 
     def compute(_stage: Running) -> Product:
         columns = [target.column for target in plan.targets]
         is_active_NxT = plan.train_N[:, None] & (plan.split.values_NxA[:, columns] == 1)
-        nearest_NxT = np.stack([nearest_active(features_NxD, is_active_N) for is_active_N in is_active_NxT.T], axis=1)
+        bits_NxD = features_NxD[:, : plan.config.bits]  # the fingerprints: similarity is no matter of descriptors
+        nearest_NxT = np.stack([nearest_active(bits_NxD, is_active_N) for is_active_N in is_active_NxT.T], axis=1)
         own = mixture_examples(
             plan.split.values_NxA[:, columns], np.eye(len(columns)), plan.train_N, balanced=plan.config.balanced
         )
         line = calibrate(nearest_NxT, own, plan.loss)
         return {"scores_NxT": line.slope_M * nearest_NxT + line.intercept_M}
 
-    inputs |= {"balanced": plan.config.balanced}
     return stages.run("nearest", inputs, compute)["scores_NxT"]
 
 
@@ -449,15 +463,19 @@ def run_seed(plan: Plan, seed: int, stages: Stages, features_NxD: np.ndarray, le
     is_collapsed_TxM = is_collapsed_M.reshape(len(plan.targets), len(models))
     others = {"multitask": stage.multitask()}
     if "nearest" in plan.other_arms:
-        others["nearest"] = nearest_stage(plan, stages, features_NxD)[plan.split.is_test_N]
+        others["nearest"] = nearest_stage(plan, stages, features_NxD)
+    others_collapsed = {arm: stage.collapsed_on_targets(scores_NxT) for arm, scores_NxT in others.items()}
     return {
         target.name: stage.result(
             target,
             weights[t],
             found[t]["solutions"],
             dict(zip(models, scores_NxTxM[:, t].T, strict=True))
-            | {arm: scores_NxT[:, t] for arm, scores_NxT in others.items()},
-            tuple(model for model, is_collapsed in zip(models, is_collapsed_TxM[t], strict=True) if is_collapsed),
+            | {arm: scores_NxT[plan.split.is_test_N, t] for arm, scores_NxT in others.items()},
+            (
+                *(model for model, is_collapsed in zip(models, is_collapsed_TxM[t], strict=True) if is_collapsed),
+                *(arm for arm, is_collapsed_T in others_collapsed.items() if is_collapsed_T[t]),
+            ),
             proxies,
             random[t],
         )

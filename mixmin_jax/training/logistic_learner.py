@@ -49,7 +49,7 @@ class LogisticRun:
     penalties: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 300.0)  # c: inverse variances of the prior
     usual: float = 30.0  # the penalty that is best for most assays, on Tox21 and ToxCast (folds of the training part)
     spread: float = 0.7  # of the best penalty's logarithm around that of the usual one
-    tolerance: float = 1e-3  # stop at this norm of the gradient, in the scaled basis of `solve`
+    tolerance: float = 1e-3  # stop at this norm of the gradient, in the scaled basis of `_solve`
     max_iterations: int = 200  # of each solve
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ def train_logistic(
         loss: "cross_entropy" or "squared_error".
         mesh: models are sharded over its `source` axis.
         max_bytes: memory for the models on all devices together; if more is needed, equal groups of models are solved
-            one after the other, with the same program and result.
+            one after the other, with the same program and, up to the tolerance, the same result.
         names, on_progress: as in `weighted_examples.Learner`.
         checkpoints: of whole groups; their steps are models.
 

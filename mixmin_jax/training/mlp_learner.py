@@ -390,6 +390,7 @@ def mean_loss(run: MlpRun, loss: Loss, params: Any, batch: _Batch, key: jax.Arra
 def batch_rows(drawn_RxU: jax.Array, key: jax.Array, batch_size: int) -> jax.Array:
     """The molecules that R networks draw for a step, R x B, with the same random numbers for all."""
     point_B = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size
+    point_B = jnp.minimum(point_B, np.nextafter(np.float32(1), np.float32(0)))  # 127 + 0.999999 can round to 128
     return jax.vmap(lambda drawn_U: jnp.searchsorted(drawn_U, point_B, side="right"))(drawn_RxU)
 
 

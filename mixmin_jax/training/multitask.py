@@ -25,7 +25,8 @@ from mixmin_jax.training.mesh import gathered
 from mixmin_jax.training.nonfinite import check_losses, check_parameters
 from mixmin_jax.training.weighted_examples import Loss, OnProgress, Trained, example_losses, mixture_examples
 
-BLOCK_STEPS = 50  # steps per compiled call, after which the training may stop
+BLOCK_STEPS = 50  # least steps per compiled call, after which the training may stop
+MOST_BLOCKS = 20  # as all molecules are scored after each: with blocks of 50, that would cost more than the training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,9 @@ class MultitaskRun:
             raise InputError(
                 f"dropout must be in [0, 1) and weight_decay not negative: {self.dropout}, {self.weight_decay}"
             )
+
+    def num_steps(self, num_molecules: int) -> int:
+        return max(1, math.ceil(self.epochs * num_molecules / self.batch_size))
 
 
 class _Network(nn.Module):
@@ -135,14 +139,19 @@ def train_multitask(
     init_key, batch_key = jax.random.split(jax.random.key(seed))
     on_device: Any = (features_NxD[used_U], target_UxA, weight_UxA, offset_A.astype(np.float32), fold_U, batch_key)
     data = _Data(*jax.device_put(on_device))
-    num_steps = max(1, math.ceil(run.epochs * len(used_U) / run.batch_size))
+    num_steps = run.num_steps(len(used_U))
     init, block, score = _programs(run, loss, num_assays, num_steps)
     state = init(init_key, features_NxD[:1])
     found, least_T, start = Trained.empty(len(features_NxD), len(scored_T)), np.full(len(scored_T), np.inf), 0
-    if checkpoints and (restored := checkpoints.restore((state, found.arrays(), least_T))):
-        start, (state, products, least_T) = restored
-        found = Trained(*products)
-    bounds = block_bounds(num_steps, BLOCK_STEPS, start)
+
+    def saved(state: TrainState) -> Any:
+        """As NumPy arrays, which several processes, each with this whole training, save once; the key is constant."""
+        return gathered(state._replace(key=())), found.arrays(), least_T  # type: ignore[arg-type]
+
+    if checkpoints and (restored := checkpoints.restore(saved(state))):
+        start, (trained, products, least_T) = restored
+        state, found = trained._replace(key=state.key), Trained(*products)
+    bounds = block_bounds(num_steps, _block_steps(num_steps), start)
     network_names = ("the network of all assays", *(f"that without inner fold {fold}" for fold in range(NUM_FOLDS)))
 
     def report(block: Finished) -> None:
@@ -162,7 +171,7 @@ def train_multitask(
             found.scores_NxM[:, better_T] = whole_NxA[:, scored_T[better_T]]
             found.chosen_M[better_T], least_T[better_T] = done, loss_T[better_T]
         if checkpoints and checkpoints.due(done, num_steps):
-            checkpoints.save(done, num_steps, (state, found.arrays(), least_T))
+            checkpoints.save(done, num_steps, saved(state))
 
     run_blocks(
         lambda state, step_T: block(state, step_T, data),
@@ -174,6 +183,18 @@ def train_multitask(
         at_pause=at_pause,
     )
     return found
+
+
+def training_flops(run: MultitaskRun, num_train: int, num_molecules: int, num_bits: int, num_assays: int) -> float:
+    """About the FLOPs of matrix products in training on `num_train` molecules and in scoring all for when to stop."""
+    steps, inner, outer = run.num_steps(num_train), num_bits * run.hidden, run.hidden * num_assays
+    trained = steps * run.batch_size * (4 * inner + 6 * outer)  # inputs need no gradient
+    scored = -(-steps // _block_steps(steps)) * num_molecules * 2 * (inner + outer)
+    return float((1 + NUM_FOLDS) * (trained + scored))
+
+
+def _block_steps(num_steps: int) -> int:
+    return max(BLOCK_STEPS, -(-num_steps // MOST_BLOCKS))
 
 
 @functools.lru_cache(maxsize=4)

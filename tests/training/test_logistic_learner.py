@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from mixmin_jax.training.logistic_learner import LogisticRun, models_at_once, tr
 from mixmin_jax.training.mesh import make_mesh
 from mixmin_jax.training.weighted_examples import WeightedExamples
 from tests.training.test_mlp_learner import BITS, EXAMPLES, TARGETS, WEIGHTS, D, M, N
+from tests.training.test_resume import go_on, stop
 
 TIGHT = LogisticRun((1.0, 30.0), tolerance=1e-5)
 ONE_MODEL = 4 * 2 * (24 * D + 8 * 40)  # bytes
@@ -78,6 +81,15 @@ def test_a_mesh_and_groups_of_one_change_no_result(found):
         np.testing.assert_allclose(other.scores_NxM, found.scores_NxM, rtol=1e-3, atol=1e-4)
         np.testing.assert_array_equal(other.chosen_M, found.chosen_M)
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_groups_that_are_solved_are_not_solved_again(tmp_path):
+    solve, seen = functools.partial(train_logistic, TIGHT, BITS, EXAMPLES, 2, max_bytes=ONE_MODEL), []
+    stop(solve, tmp_path, 2)
+    resumed = go_on(functools.partial(solve, on_progress=lambda *done: seen.append(done)), tmp_path)
+    for again, whole in zip(resumed.arrays(), solve().arrays(), strict=True):
+        np.testing.assert_array_equal(again, whole)
+    assert seen == [(3, 3)]
 
 
 def test_groups_of_one_size_compile_once(monkeypatch):

@@ -107,6 +107,13 @@ def test_a_batch_draws_each_molecule_in_proportion_to_its_weight():
     assert np.abs(counts - 40 * weight_RxU).max() <= 1 and (counts[weight_RxU == 0] == 0).all()
 
 
+def test_a_batch_draws_no_molecule_past_the_last(monkeypatch):
+    """In float32, 127 and the largest number below 1 are 128, which would be past the end of the weights."""
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, 1 - 2**-23, jnp.float32))
+    rows = mlp_learner.batch_rows(jnp.float32([[0.5, 1.0, 1.0]]), jax.random.key(0), 128)
+    assert rows.max() == 1  # the last molecule has no weight
+
+
 def test_a_model_stops_where_left_out_molecules_are_predicted_best():
     """Noise is learned by heart: later steps are worse."""
     rng = np.random.default_rng(5)

@@ -1,9 +1,13 @@
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mixmin_jax.errors import InputError
+from mixmin_jax.training import multitask
+from mixmin_jax.training.flops import count_flops
 from mixmin_jax.training.multitask import MultitaskRun, train_multitask
 from tests.training.test_resume import go_on, stop
 
@@ -61,3 +65,25 @@ def test_a_resumed_training_is_the_uninterrupted_one(found, tmp_path):
 def test_impossible_runs_are_refused(changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         MultitaskRun(**changes)
+
+
+def test_all_molecules_are_scored_twenty_times_at_most(monkeypatch):
+    """Scoring 93 000 molecules after every 50 steps takes several times as long as the steps."""
+    monkeypatch.setattr(multitask, "BLOCK_STEPS", 1)
+    done = []
+    train(dataclasses.replace(RUN, epochs=4.0), on_progress=lambda *steps: done.append(steps))
+    assert done[-1] == (23, 23) and len(done) == 12
+
+
+def test_flops_are_about_those_of_the_compiled_step():
+    run = MultitaskRun(hidden=32, batch_size=32)
+    init, block, _ = multitask._programs(run, "cross_entropy", 3, run.num_steps(64))
+    per_assay, offset = jnp.zeros((64, 3)), jnp.zeros(3)
+    data = multitask._Data(
+        jnp.zeros((64, 512), jnp.uint8), per_assay, per_assay, offset, jnp.zeros(64, int), jax.random.key(0)
+    )
+    state = jax.eval_shape(init, jax.random.key(0), data.bits_UxD[:1])
+    trained = run.num_steps(64) * count_flops(block.lower(state, jnp.zeros(1, jnp.int32), data))
+    stated = multitask.training_flops(run, 64, 0, 512, 3)
+    assert 0.8 < trained / stated < 1.6  # AdamW is left out
+    assert multitask.training_flops(run, 64, 64, 512, 3) == stated + 3 * 64 * 2 * 32 * 515

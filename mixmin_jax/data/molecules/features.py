@@ -52,6 +52,15 @@ def molecule_bits(
     return np.concatenate([bits_NxD, more], axis=1)
 
 
+def num_features(kind: Features, num_bits: int) -> int:
+    """D of `molecule_bits`."""
+    if kind == "ecfp_descriptors":
+        from rdkit.Chem.rdMolDescriptors import Properties
+
+        return num_bits + LEVELS * len(Properties.GetAvailableProperties())
+    return num_bits * (1 + len(AT_LEAST)) if kind == "ecfp_counts" else num_bits
+
+
 def quantile_bits(values_NxP: Float64[np.ndarray, "N P"], train_N: Bool[np.ndarray, " N"]) -> UInt8[np.ndarray, "N D"]:
     """D = P LEVELS bits: whether each value is above each of LEVELS quantiles over the training molecules."""
     shares = np.arange(1, LEVELS + 1) / (LEVELS + 1)

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from mixmin_jax.data.molecules.cleaning import morgan_fingerprints
-from mixmin_jax.data.molecules.features import AT_LEAST, LEVELS, descriptors, molecule_bits, quantile_bits
+from mixmin_jax.data.molecules.features import (
+    AT_LEAST,
+    LEVELS,
+    descriptors,
+    molecule_bits,
+    num_features,
+    quantile_bits,
+)
 
 SMILES = ("CCO", "CCCCCCCC", "c1ccccc1", "CC(=O)Oc1ccccc1C(=O)O")
 EVERYTHING = np.ones(4, bool)
@@ -18,6 +25,7 @@ def test_fingerprints_come_first_and_alone_by_default():
     for kind in ("ecfp_counts", "ecfp_descriptors"):
         np.testing.assert_array_equal(bits(kind)[:, :256], plain)
         assert bits(kind).max() == 1 and bits(kind).dtype == np.uint8
+        assert bits(kind).shape[1] == num_features(kind, 256)
 
 
 def test_bits_of_counts_say_how_often_a_part_occurs():

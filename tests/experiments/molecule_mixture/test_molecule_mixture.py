@@ -20,7 +20,7 @@ from experiments.molecule_mixture.data import choose_sources, choose_targets, re
 from experiments.molecule_mixture.plan import MIXED_ARMS, describe_plan, make_plan
 from experiments.molecule_mixture.report import conclusion, molecule_gains, molecule_report, molecule_summary
 from experiments.molecule_mixture.results import MoleculeMetrics
-from experiments.molecule_mixture.stages import TargetRows
+from experiments.molecule_mixture.stages import CrossFitted, SeedStages, TargetRows, best_sound_mixture
 from mixmin_jax.data.molecules.bundled import bundled_assays
 from mixmin_jax.errors import InputError
 from mixmin_jax.stats.comparison import summary
@@ -497,6 +497,31 @@ def test_the_summary_says_which_verdicts_holm_leaves():
     assert f"{line} 2 wins | 2 better, 0 worse: p = 0.5 |" in molecule_gains([with_p(0.02), with_p(0.04)])
     assert f"{line} none | 2 better" in molecule_gains([with_p(0.03), with_p(0.04)])
     assert f"{line} not on record | 2 better" in molecule_gains([with_p(0.02), with_p(None)])
+
+
+def test_gains_over_an_arm_that_learned_nothing_are_in_no_mean():
+    def undecided(found):
+        comparisons = [dataclasses.replace(one, mean=9.0, verdict=None) for one in found.comparisons]
+        return dataclasses.replace(found, comparisons=tuple(comparisons))
+
+    found = molecule_summary([with_verdicts(record(), "wins"), undecided(record())])
+    assert "| `mixmin` less `own` | +0.200 | +0.200 | +0.200 | 1 | 0 | 0 |" in found
+    assert "| fewer than 30 | 2 | +0.200 | +0.200 | +0.200 |" in found
+    nothing = molecule_summary([undecided(record())])
+    assert "| `mixmin` less `own` | left out |  |  | 0 | 0 | 0 |" in nothing and "paper's abstract" not in nothing
+
+
+def test_random_search_takes_no_mixture_that_collapsed_unless_all_did():
+    mixtures, losses = np.eye(3), np.array([0.1, 0.3, 0.2])
+    for is_collapsed, best in (([False] * 3, 0), ([True, False, False], 2), ([True] * 3, 0)):
+        random = CrossFitted([], mixtures, np.zeros((1, 3)), np.zeros((2, 1, 3)), np.array(is_collapsed))
+        np.testing.assert_array_equal(best_sound_mixture(random, losses), mixtures[best])
+
+
+def test_other_arms_are_judged_on_the_training_molecules_of_each_target(plan):
+    label, other = (np.nan_to_num(plan.split.values_NxA[:, target.column]) for target in plan.targets)
+    scores_NxT = np.stack([2 * label - 1, np.where(plan.split.is_test_N, other, 0)], axis=1)
+    assert SeedStages(plan, 0, None, None, "logistic").collapsed_on_targets(scores_NxT).tolist() == [False, True]
 
 
 def test_the_summary_counts_verdicts_over_targets():
