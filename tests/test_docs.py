@@ -39,7 +39,8 @@ def test_the_table_of_the_readme_is_that_of_the_results():
 def test_tables_of_results_are_included_from_the_results():
     included = [path for page in PAGES.values() for path in SNIPPET.findall(page)]
     assert {path.split("/")[2] for path in included if path.startswith("experiments/results/")} >= {
-        "text_mixture", "image_mixtraining", "image_mixtraining_variants", "text_mixtraining", "molecule_mixture_logistic",
+        "text_mixture", "image_mixtraining", "image_mixtraining_variants", "text_mixtraining",
+        "molecule_mixture_logistic",
     }  # fmt: skip
     assert {Path(path).name.split("-")[0] for path in included if path.startswith("benchmarks/results/")} == {
         "fidelity", "solver", "mixtraining", "proxies", "reading", "many_sources",

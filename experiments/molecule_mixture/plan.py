@@ -312,6 +312,7 @@ def identity(plan: Plan) -> dict[str, Any]:
     return config_record(plan.config, ("assays", "target", "num_targets", "max_bytes")) | {
         "table": plan.split.table.fingerprint,
         "targets": [target.name for target in plan.targets],
+        "learners": list(plan.learners),  # to choose from: which are installed
     }
 
 

@@ -21,10 +21,14 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def scored(*arguments, **options):
+    return train_trees(*arguments, **options).scores_NxM
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
 def test_one_split_is_the_one_written_out_by_hand(loss):
     run = TreeRun(rounds=1, depth=1, learning_rate=1.0, min_child_weight=0.0, subsample=1.0, colsample=1.0, l2=0.7)
-    scores = train_trees(run, BITS, EXAMPLES, 0, loss=loss)
+    scores = scored(run, BITS, EXAMPLES, 0, loss=loss)
     for m in range(M):
         weight = WEIGHTS[m].astype(np.float64)
         weight *= weight.sum() / (weight**2).sum()  # sums to the effective number of molecules
@@ -59,7 +63,7 @@ def test_trees_of_a_mixture_are_those_of_the_union_of_its_sources():
     }  # fmt: skip
     reference = xgboost.train(params, written_out, 5).predict(xgboost.DMatrix(BITS), output_margin=True)
     assert reference.std() > 0.05
-    np.testing.assert_allclose(train_trees(PLAIN, BITS, examples, 0)[:, 0], reference, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scored(PLAIN, BITS, examples, 0)[:, 0], reference, rtol=1e-3, atol=1e-4)
 
 
 def test_molecules_of_next_to_no_weight_do_not_loosen_the_penalties():
@@ -67,20 +71,20 @@ def test_molecules_of_next_to_no_weight_do_not_loosen_the_penalties():
     few = np.arange(N) < 30
     alone = WeightedExamples(TARGETS[:1], few[None].astype(np.float32))
     beside = WeightedExamples(TARGETS[:1], np.where(few, 1, 1e-7)[None].astype(np.float32))
-    found, expected = (train_trees(PLAIN, BITS, examples, 0)[few] for examples in (beside, alone))
+    found, expected = (scored(PLAIN, BITS, examples, 0)[few] for examples in (beside, alone))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_molecules_without_weight_take_no_part_in_what_is_drawn():
     used = WEIGHTS[0] > 0
     kept = WeightedExamples(TARGETS[:1, used], WEIGHTS[:1, used])
-    whole = train_trees(RUN, BITS, EXAMPLES.rows(slice(0, 1)), 7)
-    np.testing.assert_array_equal(train_trees(RUN, BITS[used], kept, 7), whole[used])
+    whole = scored(RUN, BITS, EXAMPLES.rows(slice(0, 1)), 7)
+    np.testing.assert_array_equal(scored(RUN, BITS[used], kept, 7), whole[used])
 
 
 def test_constant_values_give_the_base_score():
     ones = WeightedExamples(np.ones((1, N), np.float32), WEIGHTS[:1])
-    np.testing.assert_allclose(train_trees(PLAIN, BITS, ones, 0, loss="squared_error"), 1, atol=1e-5)
+    np.testing.assert_allclose(scored(PLAIN, BITS, ones, 0, loss="squared_error"), 1, atol=1e-5)
 
 
 def test_without_xgboost_the_command_that_installs_it_is_named(monkeypatch):
