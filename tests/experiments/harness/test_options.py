@@ -18,12 +18,12 @@ LEGAL = {  # and say what they mean
     0: {
         *("alpha_end", "alpha_start", "checkpoints", "jitter", "joint_mask", "label_smoothing", "max_unparsable"),
         *("max_unreadable", "mix_ratio", "noise", "padding", "radius", "shift", "split_seed", "warmup_fraction"),
-        *("weight_decay", "l2", "min_child_weight", "dropout"),
+        *("weight_decay", "l2", "min_child_weight", "dropout", "matters"),
     },
     50: {
         *("learning_rate", "sl_learning_rate", "scratch_learning_rate", "weight_decay", "jitter", "max_epochs"),
         *("multiples", "price_per_hour", "times_cheaper", "epsilon", "l2", "min_child_weight"),
-        *("epochs", "usual", "spread", "penalties"),
+        *("epochs", "usual", "spread", "penalties", "matters"),
     },
     "twice": {"hidden", "max_share", "min_share", "penalties"},  # widths; said twice
 }

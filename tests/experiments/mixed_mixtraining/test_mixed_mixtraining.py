@@ -188,7 +188,7 @@ def test_ssl_steps_that_see_mask_tokens_cost_more_and_are_another_run(plan, conf
     assert other.identity == plan.identity | {"ssl_sees": "all_tokens"} and "ssl_sees" not in plan.identity
 
 
-def test_weights_are_part_of_what_each_arm_with_a_mixture_is_made_from(plan, monkeypatch):
+def test_weights_are_part_of_what_each_arm_with_a_mixture_is_made_from(plan, tmp_path):
     inputs = {}
 
     class Stages:
@@ -197,7 +197,7 @@ def test_weights_are_part_of_what_each_arm_with_a_mixture_is_made_from(plan, mon
 
     weights = {arm: np.full(3, number / 3) for number, arm in enumerate(MIXTURES)}
     for arm in ARMS:
-        mixed_mixtraining_stages._run(plan, arm, 0, weights, (), Stages())
+        mixed_mixtraining_stages._run(plan, arm, 0, weights, (), Stages(), tmp_path)
     read = {arm: inputs[f"{arm}-seed0"]["weights"] for arm in ARMS}
     assert read == dict.fromkeys(ARMS) | {arm: weights[arm].tolist() for arm in MIXTURES} | {
         CONVENTIONAL: weights["mixmin"].tolist()
