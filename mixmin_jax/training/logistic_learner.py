@@ -141,8 +141,8 @@ def train_logistic(
         Scores, penalties and gradient norms.
 
     Raises:
-        InputError: examples that cannot be trained on, or a `max_bytes` that is too small for one model per device.
-        RuntimeError: a model was not solved to the tolerance; with its name and gradient norm.
+        InputError: examples that cannot be trained on, a `max_bytes` that is too small for one model per device, or a
+            model that was not solved to the tolerance, with its name and gradient norm.
     """
     num_models, num_molecules = examples.weight_MxN.shape
     names = names or tuple(f"model {m}" for m in range(num_models))
@@ -344,7 +344,8 @@ def _check(run: LogisticRun, solved: Solved, names: tuple[str, ...]) -> None:
     unsolved_M = ~(solved.gradient_norm_M <= 2 * run.tolerance)  # scores that were summed up over steps are rounded
     if unsolved_M.any():
         m = int(unsolved_M.argmax())
-        raise RuntimeError(
+        raise InputError(
             f"the regression of {names[m]} stopped at gradient norm {solved.gradient_norm_M[m]:.1e} after"
-            f" {run.max_iterations} iterations: allow more (max_iterations), or only stronger penalties"
+            f" {run.max_iterations} iterations: allow more (max_iterations, --logistic.max-iterations), or only stronger"
+            " penalties"
         )

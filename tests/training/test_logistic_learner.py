@@ -103,7 +103,7 @@ def test_groups_of_one_size_compile_once(monkeypatch):
 
 
 def test_a_model_that_is_not_solved_is_named_with_its_gradient():
-    with pytest.raises(RuntimeError, match=r"the regression of [abc] stopped at gradient norm \d.* after 1 iterations"):
+    with pytest.raises(InputError, match=r"the regression of [abc] stopped at gradient norm \d.* after 1 iterations"):
         train_logistic(LogisticRun(max_iterations=1, tolerance=1e-6), BITS, EXAMPLES, names=("a", "b", "c"))
 
 
