@@ -346,6 +346,6 @@ def _check(run: LogisticRun, solved: Solved, names: tuple[str, ...]) -> None:
         m = int(unsolved_M.argmax())
         raise InputError(
             f"the regression of {names[m]} stopped at gradient norm {solved.gradient_norm_M[m]:.1e} after"
-            f" {run.max_iterations} iterations: allow more (max_iterations, --logistic.max-iterations), or only stronger"
-            " penalties"
+            f" {run.max_iterations} iterations: allow more (max_iterations, --logistic.max-iterations), or only"
+            " stronger penalties"
         )
