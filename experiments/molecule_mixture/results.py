@@ -369,6 +369,7 @@ def _points(rows: TargetRows, results: Sequence[SeedResult], what: Any) -> list[
         point(result.seed, arm, "all molecules", [result.test_scores[arm]], result.predicted[arm])
         for result in results
         for arm in MIXED_ARMS
+        if arm not in result.collapsed_arms
     ]
     random = [
         point(result.seed, RANDOM_MIXTURE, "without a fold", score_FxT, predicted_T)
