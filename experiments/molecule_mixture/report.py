@@ -84,9 +84,9 @@ def _choice(metrics: MoleculeMetrics) -> list[tuple[str, float, Difference | Non
     """Every learner that was tried: its mean loss, and how much more it is than that of the one that was taken."""
     if metrics.choice is None:
         return []
-    losses = metrics.choice.losses
-    ranked = sorted(losses, key=lambda learner: float(np.mean(losses[learner])))
-    best = losses[ranked[0]]
+    losses, taken = metrics.choice.losses, metrics.choice.best
+    ranked = sorted(losses, key=lambda learner: (learner != taken, float(np.mean(losses[learner]))))
+    best = losses[taken]
     more = {learner: paired_difference(losses[learner], best) for learner in ranked[1:]}
     return [(learner, float(np.mean(losses[learner])), more.get(learner)) for learner in ranked]
 

@@ -398,11 +398,14 @@ class LearnerChoice:
 
     assays: tuple[str, ...]
     losses: dict[str, tuple[float, ...]]
+    collapsed: dict[str, int] = dataclasses.field(default_factory=dict)  # models of each that learned nothing
 
     @property
     def best(self) -> str:
-        """The learner with the least mean loss."""
-        return min(self.losses, key=lambda learner: float(np.mean(self.losses[learner])))
+        """The learner with the least mean loss, of those of which the fewest models learned nothing."""
+        return min(
+            self.losses, key=lambda learner: (self.collapsed.get(learner, 0), float(np.mean(self.losses[learner])))
+        )
 
 
 def choose_learner(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> LearnerChoice | None:
@@ -410,12 +413,13 @@ def choose_learner(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> Lear
     if len(plan.learners) == 1:
         return None
     columns, assays = plan.choice_columns, tuple(plan.split.names[a] for a in plan.choice_columns)
-    losses = {}
+    losses, collapsed = {}, {}
     for learner in plan.learners:
         stage = SeedStages(plan, 0, stages, features_NxD, learner)
         proxies = stage.crossfit(f"choice-{learner}", np.eye(len(plan.split.names))[columns], assays)
         losses[learner] = tuple(stage.heldout_losses(proxies).tolist())
-    return LearnerChoice(assays, losses)
+        collapsed[learner] = int(proxies.is_collapsed_M.sum())
+    return LearnerChoice(assays, losses, collapsed)
 
 
 def nearest_stage(plan: Plan, stages: Stages, features_NxD: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ def typed(value: Any, record: type[Record], where: str) -> Record:
     """
     try:
         found = msgspec.convert(value, record)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # or names that are no text
         raise InputError(f"{where} holds no {record.__name__}: {error}") from error
     if unknown := next(_unknown(value, to_builtins(found)), None):
         raise InputError(f"{where} holds no {record.__name__}: nothing is called {unknown}")

@@ -105,7 +105,7 @@ def series_sets(
         refuse_other_classes(name, sorted(set(train.labels)), sorted(set(test.labels)))
     classes = sorted_labels(train.labels)
     if len(classes) < 2:
-        raise InputError(f"{name}: only one class, {classes[0]}; classification needs two")
+        raise InputError(f"{train.origin}: only one class, {classes[0]}; classification needs two")
     found = [_to_set(name, part, classes, length, missing) for part in parts]
     _refuse_little_spread(train, found[0])
     return SeriesSets(*found) if test is not None else _split_off_test(found[0])

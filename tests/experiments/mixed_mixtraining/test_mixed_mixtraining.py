@@ -21,6 +21,7 @@ from experiments.mixed_mixtraining.data import read_text
 from experiments.mixed_mixtraining.plan import describe_plan, make_plan
 from experiments.mixed_mixtraining.results import MixedMetrics
 from experiments.mixtraining.text.model import SIZES
+from experiments.reporting.schema import SHARE_OF_TOKENS
 from mixmin_jax.errors import InputError
 from mixmin_jax.models.encoder import EncoderConfig
 from mixmin_jax.models.transformer import TransformerConfig
@@ -112,7 +113,8 @@ def test_results_hold_what_readers_rely_on(finished):
         "accuracy.png", "weights.png", "gap.png",
     }  # fmt: skip
     weights = json.loads((finished / "weights.json").read_text())
-    assert weights.pop("sources") == metrics["source_notes"] and list(weights) == list(MIXTURES)
+    assert weights.pop("sources") == metrics["source_notes"] and weights.pop("unit") == SHARE_OF_TOKENS
+    assert list(weights) == list(MIXTURES)
     assert all(weights[arm] == metrics["arms"][arm]["weights"] for arm in MIXTURES)
     assert list(metrics["arms"]) == list(ARMS) and metrics["complete"] and metrics["seeds"] == [0, 1]
     assert [task["classes"] for task in metrics["tasks"]] == [["large", "small"], ["both", "even", "odd"]]

@@ -296,7 +296,8 @@ def test_what_is_finished_can_be_read_and_the_rest_follows(finished, config, tmp
     (out / "config.json").write_bytes((finished / "config.json").read_bytes())
     for path in (finished / "stages").iterdir():  # as a run leaves them that got so far
         if not path.name.startswith(("train-arms", "score-arms")) or path.name.endswith("seed0.npz"):
-            shutil.copy(path, out / "stages")
+            copy = shutil.copytree if path.is_dir() else shutil.copy
+            copy(path, out / "stages" / path.name)
     go_on = dataclasses.replace(config, out=out, resume=True)
     with monkeypatch.context() as patch:
 
