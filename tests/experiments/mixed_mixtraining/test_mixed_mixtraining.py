@@ -119,7 +119,7 @@ def test_results_hold_what_readers_rely_on(finished):
     assert list(metrics["arms"]) == list(ARMS) and metrics["complete"] and metrics["seeds"] == [0, 1]
     assert [task["classes"] for task in metrics["tasks"]] == [["large", "small"], ["both", "even", "odd"]]
     text = (finished / "report.md").read_text()
-    assert text.count("\n## ") == 5 and "Is choosing the mixture worth it?" in text
+    assert text.count("\n## ") == 6 and "Is choosing the mixture worth it?" in text
     assert "| `digits` | CC0-1.0 |  | yes |" in text and "| `web` |  |  | **no**: left out |" in text
     assert metrics["source_notes"]["digits"]["licence"] == "CC0-1.0" and list(metrics["data"]) == sorted(WORDS)
 
