@@ -305,9 +305,7 @@ def test_measured_values_are_predicted_by_squared_error(tmp_path):
     write_table(tmp_path / "sizes.csv", smiles, columns)
     config = MoleculeMixture(
         assays=tmp_path / "sizes.csv", task="regression", target=("size 0",), keep=("size 1", "size 2"), seeds=1,
-        numbers_of_sources=(),
-        random_mixtures=2, bits=64, split="random",
-        out=tmp_path / "out",
+        numbers_of_sources=(), random_mixtures=2, bits=64, split="random", out=tmp_path / "out",
     )  # fmt: skip
     main(config)
     metrics = load(tmp_path / "out", "size 0")
