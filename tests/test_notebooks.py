@@ -14,7 +14,11 @@ def cells(path):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def marks(path):
+    return pytest.mark.slow if path.stem == "mixtraining" else ()
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, marks=marks(path), id=path.stem) for path in NOTEBOOKS])
 def test_every_cell_runs_and_its_last_value_can_be_shown(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     names = {}

@@ -37,6 +37,7 @@ def test_a_second_process_takes_programs_from_the_folder(tmp_path):
     assert (hit, hit_again) == ("False", "True")
 
 
+@pytest.mark.slow
 def test_a_program_that_a_killed_process_left_unfinished_is_written_again(tmp_path):
     _, expected, _ = ran(tmp_path)
     for program in tmp_path.rglob("*-cache"):

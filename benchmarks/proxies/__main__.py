@@ -1,6 +1,6 @@
 """All proxies in one program against one after the other: time, FLOPs and quality, for molecules and for text.
 
-    python -m benchmarks.proxies                                    # about ten minutes on two cores
+    python -m benchmarks.proxies                                    # ten to twenty minutes on two cores
     python -m benchmarks.proxies --quick                            # small models and few of them, about a minute
     python -m benchmarks.proxies --cases molecules --assays 300 --against one_after_another xgboost
     python -m benchmarks.proxies --report benchmarks/results/proxies-cpu-2-cores.json

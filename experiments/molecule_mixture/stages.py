@@ -55,6 +55,7 @@ class SeedResult:
     solutions: dict[str, dict[str, Any]]  # solved model -> certificate
     test_scores: dict[str, np.ndarray]  # model -> score of every test molecule of the target
     collapsed_sources: tuple[str, ...]  # left out, as their proxies learned nothing; of `mixmin_own`, the target too
+    flat_sources: tuple[str, ...]  # the other ones whose calibrated proxies are constant
     collapsed_arms: tuple[str, ...]
     models: ModelCounts  # of the whole seed
     predicted: dict[str, np.ndarray]  # model -> the mixture of proxies' prediction for every test molecule
@@ -74,11 +75,18 @@ class CrossFitted:
     heldout_NxM: np.ndarray  # test molecules: NaN
     test_FxNxM: np.ndarray  # in the order of the test molecules
     is_collapsed_M: np.ndarray  # in any fold
+    is_flat_M: np.ndarray  # calibrated to a constant, as held-out scores tell nothing of the labels
 
     def columns(self, cut: slice) -> "CrossFitted":
         """Some of the mixtures."""
-        parts = self.weights_MxA[cut], self.heldout_NxM[:, cut], self.test_FxNxM[..., cut], self.is_collapsed_M[cut]
-        return CrossFitted([self.inputs, [cut.start, cut.stop]], *parts)
+        return CrossFitted(
+            [self.inputs, [cut.start, cut.stop]],
+            self.weights_MxA[cut],
+            self.heldout_NxM[:, cut],
+            self.test_FxNxM[..., cut],
+            self.is_collapsed_M[cut],
+            self.is_flat_M[cut],
+        )
 
 
 class SeedStages:
@@ -130,12 +138,13 @@ class SeedStages:
         product = self._stages.run(f"{name}-seed{self._seed}", inputs, compute)
         heldout_NxM, test_FxNxM = product["heldout_NxM"], product["test_FxNxM"]
         if not plan.config.calibrate:
-            return CrossFitted([inputs, "raw"], weights_MxA, heldout_NxM, test_FxNxM, is_collapsed_M)
+            is_flat_M = np.zeros(num_models, bool)
+            return CrossFitted([inputs, "raw"], weights_MxA, heldout_NxM, test_FxNxM, is_collapsed_M, is_flat_M)
         slope_F1xM, intercept_F1xM = product["slope_F1xM"], product["intercept_F1xM"]
         # test molecules have no held-out score; their fold, -1, is that of the last line, which was fitted on all folds
         heldout_NxM = slope_F1xM[fold_N] * heldout_NxM + intercept_F1xM[fold_N]
         test_FxNxM = slope_F1xM[-1] * test_FxNxM + intercept_F1xM[-1]
-        return CrossFitted(inputs, weights_MxA, heldout_NxM, test_FxNxM, is_collapsed_M)
+        return CrossFitted(inputs, weights_MxA, heldout_NxM, test_FxNxM, is_collapsed_M, slope_F1xM[-1] == 0)
 
     def train(self, name: str, weights_MxA: np.ndarray, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Train a model per mixture on all training molecules: scores of the test molecules, and which collapsed."""
@@ -300,16 +309,17 @@ class SeedStages:
         def predicted(weights_A: np.ndarray) -> np.ndarray:
             return rows.mixture_predictions(proxies_FxTxK, weights_A[plan.proxy_columns])
 
+        def sources(is_one_K: np.ndarray) -> tuple[str, ...]:
+            of_target = (target.column, *target.source_columns)
+            return tuple(plan.split.names[a] for a in plan.proxy_columns[is_one_K] if a in of_target)
+
         return SeedResult(
             self._seed,
             weights=weights,
             solutions=solutions,
             test_scores={model: score_N[tested_T] for model, score_N in scores.items()},
-            collapsed_sources=tuple(
-                plan.split.names[a]
-                for a, is_collapsed in zip(plan.proxy_columns, proxies.is_collapsed_M, strict=True)
-                if is_collapsed and a in (target.column, *target.source_columns)
-            ),
+            collapsed_sources=sources(proxies.is_collapsed_M),
+            flat_sources=sources(proxies.is_flat_M & ~proxies.is_collapsed_M),
             collapsed_arms=collapsed,
             models=ModelCounts.over(self.counts),
             predicted={model: predicted(weights_A) for model, weights_A in weights.items()},

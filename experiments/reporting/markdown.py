@@ -85,6 +85,8 @@ def si_count(value: int | float) -> str:
 
 def share(ratio: float) -> str:
     """A share in percent, with two decimals below one percent; "3.5 times" where it is 2 or more."""
+    if 0 < ratio < 0.00005:
+        return "less than 0.01%"
     if 0 < ratio < 0.01:
         return f"{ratio:.2%}"
     return f"{ratio:.1%}" if ratio < 1.995 else f"{ratio:.3g} times"

@@ -112,7 +112,8 @@ def test_scikit_learn_solves_the_same_regressions(molecules):
     with compilations() as found:
         theirs_NxM = MOLECULES.train_sklearn(molecules)
     assert not found
-    np.testing.assert_allclose(theirs_NxM, MOLECULES.train_logistic(molecules, 2), atol=2e-3)
+    # scikit-learn's solver stops early: its scores differ by 0.001 to 0.0025 on different processors
+    np.testing.assert_allclose(theirs_NxM, MOLECULES.train_logistic(molecules, 2), atol=5e-3)
     assert theirs_NxM.std(axis=0).min() > 0.1
 
 
@@ -157,6 +158,7 @@ def test_text_record(trained):
     assert typed(json.loads(dumps(record)), CaseRecord, "a case") == record
 
 
+@pytest.mark.slow
 def test_ngrams_are_read_like_those_of_a_public_tool():
     """NLTK's differ where documents begin, and a little in the shares of single bytes."""
     pytest.importorskip("nltk")

@@ -28,6 +28,7 @@ def test_sources_of_all_kinds_have_the_size_asked_for_in_shards(tmp_path, monkey
     assert len(set(texts)) == len(shards.KINDS)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_tells_its_time_and_memory_or_why_it_failed(tmp_path):
     shards.make(tmp_path, 1e-4)
     found = fresh_store("reading", tmp_path / "parquet", "parquet", 10_000)

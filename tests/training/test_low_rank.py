@@ -133,6 +133,7 @@ def test_a_frozen_encoder_has_no_moments():
     assert adapted(PLAIN, 2).trained == TrainedParts(("adapters", "ssl"), ("adapters", "ssl", "sl"), ("adapters", "sl"))
 
 
+@pytest.mark.slow
 def test_a_language_model_is_adapted_by_a_plain_loss():
     """The base is an argument of the compiled block, the optimizer knows adapters alone."""
     config = TransformerConfig(width=8, depth=1, heads=1)

@@ -76,6 +76,7 @@ def test_cleaning_finds_in_it_what_real_tables_have(table):
     assert cleaned.cleaning.conflicts < 100
 
 
+@pytest.mark.slow
 def test_the_same_molecules_are_measured_again(table):
     measured = np.flatnonzero(~np.isnan(column(table, BUNDLED_TARGET))) + 1
     assert measured[:8].tolist() == [31, 35, 74, 101, 102, 116, 128, 132]  # drawn by a hash: these on every machine

@@ -211,6 +211,7 @@ def test_limits_that_no_mixture_meets_and_fields_that_are_not_there(config, opti
         make_plan(dataclasses.replace(config, **options))
 
 
+@pytest.mark.slow
 def test_limits_hold_in_every_arm(config, tmp_path):
     out = tmp_path / "limited"
     limits = {"max_share": ("source=lower:0.4",), "min_share": ("source=digits:0.5",)}

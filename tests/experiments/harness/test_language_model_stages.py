@@ -18,6 +18,7 @@ RUN = LanguageModelRun(TransformerConfig(8, 1, 1), tokens=20 * 2 * 16, sequence_
 TARGET = [text.encode() for text in sentences(WORDS["digits"], 5, 9)]
 
 
+@pytest.mark.slow
 def test_a_proxy_that_is_trained_alone_is_that_of_a_training_of_all_up_to_rounding(tmp_path):
     texts = [[text.encode() for text in sentences(words, 20, 0)] for words in WORDS.values()]
     store = build_store(tuple(WORDS), texts, 16)

@@ -333,7 +333,8 @@ def test_a_run_that_diverged_is_not_told_to_do_the_same_again(tmp_path, capsys, 
         run(tmp_path, config(on_nonfinite), overwrite=True)
 
 
-@pytest.mark.parametrize("how_it_ends", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), None])
+@pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
+@pytest.mark.slow
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path, how_it_ends):
     claim = functools.partial(run_folder, RunOptions(tmp_path), CONFIG, RESULTS)
     with held_elsewhere(claim, how_it_ends) as (first, end):

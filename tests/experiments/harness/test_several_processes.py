@@ -76,6 +76,7 @@ def arrays(found, name):
         return {key: file[key] for key in file.files}
 
 
+@pytest.mark.slow
 def test_all_processes_train_the_models_that_one_trains(found):
     """But for rounding, which Adam makes larger where a gradient is about 0: each process has half of every batch."""
     alone = train()
@@ -87,11 +88,13 @@ def test_all_processes_train_the_models_that_one_trains(found):
             np.testing.assert_array_equal(array, arrays(found, "whole0")[key])
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_own_windows_only(found):
     windows = 2 * RUN.num_windows  # of both models
     assert [one["reads"] for one in said(found)] == [windows // NUM_PROCESSES * (RUN.sequence_length + 1)] * 2
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_shards_and_all_have_what_one_would(found, tmp_path, monkeypatch):
     first, second = (one["read"] for one in said(found))
     assert (first["shards"], second["shards"]) == (
@@ -103,6 +106,7 @@ def test_each_process_reads_its_shards_and_all_have_what_one_would(found, tmp_pa
     assert first["sources"] == second["sources"] == alone
 
 
+@pytest.mark.slow
 def test_a_stop_of_one_process_saves_all_and_they_go_on_to_the_bit(found):
     for rank, one in enumerate(said(found)):
         assert "after step 3 of 6" in one["stopped"] and one["steps after"] == [[6, 6]]
@@ -110,6 +114,7 @@ def test_a_stop_of_one_process_saves_all_and_they_go_on_to_the_bit(found):
             np.testing.assert_array_equal(array, arrays(found, f"whole{rank}")[key])
 
 
+@pytest.mark.slow
 def test_processes_agree_and_fail_together(found):
     first, second = said(found)
     assert first["first"] and not second["first"] and first["several"] and second["several"]

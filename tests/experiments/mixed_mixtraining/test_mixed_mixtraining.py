@@ -183,6 +183,7 @@ def test_the_conventional_arm_has_the_mixture_and_the_flops_of_mixmin_without_a_
     assert drawn_K[2:].tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_ssl_steps_that_see_mask_tokens_cost_more_and_are_another_run(plan, config):
     other = dataclasses.replace(plan, config=dataclasses.replace(config, ssl_sees="all_tokens"))
     assert other.step_flops["ssl"] > 1.1 * plan.step_flops["ssl"]

@@ -43,6 +43,7 @@ def rows_of(table):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:] if "|" in line]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_accuracies_of_its_compressed_models(tmp_path, monkeypatch):
     """The trained model is that of merged adapters."""
     steps = to_builtins(made_up().steps)

@@ -156,6 +156,7 @@ def test_reconstructions_are_of_test_images(finished):
         assert hidden and all((test == image).all((1, 2, 3)).any() for image in file["original_ExHxWxC"])
 
 
+@pytest.mark.slow
 def test_reconstructions_are_made_as_ssl_steps_were():
     images, model = read_images("digits").test, VisionConfig(8, 4, 1, (10,), SMALL, SMALL)
     params = jax.jit(image_learner(model, 0.5).init)(jax.random.key(0))
@@ -175,7 +176,9 @@ def test_the_report_is_written_again_from_the_files(finished, tmp_path):
 @pytest.mark.parametrize(
     ("domain", "tune", "said"),
     [
-        ("images", False, "  0.25 of the data, mixtraining, matched: 325 examples, "),
+        pytest.param(
+            "images", False, "  0.25 of the data, mixtraining, matched: 325 examples, ", marks=pytest.mark.slow
+        ),
         ("text", True, "180 examples to train on, 24 to validate, 90 to test; 3 classes\n3 runs after a search of 4"),
     ],
 )

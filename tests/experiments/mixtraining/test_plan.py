@@ -95,6 +95,7 @@ def test_no_joint_epochs_are_ssl_then_sl_bit_for_bit():
         assert same == conventional
 
 
+@pytest.mark.slow
 def test_ssl_steps_see_mask_tokens_where_they_are_asked_to():
     """The token is a number from 0 that is trained where it is seen, and nowhere else."""
     asked = dataclasses.replace(OPTIONS, ssl_epochs=2, sl_epochs=2, ssl_sees="all_tokens")

@@ -23,6 +23,7 @@ def study(train):
     return Study(linear_domain(8), dataclasses.replace(linear.OPTIONS, train=train))
 
 
+@pytest.mark.slow
 def test_ssl_steps_are_the_same_whatever_sl_steps_train():
     records = {}
     for train in ("all", "head", "lora:2"):

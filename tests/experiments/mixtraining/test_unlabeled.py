@@ -97,6 +97,7 @@ def finished(tmp_path_factory):
     return run_experiment("text_mixtraining", domain, options, demonstration=False), out
 
 
+@pytest.mark.slow
 def test_a_run_says_what_unlabeled_data_are_worth(finished):
     metrics, out = finished
     assert metrics == read_result(out / "metrics.json", MixTrainingMetrics)
@@ -113,6 +114,7 @@ def test_a_run_says_what_unlabeled_data_are_worth(finished):
     assert_verified(out)
 
 
+@pytest.mark.slow
 def test_reports_need_unlabeled_data_or_label_fractions_and_not_both(finished):
     metrics, _ = finished
     config = {name: value for name, value in metrics.config.items() if name != "label_fractions"}  # as if not given
@@ -123,6 +125,7 @@ def test_reports_need_unlabeled_data_or_label_fractions_and_not_both(finished):
     assert "windows without labels beside" not in said and "5% of the labels (" in said
 
 
+@pytest.mark.slow
 def test_a_run_without_the_comparison_says_so(finished):
     metrics, _ = finished
     runs = tuple(run for run in metrics.runs if run.budget != "labeled")
@@ -168,6 +171,7 @@ def config(folder, **changes):
     )
 
 
+@pytest.mark.slow
 def test_images_without_labels_are_found_and_are_no_class(pictures, capsys):
     domain, _ = image_data.read_domain(config(pictures))
     assert domain.classes == ("cat", "dog") and len(domain.unlabeled) == 4

@@ -21,6 +21,20 @@ def test_counts_keep_three_digits(value, text):
 
 
 @pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (0, "0.0% of it"),
+        (2e-5, "less than 0.01% of it"),
+        (6e-5, "0.01% of it"),
+        (0.12, "12.0% of it"),
+        (3.5, "3.5 times it"),
+    ],
+)
+def test_a_share_is_never_rounded_to_nothing(ratio, text):
+    assert md.share_of(ratio, "it") == text
+
+
+@pytest.mark.parametrize(
     ("sizes", "digits"),
     [([], 3), ([0.0], 3), ([0.5, 0.001], 3), ([0.5, -0.0009], 4), ([2e-5], 5), ([1e-9], 6), ([0.0, 3.0], 3)],
 )

@@ -84,7 +84,8 @@ def config_of(folder, proxy, sources, targets=("numbers",), **options):
     )
 
 
-@pytest.mark.parametrize("proxy", [pytest.param("transformer", marks=pytest.mark.slow), "ngram"])
+@pytest.mark.parametrize("proxy", ["transformer", "ngram"])
+@pytest.mark.slow
 def test_only_what_is_new_is_trained_and_scored(folder, work, proxy, capsys):
     def names(*expected):  # counting does not tell whose text it is
         return [*expected] if proxy == "transformer" else [""] * len(expected)

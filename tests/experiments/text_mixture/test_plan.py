@@ -266,6 +266,7 @@ def test_unknown_options_and_presets_are_refused(capsys):
         assert stopped.value.code == 2
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_line_for_everything_that_is_wrong_and_explains_itself():
     def call(*arguments):
         return subprocess.run(
