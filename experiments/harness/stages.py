@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -48,7 +49,7 @@ class Running(NamedTuple):
 
     advance: OnFraction  # to call with (done, of how many)
     checkpoints: Callable[[], contextlib.AbstractContextManager[Checkpoints]]  # of its training
-    skipped: Callable[[Mapping[str, int]], None]  # to call with {model: steps that were skipped}, of those with any
+    skipped: Callable[[Mapping[str, int]], None]  # to call with {model: steps that were skipped}; calls add up
 
 
 class _Attempt(NamedTuple):
@@ -130,7 +131,7 @@ class Stages:
         else:
             with self._computing(name, stamp, cost) as attempt:
                 product = compute(attempt.running)
-            record = StageRecord(attempt.seconds(), self._made_by, attempt.skipped)
+            record = StageRecord(attempt.seconds(), self._made_by, dict(attempt.skipped))
             product, record = self._keep(path, stamp, product, record)
         self._end(name)
         self.records[name] = dataclasses.replace(record, target=target)
@@ -198,7 +199,7 @@ class Stages:
             self._progress.tell(how_to_be_deterministic())
         self._computes = True
         self._warn_of_other_places()
-        started, skipped, opened = time.perf_counter(), dict[str, int](), list[Checkpoints]()
+        started, skipped, opened = time.perf_counter(), Counter[str](), list[Checkpoints]()
         saved = self._folder / f"{name}.checkpoints"
 
         def earlier() -> float:
