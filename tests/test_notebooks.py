@@ -15,7 +15,7 @@ def cells(path):
 
 
 def marks(path):
-    return pytest.mark.slow if path.stem == "mixtraining" else ()
+    return () if path.stem == "results" else pytest.mark.slow
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=marks(path), id=path.stem) for path in NOTEBOOKS])

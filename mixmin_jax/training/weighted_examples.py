@@ -10,7 +10,7 @@ As f has one output, the terms of a molecule become one: a_i loss(f(x_i), t_i) u
 
 t_i is a soft label in [0, 1], or a weighted mean of measurements.
 
-Axes: N molecules, K sources (assays), M models, D fingerprint bits.
+Axes: N molecules, U of them, K sources (assays), M models, D fingerprint bits.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.training.checkpoint import Checkpoints
@@ -31,6 +31,7 @@ AnyArray = np.ndarray | jax.Array
 OnProgress = Callable[[int, int], None]  # (steps done, steps in all)
 OnSkipped = Callable[[dict[str, int]], None]  # {model: number of skipped steps}, models with any
 
+LEAST_STEP = 64  # molecules: fewer cost hardly any time
 LEAST_PROBABILITY = 1e-4  # least distance of a constant prediction from 0 and 1, so that its logit is finite
 
 
@@ -48,6 +49,18 @@ class WeightedExamples:
     def rows(self, chosen: slice) -> "WeightedExamples":
         """The examples of some of the models."""
         return WeightedExamples(self.target_MxN[chosen], self.weight_MxN[chosen])
+
+    def used(self) -> Int[np.ndarray, " U"]:
+        """The molecules that some model is trained on, and a few others, in order.
+
+        Programs are compiled for one U. Folds and seeds differ by some molecules: with U from a coarse grid (steps of
+        an eighth at most), they share a program. The others have no weight, and take some percent more time.
+        """
+        is_used_N = np.asarray((self.weight_MxN > 0).any(0))
+        number = int(is_used_N.sum())
+        step = max(LEAST_STEP, 2 ** (number.bit_length() - 4))
+        is_used_N[np.flatnonzero(~is_used_N)[: -number % step]] = True
+        return np.flatnonzero(is_used_N)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

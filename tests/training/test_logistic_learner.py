@@ -14,7 +14,7 @@ from tests.training.test_mlp_learner import BITS, EXAMPLES, TARGETS, WEIGHTS, D,
 from tests.training.test_resume import go_on, stop
 
 TIGHT = LogisticRun((1.0, 30.0), tolerance=1e-5)
-ONE_MODEL = 4 * 2 * (24 * D + 8 * 40)  # bytes
+ONE_MODEL = 4 * 2 * (24 * D + 8 * N)  # bytes
 
 
 def sklearn_scores(c, target_N, weight_N):
@@ -97,6 +97,8 @@ def test_groups_of_one_size_compile_once(monkeypatch):
     logistic_learner._choose_and_solve.clear_cache()
     for seed in (0, 1):
         train_logistic(LogisticRun((3.0,)), BITS, EXAMPLES, seed, max_bytes=ONE_MODEL)
+    fewer = WeightedExamples(TARGETS, np.where(np.arange(N) % 7 > 0, WEIGHTS, 0))
+    train_logistic(LogisticRun((3.0,)), BITS, fewer, max_bytes=ONE_MODEL)
     assert sum(traces) == 2  # the folds, and everything
     logistic_learner._choose_and_solve.clear_cache()
 
@@ -119,7 +121,7 @@ def test_impossible_runs_are_refused(changes):
 def test_too_little_memory_is_refused():
     with pytest.raises(InputError, match="max_bytes 10 is less than 1 models take"):
         train_logistic(LogisticRun(), BITS, EXAMPLES, max_bytes=10)
-    assert models_at_once(9, 40, D, 1, 4 * ONE_MODEL) == 3
+    assert models_at_once(9, N, D, 1, 4 * ONE_MODEL) == 3
 
 
 def test_flops_count_two_products_in_each_iteration():

@@ -78,6 +78,7 @@ def nudged(adapters):
     return {name: Adapter(a_IxR, b_RxO + 0.1) for name, (a_IxR, b_RxO) in adapters.items()}
 
 
+@pytest.mark.slow
 def test_an_adapted_learner_starts_as_the_learner_itself():
     learner = adapted(PLAIN, 2)
     params = jax.jit(learner.init)(jax.random.key(1))

@@ -53,6 +53,7 @@ def small_models(monkeypatch):
     monkeypatch.setitem(series_config.SIZES, "nano", (SMALL, SMALL))
 
 
+@pytest.mark.slow
 def test_channels_are_scaled_by_the_training_part(config):
     domain = read_domain(config)
     train = domain.train.inputs

@@ -58,6 +58,7 @@ def test_weights_are_those_of_the_resampled_rows(found):
         np.testing.assert_allclose(found.weights[sample], solve(again).weights, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_rows_in_several_blocks_get_their_own_weights(monkeypatch):
     monkeypatch.setattr(evaluator, "_SMALL", 0)
     logp_NxK = problems.classifiers(1500, K)  # the second block repeats rows of the first
