@@ -39,6 +39,7 @@ from mixmin_jax.stats.comparison import (
 from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, resampled_metric
 from mixmin_jax.stats.prediction_metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, Metric, evaluate
 
+NUM_RESAMPLES = 1000
 ROWS = "molecule"  # what a row of the fidelity is
 # (arm, other): what the report compares, the first less the second
 COMPARED = (
@@ -267,11 +268,6 @@ def problems(metrics: MoleculeMetrics, folder: Path) -> list[str]:
     ]
 
 
-def num_resamples(targets: int) -> int:
-    """So many that the least p-value, 2 / (R + 1), stays below 0.05 when it is corrected for the number of targets."""
-    return max(1000, 50 * targets)
-
-
 def build_metrics(
     plan: Plan,
     target: Target,
@@ -285,12 +281,11 @@ def build_metrics(
     config, rows = plan.config, TargetRows(plan, target, plan.split.is_test_N)
     collapsed = {arm for result in results for arm in result.collapsed_arms}
     measures = config.task == "regression"
-    resamples = num_resamples(len(plan.targets))
     metrics = REGRESSION_METRICS if measures else CLASSIFICATION_METRICS
     scores = {arm: np.stack([result.test_scores[arm] for result in results]) for arm in plan.arms}
     scaffold_T = plan.split.molecules.scaffold_N[rows.index_T]
     resampled = {
-        metric: resampled_metric(scores, rows.value_T, metric, resamples, groups_N=scaffold_T) for metric in metrics
+        metric: resampled_metric(scores, rows.value_T, metric, NUM_RESAMPLES, groups_N=scaffold_T) for metric in metrics
     }
     arms = {}
     for arm in plan.arms:
@@ -323,7 +318,7 @@ def build_metrics(
         loss="mean squared error" if measures else f"nats per molecule{', classes alike' if config.balanced else ''}",
         metrics=metrics,
         arms=arms,
-        resamples=resamples,
+        resamples=NUM_RESAMPLES,
         comparisons=tuple(
             _compared(arm, other, metric, resampled[metric], config.matters, decides=not collapsed & {arm, other})
             for arm, other in COMPARED

@@ -4,6 +4,7 @@ NumPy only. Axes: N examples, G groups of examples, S seeds, R resamples.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,7 +22,7 @@ class BootstrapDifference:
     """A difference a - b with its percentile interval.
 
     `mean` is that of the given examples and seeds; `lower` and `upper` are percentiles over resamples. `p_value` is
-    two-sided, of "both are equal", and at least 2 / (R + 1).
+    two-sided, of "both are equal".
     """
 
     mean: float
@@ -98,6 +99,9 @@ def bootstrap_difference(
 
         p = min(1, 2 (1 + min(#(d_r <= 0), #(d_r >= 0))) / (R + 1)),   d_r: the difference in resample r
 
+    If all d_r are on one side, R resamples cannot tell how small p is, and corrections for many targets would need it.
+    Then p is that of the normal distribution, P(|z| >= |d| / std(d_r)), where this is less.
+
     Args:
         a_SxR, b_SxR: from one call of `resampled_metric`, so a resample has the same examples for both.
         confidence: probability of the interval.
@@ -112,4 +116,7 @@ def bootstrap_difference(
     per_seed = difference_SxR[:, 0].tolist()
     fewer = min((resampled_R <= 0).sum(), (resampled_R >= 0).sum())
     p_value = min(1.0, 2 * (1 + int(fewer)) / num_columns)  # the given examples are a column too: R + 1
-    return BootstrapDifference(float(np.mean(per_seed)), float(lower), float(upper), confidence, per_seed, p_value)
+    mean, error = float(np.mean(per_seed)), float(resampled_R.std(ddof=1))
+    if not fewer and error > 0:
+        p_value = min(p_value, math.erfc(abs(mean) / error / math.sqrt(2)))
+    return BootstrapDifference(mean, float(lower), float(upper), confidence, per_seed, p_value)

@@ -5,6 +5,7 @@ import pytest
 
 from mixmin_jax.errors import InputError
 from mixmin_jax.stats.comparison import interval_verdict
+from mixmin_jax.stats.multiple_targets import holm
 from mixmin_jax.stats.paired_bootstrap import bootstrap_difference, resample_counts, resampled_metric
 from mixmin_jax.stats.prediction_metrics import evaluate
 
@@ -77,6 +78,17 @@ def test_the_p_value_counts_resamples_on_the_other_side():
     difference_1xR = np.r_[0.1, np.full(980, 0.1), np.full(19, -0.1)][None]
     assert bootstrap_difference(difference_1xR, np.zeros((1, 1000))).p_value == 2 * 20 / 1000
     assert bootstrap_difference(np.zeros((1, 1000)), np.zeros((1, 1000))).p_value == 1  # equal arms
+
+
+@pytest.mark.parametrize(("mean", "expected"), [(0.45, 6.8e-6), (-0.45, 6.8e-6), (0.27, None)])
+def test_where_no_resample_is_on_the_other_side_the_tail_is_normal(mean, expected):
+    """So Holm's correction can leave a verdict however many targets there are."""
+    difference_1xR = np.r_[mean, mean + 0.1 * np.random.default_rng(0).normal(size=1000)][None]
+    p_value = bootstrap_difference(difference_1xR, np.zeros((1, 1001))).p_value
+    if expected is None:
+        assert p_value == 2 * (1 + (difference_1xR[0, 1:] <= 0).sum()) / 1001 > 2 / 1001
+    else:
+        assert p_value == pytest.approx(expected, rel=0.5) and holm([p_value] * 600).max() < 0.05
 
 
 def test_measured_values_are_resampled_too():

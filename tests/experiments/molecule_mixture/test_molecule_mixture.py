@@ -19,12 +19,11 @@ from experiments.molecule_mixture.config import MoleculeMixture
 from experiments.molecule_mixture.data import choose_sources, choose_targets, read_molecules
 from experiments.molecule_mixture.plan import MIXED_ARMS, describe_plan, make_plan
 from experiments.molecule_mixture.report import conclusion, molecule_gains, molecule_report, molecule_summary
-from experiments.molecule_mixture.results import Collapsed, MoleculeMetrics, num_resamples
+from experiments.molecule_mixture.results import Collapsed, MoleculeMetrics
 from experiments.molecule_mixture.stages import CrossFitted, ModelCounts, SeedStages, TargetRows, best_sound_mixture
 from mixmin_jax.data.molecules.bundled import bundled_assays
 from mixmin_jax.errors import InputError
 from mixmin_jax.stats.comparison import summary
-from mixmin_jax.stats.multiple_targets import holm
 from mixmin_jax.training.boosted_trees import TreeRun
 from mixmin_jax.training.logistic_learner import LogisticRun
 from mixmin_jax.training.mlp_learner import MlpRun
@@ -506,12 +505,6 @@ def test_the_summary_says_which_verdicts_holm_leaves():
     assert f"{line} 2 wins | 2 better, 0 worse: p = 0.5 |" in molecule_gains([with_p(0.02), with_p(0.04)])
     assert f"{line} none | 2 better" in molecule_gains([with_p(0.03), with_p(0.04)])
     assert f"{line} not on record | 2 better" in molecule_gains([with_p(0.02), with_p(None)])
-
-
-@pytest.mark.parametrize("targets", [1, 26, 600])
-def test_holm_can_leave_a_verdict_however_many_targets_there_are(targets):
-    least = 2 / (num_resamples(targets) + 1)  # no difference of the resamples has the other sign
-    assert holm([least] * targets).max() < 0.05
 
 
 def test_gains_over_an_arm_that_learned_nothing_are_in_no_mean():
