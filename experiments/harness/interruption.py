@@ -1,12 +1,16 @@
 """Ctrl-C, and the signals of schedulers and of a terminal that goes: a run saves its state, then ends."""
 
 import contextlib
+import gc
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
 _INSISTING = (signal.SIGINT, signal.SIGTERM)  # a second one of these means now
 SIGNALS = (*_INSISTING, signal.SIGHUP, signal.SIGUSR1)  # a terminal that goes sends several; so may Slurm
+_AGAIN = 0.01  # seconds after which a signal comes again that came where nothing can be raised
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,7 +45,9 @@ class Interruption:
             signal.signal(number, handler)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        del frame
+        if _is_collecting(frame):
+            threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
+            return
         again = self._number is not None
         if again and number not in _INSISTING:
             return
@@ -66,3 +72,13 @@ class Interruption:
         """Raise `Interrupted` if a signal has come."""
         if self._number is not None:
             raise Interrupted(self._number)
+
+
+def _is_collecting(frame: FrameType | None) -> bool:
+    """Whether a callback of the garbage collector runs (JAX has one): Python ignores what is raised there."""
+    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame:
+        if frame.f_code in codes:
+            return True
+        frame = frame.f_back
+    return False
