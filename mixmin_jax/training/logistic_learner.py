@@ -5,7 +5,7 @@
 n = 1 / sum_i a_i^2 is the effective number of molecules (Kish), so a penalty c is the same prior of u, normal with
 variance 1 / c, whatever the number of molecules. c is chosen for each model by cross-validation.
 
-Axes: N molecules, U of them that programs are compiled for (`WeightedExamples.used`), D bits, M models, F folds,
+Axes: N molecules, U of them that programs are compiled for (`WeightedExamples.used_padded`), D bits, M models, F folds,
 C penalties.
 """
 
@@ -149,7 +149,7 @@ def train_logistic(
     names = names or tuple(f"model {m}" for m in range(num_models))
     check_examples(features_NxD, examples, loss, names)
     mesh = mesh or make_mesh()
-    used_U, fold_N = examples.used(), random_folds(num_molecules, seed)
+    used_U, fold_N = examples.used_padded(), random_folds(num_molecules, seed)
     sizes = len(used_U), features_NxD.shape[1]
     group = models_at_once(num_models, *sizes, mesh.shape["source"], max_bytes)
     bits_UxD, fold_U = put((features_NxD[used_U].astype(np.float32), fold_N[used_U]), replicated(mesh))

@@ -1,6 +1,6 @@
 """Train M perceptrons on weighted examples in one compiled program, each on batches of its own molecules.
 
-Axes: N molecules, U of them that programs are compiled for (`WeightedExamples.used`), D bits, M models, F folds,
+Axes: N molecules, U of them that programs are compiled for (`WeightedExamples.used_padded`), D bits, M models, F folds,
 B batch, T steps, S blocks.
 R = M (1 + F) trained networks: of each model, the one on all of its molecules and those without each fold.
 """
@@ -219,7 +219,7 @@ def train_mlps(
     group = models_at_once(run, num_models, num_molecules, features_NxD.shape[1], mesh.shape["source"], max_bytes)
 
     init_key, batch_key = jax.random.split(jax.random.key(seed))
-    used_U = examples.used()
+    used_U = examples.used_padded()
     fold_U = random_folds(num_molecules, seed)[used_U]
     programs = compiled(run, loss, mesh, on_nonfinite)
     features, bits_UxD, fold_U, batch_key = put(

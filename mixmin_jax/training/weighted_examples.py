@@ -50,7 +50,7 @@ class WeightedExamples:
         """The examples of some of the models."""
         return WeightedExamples(self.target_MxN[chosen], self.weight_MxN[chosen])
 
-    def used(self) -> Int[np.ndarray, " U"]:
+    def used_padded(self) -> Int[np.ndarray, " U"]:
         """The molecules that some model is trained on, and a few others, in order.
 
         Programs are compiled for one U. Folds and seeds differ by some molecules: with U from a coarse grid (steps of

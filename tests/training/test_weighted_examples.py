@@ -155,5 +155,5 @@ def test_examples_that_cannot_be_trained_on_are_refused(bits, target, weight, lo
 def test_numbers_of_used_molecules_are_few_and_close(number, of_all, found):
     is_used_N = np.random.default_rng(number).permutation(of_all) < number
     weight_MxN = np.stack([is_used_N & (np.arange(of_all) % 2 == half) for half in (0, 1)]).astype(np.float32)
-    used_U = WeightedExamples(np.zeros_like(weight_MxN), weight_MxN).used()
+    used_U = WeightedExamples(np.zeros_like(weight_MxN), weight_MxN).used_padded()
     assert len(used_U) == found and (np.diff(used_U) > 0).all() and set(np.flatnonzero(is_used_N)) <= set(used_U)
