@@ -1,16 +1,16 @@
 """Ctrl-C, and the signals of schedulers and of a terminal that goes: a run saves its state, then ends."""
 
 import contextlib
-import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
 _INSISTING = (signal.SIGINT, signal.SIGTERM)  # a second one of these means now
 SIGNALS = (*_INSISTING, signal.SIGHUP, signal.SIGUSR1)  # a terminal that goes sends several; so may Slurm
-_AGAIN = 0.01  # seconds after which a signal comes again that came where nothing can be raised
+_AGAIN = 0.01  # seconds after which a signal comes again that came where Python ignores what is raised
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,6 +31,7 @@ class Interruption:
         self._number: int | None = None
         self._is_deferred = False
         self._before: dict[signal.Signals, signal._HANDLER] = {}
+        self._ignored_before = sys.unraisablehook
 
     def __enter__(self) -> "Interruption":
         with contextlib.suppress(ValueError):  # only the main thread may set handlers; elsewhere signals act as before
@@ -38,22 +39,32 @@ class Interruption:
                 if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                     continue
                 self._before[number] = signal.signal(number, self._received)
+        self._ignored_before, sys.unraisablehook = sys.unraisablehook, self._ignored
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self._ignored_before
 
-    def _received(self, number: int, frame: FrameType | None) -> None:
-        if _is_collecting(frame):
-            threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
-            return
+    def _received(self, number: int, _: FrameType | None) -> None:
         again = self._number is not None
         if again and number not in _INSISTING:
             return
         self._number = number
         if again or not self._is_deferred:
             raise Interrupted(number)
+
+    def _ignored(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Python ignores what is raised in finalizers and in callbacks of weak references and of the collector.
+
+        JAX has some of each; without this, a signal that comes there is lost and the run goes on.
+        """
+        if isinstance(unraisable.exc_value, Interrupted):
+            self._number = None
+            threading.Timer(_AGAIN, os.kill, (os.getpid(), unraisable.exc_value.number)).start()
+        else:
+            self._ignored_before(unraisable)
 
     def requested(self) -> bool:
         """Whether a signal has come."""
@@ -72,13 +83,3 @@ class Interruption:
         """Raise `Interrupted` if a signal has come."""
         if self._number is not None:
             raise Interrupted(self._number)
-
-
-def _is_collecting(frame: FrameType | None) -> bool:
-    """Whether a callback of the garbage collector runs (JAX has one): Python ignores what is raised there."""
-    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks}
-    while frame:
-        if frame.f_code in codes:
-            return True
-        frame = frame.f_back
-    return False
