@@ -8,8 +8,9 @@ from pathlib import Path
 # Most of the time of a test run is XLA compiling programs that run once, on a few rows. So tests optimize less,
 # child processes too. `XLA_FLAGS= pytest` tests the programs that users get.
 FAST_TO_COMPILE = ["--xla_backend_optimization_level=0"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # later versions refuse this flag
-    FAST_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # other versions refuse such flags
+    # one thread each, as there is a worker per core
+    FAST_TO_COMPILE += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ.setdefault("XLA_FLAGS", " ".join(FAST_TO_COMPILE))
 
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # tests compile what they test
@@ -28,6 +29,12 @@ gc.set_threshold(100_000, 20, 20)
 
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 10_000  # Linux allows a process 65 530; each stands for some 100 kB of memory
+
+
+def pytest_collection_finish():
+    """What is imported stays: the collector need not look at it again, which takes it a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
