@@ -28,13 +28,7 @@ jax.devices()  # now, so that nothing that runs later can change their number
 gc.set_threshold(100_000, 20, 20)
 
 MAPS = Path("/proc/self/maps")
-MOST_MAPS = 20_000  # Linux allows a process 65 530; each stands for some 100 kB of memory
-
-
-def pytest_collection_finish():
-    """What is imported stays: the collector need not look at it again, which takes it a second each time."""
-    gc.collect()
-    gc.freeze()
+MOST_MAPS = 10_000  # Linux allows a process 65 530; each stands for some 100 kB of memory
 
 
 @pytest.fixture(scope="module", autouse=True)

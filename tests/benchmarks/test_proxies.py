@@ -259,6 +259,7 @@ def test_what_has_no_time_says_why(record):
     assert "`one_device`" not in rows and rows["`one_after_another`"][6:10] == ["6.00", "4 + 1", "4", "1.33"]
 
 
+@pytest.mark.slow
 def test_quick_run_writes_its_record(tmp_path, capsys):
     pytest.importorskip("xgboost")
     rivals = ("one_device", "logistic", "sklearn", "xgboost")

@@ -22,6 +22,15 @@ from mixmin_jax.training.checkpoint import Checkpoints, Stopped
 from tests.training.trees import assert_same
 
 
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect():
+    """Reads that fail collect garbage, which takes a second each time after other tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def state(value):
     w = jnp.full((40, 30), float(value))
     return {"w": w, "count": jnp.int32(value), "key": jax.random.key(7), "seen": np.arange(3.0)}

@@ -148,6 +148,7 @@ def test_a_folder_that_cannot_be_written_matters_to_large_sources_only(large, tm
     assert limited(tmp_path / "small.jsonl", 40_000).num_documents == 10
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_stream(tmp_path):
     sample = Sample(tmp_path, 10_000, 0)
     for priority, _ in zip(sample.priorities(""), range(200_000), strict=False):

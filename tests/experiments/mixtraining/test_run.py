@@ -191,6 +191,7 @@ def test_runs_that_skip_steps_end_and_say_how_many(quick, tmp_path):
     assert "8 of `ssl_then_sl`" in (tmp_path / "out" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_what_ssl_steps_see_is_part_of_what_a_run_is_and_of_its_report(quick, trained, copied):
     before = load(copied)
     assert "ssl_sees" not in before.identity["options"]  # nor in runs from before there was a choice

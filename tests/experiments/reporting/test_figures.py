@@ -17,7 +17,8 @@ from experiments.text_mixture.report import text_mixture_report
 from tests.experiments.text_mixture.made_up import ARMS, made_up
 
 
-@pytest.mark.parametrize("num_seeds, num_sources", [(1, 2), pytest.param(3, 30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_seeds, num_sources", [(1, 2), (3, 30)])
 def test_figures_are_png_files_with_something_on_them(num_seeds, num_sources):
     for figure in text_mixture_report(made_up(num_seeds, num_sources)).figures.values():
         png = figures.figure_png(figure)

@@ -118,6 +118,7 @@ def test_only_what_is_new_is_trained_and_scored(folder, work, proxy, capsys):
     assert without_digits["removed"] == ["digits"] and without_digits["flops"] == 0
 
 
+@pytest.mark.slow
 def test_an_extended_run_ends_with_the_weights_of_a_new_one(folder, work):
     work(config_of(folder, "ngram", ("digits", "upper")))
     work(config_of(folder, "ngram", ("digits", "lower", "upper"), ("numbers", "both"), extend=True))
@@ -148,6 +149,7 @@ def test_results_so_far_are_kept_as_they_were_and_all_are_verified(folder):
     assert "extension.gain is 1.0" in failures(folder / "out")["numbers: the record follows from its stages"]
 
 
+@pytest.mark.slow
 def test_an_extension_of_a_run_that_replaced_another_is_compared_with_that_run(folder, work):
     work(config_of(folder, "ngram", ("digits", "upper")))
     work(config_of(folder, "ngram", ("digits", "lower", "upper"), extend=True))

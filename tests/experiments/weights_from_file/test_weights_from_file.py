@@ -199,7 +199,7 @@ def test_results_are_refused_unless_overwritten(tmp_path, cli, logp_NxK):
     assert sorted(os.listdir(tmp_path / "out")) == FILES  # no partial file stays
 
 
-@pytest.mark.parametrize("how_it_ends", [signal.SIGKILL, None])
+@pytest.mark.parametrize("how_it_ends", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), None])
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path, cli, logp_NxK, how_it_ends):
     path, out = write(tmp_path / "scores.npz", logp_NxK), tmp_path / "out"
     claim = functools.partial(claimed_folder, out, weights_from_file.RESULTS, overwrite=False)

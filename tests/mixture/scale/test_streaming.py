@@ -152,6 +152,7 @@ def test_compiled_once(traces_of, monkeypatch):
     assert 0 < len(traces) <= 2  # once as such, and once as the body of a loop
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded(tmp_path):
     def peak(rows):
         objective = stream_cross_entropy(
