@@ -222,7 +222,8 @@ def fidelity_figure(fidelity: Fidelity, unit: str = "bits per byte") -> ReportFi
     styles[RANDOM_MIXTURE] = {"color": "none", "markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.8}
     groups = {"arms": arms, "random_mixtures": [RANDOM_MIXTURE]}
     present = [name for name, labels in groups.items() if any(point.label in labels for point in points)]
-    figure = ReportFigure(figsize=(1.6 + 2.3 * len(rows), 0.3 + 2.2 * len(present)))
+    width = max(4.5, 1.6 + 2.3 * len(rows))  # titles need more room above a single column
+    figure = ReportFigure(figsize=(width, 0.3 + 2.2 * len(present)))
     panels = figure.subplots(len(present), len(rows), squeeze=False, sharey="row")
     for (line, name), (column, row) in itertools.product(enumerate(present), enumerate(rows)):
         axes: Axes = panels[line][column]
