@@ -244,4 +244,5 @@ def fidelity_figure(fidelity: Fidelity, unit: str = "bits per byte") -> ReportFi
 
 
 def _correlation(found: RankCorrelation) -> str:
-    return f"Spearman {md.spearman(found)}, n = {found.n}"
+    name = "Spearman " if found.enough else ""
+    return f"{name}{md.spearman(found)}, n = {found.n}"

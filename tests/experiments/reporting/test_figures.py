@@ -14,6 +14,7 @@ import pytest
 from experiments.reporting import figures
 from experiments.text_mixture.figures import source_loss_figure
 from experiments.text_mixture.report import text_mixture_report
+from mixmin_jax.stats.comparison import fidelity
 from tests.experiments.text_mixture.made_up import ARMS, made_up
 
 
@@ -97,6 +98,12 @@ def test_fidelity_separates_arms_from_random_mixtures():
     rho = found.rows["token"].random_mixtures.spearman
     assert figure.axes[5].get_title() == f"random mixtures, token rows\nSpearman {rho:.2f}, n = 24"
     assert "n = 42" in figure.get_suptitle()
+
+
+def test_a_correlation_of_few_points_says_so_and_nothing_else():
+    figure = figures.fidelity_figure(fidelity(made_up(1).fidelity.points[:5]))
+    assert figure.axes[0].get_title() == "arms, mixmin rows\ntoo few points, n = 5"
+    assert "Spearman" not in figure.get_suptitle()
 
 
 def test_an_arm_has_one_color_in_every_figure():
